@@ -1,0 +1,32 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# What tau2 needs at run time. tau2 itself comes from its own repository, or from PyPI without its
+# dependencies (launch/_setup.sh): its wheels pin versions that slime's image must not be given.
+TAU2_RUNTIME = [
+    "addict", "deepdiff", "docstring-parser", "fastapi", "httpx", "litellm<1.82.7", "loguru", "pandas",
+    "psutil", "python-dotenv", "requests", "tabulate", "tenacity", "toml",
+]  # fmt: skip
+LOCAL = ["torch>=2.6", "transformers>=5.3", "safetensors>=0.5", "matplotlib>=3.8"]
+EVAL = ["openai>=2.8"]
+
+setup(
+    name="slime-tau2",
+    version="0.1.0",
+    description="Train a tool-using agent over many turns on tau2-bench: slime hooks, exact tokens, tau2's own rewards.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["slime_tau2*"]),
+    package_data={"slime_tau2": ["py.typed", "domains/helpdesk/*.md", "domains/helpdesk/tokenizer/*", "evaluation/*.html"]},
+    install_requires=["aiohttp>=3.10", "numpy", "pydantic>=2.9", "PyYAML", "rich>=13.7", "tokenizers>=0.21", "typer>=0.15", *TAU2_RUNTIME],
+    extras_require={
+        "local": LOCAL,
+        "eval": EVAL,
+        "wandb": ["wandb"],
+        "dev": [*LOCAL, *EVAL, "hypothesis>=6.100", "pytest>=8", "pytest-asyncio>=0.24", "ruff==0.17.6"],
+    },
+    entry_points={"console_scripts": ["slime-tau2=slime_tau2.cli:main"]},
+)

@@ -1,0 +1,360 @@
+"""The only file that imports tau2.
+
+It accepts three vintages and says which one it found: tau2 v1.0.x, the model card's pin (commit 337326e), and the
+v0.1 copy that PyPI carries as `vendor.tau2`. Everything else in the package takes tau2's names from here.
+
+Invariant: a caller cannot tell the vintages apart. Where one lacks what v1.0.x has, one adapter function below
+supplies it (`load_tasks`, `user_tools`, `check_termination`, `finalize`, `register_domain`, `evaluate`, `action_checks`).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slime_tau2.data import tau2_data
+from slime_tau2.errors import BenchDataError, JudgeError
+
+SPLITS = ("train", "test", "base")
+
+
+@dataclass(frozen=True)
+class Vintage:
+    """Which tau2 this process uses. `name` is v1, pin or pypi; `root` the import root; `data_dir` TAU2_DATA_DIR."""
+
+    name: str
+    root: str
+    version: str
+    data_dir: Path
+
+    def __str__(self) -> str:
+        return f"tau2 {self.version} ({self.name}, imported as {self.root}, data in {self.data_dir})"
+
+
+def find() -> Vintage:
+    """Find tau2 without importing it.
+
+    Raises:
+        BenchDataError: there is none, its data is absent or wrong, or only PyPI's unrelated `tau2` is there.
+    """
+    impostor = ""
+    for location in _locations("tau2"):
+        if (location / "orchestrator" / "orchestrator.py").exists():
+            name = "v1" if (location / "runner").is_dir() else "pin"
+            version = _distribution_version("tau2") or name
+            data = Path(os.environ.get("TAU2_DATA_DIR") or location.parents[1] / "data")
+            if not (data / "tau2" / "domains").is_dir():
+                raise BenchDataError(
+                    f"tau2 is installed at {location}, but {data} holds no tau2/domains (its wheel has no data); "
+                    "clone tau2-bench and set TAU2_DATA_DIR to its data folder"
+                )
+            return Vintage(name, "tau2", version, data)
+        impostor = f"the package `tau2` at {location} is not tau2-bench (PyPI's `tau2` is a physics package): pip uninstall tau2; "
+    if not any((p / "tau2" / "orchestrator").is_dir() for p in _locations("vendor")):
+        raise BenchDataError(f"{impostor}tau2-bench is not installed; install it from its repository, or {tau2_data.FIX}")
+    data = Path(os.environ.get("TAU2_DATA_DIR") or tau2_data.default_dir())
+    tau2_data.verify(data)
+    return Vintage("pypi", "vendor.tau2", f"0.1 via eval-protocol {_distribution_version('eval-protocol')}", data)
+
+
+def _locations(package: str) -> list[Path]:
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return []
+    return [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
+
+
+def _distribution_version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+VINTAGE = find()
+os.environ["TAU2_DATA_DIR"] = str(VINTAGE.data_dir)  # read once, at tau2's import
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # litellm must not fetch anything at import
+
+from loguru import logger as _loguru  # noqa: E402
+
+_loguru.disable(VINTAGE.root)  # tau2 formats whole conversations at DEBUG and INFO
+
+
+def _load(*paths: str) -> Any:
+    for path in paths:
+        try:
+            return importlib.import_module(f"{VINTAGE.root}.{path}")
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith(VINTAGE.root):
+                raise
+    raise BenchDataError(f"{VINTAGE} has none of the modules {paths}: an unknown vintage")
+
+
+_message, _simulation, _tasks = _load("data_model.message"), _load("data_model.simulation"), _load("data_model.tasks")
+_orchestrator, _registry_module = _load("orchestrator.orchestrator"), _load("registry")
+_toolkit, _environment, _db = _load("environment.toolkit"), _load("environment.environment"), _load("environment.db")
+_agent_base, _user_base = _load("agent.base_agent", "agent.base"), _load("user.user_simulator_base", "user.base")
+_user_simulator, _llm_agent = _load("user.user_simulator"), _load("agent.llm_agent")
+_evaluator, _nl = _load("evaluator.evaluator"), _load("evaluator.evaluator_nl_assertions")
+_action, _communicate = _load("evaluator.evaluator_action"), _load("evaluator.evaluator_communicate")
+
+AssistantMessage, UserMessage, SystemMessage = _message.AssistantMessage, _message.UserMessage, _message.SystemMessage
+ToolCall, ToolMessage, MultiToolMessage = _message.ToolCall, _message.ToolMessage, _message.MultiToolMessage
+SimulationRun, RewardInfo, DBCheck = _simulation.SimulationRun, _simulation.RewardInfo, _simulation.DBCheck
+EnvAssertionCheck, TerminationReason = _simulation.EnvAssertionCheck, _simulation.TerminationReason
+Task, Action, RewardType = _tasks.Task, _tasks.Action, _tasks.RewardType
+Orchestrator, Role = _orchestrator.Orchestrator, _orchestrator.Role
+Environment, DB, ToolKitBase = _environment.Environment, _db.DB, _toolkit.ToolKitBase
+ToolType, is_tool, get_tool_types = _toolkit.ToolType, _toolkit.is_tool, _toolkit.get_tool_types
+CommunicateEvaluator, NLAssertionsEvaluator = _communicate.CommunicateEvaluator, _nl.NLAssertionsEvaluator
+registry = _registry_module.registry
+GREETING: str = _orchestrator.DEFAULT_FIRST_AGENT_MESSAGE.content
+STOP, TRANSFER = _user_base.STOP, _user_base.TRANSFER
+HAS_V1_RUNNER = hasattr(Orchestrator, "_check_termination")
+_splits: dict[str, Callable[[], dict[str, list[str]]]] = {}
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------
+
+
+def task_splits(domain: str) -> dict[str, list[str]]:
+    """{split: task ids} of a domain; from the domain's registration, else from its split file."""
+    if domain in _splits:
+        return _splits[domain]()
+    path = domain_dir(domain) / "split_tasks.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def domain_dir(domain: str) -> Path:
+    """The folder of a tau2 domain's data files."""
+    base = VINTAGE.data_dir / "domains" if VINTAGE.name == "pypi" else VINTAGE.data_dir / "tau2" / "domains"
+    return base / domain.split("-")[0].split("_")[0]
+
+
+def load_tasks(domain: str) -> dict[str, Any]:
+    """All tasks of a domain by id (adapter: loaders differ in whether they take a split)."""
+    if domain not in registry.get_task_sets():
+        known = ", ".join(sorted(set(registry.get_domains()) & set(registry.get_task_sets())))
+        raise BenchDataError(f"unknown domain {domain!r}; known domains: {known}")
+    loader = registry.get_tasks_loader(domain)
+    try:
+        tasks = loader(None)
+    except TypeError:
+        tasks = loader()
+    return {task.id: task for task in tasks}
+
+
+def tasks_sha256(domain: str) -> str:
+    """sha256 of the domain's task file (of the tasks' canonical JSON where tasks are generated)."""
+    path = domain_dir(domain) / "tasks.json"
+    if domain not in _splits and path.exists():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    canonical = json.dumps([t.model_dump(mode="json") for t in load_tasks(domain).values()], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def register_domain(name: str, environment: Callable[..., Any], tasks: Callable[..., list], splits: Callable[[], dict]) -> None:
+    """Register a domain with tau2 and read it back (some vintages only log failures). Idempotent."""
+    if name not in registry.get_domains():
+        registry.register_domain(environment, name)
+        registry.register_tasks(tasks, name)
+    _splits[name] = splits
+    if registry.get_env_constructor(name) is not environment or registry.get_tasks_loader(name) is not tasks:
+        raise BenchDataError(f"tau2's registry already holds another domain named {name!r}; rename one of the two")
+
+
+# --- participants and the end of a conversation ------------------------------------------------------------------
+
+
+class _Mailbox:
+    """Hands tau2 the message that the driver awaited beforehand."""
+
+    box: Any = None
+
+    def generate_next_message(self, message, state):
+        out, self.box = self.box, None
+        if out is None:
+            raise RuntimeError("tau2 asked a participant whose mailbox the driver had not filled")
+        return out, state
+
+    def set_seed(self, seed: int) -> None:  # seeds live with the clients
+        pass
+
+
+class MailboxAgent(_Mailbox, getattr(_agent_base, "HalfDuplexAgent", None) or _agent_base.LocalAgent):
+    """tau2's agent. Only the user can end a conversation (what tau2's own LLMAgent does in text mode)."""
+
+    def __init__(self, domain_policy: str):
+        super().__init__(tools=[], domain_policy=domain_policy)
+
+    def get_init_state(self, message_history: list | None = None):
+        return list(message_history or [])
+
+    @classmethod
+    def is_stop(cls, message) -> bool:
+        return False
+
+
+class MailboxUser(_Mailbox, getattr(_user_base, "HalfDuplexUser", None) or _user_base.BaseUser):
+    """tau2's user; stops on ###STOP###, ###TRANSFER### and ###OUT-OF-SCOPE### as tau2's simulator does."""
+
+    def __init__(self, instructions: str):
+        super().__init__(instructions=instructions)
+
+    def get_init_state(self, message_history: list | None = None):
+        return _user_base.UserState(system_messages=[], messages=list(message_history or []))
+
+    is_stop = _user_simulator.UserSimulator.is_stop
+
+
+def user_tools(environment: Any, task: Any) -> list:
+    """The user's tools for a task (adapter: v1.0.x filters by `task.user_tools`); [] where the domain has none."""
+    if environment.user_tools is None:
+        return []
+    include = getattr(task, "user_tools", None)
+    tools = environment.get_user_tools()
+    return [t for t in tools if include is None or t.name in include]
+
+
+def user_prompt(instructions: str, with_tools: bool) -> str:
+    """tau2's own system prompt for its user simulator."""
+    return _user_simulator.UserSimulator(instructions=instructions, llm="none", tools=[] if with_tools else None).system_prompt
+
+
+def agent_prompt(policy: str) -> str:
+    """tau2's own system prompt for its agent."""
+    return _llm_agent.SYSTEM_PROMPT.format(agent_instruction=_llm_agent.AGENT_INSTRUCTION, domain_policy=policy)
+
+
+def check_termination(orchestrator: Any) -> None:
+    """End the conversation at max_steps or max_errors, as v1.0.x does (adapter: older copies do it inside `run`).
+
+    max_steps is checked only when nobody waits for a tool result and never overwrites a user's stop; max_errors
+    counts all error results, the user's too (the PyPI copy never counts any).
+    """
+    if HAS_V1_RUNNER:
+        orchestrator._check_termination()
+        return
+    orchestrator.num_errors = sum(1 for m in orchestrator.trajectory if isinstance(m, ToolMessage) and m.error)
+    if orchestrator.done or orchestrator.to_role == Role.ENV:
+        return
+    if orchestrator.step_count >= orchestrator.max_steps:
+        orchestrator.done, orchestrator.termination_reason = True, TerminationReason.MAX_STEPS
+    if orchestrator.num_errors >= orchestrator.max_errors:
+        orchestrator.done, orchestrator.termination_reason = True, TerminationReason.TOO_MANY_ERRORS
+
+
+def termination_reason(name: str) -> Any:
+    """tau2's TerminationReason by value; MAX_STEPS for those a vintage lacks (it scores 0 everywhere)."""
+    try:
+        return TerminationReason(name)
+    except ValueError:
+        return TerminationReason.MAX_STEPS
+
+
+def finalize(orchestrator: Any, started: float) -> Any:
+    """The SimulationRun of a finished conversation (adapter: `_finalize` is v1.0.x's)."""
+    if HAS_V1_RUNNER:
+        return orchestrator._finalize()
+    now = _user_base_now()
+    return SimulationRun(
+        id=str(uuid.uuid4()), task_id=orchestrator.task.id, start_time=now, end_time=now, duration=time.perf_counter() - started,
+        termination_reason=orchestrator.termination_reason, messages=orchestrator.get_trajectory(), seed=orchestrator.seed,
+        agent_cost=0.0, user_cost=0.0,
+    )  # fmt: skip
+
+
+_user_base_now = _load("utils.utils").get_now
+
+# --- evaluation --------------------------------------------------------------------------------------------------
+
+Judge = Callable[[list, list[str]], list[tuple[bool, str]]]
+_judge: contextvars.ContextVar[Judge | None] = contextvars.ContextVar("tau2_judge", default=None)
+
+
+def _evaluate_nl(cls, trajectory: list, nl_assertions: list[str]) -> list:
+    judge = _judge.get()
+    if judge is None:
+        raise JudgeError(f"{len(nl_assertions)} natural-language assertions need a judge and none is configured")
+    verdicts = judge(trajectory, nl_assertions)
+    check = _simulation.NLAssertionCheck
+    return [check(nl_assertion=text, met=met, justification=why) for text, (met, why) in zip(nl_assertions, verdicts, strict=True)]
+
+
+NLAssertionsEvaluator.evaluate_nl_assertions = classmethod(_evaluate_nl)
+
+
+def unjudged(task: Any) -> Any:
+    """The task without natural-language assertions where they are not in the reward basis (the PyPI copy always judges)."""
+    criteria = task.evaluation_criteria
+    if criteria is None or not criteria.nl_assertions or RewardType.NL_ASSERTION in criteria.reward_basis:
+        return task
+    return task.model_copy(update={"evaluation_criteria": criteria.model_copy(update={"nl_assertions": None})})
+
+
+def action_checks(task: Any, messages: list, tool_types: dict) -> Any:
+    """tau2's ActionEvaluator (adapter: v1.0.x takes the tool types)."""
+    evaluate = _action.ActionEvaluator.calculate_reward
+    try:
+        return evaluate(task=task, full_trajectory=messages, tool_types=tool_types)
+    except TypeError:
+        return evaluate(task=task, full_trajectory=messages)
+
+
+def evaluate(simulation: Any, task: Any, domain: str, judge: Judge | None = None) -> Any:
+    """tau2's own `evaluate_simulation`, which rebuilds and replays the environment: the reference for `worlds.score`."""
+    token = _judge.set(judge)
+    try:
+        return _evaluator.evaluate_simulation(
+            simulation=simulation, task=unjudged(task), evaluation_type=_evaluator.EvaluationType.ALL, solo_mode=False, domain=domain
+        )
+    finally:
+        _judge.reset(token)
+
+
+def with_judge(judge: Judge | None, call: Callable[[], Any]) -> Any:
+    """Run `call` with a judge for natural-language assertions."""
+    token = _judge.set(judge)
+    try:
+        return call()
+    finally:
+        _judge.reset(token)
+
+
+# --- guard: `calculate` is an eval that `9**9**9` hangs ---------------------------------------------------------------
+
+MAX_EXPRESSION = 200
+
+
+def _guarded(function: Callable) -> Callable:
+    @functools.wraps(function)
+    def calculate(self, expression: str) -> str:
+        if not isinstance(expression, str) or len(expression) > MAX_EXPRESSION or re.search(r"\*\s*\*", expression):
+            raise ValueError("Invalid characters in expression")  # tau2's own words for an expression it refuses
+        return function(self, expression)
+
+    return calculate
+
+
+def _guard(classes: Iterable[type]) -> None:
+    for cls in classes:
+        if "calculate" in vars(cls):
+            cls.calculate = _guarded(cls.calculate)
+        _guard(cls.__subclasses__())
+
+
+_guard([ToolKitBase])

@@ -1,0 +1,101 @@
+"""helpdesk's scripted user: says its facts in several ways, follows the agent, and errs sometimes.
+
+Draws come from one seed, so a (task, seed) pair gives one user. Errors, each a thing real users do: leaving the id out,
+mistyping it, forgetting to press a toggle, hanging up at the confirmation.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+from slime_tau2.bench import STOP, TRANSFER, ToolCall, UserMessage
+from slime_tau2.domains.helpdesk.environment import SETTINGS
+from slime_tau2.domains.helpdesk.tasks import LINE_IDS, ORDER_IDS, Facts
+
+OPENINGS = {
+    "orders": ("Please swap {id} to {item}.", "Can you change {id} to {item}?", "I want {item} instead in {id}."),
+    "refunds": ("Please refund {id}.", "I want my money back for {id}.", "Can I get a refund on {id}?"),
+    "phones": ("No internet on {id}.", "My phone {id} is offline.", "Line {id} does not work."),
+}
+UNNAMED = {"orders": "my order", "refunds": "my order", "phones": "my phone"}
+LEAVES_ID_OUT, MISTYPES_ID, FORGETS_TOGGLE, HANGS_UP = 0.1, 0.1, 0.08, 0.02
+PATIENCE = 4  # replies it did not understand, before it gives up
+
+
+class HelpdeskUser:
+    """One user. `reply(text, results)` gives what it says next."""
+
+    def __init__(self, facts: Facts, seed: int):
+        self.facts, self.rng = facts, random.Random(f"helpdesk:{facts}:{seed}")
+        self.opened, self.changed_mind, self.confused, self.calls, self.said_bye = False, False, 0, 0, False
+        self.checking = False
+
+    def reply(self, text: str, results: list[str]) -> UserMessage:
+        """Args: text: the agent's last message; results: this user's own tool results, when it has just used tools."""
+        if results:
+            return self._after_tools(results)
+        return self._to(text.lower())
+
+    def _to(self, text: str) -> UserMessage:
+        facts, rng = self.facts, self.rng
+        if not self.opened:
+            self.opened = True
+            return self._opening()
+        if "transfer" in text:
+            return self._say(TRANSFER)
+        if re.search(r"which|find", text):
+            return self._say(rng.choice(("It is {id}.", "{id}.")).format(id=facts.ident))
+        if "confirm" in text:
+            return self._confirm(text)
+        if facts.family == "phones" and (wanted := [s for s in SETTINGS if s in text]):
+            pressed = [s for s in wanted if rng.random() >= FORGETS_TOGGLE]
+            return self._use([("toggle", {"setting": s}) for s in pressed]) if pressed else self._say("Done.")
+        if facts.family == "phones" and "check" in text:
+            self.checking = True
+            return self._use([("check_phone", {})])
+        if re.search(r"done|final sale|fixed|sorry", text):
+            return self._say(rng.choice(("Thanks, bye. ", "Great. ")) + STOP)
+        self.confused += 1
+        return self._say(STOP) if self.confused >= PATIENCE else self._say(rng.choice(("What?", "I do not follow.")))
+
+    def _opening(self) -> UserMessage:
+        facts, draw = self.facts, self.rng.random()
+        ident = facts.ident
+        if draw < LEAVES_ID_OUT:
+            ident = UNNAMED[facts.family]
+        elif draw < LEAVES_ID_OUT + MISTYPES_ID:
+            pool = LINE_IDS if facts.family == "phones" else ORDER_IDS
+            ident = self.rng.choice([i for i in pool if i != ident])
+        return self._say(self.rng.choice(OPENINGS[facts.family]).format(id=ident, item=facts.item))
+
+    def _confirm(self, text: str) -> UserMessage:
+        facts = self.facts
+        if facts.second_item and not self.changed_mind:
+            self.changed_mind = True
+            return self._say(self.rng.choice(("No, make it {item}.", "Wait, {item} is better.")).format(item=facts.second_item))
+        if self.rng.random() < HANGS_UP:
+            return self._say(f"Yes, bye. {STOP}")
+        if facts.family == "orders" and "return" not in text and (facts.second_item or facts.item) not in text:
+            return self._say(f"No, {facts.second_item or facts.item}.")
+        return self._say(self.rng.choice(("Yes.", "Yes please.", "I confirm.")))
+
+    def _after_tools(self, results: list[str]) -> UserMessage:
+        if not self.checking:
+            return self._say("Done.")
+        self.checking = False
+        seen = dict(re.findall(r'"(\w+)": "(\w+)"', results[-1]))
+        report = ", ".join(f"{k} {seen.get(k)}" for k in SETTINGS) + ("" if seen.get("signal") == "ok" else ", no signal")
+        if all(seen.get(k) == v for k, v in SETTINGS.items()) and seen.get("signal") == "ok":
+            return self._say(f"It works, thanks. {STOP}")
+        return self._say(report + ".")
+
+    def _use(self, calls: list[tuple[str, dict]]) -> UserMessage:
+        made = []
+        for name, arguments in calls:
+            self.calls += 1
+            made.append(ToolCall(id=f"user_{self.calls}", name=name, arguments=arguments, requestor="user"))
+        return UserMessage(role="user", content=None, tool_calls=made, cost=0.0)
+
+    def _say(self, text: str) -> UserMessage:
+        return UserMessage(role="user", content=text, cost=0.0)

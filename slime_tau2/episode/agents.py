@@ -1,0 +1,161 @@
+"""Agents: what speaks for the assistant in an episode.
+
+`TokenAgent` is the policy: token ids through a server, recorded in a ledger. `ScriptedAgent` plays a list of messages
+(gold, do-nothing, transfer-only), `TeacherAgent` the bundled domain's teacher; both have no tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from slime_tau2 import bench
+from slime_tau2.episode import toolcalls
+from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.ledger import TokenLedger
+from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.errors import PolicyAborted
+from slime_tau2.types import Termination
+
+
+@dataclass(frozen=True)
+class AgentAction:
+    """What an agent does on its turn. With `termination` the episode ends here and `message` is not sent."""
+
+    message: Any | None
+    termination: Termination | None = None
+    detail: str = ""
+    text: str = ""
+    start: int = 0
+    end: int = 0
+    malformed: int = 0
+    finish_reason: str = "stop"
+    weight_version: str | None = None
+
+
+class Agent(Protocol):
+    """Awaited by the driver whenever tau2's next receiver is the agent."""
+
+    ledger: TokenLedger | None
+
+    async def act(self, history: list, message: Any) -> AgentAction:
+        """Args: history: tau2's trajectory so far; message: what is addressed to the agent (user text or tool results)."""
+
+
+def derive_seed(*parts: object) -> int:
+    """A 31-bit seed from any parts (invariant 7: sampling seeds derive from run, task, attempt and turn)."""
+    return int.from_bytes(hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()[:4]) >> 1
+
+
+@dataclass
+class TokenAgent:
+    """The policy.
+
+    `sampling` goes to the server; `max_turn_tokens` bounds one turn, `max_response_tokens` the episode after its prompt,
+    `max_context_tokens` prompt and response together. `seed` None leaves sampling to the server.
+    """
+
+    client: PolicyClient
+    chat: ChatRenderer
+    system_prompt: str
+    sampling: dict[str, Any]
+    max_turn_tokens: int
+    max_response_tokens: int
+    max_context_tokens: int
+    stop_at_tool_call: bool = False
+    seed: int | None = None
+    routing_key: str | None = None
+    ledger: TokenLedger | None = None
+    turn: int = field(default=0)
+
+    async def act(self, history: list, message: Any) -> AgentAction:
+        if self.ledger is None:
+            self.ledger = TokenLedger(self.chat.prompt([{"role": "system", "content": self.system_prompt}, *_chat_messages(history)]))
+        else:
+            self.ledger.append_context(self.chat.delta(_chat_messages(_parts(message))))
+        ledger, start = self.ledger, self.ledger.response_length
+        left = min(self.max_response_tokens - start, self.max_context_tokens - len(ledger) - 1)
+        if left <= 0:
+            return AgentAction(None, Termination.CONTEXT_OVERFLOW, f"{len(ledger)} tokens fill the episode's budget", start=start, end=start)
+        params = {**self.sampling, "max_new_tokens": min(self.max_turn_tokens, left)}
+        if self.stop_at_tool_call:
+            params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]
+        if self.seed is not None:
+            params["sampling_seed"] = derive_seed(self.seed, self.turn)
+        self.turn += 1
+        try:
+            out = await self.client.generate(ledger.tokens, params, self.routing_key)
+        except PolicyAborted as aborted:
+            ledger.append_sampled(aborted.token_ids, aborted.log_probs)
+            return AgentAction(None, Termination.ABORTED, str(aborted), start=start, end=ledger.response_length, finish_reason="abort")
+        ledger.append_sampled(out.ids, out.log_probs)
+        version, end = out.meta.get("weight_version"), ledger.response_length
+        ids = out.ids[:-1] if out.ids[-1] == self.chat.end_of_turn else out.ids
+        text = self.chat.tokenizer.decode(ids, skip_special_tokens=False)
+        if out.finish_reason == "length":
+            over = Termination.CONTEXT_OVERFLOW if left <= self.max_turn_tokens else Termination.LENGTH
+            return AgentAction(None, over, f"{len(out.ids)} tokens without an end of turn", text, start, end, 0, "length", version)
+        if out.ids[-1] != self.chat.end_of_turn:
+            ledger.append_context([self.chat.end_of_turn])  # stopped at </tool_call>: the template closes the turn, untrained
+        turn = toolcalls.parse(text)
+        if turn.empty:
+            return AgentAction(None, Termination.AGENT_ERROR, "an empty turn", text, start, end, 0, "stop", version)
+        malformed = sum(bool(c.error) for c in turn.calls)
+        return AgentAction(_to_tau2(turn), None, "", text, start, end, malformed, "stop", version)
+
+
+class ScriptedAgent:
+    """Plays a list of messages; the last one repeats."""
+
+    ledger = None
+
+    def __init__(self, script: list[Any]):
+        self._script, self._turn = script, 0
+
+    async def act(self, history: list, message: Any) -> AgentAction:
+        planned = self._script[min(self._turn, len(self._script) - 1)]
+        self._turn += 1
+        fresh = bench.AssistantMessage(role="assistant", content=planned.content, tool_calls=copy.deepcopy(planned.tool_calls), cost=0.0)
+        return AgentAction(fresh, text=planned.content or "")
+
+
+class CallableAgent:
+    """Speaks through `reply(text, is_error)`, where text is what the agent has just read (the teacher's interface)."""
+
+    ledger = None
+
+    def __init__(self, reply: Callable[[str, bool], Any]):
+        self._reply = reply
+
+    async def act(self, history: list, message: Any) -> AgentAction:
+        parts = _parts(message)
+        text = "\n".join(p.content or "" for p in parts)
+        said = self._reply(text, any(getattr(p, "error", False) for p in parts))
+        return AgentAction(said, text=said.content or "")
+
+
+def _parts(message: Any) -> list:
+    return list(message.tool_messages) if isinstance(message, bench.MultiToolMessage) else [message]
+
+
+def _chat_messages(messages: list) -> list[dict]:
+    """tau2 messages as the agent sees them, in chat-template form (the user's own tool calls and results are not the agent's)."""
+    out: list[dict] = []
+    for m in messages:
+        if isinstance(m, bench.AssistantMessage):
+            calls = [{"type": "function", "function": {"name": c.name, "arguments": c.arguments}} for c in m.tool_calls or []]
+            out.append({"role": "assistant", "content": m.content or "", **({"tool_calls": calls} if calls else {})})
+        elif isinstance(m, bench.ToolMessage):
+            if m.requestor == "assistant":
+                out.append({"role": "tool", "content": m.content or ""})
+        elif not m.tool_calls:
+            out.append({"role": "user", "content": m.content or ""})
+    return out
+
+
+def _to_tau2(turn: toolcalls.ParsedTurn) -> Any:
+    calls = [bench.ToolCall(name=c.name, arguments=c.arguments) for c in turn.calls]
+    return bench.AssistantMessage(role="assistant", content=turn.text, tool_calls=calls or None, cost=0.0)

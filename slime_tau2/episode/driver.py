@@ -1,0 +1,161 @@
+"""Drives one episode: awaits whoever speaks next, then lets tau2's unmodified Orchestrator take the step.
+
+Before each `step()` it looks at `to_role`, awaits that participant, and puts the message in a mailbox, from which `step()`
+takes it. No threads, no copy of tau2's turn logic, nothing that blocks the loop (invariant 6).
+
+Invariant 3: an episode that starts ends exactly once, with one Termination. Failures are values: whatever goes wrong in a
+participant, a server or tau2 comes back as the Termination of the returned Episode. Only cancellation is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from slime_tau2 import bench
+from slime_tau2.episode.agents import Agent, AgentAction
+from slime_tau2.episode.users import User
+from slime_tau2.episode.worlds import World
+from slime_tau2.errors import InfrastructureError, LedgerError
+from slime_tau2.rewards.partial import Call
+from slime_tau2.types import Episode, Outcome, TaskRef, Termination, Turn
+
+log = logging.getLogger(__name__)
+_COMPONENT = {"user": Termination.USER_FAILURE, "policy": Termination.POLICY_FAILURE, "judge": Termination.JUDGE_FAILURE}
+
+
+async def run_episode(
+    world: World,
+    task_id: str,
+    agent: Agent,
+    user: User,
+    *,
+    seed: int = 0,
+    max_steps: int = 200,
+    max_errors: int = 10,
+    deadline_s: float = 3600.0,
+    aborted: Callable[[], bool] = lambda: False,
+    judge: bench.Judge | None = None,
+) -> Episode:
+    """Run one conversation to its end and score it.
+
+    Args:
+        max_steps: tau2's limit on hops; max_errors: on error results, the user's included.
+        deadline_s: wall-clock limit of the whole episode; hitting it is infrastructure.
+        aborted: asked before each agent turn; True ends the episode as ABORTED.
+        judge: answers natural-language assertions where the reward basis has them.
+    """
+    episode = Episode(TaskRef(world.domain, task_id), seed, Termination.ENVIRONMENT_ERROR, None)
+    started = time.perf_counter()
+    run = _Run(world, world.task(task_id), agent, user, episode, max_steps, max_errors, aborted)
+    try:
+        async with asyncio.timeout(deadline_s):
+            episode.termination, episode.detail = await run.converse()
+        run.close_turn()
+        if episode.termination.policy.value == "score":
+            episode.outcome = run.outcome(judge)
+    except TimeoutError:
+        episode.termination, episode.detail = Termination.TIMEOUT, f"not finished within {deadline_s} s"
+    except InfrastructureError as error:
+        episode.termination, episode.detail = _COMPONENT.get(error.component, Termination.ENVIRONMENT_ERROR), str(error)
+    except LedgerError:
+        raise  # a bug in this package: training on such a record would be worse than stopping
+    except Exception as error:
+        log.exception("episode %s ended by an exception", episode.task)
+        episode.termination, episode.detail = Termination.ENVIRONMENT_ERROR, f"{type(error).__name__}: {error}"
+    episode.ledger, episode.wall_s = agent.ledger, time.perf_counter() - started
+    episode.messages = [m.model_dump(mode="json", exclude_none=True) for m in run.messages()]
+    return episode
+
+
+class _Run:
+    """The state of one conversation. Splits along what changes when: who speaks, what was said, how far it got."""
+
+    def __init__(self, world: World, task: Any, agent: Agent, user: User, episode: Episode, max_steps: int, max_errors: int, aborted: Callable):
+        self.world, self.task, self.agent, self.user, self.episode, self.aborted = world, task, agent, user, episode, aborted
+        self.scorer, self.environment = world.scorer(task), world.environment()
+        self.orchestrator = bench.Orchestrator(
+            domain=world.domain, agent=bench.MailboxAgent(world.policy), user=bench.MailboxUser(str(task.user_scenario)),
+            environment=self.environment, task=task, max_steps=max_steps, max_errors=max_errors,
+        )  # fmt: skip
+        self._seen, self._calls, self._open = 0, {}, None
+
+    async def converse(self) -> tuple[Termination, str]:
+        orchestrator, episode = self.orchestrator, self.episode
+        orchestrator.initialize()
+        self.user.start(self.world, self.task, self.environment, episode.seed)
+        self._observe()
+        while not orchestrator.done:
+            if orchestrator.to_role == bench.Role.AGENT:
+                self.close_turn()
+                if self.aborted():
+                    return Termination.ABORTED, "the rollout was aborted"
+                clock = time.perf_counter()
+                action = await self.agent.act(orchestrator.trajectory, orchestrator.message)
+                episode.policy_s += time.perf_counter() - clock
+                self._open = action
+                if action.weight_version is not None:
+                    episode.weight_versions.append(str(action.weight_version))
+                if action.termination is not None:
+                    return action.termination, action.detail
+                orchestrator.agent.box = self._own(action.message, "assistant", "call")
+            elif orchestrator.to_role == bench.Role.USER:
+                clock = time.perf_counter()
+                said = await self.user.respond(orchestrator.message)
+                episode.user_s += time.perf_counter() - clock
+                orchestrator.user.box = self._own(said, "user", "user")
+            orchestrator.step()
+            bench.check_termination(orchestrator)
+            self._observe()
+        return Termination(orchestrator.termination_reason.value), ""
+
+    def _own(self, message: Any, requestor: str, prefix: str) -> Any:
+        """Fix who calls and under which id before tau2 sees it: a policy could name the user as requestor."""
+        for call in message.tool_calls or []:
+            call.requestor, call.id = requestor, f"{prefix}_{len(self._calls)}"
+            self._calls[call.id] = call
+        return message
+
+    def _observe(self) -> None:
+        """Feed what tau2 has added to the strict scorer."""
+        trajectory = self.orchestrator.trajectory
+        for message in trajectory[self._seen :]:
+            if isinstance(message, bench.ToolMessage):
+                self.episode.tool_errors += bool(message.error)
+                call = self._calls.get(message.id)
+                if call is not None:
+                    self.scorer.add_call(Call(call.name, call.requestor, call.arguments, bool(message.error)))
+            elif isinstance(message, bench.AssistantMessage) and message.content:
+                self.scorer.add_text(message.content)
+        self._seen, self.episode.steps = len(trajectory), self.orchestrator.step_count
+
+    def close_turn(self) -> None:
+        """Close the agent turn before this point, once everything that followed from it has happened."""
+        action: AgentAction | None = self._open
+        if action is None:
+            return
+        self._open = None
+        self.scorer.set_assertions_met(self.world.assertions_met(self.task, self.environment))
+        calls = [c.id for c in (action.message.tool_calls or [])] if action.message is not None else []
+        errors = sum(1 for m in self.orchestrator.trajectory if isinstance(m, bench.ToolMessage) and m.error and m.id in calls)
+        self.episode.turns.append(
+            Turn(len(self.episode.turns), action.start, action.end, action.text, len(calls), errors, action.malformed,
+                 action.finish_reason, round(self.scorer.value(), 6))
+        )  # fmt: skip
+
+    def messages(self) -> list:
+        """The trajectory in order, numbered."""
+        messages = list(self.orchestrator.trajectory)
+        for n, message in enumerate(messages):
+            message.turn_idx = n
+        return messages
+
+    def outcome(self, judge: bench.Judge | None) -> Outcome:
+        reason = self.episode.termination.tau2_reason
+        info = self.world.score(self.task, self.environment, self.messages(), reason, judge)
+        self.scorer.set_assertions_met(self.world.assertions_met(self.task, self.environment))
+        partial = round(self.scorer.value(), 6)
+        return Outcome(float(info.reward), partial, self.scorer.components(), info.model_dump(mode="json", exclude_none=True))

@@ -1,0 +1,84 @@
+"""The token record of one episode: append-only ids, loss mask, log-probs.
+
+Invariant 1: ids are only ever appended, so what is sent on turn n+1 strictly extends what was sent and sampled on turn n.
+Invariant 2: `len(loss_mask) == len(log_probs) == response_length`, and a 1 in the mask is a sampled id with its own
+log-prob. Knows only ids; no text enters or leaves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from slime_tau2.errors import LedgerError
+
+
+class TokenLedger:
+    """`tokens` = prompt + response. The response starts after the prompt, as slime's Sample wants it."""
+
+    def __init__(self, prompt: Sequence[int]):
+        if not prompt:
+            raise LedgerError("an episode's prompt has at least one token")
+        self._tokens = _ids(prompt)
+        self.prompt_length = len(self._tokens)
+        self._mask: list[int] = []
+        self._log_probs: list[float] = []
+
+    @property
+    def tokens(self) -> list[int]:
+        return list(self._tokens)
+
+    @property
+    def loss_mask(self) -> list[int]:
+        return list(self._mask)
+
+    @property
+    def log_probs(self) -> list[float]:
+        """One a response token; 0.0 where the mask is 0."""
+        return list(self._log_probs)
+
+    @property
+    def response_length(self) -> int:
+        return len(self._mask)
+
+    @property
+    def sampled(self) -> int:
+        return sum(self._mask)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def append_sampled(self, ids: Sequence[int], log_probs: Sequence[float]) -> None:
+        """Append ids that the policy sampled, each with its log-prob."""
+        if len(ids) != len(log_probs):
+            raise LedgerError(f"{len(ids)} sampled ids came with {len(log_probs)} log-probs")
+        for value in log_probs:
+            if not isinstance(value, float | int) or math.isnan(value) or value > 1e-3:
+                raise LedgerError(f"{value!r} is no log-prob")
+        self._tokens += _ids(ids)
+        self._mask += [1] * len(ids)
+        self._log_probs += [min(float(x), 0.0) for x in log_probs]
+
+    def append_context(self, ids: Sequence[int]) -> None:
+        """Append ids that the policy did not sample: template glue, the user's words, tool results."""
+        self._tokens += _ids(ids)
+        self._mask += [0] * len(ids)
+        self._log_probs += [0.0] * len(ids)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """[start, end) of each run of ones in the mask, in response positions: the agent's turns."""
+        out, start = [], None
+        for n, bit in enumerate([*self._mask, 0]):
+            if bit and start is None:
+                start = n
+            elif not bit and start is not None:
+                out.append((start, n))
+                start = None
+        return out
+
+
+def _ids(values: Sequence[int]) -> list[int]:
+    for value in values:
+        if type(value) is not int or value < 0:
+            raise LedgerError(f"{value!r} is no token id")
+    return list(values)

@@ -1,0 +1,75 @@
+"""Agent text -> text and tool calls, or a typed parse error.
+
+Qwen's native format: `<tool_call>\\n{"name": …, "arguments": {…}}\\n</tool_call>`, several blocks a turn are several calls.
+A malformed block is not repaired and not retried off the record: it becomes a call to a tool that does not exist, tau2
+answers with an error, and the model learns from it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+MALFORMED = "malformed_tool_call"
+MAX_ARGUMENT_CHARS = 8_000
+MAX_CALLS = 32
+_BLOCK = re.compile(re.escape(OPEN) + r"(.*?)(?:" + re.escape(CLOSE) + r"|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ParsedCall:
+    """One call. `error` is empty unless the block was malformed, and then says why; `name` is then MALFORMED."""
+
+    name: str
+    arguments: dict[str, Any]
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ParsedTurn:
+    """What an agent turn says: `text` outside the blocks (None if blank) and its calls, in order."""
+
+    text: str | None
+    calls: list[ParsedCall] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return self.text is None and not self.calls
+
+
+def parse(text: str) -> ParsedTurn:
+    """Parse one turn's text, without its closing `<|im_end|>`. Never raises."""
+    calls = []
+    for block in _BLOCK.finditer(text):
+        closed = block[0].endswith(CLOSE)
+        calls.append(_call(block[1]) if closed else _malformed(f"no {CLOSE}", block[1]))
+    if len(calls) > MAX_CALLS:
+        calls = [*calls[: MAX_CALLS - 1], _malformed(f"more than {MAX_CALLS} calls in one turn", "")]
+    rest = _BLOCK.sub("", text).strip()
+    return ParsedTurn(rest or None, calls)
+
+
+def _malformed(error: str, body: str) -> ParsedCall:
+    return ParsedCall(MALFORMED, {"error": error, "text": body.strip()[:200]}, error)
+
+
+def _call(body: str) -> ParsedCall:
+    if len(body) > MAX_ARGUMENT_CHARS:
+        return _malformed(f"longer than {MAX_ARGUMENT_CHARS} characters", body)
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        return _malformed(f"not JSON: {error}", body)
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
+        return _malformed("no string under 'name'", body)
+    arguments = value.get("arguments", {})
+    if not isinstance(arguments, dict):
+        return _malformed("'arguments' is not an object", body)
+    return ParsedCall(value["name"], arguments)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,132 @@
+"""The values that cross borders: what a task is, what a turn was, how an episode ended.
+
+Frozen and serialisable, except `Episode`, which is built once by the driver and then only read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Policy(str, Enum):
+    """What becomes of an episode: score it and train on it, mask it out of training, or try again and then drop it."""
+
+    SCORE = "score"
+    MASK = "mask"
+    RETRY = "retry then drop"
+
+
+class Termination(str, Enum):
+    """Every way an episode ends; each has one `policy` (invariant 3) and one name in tau2's results (`tau2_reason`)."""
+
+    USER_STOP = "user_stop"
+    MAX_STEPS = "max_steps"
+    TOO_MANY_ERRORS = "too_many_errors"
+    AGENT_ERROR = "agent_error"  # an empty agent turn
+    LENGTH = "length"  # the turn's token budget ran out
+    CONTEXT_OVERFLOW = "context_overflow"  # the episode's token budget ran out
+    ABORTED = "aborted"  # slime aborted the rollout, or the policy server the request
+    USER_FAILURE = "user_failure"
+    POLICY_FAILURE = "policy_failure"
+    JUDGE_FAILURE = "judge_failure"
+    TIMEOUT = "timeout"  # the episode's deadline
+    ENVIRONMENT_ERROR = "environment_error"  # an exception in tau2 or in this package
+
+    @property
+    def policy(self) -> Policy:
+        if self in _SCORED:
+            return Policy.SCORE
+        return Policy.MASK if self is Termination.ENVIRONMENT_ERROR else Policy.RETRY
+
+    @property
+    def tau2_reason(self) -> str:
+        """tau2's name for it; what tau2 has no name for is exported as max_steps, which scores 0 there too."""
+        named = (Termination.USER_STOP, Termination.MAX_STEPS, Termination.TOO_MANY_ERRORS)
+        return self.value if self in named else "max_steps"
+
+
+_SCORED = {
+    Termination.USER_STOP, Termination.MAX_STEPS, Termination.TOO_MANY_ERRORS,
+    Termination.AGENT_ERROR, Termination.LENGTH, Termination.CONTEXT_OVERFLOW,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TaskRef:
+    """One task of one domain."""
+
+    domain: str
+    task_id: str
+
+    def __str__(self) -> str:
+        return f"{self.domain}/{self.task_id}"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One agent turn. `start`/`end` index the ledger's response tokens; `partial` is the strict score after the turn."""
+
+    index: int
+    start: int
+    end: int
+    text: str
+    calls: int
+    call_errors: int
+    malformed: int
+    finish_reason: str
+    partial: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an episode was scored. `reward` is tau2's; `partial` the strict score in [0, 1]; `reward_info` tau2's, as JSON."""
+
+    reward: float
+    partial: float
+    components: dict[str, float]
+    reward_info: dict[str, Any]
+
+
+@dataclass
+class Episode:
+    """One finished conversation. `outcome` is None exactly when the termination's policy is not SCORE.
+
+    `messages` are tau2's, as JSON, in order. Times are seconds: `policy_s` and `user_s` waited for the two models,
+    `wall_s` in all.
+    """
+
+    task: TaskRef
+    seed: int
+    termination: Termination
+    outcome: Outcome | None
+    turns: list[Turn] = field(default_factory=list)
+    messages: list[dict] = field(default_factory=list)
+    ledger: Any = None
+    detail: str = ""
+    steps: int = 0
+    tool_errors: int = 0
+    wall_s: float = 0.0
+    policy_s: float = 0.0
+    user_s: float = 0.0
+    weight_versions: list[str] = field(default_factory=list)
+
+    @property
+    def reward(self) -> float | None:
+        return None if self.outcome is None else self.outcome.reward
+
+    def record(self) -> dict[str, Any]:
+        """The JSON-able record of the episode, without its token ids."""
+        return {
+            "domain": self.task.domain, "task_id": self.task.task_id, "seed": self.seed, "reward": self.reward,
+            "termination": self.termination.value, "policy": self.termination.policy.value, "detail": self.detail,
+            "partial": self.outcome.partial if self.outcome else None,
+            "components": self.outcome.components if self.outcome else {},
+            "reward_info": self.outcome.reward_info if self.outcome else None,
+            "turns": [asdict(t) for t in self.turns], "steps": self.steps, "tool_errors": self.tool_errors,
+            "response_tokens": self.ledger.response_length if self.ledger else 0,
+            "sampled_tokens": self.ledger.sampled if self.ledger else 0,
+            "wall_s": round(self.wall_s, 4), "policy_s": round(self.policy_s, 4), "user_s": round(self.user_s, 4),
+            "messages": self.messages,
+        }  # fmt: skip
