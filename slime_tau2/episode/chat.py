@@ -50,6 +50,12 @@ class ChatRenderer:
         text = self._render([*_STAND_IN, *new], None, True)
         return self._encode(text[self._tail_at :])
 
+    def turn(self, message: dict) -> list[int]:
+        """Ids of one assistant turn as a policy would sample it, its closing `<|im_end|>` included (for SFT on recorded text)."""
+        text = self._render([_STAND_IN[0], message], None, False)
+        start = len(self._render(_STAND_IN[:1], None, True))
+        return self._encode(text[start : text.rindex(END_OF_TURN) + len(END_OF_TURN)])
+
     def _render(self, messages: list[dict], tools: list[dict] | None, generation: bool) -> str:
         return self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=generation)
 

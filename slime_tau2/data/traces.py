@@ -1,0 +1,100 @@
+"""Episodes -> SFT rows -> token ids.
+
+A row is what slime's SFT path reads: `{"messages": [...], "tools": [...], "metadata": {...}}`. `tokenise` renders a row the
+way a rollout would have recorded it: prompt, then turn by turn, a 1 in the mask exactly on the assistant's own tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.errors import ConfigError
+from slime_tau2.types import Episode
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One training sequence. `loss_mask` and `log_probs` align with `tokens[-len(loss_mask):]`."""
+
+    tokens: list[int]
+    loss_mask: list[int]
+    log_probs: list[float]
+
+
+def chat_messages(messages: Iterable[dict]) -> list[dict]:
+    """tau2 messages (as JSON) as the agent saw them; what follows the agent's last turn is dropped, nothing trains on it."""
+    out: list[dict] = []
+    for m in messages:
+        if m["role"] == "assistant":
+            calls = [{"type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}} for c in m.get("tool_calls") or []]
+            out.append({"role": "assistant", "content": m.get("content") or "", **({"tool_calls": calls} if calls else {})})
+        elif m["role"] == "tool":
+            if m.get("requestor", "assistant") == "assistant":
+                out.append({"role": "tool", "content": m.get("content") or ""})
+        elif not m.get("tool_calls"):
+            out.append({"role": "user", "content": m.get("content") or ""})
+    while out and out[-1]["role"] != "assistant":
+        out.pop()
+    return out
+
+
+def to_row(episode: Episode, system_prompt: str, tools: list[dict]) -> dict[str, Any] | None:
+    """The SFT row of an episode; None when the agent never spoke."""
+    said = chat_messages(episode.messages)
+    if len(said) < 2:
+        return None
+    metadata = {"domain": episode.task.domain, "task_id": episode.task.task_id, "reward": episode.reward, "seed": episode.seed}
+    return {"messages": [{"role": "system", "content": system_prompt}, *said], "tools": tools, "metadata": metadata}
+
+
+def tokenise(row: dict[str, Any], chat: ChatRenderer) -> TokenRow:
+    """Ids and mask of a row. The prompt runs to the first generation prompt after a user's word."""
+    messages = row["messages"]
+    first = next((n for n, m in enumerate(messages) if m["role"] == "user"), None)
+    if first is None or all(m["role"] != "assistant" for m in messages[first:]):
+        raise ConfigError("an SFT row needs a user message and an assistant message after it")
+    tokens, mask = chat.prompt(messages[: first + 1]), []
+    pending: list[dict] = []
+    for message in messages[first + 1 :]:
+        if message["role"] != "assistant":
+            pending.append(message)
+            continue
+        if mask:
+            glue = chat.delta(pending)
+            tokens, mask, pending = tokens + glue, mask + [0] * len(glue), []
+        own = chat.turn(message)
+        tokens, mask = tokens + own, mask + [1] * len(own)
+    return TokenRow(tokens, mask, [0.0] * len(mask))
+
+
+def write_jsonl(path: Path, rows: Iterable[dict]) -> int:
+    """Write rows to a file, whole or not at all; returns how many."""
+    staging, count = path.with_suffix(path.suffix + ".part"), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with staging.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    staging.replace(path)
+    return count
+
+
+def read_jsonl(path: Path) -> Iterator[dict]:
+    """Rows of a file.
+
+    Raises:
+        ConfigError: the file is absent or a line is not JSON; names the line.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist")
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise ConfigError(f"{path}, line {number}: not JSON ({error})") from error

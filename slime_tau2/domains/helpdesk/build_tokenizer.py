@@ -1,0 +1,91 @@
+"""Builds helpdesk's tokenizer from the domain's own conversations: `python -m slime_tau2.domains.helpdesk.build_tokenizer`.
+
+Byte-level BPE, so any UTF-8 text round-trips; vocabulary exactly 1,536. Two choices make the domain learnable by a model of
+half a million parameters: every name is one token (nothing to copy piece by piece), and merges may cross spaces (a fixed
+phrase is a few tokens). The result is committed under tokenizer/; a test rebuilds it and compares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+from slime_tau2 import bench
+from slime_tau2.domains.helpdesk.tasks import AMOUNTS, ITEMS, LINE_IDS, ORDER_IDS
+from slime_tau2.domains.helpdesk.teacher import Teacher
+from slime_tau2.episode import worlds
+from slime_tau2.episode.agents import CallableAgent, _chat_messages
+from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.users import DomainUser
+
+VOCABULARY = 1536
+CONTEXT = 32_768
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+MARKUP = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+NAMES = (*ORDER_IDS, *LINE_IDS, *ITEMS, *AMOUNTS)
+DIRECTORY = Path(__file__).with_name("tokenizer")
+HEADER = "assistant\n"
+HEADS = 40  # how often the constant head of every prompt is counted: enough to shorten it, not to starve the rest
+
+
+def _conversations() -> list[list[dict]]:
+    world = worlds.load("helpdesk")
+
+    async def one(n: int, task_id: str, flaws: float) -> list[dict]:
+        seen: list = []
+        agent = CallableAgent(Teacher(n, flaws).act)
+        act = agent.act
+
+        async def spy(history: list, message: Any):
+            seen[:] = history
+            return await act(history, message)
+
+        agent.act = spy
+        await run_episode(world, task_id, agent, DomainUser(), seed=n)
+        return _chat_messages(seen)
+
+    async def run() -> list[list[dict]]:
+        return [await one(n, t, float(n % 2)) for n, t in enumerate(world.task_ids("train"))]
+
+    return asyncio.run(run())
+
+
+def build() -> Any:
+    """A `transformers` tokenizer, deterministic."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    template = (DIRECTORY / "chat_template.jinja").read_text(encoding="utf-8")
+    tokenizer = Tokenizer(models.BPE())
+    # a turn's header stands alone: what is sampled after it must not merge with it
+    apart_header = pre_tokenizers.Split(Regex(re.escape(HEADER)), behavior="isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([apart_header, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=CONTEXT, chat_template=template
+    )
+    world = worlds.load("helpdesk")
+    head = [{"role": "system", "content": bench.agent_prompt(world.policy)}]
+    texts = [wrapped.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in _conversations()]
+    texts += [wrapped.apply_chat_template(head, tools=world.tool_schemas, tokenize=False)] * HEADS
+    apart = re.compile("|".join([re.escape(t) for t in (*SPECIAL, *MARKUP)] + [rf"(?<!\w){re.escape(n)}(?!\w)" for n in NAMES]))
+    pieces = [piece for text in texts for piece in apart.split(text) if piece]
+    merges = VOCABULARY - len(SPECIAL) - len(MARKUP) - len(NAMES)
+    trainer = trainers.BpeTrainer(
+        vocab_size=merges, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False, max_token_length=64
+    )
+    tokenizer.train_from_iterator(pieces, trainer)
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in MARKUP])
+    tokenizer.add_tokens([AddedToken(n, single_word=True, normalized=False) for n in NAMES])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=CONTEXT, chat_template=template
+    )
+
+
+if __name__ == "__main__":
+    build().save_pretrained(DIRECTORY)
+    print(f"wrote {DIRECTORY}")

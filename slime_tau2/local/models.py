@@ -1,0 +1,125 @@
+"""Models on disk: Qwen3 in Hugging Face's own layout, so that plain `transformers` loads whatever this package saves.
+
+A save is whole or absent: it is written beside its target, synced and renamed. Nothing is unpickled and no remote code is
+trusted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slime_tau2.errors import CheckpointError, ConfigError
+
+
+def new_model(vocabulary: int, context: int, seed: int, hidden: int = 128, layers: int = 2) -> Any:
+    """A freshly initialised Qwen3 of about half a million parameters (at the defaults)."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=hidden // 4, max_position_embeddings=context, tie_word_embeddings=True,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Qwen3ForCausalLM(config)
+
+
+def default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_model(path: Path, device: str | None = None) -> Any:
+    """A causal LM in float32.
+
+    Raises:
+        ConfigError: the directory holds no model that transformers can load.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()
+    if not (Path(path) / "config.json").exists():
+        raise ConfigError(f"{path} holds no model (no config.json); give the directory of a Hugging Face model")
+    try:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True).to(device or default_device())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load a model from {path}: {error}") from error
+
+
+def load_tokenizer(path: Path) -> Any:
+    """A tokenizer with a chat template, from a local directory."""
+    from transformers import AutoTokenizer
+
+    if not (Path(path) / "tokenizer.json").exists():
+        raise ConfigError(f"{path} holds no tokenizer (no tokenizer.json); give the directory of a Hugging Face model")
+    return AutoTokenizer.from_pretrained(path, local_files_only=True)
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Replace a model's weights in place; all or nothing."""
+    from safetensors.torch import load_file
+
+    files = sorted(Path(path).glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(f"{path} holds no safetensors")
+    state = {k: v for file in files for k, v in load_file(file).items()}
+    own = model.state_dict()
+    wrong = [k for k, v in state.items() if k not in own or own[k].shape != v.shape]
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    missing = set(own) - set(state) - tied
+    if wrong or missing:
+        raise CheckpointError(f"{path} does not fit the model: {len(wrong)} unknown or misshapen, {len(missing)} missing tensors")
+    model.load_state_dict(state, strict=False)
+
+
+def save_model(path: Path, model: Any, tokenizer: Any) -> None:
+    """Save a model and its tokenizer as one Hugging Face directory, whole or not at all."""
+
+    def write(staging: Path) -> None:
+        from transformers.utils import logging as hf_logging
+
+        hf_logging.disable_progress_bar()
+        model.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+
+    atomic_directory(path, write)
+
+
+def atomic_directory(path: Path, write: Callable[[Path], None]) -> None:
+    """Fill a new directory and put it at `path`, replacing what was there. On any failure `path` is as it was.
+
+    Raises:
+        CheckpointError: the disk refused (full, read-only, …); names it.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise CheckpointError(f"cannot save to {path}: {error.strerror or error}; nothing was changed") from error
+    old = path.with_name(f".{path.name}.old")
+    try:
+        write(staging)
+        for file in staging.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        os.chmod(staging, 0o755)
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.replace(old)
+        staging.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
+    except Exception as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        if not path.exists() and old.exists():
+            old.replace(path)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(f"cannot save to {path}: {reason}; what was there before is untouched") from error

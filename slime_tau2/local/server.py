@@ -1,0 +1,244 @@
+"""A small policy server that speaks SGLang's protocol on transformers weights.
+
+`/generate`, `/health`, `/model_info`, `/abort_request`, `/update_weights_from_disk`, `/flush_cache`, `/v1/loads` and
+`/server_info`, with SGLang's field names and status codes, so that whatever talks to SGLang talks to this. It runs in a
+process of its own (invariant 6): the engine's thread owns the model, the event loop owns the sockets.
+
+Binds to loopback unless told otherwise. Not a production server: one model, one device, no tensor parallelism.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import queue
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from slime_tau2.errors import ConfigError
+from slime_tau2.local.engine import Engine, Request
+from slime_tau2.local.sampling import SamplingParams
+
+log = logging.getLogger(__name__)
+_IGNORED = {"skip_special_tokens", "no_stop_trim", "spaces_between_special_tokens", "min_new_tokens", "n", "stop"}
+_KNOWN = {"max_new_tokens", "temperature", "top_p", "top_k", "stop_token_ids", "ignore_eos", "sampling_seed"}
+
+
+def sampling_params(body: dict[str, Any]) -> SamplingParams:
+    """SGLang's `sampling_params`.
+
+    Raises:
+        ValueError: an unknown key, or a value this server does not support.
+    """
+    unknown = set(body) - _KNOWN - _IGNORED
+    if unknown:
+        raise ValueError(f"unknown sampling parameters: {', '.join(sorted(unknown))}")
+    if body.get("stop"):
+        raise ValueError("stop strings are not supported here; use stop_token_ids")
+    if body.get("n", 1) != 1 or body.get("min_new_tokens"):
+        raise ValueError("n and min_new_tokens are not supported here")
+    values = {k: v for k, v in body.items() if k in _KNOWN and v is not None}
+    values["stop_token_ids"] = tuple(values.get("stop_token_ids") or ())
+    values.setdefault("sampling_seed", random.getrandbits(31))
+    params = SamplingParams(**values)
+    if params.max_new_tokens < 1 or params.temperature < 0 or not 0 < params.top_p <= 1:
+        raise ValueError(f"out of range: {params}")
+    return params
+
+
+class EngineThread:
+    """Runs an Engine in a thread; everything crosses through one inbox, results come back as futures."""
+
+    def __init__(self, engine: Engine, load_weights: Any):
+        self.engine, self._load = engine, load_weights
+        self.inbox: queue.SimpleQueue[tuple[str, Any, asyncio.Future]] = queue.SimpleQueue()
+        self._futures: dict[str, asyncio.Future] = {}
+        self.loop = asyncio.get_running_loop()
+        threading.Thread(target=self._run, name="engine", daemon=True).start()
+
+    def submit(self, kind: str, value: Any) -> asyncio.Future:
+        future = self.loop.create_future()
+        self.inbox.put((kind, value, future))
+        return future
+
+    def _answer(self, future: asyncio.Future, result: Any) -> None:
+        def deliver() -> None:
+            if not future.done():
+                future.set_exception(result) if isinstance(result, Exception) else future.set_result(result)
+
+        self.loop.call_soon_threadsafe(deliver)
+
+    def _finish(self, requests: list[Request]) -> None:
+        for request in requests:
+            self._answer(self._futures.pop(request.rid), request)
+
+    def _run(self) -> None:
+        engine = self.engine
+        while True:
+            idle = not engine.waiting and not engine.running
+            while idle or not self.inbox.empty():
+                self._handle(*self.inbox.get())
+                idle = not engine.waiting and not engine.running and self.inbox.empty()
+            try:
+                self._finish(engine.step())
+            except Exception as error:  # a failed forward pass must not silence every later request
+                log.exception("engine step failed")
+                for request in engine.abort():
+                    self._answer(self._futures.pop(request.rid), error)
+                engine.flush()
+
+    def _handle(self, kind: str, value: Any, future: asyncio.Future) -> None:
+        engine = self.engine
+        try:
+            if kind == "generate":
+                engine.admit(value)
+                self._futures[value.rid] = future
+            elif kind == "abort":
+                hit = engine.abort(value)
+                self._finish(hit)
+                self._answer(future, len(hit))
+            elif kind == "weights":
+                self._finish(engine.abort())
+                self._load(value)
+                engine.flush()
+                self._answer(future, None)
+            elif kind == "flush":
+                engine.flush()
+                self._answer(future, None)
+        except Exception as error:
+            self._answer(future, error)
+
+
+class Server:
+    """The HTTP face. `tokenizer` only decodes, for the `text` field."""
+
+    def __init__(self, engine: Engine, tokenizer: Any, model_path: str, load_weights: Any):
+        self.engine, self.tokenizer, self.model_path, self._load = engine, tokenizer, model_path, load_weights
+        self.weight_version, self._counter, self.served = "0", itertools.count(), 0
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=64 * 2**20)
+        app.on_startup.append(self._start)
+        ok = self._ok
+        app.add_routes([
+            web.post("/generate", self.generate), web.post("/abort_request", self.abort),
+            web.post("/update_weights_from_disk", self.update_weights), web.post("/flush_cache", self.flush), web.get("/flush_cache", self.flush),
+            web.get("/health", ok), web.get("/health_generate", ok), web.get("/v1/loads", self.loads), web.get("/workers", self.workers),
+            web.get("/model_info", self.model_info), web.get("/get_model_info", self.model_info),
+            web.get("/server_info", self.server_info), web.get("/get_server_info", self.server_info),
+        ])  # fmt: skip
+        return app
+
+    async def _start(self, _: web.Application) -> None:
+        self.thread = EngineThread(self.engine, self._load)
+
+    async def _ok(self, _: web.Request) -> web.Response:
+        return web.Response()
+
+    async def generate(self, http: web.Request) -> web.Response:
+        started = time.perf_counter()
+        try:
+            body = await http.json()
+            ids = body.get("input_ids")
+            if ids is None:
+                ids = self.tokenizer.encode(body["text"], add_special_tokens=False)
+            if not isinstance(ids, list) or not all(type(i) is int for i in ids):
+                raise ValueError("input_ids must be one list of integers (one request a call)")
+            request = Request(str(body.get("rid") or f"r{next(self._counter)}"), ids, sampling_params(body.get("sampling_params") or {}))
+            future = self.thread.submit("generate", request)
+            done: Request = await future
+        except (ValueError, KeyError, TypeError) as error:
+            return web.json_response({"error": {"message": str(error)}}, status=400)
+        except asyncio.CancelledError:
+            self.thread.submit("abort", request.rid)  # the client is gone; free its slot
+            raise
+        except Exception as error:
+            return web.json_response({"error": {"message": f"{type(error).__name__}: {error}"}}, status=500)
+        self.served += 1
+        reason: dict[str, Any] = {"type": done.finish}
+        if done.finish == "stop":
+            reason["matched"] = done.output_ids[-1]
+        elif done.finish == "length":
+            reason["length"] = done.params.max_new_tokens
+        else:
+            reason["message"] = "aborted"
+        meta = {
+            "id": done.rid, "finish_reason": reason, "prompt_tokens": len(ids), "completion_tokens": len(done.output_ids),
+            "cached_tokens": done.cached_tokens, "weight_version": self.weight_version, "e2e_latency": time.perf_counter() - started,
+        }  # fmt: skip
+        if body.get("return_logprob"):
+            meta["output_token_logprobs"] = [[lp, i, None] for lp, i in zip(done.log_probs, done.output_ids)]
+        return web.json_response({"text": self.tokenizer.decode(done.output_ids), "output_ids": done.output_ids, "meta_info": meta})
+
+    async def abort(self, http: web.Request) -> web.Response:
+        body = await http.json()
+        rid = None if body.get("abort_all") else body.get("rid")
+        if rid is None and not body.get("abort_all"):
+            return web.json_response({"error": {"message": "name a rid, or abort_all"}}, status=400)
+        await self.thread.submit("abort", rid)
+        return web.Response()
+
+    async def update_weights(self, http: web.Request) -> web.Response:
+        body = await http.json()
+        try:
+            await self.thread.submit("weights", body["model_path"])
+        except Exception as error:
+            message = f"cannot load weights from {body.get('model_path')!r}: {type(error).__name__}: {error}"
+            return web.json_response({"success": False, "message": message}, status=400)
+        self.model_path = body["model_path"]
+        self.weight_version = str(body.get("weight_version") or int(self.weight_version) + 1)
+        return web.json_response({"success": True, "message": "ok"})
+
+    async def flush(self, _: web.Request) -> web.Response:
+        await self.thread.submit("flush", None)
+        return web.Response()
+
+    async def loads(self, _: web.Request) -> web.Response:
+        load = {"num_running_reqs": len(self.engine.running), "num_waiting_reqs": len(self.engine.waiting) + self.thread.inbox.qsize()}
+        return web.json_response({"loads": [load]})
+
+    async def workers(self, http: web.Request) -> web.Response:
+        return web.json_response({"workers": [{"id": "local", "url": f"http://{http.host}"}]})
+
+    async def model_info(self, _: web.Request) -> web.Response:
+        info = {"model_path": self.model_path, "tokenizer_path": self.model_path, "is_generation": True}
+        return web.json_response(info | {"weight_version": self.weight_version, "context_length": self.engine.context_length})
+
+    async def server_info(self, _: web.Request) -> web.Response:
+        import resource
+
+        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        info = {"version": "slime_tau2.local", "tp_size": 1, "served_requests": self.served, "near_ties": self.engine.near_ties}
+        return web.json_response(info | {"peak_rss_mib": rss, "device": str(self.engine.device), "pid": os.getpid()})
+
+
+def serve(model_path: Path, host: str = "127.0.0.1", port: int = 30000, device: str | None = None, threads: int = 1) -> None:
+    """Load a model and serve it until interrupted.
+
+    Raises:
+        ConfigError: the port is in use, or the directory holds no model.
+    """
+    import socket
+
+    import torch
+
+    from slime_tau2.local.models import load_model, load_tokenizer, load_weights
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or stop what holds it") from error
+    torch.set_num_threads(threads)
+    tokenizer, model = load_tokenizer(model_path), load_model(model_path, device)
+    engine = Engine(model, tokenizer.eos_token_id)
+    server = Server(engine, tokenizer, str(model_path), lambda path: load_weights(model, Path(path)))
+    web.run_app(server.app(), host=host, port=port, print=None, access_log=None, handle_signals=True)
