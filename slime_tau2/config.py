@@ -1,0 +1,127 @@
+"""Typed options of the plugin, one docstring a field.
+
+Under slime they come from `--custom-config-path` (YAML keys with the prefix `tau2_`, which slime sets on `args`); elsewhere
+from `TAU2_*` environment variables and the command line. An unknown `tau2_` key is an error that names the nearest known.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from slime_tau2.errors import ConfigError
+
+PREFIX = "tau2_"
+
+
+class Tau2Config(BaseModel):
+    """Everything the hooks and the episode driver can be told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    domains: tuple[str, ...] = ("helpdesk",)
+    """Domains whose tasks the data source serves."""
+    split: str = "train"
+    """Split of those domains."""
+    seed: int = 0
+    """Seed of the run: task order, users, and sampling where `seeded_sampling` is on."""
+    seeded_sampling: bool = False
+    """Send a `sampling_seed` with each request. The local engine honours it; SGLang only in deterministic mode."""
+
+    max_steps: int = Field(200, gt=0)
+    """tau2's limit on hops a conversation (the leaderboard's 200)."""
+    max_errors: int = Field(10, gt=0)
+    """tau2's limit on error results a conversation, the user's included."""
+    max_turn_tokens: int = Field(2048, gt=0)
+    """Longest single agent turn, in tokens."""
+    max_context_tokens: int = Field(32768, gt=0)
+    """Longest prompt plus response of an episode, in tokens."""
+    stop_at_tool_call: bool = False
+    """Stop sampling at `</tool_call>`; the closing `<|im_end|>` is then appended untrained."""
+    agent_prompt: Path | None = None
+    """Template file of the agent's system prompt with `{policy}` in it; None is tau2's own."""
+
+    user: Literal["scripted", "llm", "gold", "plain"] = "llm"
+    """Who speaks for the user: helpdesk's scripted user, a model, or the two test users."""
+    user_base_url: str = "http://127.0.0.1:30001/v1"
+    """OpenAI-compatible server of the user model."""
+    user_model: str = "Qwen/Qwen3-4B-Instruct-2507"
+    """Its model name."""
+    user_temperature: float = Field(0.7, ge=0)
+    """Its sampling temperature."""
+    user_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds its key; the key itself is never an option."""
+    user_concurrency: int = Field(128, gt=0)
+    """Requests to the user model at a time."""
+    user_timeout_s: float = Field(120.0, gt=0)
+    """Longest wait for one reply of the user model, in seconds."""
+    user_retries: int = Field(3, ge=0)
+    """Further tries after a failed, empty or malformed reply."""
+
+    policy_concurrency: int = Field(256, gt=0)
+    """Requests to the policy server at a time."""
+    policy_timeout_s: float = Field(300.0, gt=0)
+    """Longest wait for one policy turn, in seconds."""
+    policy_retries: int = Field(4, ge=0)
+    """Further tries after a failed policy request."""
+    episode_timeout_s: float = Field(1800.0, gt=0)
+    """Deadline of a whole episode, in seconds."""
+    episode_retries: int = Field(1, ge=0)
+    """Further tries of an episode that infrastructure ended, before its sample is dropped."""
+
+    shaping: Literal["gated", "card", "none"] = "gated"
+    """How partial scores enter the reward: ordering failures only, the card author's formula, or not at all."""
+    alpha: float = Field(0.25, ge=0)
+    """Weight of the partial score."""
+    advantage: Literal["mean", "std"] = "mean"
+    """Group normalisation: subtract the mean, or also divide by the standard deviation."""
+    overlong: Literal["score", "mask"] = "score"
+    """What becomes of episodes that ran out of tokens or steps in training."""
+    retail_basis: Literal["communicate", "no_judge", "judge"] = "communicate"
+    """Reward basis of retail on tau2 v1.0.x, where 40 of 114 tasks otherwise need a judge."""
+    curriculum: bool = False
+    """Sample tasks by what can be learned from them instead of in shuffled epochs."""
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str) -> Tau2Config:
+        """Build from plain keys.
+
+        Raises:
+            ConfigError: an unknown key or a bad value; names it, the source and the fix.
+        """
+        for key in values:
+            if key not in cls.model_fields:
+                near = difflib.get_close_matches(key, cls.model_fields, 1)
+                hint = f"; did you mean {PREFIX}{near[0]}?" if near else f"; known: {', '.join(PREFIX + k for k in cls.model_fields)}"
+                raise ConfigError(f"{source}: unknown key {PREFIX}{key}{hint}")
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise ConfigError(f"{source}: {PREFIX}{name} = {first.get('input')!r}: {first['msg']}") from error
+
+    @classmethod
+    def from_args(cls, args: Any) -> Tau2Config:
+        """From slime's args: TAU2_* variables first, then every attribute that starts with `tau2_`."""
+        found = {k[len(PREFIX) :]: v for k, v in (vars(args) if args is not None else {}).items() if k.startswith(PREFIX)}
+        return cls.from_mapping({**from_environment(), **found}, "--custom-config-path")
+
+    def resolved(self) -> str:
+        """Every option and its value, for the log."""
+        return "\n".join(f"  {PREFIX}{k} = {v}" for k, v in self.model_dump(mode="json").items())
+
+
+def from_environment() -> dict[str, str | list[str]]:
+    """Options set as TAU2_<FIELD>; other TAU2_ variables (tau2's own TAU2_DATA_DIR among them) are left alone."""
+    found: dict[str, str | list[str]] = {}
+    for key in Tau2Config.model_fields:
+        value = os.environ.get(f"TAU2_{key.upper()}")
+        if value is not None:
+            found[key] = value.split(",") if key == "domains" else value
+    return found

@@ -1,0 +1,162 @@
+"""`--data-source-path slime_tau2.hooks.data_source.Tau2DataSource`: tasks in, groups of samples out, nothing lost.
+
+Serves each task once an epoch in shuffled order, or by curriculum. Groups that come back (aborted, or ended by
+infrastructure) are served first. The whole state is one JSON file a rollout id: position, counters, curriculum, and the
+tasks of returned groups (slime's own buffer does not survive a restart; this one does).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+from slime_tau2.config import Tau2Config
+from slime_tau2.episode import worlds
+from slime_tau2.errors import CheckpointError
+from slime_tau2.hooks.compat import Sample
+from slime_tau2.rewards.curriculum import Curriculum
+from slime_tau2.types import TaskRef
+
+_current: Tau2DataSource | None = None
+
+
+def current() -> Tau2DataSource | None:
+    """The process's data source, for the hooks that slime does not hand it to."""
+    return _current
+
+
+class Tau2DataSource:
+    """slime's data-source interface. Locked: under fully-async rollout another thread saves while one serves."""
+
+    def __init__(self, args: Any):
+        global _current
+        self.args, self.config = args, Tau2Config.from_args(args)
+        self.group_size: int = getattr(args, "n_samples_per_prompt", 1)
+        tasks = [
+            TaskRef(domain, task_id)
+            for domain in self.config.domains
+            for task_id in worlds.load(domain, self.config.retail_basis).task_ids(self.config.split)
+        ]
+        self.tasks = {str(t): t for t in tasks}
+        self.curriculum = Curriculum()
+        self.epoch, self.position, self.next_group, self.next_index = 0, 0, 0, 0
+        self.buffer: list[list[Sample]] = []
+        self.metadata: dict[str, Any] = {"terminations": {}}
+        self._observed: set[int] = set()
+        self._lock = threading.RLock()
+        _current = self
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    # --- serving -------------------------------------------------------------------------------------------------------
+
+    def get_samples(self, num_samples: int) -> list[list[Sample]]:
+        """`num_samples` groups of `n_samples_per_prompt` fresh samples; returned groups first."""
+        with self._lock:
+            groups = self._from_buffer(num_samples)
+            groups += [self._group(self.tasks[key]) for key in self._choose(num_samples - len(groups))]
+            return groups
+
+    def _from_buffer(self, count: int) -> list[list[Sample]]:
+        if not self.buffer or count <= 0:
+            return []
+        from slime_tau2.hooks.filters import buffer_filter
+
+        return buffer_filter(self.args, None, self.buffer, count)
+
+    def _choose(self, count: int) -> list[str]:
+        keys, out = list(self.tasks), []
+        while len(out) < count:
+            rng = random.Random(f"{self.config.seed}:{self.epoch}:{self.position}")
+            if self.config.curriculum:
+                out += self.curriculum.draw(keys, count - len(out), rng)
+                self.position += count
+                continue
+            order = random.Random(f"{self.config.seed}:{self.epoch}").sample(keys, len(keys))
+            taken = order[self.position : self.position + count - len(out)]
+            out += taken
+            self.position += len(taken)
+            if self.position >= len(keys):
+                self.epoch, self.position = self.epoch + 1, 0
+        return out
+
+    def _group(self, task: TaskRef) -> list[Sample]:
+        group = []
+        for _ in range(self.group_size):
+            metadata = {"domain": task.domain, "task_id": task.task_id}
+            group.append(Sample(group_index=self.next_group, index=self.next_index, prompt=str(task), metadata=metadata))
+            self.next_index += 1
+        self.next_group += 1
+        return group
+
+    def add_samples(self, samples: list[list[Sample]]) -> None:
+        """Take groups back to be served again."""
+        with self._lock:
+            for group in samples:
+                if len(group) != self.group_size:
+                    raise ValueError(f"a returned group has {len(group)} samples, not {self.group_size}")
+                self.buffer.append(group)
+
+    def observe(self, samples: list[Sample]) -> None:
+        """Feedback for the curriculum; idempotent a sample index."""
+        with self._lock:
+            for s in samples:
+                if s.index is None or s.index in self._observed:
+                    continue
+                self._observed.add(s.index)
+                info = s.metadata.get("tau2") or {}
+                ended = info.get("termination", "unknown")
+                self.metadata["terminations"][ended] = self.metadata["terminations"].get(ended, 0) + 1
+                key = f"{s.metadata.get('domain')}/{s.metadata.get('task_id')}"
+                if not s.remove_sample and key in self.tasks:
+                    self.curriculum.observe(key, int((s.reward or 0.0) >= 1.0 - 1e-6), 1)
+
+    # --- state ---------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        with self._lock:
+            returned = [f"{g[0].metadata['domain']}/{g[0].metadata['task_id']}" for g in self.buffer]
+            return {
+                "epoch": self.epoch, "position": self.position, "next_group": self.next_group, "next_index": self.next_index,
+                "returned": returned, "curriculum": self.curriculum.state_dict(), "metadata": self.metadata,
+            }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        with self._lock:
+            self.epoch, self.position = state["epoch"], state["position"]
+            self.next_group, self.next_index = state["next_group"], state["next_index"]
+            self.curriculum.load_state_dict(state["curriculum"])
+            self.metadata = state["metadata"]
+            self.buffer = [self._group(self.tasks[key]) for key in state["returned"] if key in self.tasks]
+
+    def _path(self, directory: str, rollout_id: int) -> Path:
+        return Path(directory) / "rollout" / f"tau2_data_source_{rollout_id}.json"
+
+    def save(self, rollout_id: int) -> None:
+        """Write the state beside slime's checkpoint (`args.save`), whole or not at all."""
+        path = self._path(self.args.save, rollout_id)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staging = path.with_suffix(".part")
+            staging.write_text(json.dumps(self.state_dict()), encoding="utf-8")
+            os.replace(staging, path)
+        except OSError as error:
+            raise CheckpointError(f"cannot save the data source to {path}: {error.strerror}; the previous state is untouched") from error
+
+    def load(self, rollout_id: int | None = None) -> None:
+        """Restore the state that `save(rollout_id)` wrote under `args.load`; a fresh start where there is none."""
+        directory = getattr(self.args, "load", None)
+        if directory is None or rollout_id is None or rollout_id < 0:
+            return
+        path = self._path(directory, rollout_id)
+        if not path.exists():
+            raise CheckpointError(f"{path} is absent: the checkpoint of rollout {rollout_id} has no data-source state; load another one")
+        try:
+            self.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is corrupt ({error}); load another checkpoint") from error

@@ -1,0 +1,56 @@
+"""slime's four filters: which groups train, in what order returned groups are served, which samples are masked, what is counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from slime_tau2.config import Tau2Config
+from slime_tau2.hooks.compat import DynamicFilterOutput, Sample, flatten
+from slime_tau2.hooks.rewards import training_reward
+
+_OVERLONG = ("length", "context_overflow", "max_steps")
+
+
+
+def dynamic_sampling_filter(args: Any, samples: list[Sample], **kwargs: Any) -> DynamicFilterOutput:
+    """Keep a group that can teach: at least two valid samples whose training rewards differ.
+
+    A dropped group is kept after all when too few remain, which spares slime a whole further round of sampling.
+    """
+    config = Tau2Config.from_args(args)
+    rewards = [training_reward(config, s, float(s.reward or 0.0)) for s in flatten(samples) if not s.remove_sample]
+    if len(rewards) < 2:
+        return DynamicFilterOutput(keep=False, reason="infrastructure")
+    if max(rewards) - min(rewards) < 1e-6:
+        return DynamicFilterOutput(keep=False, reason=f"all_{rewards[0]:.1f}", keep_when_insufficient=True)
+    return DynamicFilterOutput(keep=True)
+
+
+def buffer_filter(args: Any, rollout_id: int | None, buffer: list[list[Sample]], num_samples: int) -> list[list[Sample]]:
+    """Oldest returned groups first; takes what it returns out of the buffer."""
+    buffer.sort(key=lambda group: min(s.index or 0 for s in group))
+    taken, buffer[:] = buffer[:num_samples], buffer[num_samples:]
+    return taken
+
+
+def rollout_sample_filter(args: Any, groups: list) -> None:
+    """Mask samples out of training: with `tau2_overlong: mask`, episodes that ran out of tokens or steps."""
+    if Tau2Config.from_args(args).overlong != "mask":
+        return
+    for s in flatten(groups):
+        if (s.metadata.get("tau2") or {}).get("termination") in _OVERLONG:
+            s.remove_sample = True
+
+
+def process_all_samples(args: Any, all_groups: list, data_source: Any) -> None:
+    """Hand back groups that infrastructure spoiled, so that their tasks are served again.
+
+    slime passes the data source's bound `get_samples` here, hence `__self__`.
+    """
+    source = getattr(data_source, "__self__", data_source)
+    for group in all_groups:
+        flat = flatten([group])
+        spoiled = Counter(s.status for s in flat)[Sample.Status.ABORTED]
+        if flat and spoiled > len(flat) // 2 and hasattr(source, "add_samples"):
+            source.add_samples([flat])

@@ -1,0 +1,182 @@
+"""`--custom-generate-function-path slime_tau2.hooks.generate.generate`: one tau2 episode a sample.
+
+It mutates the Sample it is given and never raises: whatever fails comes back as a well-formed sample with log-probs, out of
+training and out of its group's mean. The reward is tau2's; partial scores and the termination go to `metadata["tau2"]`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from slime_tau2 import bench
+from slime_tau2.config import Tau2Config
+from slime_tau2.episode import users, worlds
+from slime_tau2.episode.agents import TokenAgent, derive_seed
+from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.hooks.compat import GenerateState, Sample
+from slime_tau2.rewards.shaping import card_fractions
+from slime_tau2.types import Episode, Policy, Termination
+
+log = logging.getLogger(__name__)
+_TRUNCATED = (Termination.LENGTH, Termination.CONTEXT_OVERFLOW, Termination.MAX_STEPS)
+
+
+@dataclass
+class Toolbox:
+    """What all episodes of a process share: clients and renderers."""
+
+    config: Tau2Config
+    tokenizer: Any
+    policy: PolicyClient
+    user_client: users.UserClient | None
+
+    @lru_cache(maxsize=32)  # noqa: B019 (one toolbox a process)
+    def chat(self, domain: str) -> ChatRenderer:
+        return ChatRenderer(self.tokenizer, worlds.load(domain, self.config.retail_basis).tool_schemas)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def user(self) -> users.User:
+        return make_user(self.config, self.user_client)
+
+    def agent(self, world: worlds.World, sampling: dict[str, Any], seed: int | None, routing_key: str | None) -> TokenAgent:
+        """An agent for one episode. `max_new_tokens` of the sampling parameters is the whole response's budget, as in slime."""
+        config, sampling = self.config, dict(sampling)
+        budget = int(sampling.pop("max_new_tokens", config.max_context_tokens))
+        return TokenAgent(
+            self.policy, self.chat(world.domain), system_prompt(config, world.policy), sampling, config.max_turn_tokens, budget,
+            config.max_context_tokens, config.stop_at_tool_call, seed, routing_key,
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        await self.policy.close()
+        if self.user_client is not None:
+            await self.user_client.close()
+
+
+def make_user_client(config: Tau2Config) -> users.UserClient | None:
+    """The shared client of LLM users; None where users are scripted."""
+    if config.user != "llm":
+        return None
+    options = {"temperature": config.user_temperature}
+    return users.UserClient(
+        config.user_base_url, config.user_model, config.user_key_env, config.user_concurrency, config.user_timeout_s, config.user_retries, options
+    )
+
+
+def make_user(config: Tau2Config, client: users.UserClient | None) -> users.User:
+    """A fresh user for one episode."""
+    if config.user == "llm":
+        assert client is not None
+        return users.LLMUser(client)
+    return {"scripted": users.DomainUser, "gold": users.GoldUser, "plain": users.PlainUser}[config.user]()
+
+
+def system_prompt(config: Tau2Config, policy: str) -> str:
+    """The agent's system prompt: tau2's, or the user's template file with `{policy}`."""
+    if config.agent_prompt is None:
+        return bench.agent_prompt(policy)
+    return config.agent_prompt.read_text(encoding="utf-8").replace("{policy}", policy)
+
+
+_toolboxes: weakref.WeakKeyDictionary[Any, Toolbox] = weakref.WeakKeyDictionary()
+
+
+def toolbox(args: Any) -> Toolbox:
+    """The process's toolbox for these args; resolves and prints the configuration once."""
+    state = GenerateState(args)
+    if state not in _toolboxes:
+        config = Tau2Config.from_args(args)
+        log.info("%s\nslime_tau2 options:\n%s", bench.VINTAGE, config.resolved())
+        url = f"http://{args.sglang_router_ip}:{args.sglang_router_port}"
+        policy = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
+        _toolboxes[state] = Toolbox(config, state.tokenizer, policy, make_user_client(config))
+    return _toolboxes[state]
+
+
+async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], evaluation: bool = False) -> Sample:
+    """Run the episode that `sample.metadata` names (`domain`, `task_id`) and fill the sample."""
+    try:
+        state, box = GenerateState(args), toolbox(args)
+        config, ref = box.config, sample.metadata
+        world = worlds.load(ref["domain"], config.retail_basis)
+        for attempt in range(config.episode_retries + 1):
+            seed = derive_seed(config.seed, ref["domain"], ref["task_id"], sample.index, "eval" if evaluation else "train", attempt)
+            agent = box.agent(world, sampling_params, seed if config.seeded_sampling else None, sample.session_id or f"tau2-{seed}")
+            episode = await run_episode(
+                world, ref["task_id"], agent, box.user(), seed=seed, max_steps=config.max_steps, max_errors=config.max_errors,
+                deadline_s=config.episode_timeout_s, aborted=lambda: state.aborted,
+            )  # fmt: skip
+            if episode.termination.policy is not Policy.RETRY or state.aborted:
+                break
+        fill(sample, episode, config)
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        log.exception("generate failed for sample %s", sample.index)
+        placeholder(sample, f"{type(error).__name__}: {error}")
+    return sample
+
+
+def fill(sample: Sample, episode: Episode, config: Tau2Config) -> None:
+    """Write an episode into a sample: tokens, mask and log-probs from the ledger, tau2's reward, what the filters read."""
+    ledger, termination = episode.ledger, episode.termination
+    if ledger is None or ledger.sampled == 0 or (episode.outcome is None and termination is not Termination.ABORTED):
+        placeholder(sample, episode.detail, termination)
+        return
+    _reset(sample)
+    tokens, mask, log_probs = ledger.tokens, ledger.loss_mask, ledger.log_probs
+    sample.tokens = tokens[: ledger.prompt_length]
+    at = 0
+    for start, end in [*ledger.spans(), (len(mask), len(mask))]:
+        if start > at:
+            sample.append_response_tokens(None, tokens=tokens[ledger.prompt_length + at : ledger.prompt_length + start], trainable=False)
+        if end > start:
+            own = tokens[ledger.prompt_length + start : ledger.prompt_length + end]
+            sample.append_response_tokens(None, tokens=own, log_probs=log_probs[start:end], trainable=True)
+        at = end
+    sample.response = "\n".join(t.text for t in episode.turns)
+    sample.weight_versions = list(episode.weight_versions)
+    sample.non_generation_time = max(0.0, episode.wall_s - episode.policy_s)
+    sample.metadata["tau2"] = _summary(episode)
+    if termination is Termination.ABORTED:
+        sample.status, sample.reward, sample.remove_sample = Sample.Status.ABORTED, None, True
+        return
+    sample.status = Sample.Status.TRUNCATED if termination in _TRUNCATED else Sample.Status.COMPLETED
+    sample.reward = episode.outcome.reward
+
+
+def _summary(episode: Episode) -> dict[str, Any]:
+    outcome = episode.outcome
+    return {
+        "termination": episode.termination.value, "detail": episode.detail, "steps": episode.steps, "turns": len(episode.turns),
+        "partial": outcome.partial if outcome else 0.0, "components": outcome.components if outcome else {},
+        "card_components": card_fractions(outcome.reward_info) if outcome else {}, "turn_partials": [t.partial for t in episode.turns],
+        "tool_errors": episode.tool_errors, "malformed": sum(t.malformed for t in episode.turns), "wall_s": episode.wall_s,
+    }  # fmt: skip
+
+
+def _reset(sample: Sample) -> None:
+    """tau2's environment cannot be resumed: an aborted sample that comes back starts its episode anew."""
+    sample.tokens, sample.response, sample.response_length = [], "", 0
+    sample.loss_mask, sample.rollout_log_probs, sample.weight_versions = None, None, []
+    sample.remove_sample, sample.reward = False, None
+
+
+def placeholder(sample: Sample, detail: str, termination: Termination = Termination.ENVIRONMENT_ERROR) -> None:
+    """A sample that trains nothing and counts for nothing, in the shape the trainer needs."""
+    _reset(sample)
+    sample.tokens, sample.response_length, sample.loss_mask, sample.rollout_log_probs = [0, 0], 1, [0], [0.0]
+    sample.reward, sample.remove_sample = 0.0, True
+    sample.status = Sample.Status.ABORTED if termination.policy is Policy.RETRY else Sample.Status.FAILED
+    sample.metadata["tau2"] = {"termination": termination.value, "detail": detail, "partial": 0.0, "components": {}}
+
+

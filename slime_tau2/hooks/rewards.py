@@ -1,0 +1,43 @@
+"""`--custom-rm-path` and `--custom-reward-post-process-path`.
+
+`reward` hands back what `generate` has already set: tau2's reward, binary in the benchmarks. `reward_post_process` sees whole
+groups, so all group maths happens there: shaping, then normalisation within `group_index`, over the samples that count.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slime_tau2.config import Tau2Config
+from slime_tau2.hooks import data_source
+from slime_tau2.hooks.compat import Sample
+from slime_tau2.rewards import groups
+from slime_tau2.rewards.shaping import shaped
+
+
+async def reward(args: Any, sample: Sample | list[Sample], **kwargs: Any) -> float | list[float]:
+    """tau2's reward of one sample, or of each of a list."""
+    if isinstance(sample, list):
+        return [float(s.reward or 0.0) for s in sample]
+    return float(sample.reward or 0.0)
+
+
+def reward_post_process(args: Any, samples: list[Sample]) -> tuple[list[float], list[float]]:
+    """(tau2's rewards, advantages), one each a sample, in order. Tells the curriculum what was seen, once a sample."""
+    config = Tau2Config.from_args(args)
+    raw = [float(s.reward or 0.0) for s in samples]
+    valid = [not s.remove_sample for s in samples]
+    rewards = [training_reward(config, s, r) for s, r in zip(samples, raw)]
+    source = data_source.current()
+    if source is not None:
+        source.observe(samples)
+    keys = [s.group_index if s.group_index is not None else id(s) for s in samples]
+    return raw, groups.normalise(rewards, keys, valid, config.advantage)
+
+
+def training_reward(config: Tau2Config, sample: Sample, raw: float) -> float:
+    """The shaped reward of one sample."""
+    info = sample.metadata.get("tau2") or {}
+    domain, card = sample.metadata.get("domain", ""), info.get("card_components")
+    return shaped(config.shaping, raw, info.get("partial", 0.0), config.alpha, domain, card)
+

@@ -1,0 +1,83 @@
+"""Runs the policy server as a child process of its own, so that the driver's loop never waits for torch."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from slime_tau2.errors import ConfigError, PolicyError
+
+START_S = 120.0
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class ServerProcess:
+    """`with ServerProcess(model_dir, log_path) as server:`; `server.url`, `server.load(model_dir)`, `server.info()`."""
+
+    def __init__(self, model: Path, log: Path, port: int | None = None, threads: int = 1):
+        self.model, self.log, self.port, self.threads = Path(model), Path(log), port or free_port(), threads
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> ServerProcess:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "slime_tau2.cli", "serve", str(self.model), "--port", str(self.port), "--threads", str(self.threads)]
+        with self.log.open("ab") as sink:
+            # its own session: Ctrl-C reaches the pipeline, which then stops the server in order
+            self.process = subprocess.Popen(command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
+                return self
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        self.__exit__(None, None, None)
+        raise PolicyError(f"the local server did not answer at {self.url} within {START_S:.0f} s; its log is {self.log}")
+
+    def check(self) -> None:
+        """Raise if the server has died; its last words are in the message."""
+        code = self.process.poll()
+        if code is not None:
+            words = self.log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise ConfigError(f"the local server exited with code {code}: {' | '.join(words)} (log: {self.log}); run the same command to resume")
+
+    def _call(self, path: str, body: dict | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", data=data, headers={"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=120) as reply:
+                return json.loads(reply.read() or b"{}")
+        except urllib.error.HTTPError as error:
+            raise PolicyError(f"{path}: HTTP {error.code} {error.read()[:300]!r}") from error
+        except (urllib.error.URLError, OSError) as error:
+            self.check()
+            raise PolicyError(f"{self.url}{path}: {error}") from error
+
+    def load(self, model: Path) -> None:
+        """Serve other weights of the same architecture."""
+        self._call("/update_weights_from_disk", {"model_path": str(model)})
+
+    def info(self) -> dict[str, Any]:
+        return self._call("/server_info")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()

@@ -1,0 +1,48 @@
+"""Task reward and partial score -> training reward. Pure.
+
+`gated` (default): a success earns 1 whatever its partial; a failure earns alpha times its strict partial. Hence partials
+order failures among themselves and never pay more than a success. `card` is the model card author's formula, which adds
+the partial to successes too and uses tau2's own fractions. `none` is the task reward.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slime_tau2.rewards.partial import weighted
+
+CARD_WEIGHTS = {"action": 0.5, "communicate": 0.15, "env_assertion": 0.35}
+CARD_TELECOM_WEIGHTS = {"action": 0.35, "communicate": 0.35, "env_assertion": 0.30}
+CARD_DOMAIN = {"retail": 0.8, "airline": 1.0, "telecom": 1.6}
+
+
+def shaped(kind: str, reward: float, partial: float, alpha: float, domain: str = "", card_components: dict[str, float] | None = None) -> float:
+    """The training reward of one finished episode.
+
+    Args:
+        reward: tau2's, in [0, 1]; partial: the strict score, in [0, 1].
+        card_components: tau2's own fractions (`card_fractions`), for kind `card` only.
+    """
+    if kind == "none":
+        return reward
+    if kind == "gated":
+        return reward if reward >= 1.0 - 1e-6 else max(reward, min(alpha, 1.0) * partial)
+    if kind == "card":
+        weights = CARD_TELECOM_WEIGHTS if domain.startswith("telecom") else CARD_WEIGHTS
+        return reward + alpha * CARD_DOMAIN.get(domain.split("-")[0], 1.0) * weighted(card_components or {}, weights)
+    raise ValueError(f"unknown shaping {kind!r}")
+
+
+def card_fractions(reward_info: dict[str, Any]) -> dict[str, float]:
+    """tau2's own fraction of each component that a RewardInfo (as JSON) reports; {} for an episode that did not finish."""
+    sources = {
+        "action": ("action_checks", "action_match"),
+        "communicate": ("communicate_checks", "met"),
+        "env_assertion": ("env_assertions", "met"),
+    }
+    out = {}
+    for name, (field, flag) in sources.items():
+        checks = reward_info.get(field) or []
+        if checks:
+            out[name] = sum(bool(c[flag]) for c in checks) / len(checks)
+    return out
