@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slime_tau2.errors import ConfigError
@@ -125,3 +126,22 @@ def from_environment() -> dict[str, str | list[str]]:
         if value is not None:
             found[key] = value.split(",") if key == "domains" else value
     return found
+
+
+def parse_assignments(assignments: list[str], known: Mapping[str, Any], option: str) -> dict[str, Any]:
+    """["key=value", …] -> {key: value}, values read as YAML.
+
+    Raises:
+        ConfigError: no `=`, or a key that is not in `known`; names the nearest.
+    """
+    out: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"{option} {assignment}: expected KEY=VALUE")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise ConfigError(f"{option} {assignment}: unknown key {key}; {hint}")
+        out[key] = yaml.safe_load(value)
+    return out

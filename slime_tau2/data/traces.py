@@ -45,10 +45,16 @@ def chat_messages(messages: Iterable[dict]) -> list[dict]:
 
 def to_row(episode: Episode, system_prompt: str, tools: list[dict]) -> dict[str, Any] | None:
     """The SFT row of an episode; None when the agent never spoke."""
-    said = chat_messages(episode.messages)
-    if len(said) < 2:
+    return record_to_row(episode.record(), system_prompt, tools)
+
+
+def record_to_row(record: dict[str, Any], system_prompt: str, tools: list[dict]) -> dict[str, Any] | None:
+    """The SFT row of an episode's record (a line of attempts.jsonl); None when the agent never spoke."""
+    said = chat_messages(record["messages"])
+    first = next((n for n, m in enumerate(said) if m["role"] == "user"), len(said))
+    if all(m["role"] != "assistant" for m in said[first:]):
         return None
-    metadata = {"domain": episode.task.domain, "task_id": episode.task.task_id, "reward": episode.reward, "seed": episode.seed}
+    metadata = {k: record[k] for k in ("domain", "task_id", "reward", "seed")}
     return {"messages": [{"role": "system", "content": system_prompt}, *said], "tools": tools, "metadata": metadata}
 
 

@@ -34,6 +34,7 @@ class ServerProcess:
     def __enter__(self) -> ServerProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "slime_tau2.cli", "serve", str(self.model), "--port", str(self.port), "--threads", str(self.threads)]
+        command.append("--with-parent")
         with self.log.open("ab") as sink:
             # its own session: Ctrl-C reaches the pipeline, which then stops the server in order
             self.process = subprocess.Popen(command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, start_new_session=True)

@@ -17,6 +17,7 @@ import queue
 import random
 import threading
 import time
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,8 @@ class Server:
     def __init__(self, engine: Engine, tokenizer: Any, model_path: str, load_weights: Any):
         self.engine, self.tokenizer, self.model_path, self._load = engine, tokenizer, model_path, load_weights
         self.weight_version, self._counter, self.served = "0", itertools.count(), 0
+        self._conversations: OrderedDict[str, list[int]] = OrderedDict()
+        self.prefix_checked, self.prefix_mismatches = 0, 0
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 2**20)
@@ -162,6 +165,7 @@ class Server:
         except Exception as error:
             return web.json_response({"error": {"message": f"{type(error).__name__}: {error}"}}, status=500)
         self.served += 1
+        self._check_prefix(http.headers.get("X-SMG-Routing-Key"), ids, done)
         reason: dict[str, Any] = {"type": done.finish}
         if done.finish == "stop":
             reason["matched"] = done.output_ids[-1]
@@ -176,6 +180,19 @@ class Server:
         if body.get("return_logprob"):
             meta["output_token_logprobs"] = [[lp, i, None] for lp, i in zip(done.log_probs, done.output_ids)]
         return web.json_response({"text": self.tokenizer.decode(done.output_ids), "output_ids": done.output_ids, "meta_info": meta})
+
+    def _check_prefix(self, conversation: str | None, ids: list[int], done: Request) -> None:
+        """Count requests that do not extend what their conversation had sent and sampled before (invariant 1, seen from here)."""
+        if conversation is None:
+            return
+        before = self._conversations.pop(conversation, None)
+        if before is not None:
+            self.prefix_checked += 1
+            self.prefix_mismatches += len(ids) <= len(before) or ids[: len(before)] != before
+        if done.finish == "stop":
+            self._conversations[conversation] = ids + done.output_ids
+            while len(self._conversations) > 4096:
+                self._conversations.popitem(last=False)
 
     async def abort(self, http: web.Request) -> web.Response:
         body = await http.json()
@@ -216,11 +233,26 @@ class Server:
 
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         info = {"version": "slime_tau2.local", "tp_size": 1, "served_requests": self.served, "near_ties": self.engine.near_ties}
+        info |= {"prefix_checked": self.prefix_checked, "prefix_mismatches": self.prefix_mismatches}
         return web.json_response(info | {"peak_rss_mib": rss, "device": str(self.engine.device), "pid": os.getpid()})
 
 
-def serve(model_path: Path, host: str = "127.0.0.1", port: int = 30000, device: str | None = None, threads: int = 1) -> None:
-    """Load a model and serve it until interrupted.
+def _exit_with_parent() -> None:
+    """End this process when the one that started it is gone (kill -9 included)."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def serve(
+    model_path: Path, host: str = "127.0.0.1", port: int = 30000, device: str | None = None, threads: int = 1, with_parent: bool = False
+) -> None:
+    """Load a model and serve it until interrupted; `with_parent` ends it when the process that started it ends.
 
     Raises:
         ConfigError: the port is in use, or the directory holds no model.
@@ -237,6 +269,8 @@ def serve(model_path: Path, host: str = "127.0.0.1", port: int = 30000, device: 
             probe.bind((host, port))
         except OSError as error:
             raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or stop what holds it") from error
+    if with_parent:
+        _exit_with_parent()
     torch.set_num_threads(threads)
     tokenizer, model = load_tokenizer(model_path), load_model(model_path, device)
     engine = Engine(model, tokenizer.eos_token_id)

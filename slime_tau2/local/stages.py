@@ -1,0 +1,113 @@
+"""The training stages of the local pipeline: SFT (and RFT, the same on selected data) and GRPO.
+
+Each resumes from its newest whole checkpoint and ends with one Hugging Face model directory. They know nothing of how data
+came to be, nor of evaluation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slime_tau2.data.traces import TokenRow
+from slime_tau2.hooks.data_source import Tau2DataSource
+from slime_tau2.hooks.rewards import reward_post_process
+from slime_tau2.local import checkpoint
+from slime_tau2.local.batches import length_bucketed
+from slime_tau2.local.models import save_model
+from slime_tau2.local.process import ServerProcess
+from slime_tau2.local.rollout import generate_rollout
+from slime_tau2.local.settings import PipelineSettings, slime_args
+from slime_tau2.local.trainer import TrainOptions, Trainer
+
+SFT_SAVE_INTERVAL, GRPO_SAVE_INTERVAL = 100, 5
+
+
+@dataclass
+class Stage:
+    """Where a stage lives and whom it tells: `tick(done, of, metrics)` after each step, one line a step to metrics.jsonl."""
+
+    name: str
+    directory: Path
+    tick: Callable[[int, int, dict[str, float]], None]
+    metrics_path: Path
+    lags_ms: list[float] = field(default_factory=list)
+
+    @property
+    def model(self) -> Path:
+        return self.directory / "model"
+
+    @property
+    def done(self) -> bool:
+        return (self.directory / "done.json").exists()
+
+    def log(self, step: int, of: int, metrics: dict[str, float]) -> None:
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": self.name, "step": step, **metrics}) + "\n")
+        self.tick(step, of, metrics)
+
+    def finish(self, model: Any, tokenizer: Any) -> None:
+        save_model(self.model, model, tokenizer)
+        (self.directory / "done.json").write_text("{}", encoding="utf-8")
+
+
+def train_sft(stage: Stage, trainer: Trainer, tokenizer: Any, rows: Sequence[TokenRow], steps: int, batch_size: int, seed: int) -> None:
+    """Train on rows for `steps` optimizer steps, in length-bucketed epochs."""
+    state = checkpoint.load(stage.directory / "checkpoints", trainer) or {"iteration": 0}
+    lengths, step, epoch = [len(r.tokens) for r in rows], 0, 0
+    while step < steps:
+        for batch in length_bucketed(len(rows), lengths, batch_size, random.Random(f"{seed}:{stage.name}:{epoch}")):
+            if step >= steps:
+                break
+            step += 1
+            if step <= state["iteration"]:
+                continue
+            stage.log(step, steps, trainer.sft_step([rows[n] for n in batch]))
+            if step % SFT_SAVE_INTERVAL == 0:
+                checkpoint.save(stage.directory / "checkpoints", step, trainer, tokenizer, {})
+        epoch += 1
+    stage.finish(trainer.model, tokenizer)
+
+
+def train_grpo(stage: Stage, trainer: Trainer, tokenizer: Any, server: ServerProcess, settings: PipelineSettings) -> None:
+    """`settings.grpo_steps` rounds of rollout, group normalisation, one training step and a weight update."""
+    args = slime_args(settings, server.url, stage.directory / "weights", stage.directory)
+    root = stage.directory / "checkpoints"
+    state = checkpoint.load(root, trainer) or {"iteration": 0}
+    save_model(stage.directory / "weights", trainer.model, tokenizer)
+    source = Tau2DataSource(args)
+    if state["iteration"]:
+        source.load_state_dict(state["data_source"])
+    for step in range(state["iteration"] + 1, settings.grpo_steps + 1):
+        server.load(stage.directory / "weights")
+        rollout = asyncio.run(generate_rollout(args, step - 1, source, lambda group: None))
+        server.check()
+        stage.lags_ms += rollout.lags_ms
+        raw, advantages = reward_post_process(args, rollout.samples)
+        assert len(raw) == len(rollout.samples)
+        trained = trainer.grpo_step(rollout.samples, advantages)
+        save_model(stage.directory / "weights", trainer.model, tokenizer)
+        stage.log(step, settings.grpo_steps, {**rollout.metrics, **trained})
+        if step % GRPO_SAVE_INTERVAL == 0 or step == settings.grpo_steps:
+            checkpoint.save(root, step, trainer, tokenizer, {"data_source": source.state_dict()})
+    stage.finish(trainer.model, tokenizer)
+
+
+def grpo_options(settings: PipelineSettings) -> TrainOptions:
+    """GRPO as slime would run it: clip-higher, truncated importance sampling, no KL, mean-only advantages."""
+    from slime_tau2.local.losses import LossOptions
+
+    loss = LossOptions(eps_clip=0.2, eps_clip_high=0.28, use_tis=True)
+    return TrainOptions(lr=settings.grpo_lr, weight_decay=0.0, clip_grad=1.0, loss=loss)
+
+
+def sft_options(lr: float, steps: int) -> TrainOptions:
+    """SFT and RFT: cosine decay after a short warm-up."""
+    return TrainOptions(lr=lr, min_lr=lr / 20, lr_warmup_iters=min(20, steps), lr_decay_style="cosine", train_iters=steps)
+
+
