@@ -12,7 +12,9 @@ from rich.console import Console
 
 from slime_tau2.errors import InfrastructureError, UserError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Train and evaluate tool-using agents on tau2-bench.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Train and evaluate tool-using agents on tau2-bench."
+)
 console = Console()
 
 
@@ -62,7 +64,9 @@ def serve(
 
 @app.command()
 def quickstart(
-    output: Annotated[Path, typer.Option(help="Where everything goes; the same command resumes an interrupted run.")] = Path("outputs/quickstart"),
+    output: Annotated[Path, typer.Option(help="Where everything goes; the same command resumes an interrupted run.")] = Path(
+        "outputs/quickstart"
+    ),
     smoke: Annotated[bool, typer.Option("--smoke", help="A run of about a minute that learns nothing.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable.")] = None,
 ) -> None:
@@ -85,7 +89,9 @@ def evaluate(
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory; needed with a server's URL.")] = None,
     concurrency: Annotated[int, typer.Option(min=1)] = 64,
     seed: int = 0,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option, e.g. max_turn_tokens=64; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option, e.g. max_turn_tokens=64; repeatable.")
+    ] = None,
 ) -> None:
     """Evaluate a policy: attempts.jsonl and summary.json."""
     from slime_tau2.evaluation.evaluate import EvalRequest

@@ -6,11 +6,11 @@ Frozen and serialisable, except `Episode`, which is built once by the driver and
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 
-class Policy(str, Enum):
+class Policy(StrEnum):
     """What becomes of an episode: score it and train on it, mask it out of training, or try again and then drop it."""
 
     SCORE = "score"
@@ -18,7 +18,7 @@ class Policy(str, Enum):
     RETRY = "retry then drop"
 
 
-class Termination(str, Enum):
+class Termination(StrEnum):
     """Every way an episode ends; each has one `policy` (invariant 3) and one name in tau2's results (`tau2_reason`)."""
 
     USER_STOP = "user_stop"

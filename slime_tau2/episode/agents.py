@@ -79,7 +79,9 @@ class TokenAgent:
         ledger, start = self.ledger, self.ledger.response_length
         left = min(self.max_response_tokens - start, self.max_context_tokens - len(ledger) - 1)
         if left <= 0:
-            return AgentAction(None, Termination.CONTEXT_OVERFLOW, f"{len(ledger)} tokens fill the episode's budget", start=start, end=start)
+            return AgentAction(
+                None, Termination.CONTEXT_OVERFLOW, f"{len(ledger)} tokens fill the episode's budget", start=start, end=start
+            )
         params = {**self.sampling, "max_new_tokens": min(self.max_turn_tokens, left)}
         if self.stop_at_tool_call:
             params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]

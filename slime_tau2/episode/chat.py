@@ -24,7 +24,9 @@ class ChatRenderer:
         self.tokenizer, self.tools = tokenizer, tools or None
         self.end_of_turn: int = tokenizer.convert_tokens_to_ids(END_OF_TURN)
         if self.end_of_turn is None or self.end_of_turn == tokenizer.unk_token_id:
-            raise TemplateError(f"the tokenizer at {tokenizer.name_or_path!r} has no {END_OF_TURN} token; use a Qwen3 chat model's tokenizer")
+            raise TemplateError(
+                f"the tokenizer at {tokenizer.name_or_path!r} has no {END_OF_TURN} token; use a Qwen3 chat model's tokenizer"
+            )
         self._heads: dict[str, list[int]] = {}
         self._tail_at = len(self._ended(_STAND_IN, None))
         self._refuse_rewriting()
@@ -75,5 +77,5 @@ class ChatRenderer:
             if not after.startswith(before) or thinking["content"] not in after:
                 raise TemplateError(
                     f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns (hybrid thinking): the tokens that were "
-                    "sampled would not be those that are trained on; use a model whose template keeps history, such as Qwen3-4B-Instruct-2507"
+                    "sampled would not be those that are trained on; use a template that keeps history, such as Qwen3-4B-Instruct-2507's"
                 )

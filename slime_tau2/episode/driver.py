@@ -74,7 +74,9 @@ async def run_episode(
 class _Run:
     """The state of one conversation. Splits along what changes when: who speaks, what was said, how far it got."""
 
-    def __init__(self, world: World, task: Any, agent: Agent, user: User, episode: Episode, max_steps: int, max_errors: int, aborted: Callable):
+    def __init__(
+        self, world: World, task: Any, agent: Agent, user: User, episode: Episode, max_steps: int, max_errors: int, aborted: Callable
+    ):
         self.world, self.task, self.agent, self.user, self.episode, self.aborted = world, task, agent, user, episode, aborted
         self.scorer, self.environment = world.scorer(task), world.environment()
         self.orchestrator = bench.Orchestrator(

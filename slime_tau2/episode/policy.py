@@ -32,7 +32,13 @@ class PolicyClient:
     """One policy server (or router). Share one client between all episodes of a process."""
 
     def __init__(self, url: str, concurrency: int = 256, timeout_s: float = 300.0, retries: int = 4, backoff_s: float = 0.5):
-        self.url, self.concurrency, self.timeout_s, self.retries, self.backoff_s = url.rstrip("/"), concurrency, timeout_s, retries, backoff_s
+        self.url, self.concurrency, self.timeout_s, self.retries, self.backoff_s = (
+            url.rstrip("/"),
+            concurrency,
+            timeout_s,
+            retries,
+            backoff_s,
+        )
         self._per_loop: weakref.WeakKeyDictionary[Any, tuple[aiohttp.ClientSession, asyncio.Semaphore]] = weakref.WeakKeyDictionary()
 
     def _here(self) -> tuple[aiohttp.ClientSession, asyncio.Semaphore]:
@@ -57,9 +63,15 @@ class PolicyClient:
             if attempt:
                 await asyncio.sleep(self.backoff_s * 2 ** (attempt - 1))
             try:
-                async with limiter, asyncio.timeout(self.timeout_s), session.post(f"{self.url}/generate", json=body, headers=headers) as reply:
+                async with (
+                    limiter,
+                    asyncio.timeout(self.timeout_s),
+                    session.post(f"{self.url}/generate", json=body, headers=headers) as reply,
+                ):
                     if 400 <= reply.status < 500 and reply.status not in (408, 429):
-                        raise PolicyError(f"{self.url} refused {len(body['input_ids'])} tokens: HTTP {reply.status} {(await reply.text())[:300]}")
+                        raise PolicyError(
+                            f"{self.url} refused {len(body['input_ids'])} tokens: HTTP {reply.status} {(await reply.text())[:300]}"
+                        )
                     if reply.status != 200:
                         last = f"HTTP {reply.status} {(await reply.text())[:200]}"
                         continue

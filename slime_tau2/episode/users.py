@@ -36,7 +36,9 @@ def _say(text: str) -> Any:
 
 
 def _call(name: str, arguments: dict) -> Any:
-    return bench.UserMessage(role="user", content=None, tool_calls=[bench.ToolCall(name=name, arguments=arguments, requestor="user")], cost=0.0)
+    return bench.UserMessage(
+        role="user", content=None, tool_calls=[bench.ToolCall(name=name, arguments=arguments, requestor="user")], cost=0.0
+    )
 
 
 class GoldUser:
@@ -108,7 +110,9 @@ class UserClient:
                 from openai import AsyncOpenAI
             except ImportError as error:
                 raise ConfigError("an LLM user needs the openai package; run: pip install 'slime-tau2[eval]'") from error
-            client = AsyncOpenAI(base_url=self.base_url, api_key=os.environ.get(self.key_env) or "none", timeout=self.timeout_s, max_retries=0)
+            client = AsyncOpenAI(
+                base_url=self.base_url, api_key=os.environ.get(self.key_env) or "none", timeout=self.timeout_s, max_retries=0
+            )
             self._per_loop[loop] = client, asyncio.Semaphore(self.concurrency)
         return self._per_loop[loop]
 

@@ -219,7 +219,9 @@ class World:
         if criteria is None:
             return StrictScorer([], [], 0)
         gold = [
-            GoldAction(a.name, a.requestor, a.arguments, None if a.compare_args is None else tuple(a.compare_args), self._is_write(a.name), e)
+            GoldAction(
+                a.name, a.requestor, a.arguments, None if a.compare_args is None else tuple(a.compare_args), self._is_write(a.name), e
+            )
             for a, e in zip(criteria.actions or [], self.gold(task)["errs"], strict=True)
         ]
         return StrictScorer(gold, criteria.communicate_info or [], len(criteria.env_assertions or []))

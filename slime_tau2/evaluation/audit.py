@@ -34,7 +34,9 @@ def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str) -> boo
         return True
     response = ledger.tokens[ledger.prompt_length :]
     spans = [response[start:end] for start, end in ledger.spans()]
-    canonical = all(chat.tokenizer.encode(chat.tokenizer.decode(s, skip_special_tokens=False), add_special_tokens=False) == s for s in spans)
+    canonical = all(
+        chat.tokenizer.encode(chat.tokenizer.decode(s, skip_special_tokens=False), add_special_tokens=False) == s for s in spans
+    )
     return canonical and chat.tokenizer.encode(written, add_special_tokens=False) != ledger.tokens
 
 

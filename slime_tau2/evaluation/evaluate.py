@@ -46,7 +46,9 @@ def main(request: EvalRequest, console: Console) -> None:
     scripted = request.policy in scripts.SCRIPTS
     user = request.user or ("gold" if scripted else "scripted" if request.domain == "helpdesk" else "llm")
     options = parse_assignments(request.options, Tau2Config.model_fields, "--set")
-    config = Tau2Config.from_mapping({"seeded_sampling": True, "user": user, "retail_basis": "judge", **from_environment(), **options}, "--set")
+    config = Tau2Config.from_mapping(
+        {"seeded_sampling": True, "user": user, "retail_basis": "judge", **from_environment(), **options}, "--set"
+    )
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
     world = worlds.load(request.domain, config.retail_basis)
     for task_id in request.tasks or world.task_ids(request.split)[:1]:
@@ -66,7 +68,16 @@ def main(request: EvalRequest, console: Console) -> None:
                 audited["mismatches"] += audit.is_mismatch(episode, model.chat(world.domain), _prompt(config, world))
 
         job = runner.Run(
-            world, request.split, request.attempts, request.output, run_one, settings, request.concurrency, request.seed, request.tasks, on_episode
+            world,
+            request.split,
+            request.attempts,
+            request.output,
+            run_one,
+            settings,
+            request.concurrency,
+            request.seed,
+            request.tasks,
+            on_episode,
         )
 
         async def run() -> list[dict]:
@@ -86,13 +97,20 @@ def main(request: EvalRequest, console: Console) -> None:
     if audited["episodes"]:
         console.print(f"token mismatches: {audited['mismatches']} in {audited['episodes']} episodes")
     if failed:
-        console.print(f"{len(failed)} attempts were ended by the infrastructure and are excluded, e.g. {failed[0]['detail']}", soft_wrap=True)
+        console.print(
+            f"{len(failed)} attempts were ended by the infrastructure and are excluded, e.g. {failed[0]['detail']}", soft_wrap=True
+        )
         console.print("the same command tries them again")
 
 
 def _policy(request: EvalRequest, config: Tau2Config, stack: ExitStack) -> tuple[runner.RunOne, dict[str, Any], Any]:
     """How to run one episode, what identifies the policy in the results, and its toolbox (None for scripts)."""
-    settings: dict[str, Any] = {"policy": request.policy, "user": config.user, "max_steps": config.max_steps, "max_errors": config.max_errors}
+    settings: dict[str, Any] = {
+        "policy": request.policy,
+        "user": config.user,
+        "max_steps": config.max_steps,
+        "max_errors": config.max_errors,
+    }
     if config.user == "llm":
         settings |= {"user_model": config.user_model, "user_temperature": config.user_temperature}
     if request.policy in scripts.SCRIPTS:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,18 @@ def main(output: Path, smoke: bool, assignments: list[str], console: Console) ->
         first = error.errors()[0]
         raise ConfigError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from error
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
-    columns = (TextColumn("{task.description:<32}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+    if not console.is_terminal:
+        lines = _Lines(console)
+        pipeline.Pipeline(output, settings, pipeline.Progress(lines.start, lines.advance, lines.end)).run()
+        write_report(output, console)
+        return
+    columns = (
+        TextColumn("{task.description:<32}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     with Progress(*columns, console=console) as bars:
         watch = _Bars(bars)
         pipeline.Pipeline(output, settings, pipeline.Progress(watch.start, watch.advance, watch.end)).run()
@@ -66,6 +79,23 @@ class _Bars:
         self.bars.update(self.current, completed=total, note=note or self.note)
 
 
+class _Lines:
+    """For logs: a line when a stage starts, one when it ends."""
+
+    def __init__(self, console: Console):
+        self.console, self.started, self.note = console, 0.0, ""
+
+    def start(self, title: str, total: int) -> None:
+        self.started, self.note = time.perf_counter(), ""
+        self.console.print(f"{title}: {total} …", highlight=False)
+
+    def advance(self, done: int, note: str) -> None:
+        self.note = note
+
+    def end(self, note: str) -> None:
+        self.console.print(f"  {time.perf_counter() - self.started:.0f} s  {note or self.note}", highlight=False)
+
+
 def write_report(directory: Path, console: Console) -> None:
     """Print the table and write report.json, training.png and report.html.
 
@@ -83,7 +113,7 @@ def write_report(directory: Path, console: Console) -> None:
     model = directory / "grpo" / "model"
     report: dict[str, Any] = {
         "stages": {s: {f: {m: round(e.value, 4) for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()},
-        "intervals": {s: {f: {m: [round(e.low, 4), round(e.high, 4)] for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()},
+        "intervals": {s: {f: {m: _interval(e) for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()},
         "paired_pass^1": {name: e.to_json() for name, e in gains.items()},
         "held_out_tasks": stages["base"]["overall"]["pass@1"].tasks, "attempts": attempts,
         "excluded_infrastructure": {s: sum(r["reward"] is None for r in part) for s, part in records.items()},
@@ -107,10 +137,17 @@ def write_report(directory: Path, console: Console) -> None:
     console.print(SNIPPET.format(path=model), soft_wrap=True, highlight=False)
 
 
+def _interval(estimate: statistics.Estimate) -> list[float]:
+    return [round(estimate.low, 4), round(estimate.high, 4)]
+
+
 def _gains(records: dict[str, list[dict]]) -> dict[str, statistics.Estimate]:
     """Paired differences in pass^1 between each stage and the one before it."""
-    rates = {s: statistics.success_rates(statistics.successes_by_task([(r["task_id"], r["reward"]) for r in part])) for s, part in records.items()}
-    pairs = zip(STAGES, STAGES[1:])
+    rates = {
+        s: statistics.success_rates(statistics.successes_by_task([(r["task_id"], r["reward"]) for r in part]))
+        for s, part in records.items()
+    }
+    pairs = itertools.pairwise(STAGES)
     return {f"{b.upper()} − {a.upper()}": statistics.paired_difference(rates[a], rates[b]) for a, b in pairs}
 
 
@@ -152,7 +189,8 @@ def _page(directory: Path, report: dict[str, Any], stages: dict, metrics: list[s
             rows.append(f'<tr class="{"first" if n == 0 else ""}">{first}<td class="name">{html.escape(name)}</td>{cells}</tr>')
     image = base64.b64encode((directory / "training.png").read_bytes()).decode()
     differences = "".join(
-        f"<li>{html.escape(name)} in pass^1: {100 * e.value:+.1f} points [{100 * e.low:+.1f}, {100 * e.high:+.1f}]</li>" for name, e in gains.items()
+        f"<li>{html.escape(name)} in pass^1: {100 * e.value:+.1f} points [{100 * e.low:+.1f}, {100 * e.high:+.1f}]</li>"
+        for name, e in gains.items()
     )
     facts = (
         f"{report['held_out_tasks']} held-out tasks, {report['attempts']} attempts each; {report['token_mismatches']} token mismatches in "

@@ -107,7 +107,9 @@ def _same_settings(path: Path, settings: dict[str, Any]) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
         for key in {*before, *settings}:
             if before.get(key) != settings.get(key):
-                raise ConfigError(f"{path.parent} holds a run with {key} = {before.get(key)!r}, not {settings.get(key)!r}; use another --output")
+                raise ConfigError(
+                    f"{path.parent} holds a run with {key} = {before.get(key)!r}, not {settings.get(key)!r}; use another --output"
+                )
         return
     path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
 

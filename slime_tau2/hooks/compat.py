@@ -61,7 +61,13 @@ except ImportError:
             return self.reward if not key else self.reward[key]  # type: ignore[index, return-value]
 
         def append_response_tokens(
-            self, args: Any = None, *, tokens: list[int], log_probs: list[float] | None = None, trainable: bool = True, text: str | None = None
+            self,
+            args: Any = None,
+            *,
+            tokens: list[int],
+            log_probs: list[float] | None = None,
+            trainable: bool = True,
+            text: str | None = None,
         ) -> None:
             """Append response tokens; trainable ones need log-probs, others must not bring any."""
             if trainable and (log_probs is None or len(log_probs) != len(tokens)):

@@ -12,7 +12,6 @@ from slime_tau2.hooks.rewards import training_reward
 _OVERLONG = ("length", "context_overflow", "max_steps")
 
 
-
 def dynamic_sampling_filter(args: Any, samples: list[Sample], **kwargs: Any) -> DynamicFilterOutput:
     """Keep a group that can teach: at least two valid samples whose training rewards differ.
 

@@ -68,7 +68,13 @@ def make_user_client(config: Tau2Config) -> users.UserClient | None:
         return None
     options = {"temperature": config.user_temperature}
     return users.UserClient(
-        config.user_base_url, config.user_model, config.user_key_env, config.user_concurrency, config.user_timeout_s, config.user_retries, options
+        config.user_base_url,
+        config.user_model,
+        config.user_key_env,
+        config.user_concurrency,
+        config.user_timeout_s,
+        config.user_retries,
+        options,
     )
 
 
@@ -178,5 +184,3 @@ def placeholder(sample: Sample, detail: str, termination: Termination = Terminat
     sample.reward, sample.remove_sample = 0.0, True
     sample.status = Sample.Status.ABORTED if termination.policy is Policy.RETRY else Sample.Status.FAILED
     sample.metadata["tau2"] = {"termination": termination.value, "detail": detail, "partial": 0.0, "components": {}}
-
-

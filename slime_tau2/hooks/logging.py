@@ -45,4 +45,3 @@ def log_eval(rollout_id: int, args: Any, data: dict[str, dict], extra_metrics: d
         metrics |= episode_metrics(flatten(dataset.get("samples") or []), f"tau2_eval/{name}")
     log_metrics(args, {**metrics, "eval/step": rollout_id}, "eval/step")
     return False
-

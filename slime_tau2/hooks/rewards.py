@@ -40,4 +40,3 @@ def training_reward(config: Tau2Config, sample: Sample, raw: float) -> float:
     info = sample.metadata.get("tau2") or {}
     domain, card = sample.metadata.get("domain", ""), info.get("card_components")
     return shaped(config.shaping, raw, info.get("partial", 0.0), config.alpha, domain, card)
-

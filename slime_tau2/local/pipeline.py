@@ -93,7 +93,9 @@ class Pipeline:
                 found = json.loads(path.read_text(encoding="utf-8"))
                 if found != wanted:
                     changed = [k for k in wanted if found.get(k) != wanted[k]]
-                    raise ConfigError(f"{self.directory} holds a run with other settings ({', '.join(changed)}); use another --output or delete it")
+                    raise ConfigError(
+                        f"{self.directory} holds a run with other settings ({', '.join(changed)}); use another --output or delete it"
+                    )
             path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
         except OSError as error:
             raise CheckpointError(f"cannot write to {self.directory}: {error.strerror}") from error
@@ -147,7 +149,9 @@ class Pipeline:
             traces.write_jsonl(data, (r for r in rows if r is not None))
         rows = [traces.tokenise(row, self.chat) for row in traces.read_jsonl(data)]
         if not rows:
-            raise ConfigError(f"RFT has nothing to train on: no attempt of the SFT model qualified ({data}); raise sft_steps or rft_attempts")
+            raise ConfigError(
+                f"RFT has nothing to train on: no attempt of the SFT model qualified ({data}); raise sft_steps or rft_attempts"
+            )
         trainer = Trainer(load_model(self.directory / "sft" / "model"), stages.sft_options(s.rft_lr, s.rft_steps))
         self.progress.start(f"RFT on {len(rows)} selected attempts", s.rft_steps)
         stages.train_sft(stage, trainer, self.tokenizer, rows, s.rft_steps, s.sft_batch, s.seed)
@@ -208,7 +212,9 @@ class Pipeline:
                 self.progress.advance(len(done) + int(seen[0]), f"reward {seen[1] / seen[0]:.2f}  {rate:.0f} episodes/s")
 
             settings = {"model": name, "temperature": 1.0, "user": "scripted"}
-            job = runner.Run(self.world, split, attempts, output, one, settings, self.settings.concurrency, self.settings.seed, tasks, on_episode)
+            job = runner.Run(
+                self.world, split, attempts, output, one, settings, self.settings.concurrency, self.settings.seed, tasks, on_episode
+            )
 
             async def all_of_it() -> list[dict]:
                 try:
@@ -222,7 +228,9 @@ class Pipeline:
         failed = sum(r["reward"] is None for r in records)
         if failed > len(records) // 2:
             detail = next(r["detail"] for r in records if r["reward"] is None)
-            raise ConfigError(f"{failed} of {len(records)} episodes failed in the infrastructure, e.g. {detail}; run the same command to resume")
+            raise ConfigError(
+                f"{failed} of {len(records)} episodes failed in the infrastructure, e.g. {detail}; run the same command to resume"
+            )
         self.progress.end("")
         return records
 
@@ -231,7 +239,11 @@ class Pipeline:
     def _add_up(self, wall_s: float) -> None:
         """Add this process's share to what earlier, interrupted ones measured."""
         path = self.directory / "run.json"
-        before = json.loads(path.read_text()) if path.exists() else {"wall_s": 0.0, "mismatches": 0, "audited": 0, "peak_rss_mib": 0, "lags": None}
+        before = (
+            json.loads(path.read_text())
+            if path.exists()
+            else {"wall_s": 0.0, "mismatches": 0, "audited": 0, "peak_rss_mib": 0, "lags": None}
+        )
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         from slime_tau2.local.looplag import percentile
 

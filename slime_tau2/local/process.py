@@ -33,7 +33,17 @@ class ServerProcess:
 
     def __enter__(self) -> ServerProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "slime_tau2.cli", "serve", str(self.model), "--port", str(self.port), "--threads", str(self.threads)]
+        command = [
+            sys.executable,
+            "-m",
+            "slime_tau2.cli",
+            "serve",
+            str(self.model),
+            "--port",
+            str(self.port),
+            "--threads",
+            str(self.threads),
+        ]
         command.append("--with-parent")
         with self.log.open("ab") as sink:
             # its own session: Ctrl-C reaches the pipeline, which then stops the server in order
@@ -54,7 +64,9 @@ class ServerProcess:
         code = self.process.poll()
         if code is not None:
             words = self.log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise ConfigError(f"the local server exited with code {code}: {' | '.join(words)} (log: {self.log}); run the same command to resume")
+            raise ConfigError(
+                f"the local server exited with code {code}: {' | '.join(words)} (log: {self.log}); run the same command to resume"
+            )
 
     def _call(self, path: str, body: dict | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

@@ -132,7 +132,8 @@ class Server:
         ok = self._ok
         app.add_routes([
             web.post("/generate", self.generate), web.post("/abort_request", self.abort),
-            web.post("/update_weights_from_disk", self.update_weights), web.post("/flush_cache", self.flush), web.get("/flush_cache", self.flush),
+            web.post("/update_weights_from_disk", self.update_weights),
+            web.post("/flush_cache", self.flush), web.get("/flush_cache", self.flush),
             web.get("/health", ok), web.get("/health_generate", ok), web.get("/v1/loads", self.loads), web.get("/workers", self.workers),
             web.get("/model_info", self.model_info), web.get("/get_model_info", self.model_info),
             web.get("/server_info", self.server_info), web.get("/get_server_info", self.server_info),

@@ -63,7 +63,8 @@ def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path, dir
     host, port = server_url.removeprefix("http://").split(":")
     return Namespace(
         hf_checkpoint=str(tokenizer), sglang_router_ip=host, sglang_router_port=int(port), sglang_server_concurrency=settings.concurrency,
-        rollout_batch_size=settings.grpo_groups, over_sampling_batch_size=settings.grpo_groups, n_samples_per_prompt=settings.grpo_group_size,
+        rollout_batch_size=settings.grpo_groups, over_sampling_batch_size=settings.grpo_groups,
+        n_samples_per_prompt=settings.grpo_group_size,
         rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=settings.max_response_tokens,
         reward_key=None, save=str(directory), load=str(directory),
         tau2_domains=("helpdesk",), tau2_split="train", tau2_user="scripted", tau2_seed=settings.seed, tau2_seeded_sampling=True,

@@ -23,7 +23,7 @@ from slime_tau2.local.models import save_model
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.local.rollout import generate_rollout
 from slime_tau2.local.settings import PipelineSettings, slime_args
-from slime_tau2.local.trainer import TrainOptions, Trainer
+from slime_tau2.local.trainer import Trainer, TrainOptions
 
 SFT_SAVE_INTERVAL, GRPO_SAVE_INTERVAL = 100, 5
 
@@ -109,5 +109,3 @@ def grpo_options(settings: PipelineSettings) -> TrainOptions:
 def sft_options(lr: float, steps: int) -> TrainOptions:
     """SFT and RFT: cosine decay after a short warm-up."""
     return TrainOptions(lr=lr, min_lr=lr / 20, lr_warmup_iters=min(20, steps), lr_decay_style="cosine", train_iters=steps)
-
-

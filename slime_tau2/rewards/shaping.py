@@ -16,7 +16,9 @@ CARD_TELECOM_WEIGHTS = {"action": 0.35, "communicate": 0.35, "env_assertion": 0.
 CARD_DOMAIN = {"retail": 0.8, "airline": 1.0, "telecom": 1.6}
 
 
-def shaped(kind: str, reward: float, partial: float, alpha: float, domain: str = "", card_components: dict[str, float] | None = None) -> float:
+def shaped(
+    kind: str, reward: float, partial: float, alpha: float, domain: str = "", card_components: dict[str, float] | None = None
+) -> float:
     """The training reward of one finished episode.
 
     Args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from slime_tau2.bench import DB, Environment, ToolKitBase, ToolType, is_tool, register_domain
 
@@ -28,8 +28,8 @@ class Order(BaseModel):
     full: str
     half: str
     returned: bool = False
-    refunds: list[str] = []
-    denied: list[str] = []
+    refunds: list[str] = Field(default_factory=list)
+    denied: list[str] = Field(default_factory=list)
 
 
 class Line(BaseModel):
@@ -41,8 +41,8 @@ class Line(BaseModel):
 class HelpdeskDB(DB):
     """What the agent's tools reach."""
 
-    orders: dict[str, Order] = {}
-    lines: dict[str, Line] = {}
+    orders: dict[str, Order] = Field(default_factory=dict)
+    lines: dict[str, Line] = Field(default_factory=dict)
 
 
 class Phone(DB):
