@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 import weakref
 from dataclasses import dataclass
 from functools import lru_cache
@@ -116,7 +117,7 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
         world = worlds.load(ref["domain"], config.retail_basis)
         for attempt in range(config.episode_retries + 1):
             seed = derive_seed(config.seed, ref["domain"], ref["task_id"], sample.index, "eval" if evaluation else "train", attempt)
-            agent = box.agent(world, sampling_params, seed if config.seeded_sampling else None, sample.session_id or f"tau2-{seed}")
+            agent = box.agent(world, sampling_params, seed if config.seeded_sampling else None, _routing_key(sample, attempt))
             episode = await run_episode(
                 world, ref["task_id"], agent, box.user(), seed=seed, max_steps=config.max_steps, max_errors=config.max_errors,
                 deadline_s=config.episode_timeout_s, aborted=lambda: state.aborted,
@@ -130,6 +131,13 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
         log.exception("generate failed for sample %s", sample.index)
         placeholder(sample, f"{type(error).__name__}: {error}")
     return sample
+
+
+def _routing_key(sample: Sample, attempt: int) -> str:
+    """Keeps one conversation on one server; a conversation that starts anew is another one."""
+    if sample.session_id and attempt == 0:
+        return sample.session_id
+    return f"tau2-{sample.index}-{uuid.uuid4().hex[:12]}"
 
 
 def fill(sample: Sample, episode: Episode, config: Tau2Config) -> None:

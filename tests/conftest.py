@@ -1,0 +1,84 @@
+"""Shared fixtures. Everything is real but the model, which is tiny and random, and what a test says it fakes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def helpdesk():
+    from slime_tau2.episode import worlds
+
+    return worlds.load("helpdesk")
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    from slime_tau2.domains.helpdesk import build_tokenizer
+    from slime_tau2.local.models import load_tokenizer
+
+    return load_tokenizer(build_tokenizer.DIRECTORY)
+
+
+@pytest.fixture(scope="session")
+def chat(helpdesk, tokenizer):
+    from slime_tau2.episode.chat import ChatRenderer
+
+    return ChatRenderer(tokenizer, helpdesk.tool_schemas)
+
+
+def trl_template(name: str) -> str:
+    """A chat template from the trl wheel (found without importing trl)."""
+    spec = importlib.util.find_spec("trl")
+    if spec is None:
+        pytest.skip("trl is not installed: pip install --no-deps trl==1.16.0")
+    return (Path(spec.submodule_search_locations[0]) / "chat_templates" / f"{name}.jinja").read_text()
+
+
+@pytest.fixture(scope="session")
+def qwen_tokenizer():
+    """Qwen3-Instruct-2507's real template over a byte-level vocabulary that has Qwen's special tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    core.add_tokens([AddedToken(t, normalized=False) for t in ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=trl_template("qwen3_instruct_2507")
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tokenizer):
+    from slime_tau2.local.models import new_model
+
+    return new_model(len(tokenizer), 32_768, seed=3, hidden=32, layers=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory, tiny_model, tokenizer):
+    from slime_tau2.local.models import save_model
+
+    path = tmp_path_factory.mktemp("tiny") / "model"
+    save_model(path, tiny_model, tokenizer)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(tiny_model_dir, tmp_path_factory):
+    """The local server, in its child process, on the tiny random model."""
+    from slime_tau2.local.process import ServerProcess
+
+    with ServerProcess(tiny_model_dir, tmp_path_factory.mktemp("log") / "server.log") as process:
+        yield process

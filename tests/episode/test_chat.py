@@ -1,0 +1,89 @@
+import json
+
+import pytest
+from conftest import trl_template
+
+from slime_tau2.data.traces import tokenise
+from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.errors import TemplateError
+
+TOOLS = [
+    {"type": "function", "function": {"name": "get_order", "description": "Löok", "parameters": {"properties": {"a": {"type": "string"}}}}}
+]
+
+
+def call(**arguments):
+    return {"type": "function", "function": {"name": "get_order", "arguments": arguments}}
+
+
+CONVERSATION = [
+    {"role": "system", "content": "Policy with <|im_start|>-free text.\n\nTwo paragraphs."},
+    {"role": "assistant", "content": "Hi! How can I help you today?"},
+    {"role": "user", "content": "Hello,\nmy order: W17 🎉"},
+    {"role": "assistant", "content": "", "tool_calls": [call(a="x"), call(a='ÿ\n"q"')]},
+    {"role": "tool", "content": '{"a": 1}'},
+    {"role": "tool", "content": "Error: nope\n\n"},
+    {"role": "assistant", "content": "Let me look.", "tool_calls": [call(b=[1, {"c": None}])]},
+    {"role": "tool", "content": ""},
+    {"role": "assistant", "content": "Done?  "},
+    {"role": "user", "content": " yes "},
+    {"role": "assistant", "content": "Bye."},
+]
+
+
+@pytest.fixture(params=["bundled", "qwen3_instruct_2507"])
+def any_tokenizer(request):
+    return request.getfixturevalue("tokenizer" if request.param == "bundled" else "qwen_tokenizer")
+
+
+@pytest.mark.parametrize("tools", [None, TOOLS])
+def test_deltas_equal_the_full_render(any_tokenizer, tools):
+    """Prompt + each turn + each delta is, id for id, what one rendering of the whole conversation gives."""
+    renderer = ChatRenderer(any_tokenizer, tools)
+    row = tokenise({"messages": CONVERSATION, "tools": tools}, renderer)
+    whole = any_tokenizer.apply_chat_template(CONVERSATION, tools=tools, tokenize=False).removesuffix("\n")
+    assert any_tokenizer.decode(row.tokens) == whole
+    assert row.tokens == any_tokenizer.encode(whole, add_special_tokens=False)
+    response = row.tokens[-len(row.loss_mask) :]
+    trained = any_tokenizer.decode([t for t, m in zip(response, row.loss_mask) if m])
+    assert trained.count("<|im_end|>") == 4 and trained.endswith("Bye.<|im_end|>") and "Error" not in trained and "yes" not in trained
+
+
+def test_prompts_with_and_without_a_cached_head_agree(any_tokenizer):
+    renderer = ChatRenderer(any_tokenizer, TOOLS)
+    for _ in range(2):
+        ids = renderer.prompt(CONVERSATION[:3])
+        text = any_tokenizer.apply_chat_template(CONVERSATION[:3], tools=TOOLS, tokenize=False, add_generation_prompt=True)
+        assert ids == any_tokenizer.encode(text, add_special_tokens=False)
+
+
+def test_our_template_writes_what_qwens_writes(tokenizer, qwen_tokenizer):
+    for tools in (None, TOOLS):
+        for upto in range(1, len(CONVERSATION) + 1):
+            arguments = dict(tools=tools, tokenize=False, add_generation_prompt=upto % 2 == 0)
+            ours = tokenizer.apply_chat_template(CONVERSATION[:upto], **arguments)
+            assert ours == qwen_tokenizer.apply_chat_template(CONVERSATION[:upto], **arguments)
+
+
+def test_a_template_that_rewrites_history_is_refused(qwen_tokenizer):
+    import copy
+
+    hybrid = copy.deepcopy(qwen_tokenizer)
+    hybrid.chat_template = trl_template("qwen3")
+    with pytest.raises(TemplateError, match="rewrites earlier turns"):
+        ChatRenderer(hybrid, TOOLS)
+
+
+def test_a_tokenizer_without_the_end_token_is_refused():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab={"a": 0}, merges=[])), unk_token="a")
+    with pytest.raises(TemplateError, match=r"no <\|im_end\|> token"):
+        ChatRenderer(bare, None)
+
+
+def test_bundled_tokenizer_is_byte_complete(tokenizer):
+    assert len(tokenizer) == 1536
+    for text in ("héllo 🎉 \x00\x7f \u202e", json.dumps({"a": "W17"}), "clamp lamp $40 $400 W170", "\r\n\t  "):
+        assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text

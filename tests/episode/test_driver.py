@@ -1,0 +1,208 @@
+import asyncio
+from collections import Counter
+
+import pytest
+from aiohttp import web
+from fake_policy import FakePolicy, teacher_reply
+
+from slime_tau2 import bench
+from slime_tau2.episode import driver, scripts
+from slime_tau2.episode.agents import AgentAction, ScriptedAgent, TokenAgent
+from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.users import DomainUser, GoldUser
+from slime_tau2.errors import JudgeError, UserSimulatorError
+from slime_tau2.evaluation import audit
+from slime_tau2.types import Policy, Termination
+
+PROMPT = "Help."
+
+
+def token_agent(url, chat, **options):
+    settings = dict(max_turn_tokens=64, max_response_tokens=2000, max_context_tokens=32000) | options
+    client = PolicyClient(url, retries=1, backoff_s=0.01, timeout_s=2.0)
+    return TokenAgent(client, chat, PROMPT, {"temperature": 1.0}, **settings)
+
+
+async def play(helpdesk, chat, tokenizer, reply, task="orders_3", user=None, agent_options=None, delay=0.0, **options):
+    async with FakePolicy(tokenizer, reply, delay) as fake:
+        agent = token_agent(fake.url, chat, **(agent_options or {}))
+        episode = await driver.run_episode(helpdesk, task, agent, user or DomainUser(), seed=1, **options)
+        await agent.client.close()
+        return episode, fake.requests
+
+
+async def test_every_request_strictly_extends_the_last(helpdesk, chat, tokenizer):
+    episode, requests = await play(helpdesk, chat, tokenizer, teacher_reply(), task="phones_4")
+    assert episode.reward == 1.0 and episode.termination is Termination.USER_STOP
+    sent = [r["input_ids"] for r in requests]
+    assert len(sent) > 2
+    for before, after in zip(sent, sent[1:]):
+        assert after[: len(before)] == before and len(after) > len(before)
+    assert episode.ledger.tokens[: len(sent[-1])] == sent[-1]
+    assert not audit.is_mismatch(episode, chat, PROMPT)
+    assert [t.partial for t in episode.turns] == sorted(t.partial for t in episode.turns)
+    assert episode.turns[-1].partial == episode.outcome.partial == 1.0
+    assert episode.weight_versions == ["3"] * len(requests)
+
+
+async def test_the_audit_sees_a_wrong_token(helpdesk, chat, tokenizer):
+    episode, _ = await play(helpdesk, chat, tokenizer, teacher_reply())
+    episode.ledger._tokens[episode.ledger.prompt_length + 3] += 1
+    assert audit.is_mismatch(episode, chat, PROMPT)
+
+
+@pytest.mark.parametrize(
+    "reply, options, termination, policy",
+    [
+        (lambda p, n: "", {}, Termination.AGENT_ERROR, Policy.SCORE),
+        (lambda p, n: ("on and on", "length"), {}, Termination.LENGTH, Policy.SCORE),
+        (lambda p, n: ("cut", "abort"), {}, Termination.ABORTED, Policy.RETRY),
+        (lambda p, n: web.Response(status=500), {}, Termination.POLICY_FAILURE, Policy.RETRY),
+        (lambda p, n: web.Response(status=400, text="too long"), {}, Termination.POLICY_FAILURE, Policy.RETRY),
+        (lambda p, n: web.Response(text="not json"), {}, Termination.POLICY_FAILURE, Policy.RETRY),
+        (lambda p, n: "What?", {"max_steps": 6}, Termination.MAX_STEPS, Policy.SCORE),
+        (lambda p, n: '<tool_call>{"name": "nope"}</tool_call>', {"max_errors": 3}, Termination.TOO_MANY_ERRORS, Policy.SCORE),
+        (lambda p, n: "<tool_call>{", {"max_errors": 3}, Termination.TOO_MANY_ERRORS, Policy.SCORE),
+        (lambda p, n: "x", {"aborted": lambda: True}, Termination.ABORTED, Policy.RETRY),
+        (lambda p, n: "x", {"deadline_s": 0.05}, Termination.TIMEOUT, Policy.RETRY),
+    ],
+)
+async def test_every_ending_has_one_termination_and_its_policy(helpdesk, chat, tokenizer, reply, options, termination, policy):
+    delay = 0.5 if "deadline_s" in options else 0.0
+    episode, _ = await play(helpdesk, chat, tokenizer, reply, delay=delay, **options)
+    assert episode.termination is termination and termination.policy is policy
+    assert (episode.outcome is not None) == (policy is Policy.SCORE)
+    assert episode.reward is None or episode.reward == 0.0
+    assert episode.detail or policy is Policy.SCORE
+    if episode.ledger is not None:
+        assert len(episode.ledger.loss_mask) == len(episode.ledger.log_probs) == episode.ledger.response_length
+        assert not audit.is_mismatch(episode, chat, PROMPT)
+
+
+async def test_budgets_end_an_episode_as_overflow(helpdesk, chat, tokenizer):
+    episode, requests = await play(helpdesk, chat, tokenizer, lambda p, n: "Which order?", agent_options={"max_response_tokens": 20})
+    assert episode.termination is Termination.CONTEXT_OVERFLOW and episode.outcome.reward == 0.0
+    assert all(r["sampling_params"]["max_new_tokens"] <= 20 for r in requests)
+    cut, _ = await play(helpdesk, chat, tokenizer, lambda p, n: ("word", "length"), agent_options={"max_response_tokens": 1})
+    assert cut.termination is Termination.CONTEXT_OVERFLOW, "a length stop that the episode's budget caused"
+
+
+async def test_stopping_at_the_tool_call_appends_an_untrained_end(helpdesk, chat, tokenizer):
+    whole = teacher_reply()
+
+    def reply(prompt, n):
+        said = whole(prompt, n)
+        return (said, "stop_early") if said.endswith("</tool_call>") else said
+
+    episode, requests = await play(helpdesk, chat, tokenizer, reply, agent_options={"stop_at_tool_call": True})
+    assert episode.reward == 1.0 and not audit.is_mismatch(episode, chat, PROMPT)
+    assert requests[0]["sampling_params"]["stop_token_ids"] == [tokenizer.convert_tokens_to_ids("</tool_call>")]
+    response = episode.ledger.tokens[episode.ledger.prompt_length :]
+    ends = [m for t, m in zip(response, episode.ledger.loss_mask) if t == tokenizer.eos_token_id]
+    assert 0 in ends and 1 in ends
+
+
+async def test_parallel_calls_share_one_user_turn(helpdesk, chat, tokenizer):
+    two = '<tool_call>\n{"name": "get_order", "arguments": {"order_id": "W10"}}\n</tool_call>'
+    episode, requests = await play(helpdesk, chat, tokenizer, lambda p, n: f"{two}\n{two}" if n == 0 else "Sorry.")
+    last = tokenizer.decode(requests[-1]["input_ids"])
+    assert "</tool_response>\n<tool_response>" in last and episode.turns[0].calls == 2
+    assert not audit.is_mismatch(episode, chat, PROMPT)
+    ids = [c["id"] for m in episode.messages for c in m.get("tool_calls") or []]
+    assert len(ids) == len(set(ids)) == 2
+
+
+async def test_an_agent_cannot_call_the_users_tools(helpdesk, chat, tokenizer):
+    sneaky = '<tool_call>{"name": "toggle", "arguments": {"setting": "vpn"}, "requestor": "user"}</tool_call>'
+    episode, _ = await play(helpdesk, chat, tokenizer, lambda p, n: sneaky if n == 0 else "Sorry.", task="phones_3")
+    result = next(m for m in episode.messages if m["role"] == "tool")
+    assert result["error"] and "not found" in result["content"] and result["requestor"] == "assistant"
+
+
+class FailingUser:
+    def __init__(self, error):
+        self.error = error
+
+    def start(self, *_):
+        pass
+
+    async def respond(self, message):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error, termination",
+    [
+        (UserSimulatorError("down"), Termination.USER_FAILURE),
+        (JudgeError("down"), Termination.JUDGE_FAILURE),
+        (ValueError("bug"), Termination.ENVIRONMENT_ERROR),
+    ],
+)
+async def test_failures_of_others_are_never_a_zero(helpdesk, error, termination):
+    episode = await driver.run_episode(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), FailingUser(error))
+    assert (episode.termination is termination and episode.reward is None and "down" in episode.detail) or "bug" in episode.detail
+
+
+async def test_cancelling_is_not_swallowed(helpdesk):
+    class Sleeper:
+        ledger = None
+
+        async def act(self, history, message):
+            await asyncio.sleep(60)
+            return AgentAction(None)
+
+    task = asyncio.ensure_future(driver.run_episode(helpdesk, "orders_0", Sleeper(), GoldUser()))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_concurrent_episodes_share_nothing_mutable(helpdesk):
+    ids = helpdesk.task_ids("test")
+    episodes = await asyncio.gather(
+        *(driver.run_episode(helpdesk, i, ScriptedAgent(scripts.gold(helpdesk.task(i))), GoldUser()) for i in ids for _ in range(2))
+    )
+    assert Counter(e.reward for e in episodes) == {1.0: 2 * len(ids)}
+    helpdesk.check_base()
+
+
+async def test_copy_on_write_protects_the_shared_database():
+    from slime_tau2.episode import worlds
+
+    retail = worlds.load("retail")
+    first, second = retail.environment(), retail.environment()
+    order = next(iter(first.tools.db.orders))
+    first.tools.db.orders[order].status = "changed"
+    assert second.tools.db.orders[order].status != "changed"
+    retail.check_base()
+    dict.__getitem__(first.tools.db.users, next(iter(first.tools.db.users))).name.first_name = "Mallory"
+    with pytest.raises(AssertionError, match="changed the shared database"):
+        retail.check_base()
+    worlds.load.cache_clear()
+
+
+def test_every_termination_has_a_policy_and_a_tau2_name():
+    assert {t.policy for t in Termination} == set(Policy)
+    for t in Termination:
+        bench.TerminationReason(t.tau2_reason)
+
+
+async def test_live_score_equals_tau2s_evaluator_on_helpdesk(helpdesk):
+    """Invariant 4, field by field, on solved, failed and degenerate conversations."""
+    from slime_tau2.domains.helpdesk.teacher import Teacher
+    from slime_tau2.episode.agents import CallableAgent
+
+    for n, task_id in enumerate(helpdesk.task_ids("test")):
+        agent = CallableAgent(Teacher(n, flaws=1.5).act)
+        run = driver._Run(helpdesk, helpdesk.task(task_id), agent, DomainUser(), _episode(task_id, n), 60, 10, lambda: False)
+        termination, _ = await run.converse()
+        live = helpdesk.score(run.task, run.environment, run.messages(), termination.tau2_reason)
+        official = bench.evaluate(bench.finalize(run.orchestrator, 0.0), run.task, "helpdesk")
+        assert live.model_dump_json() == official.model_dump_json(), task_id
+
+
+def _episode(task_id, seed):
+    from slime_tau2.types import Episode, TaskRef
+
+    return Episode(TaskRef("helpdesk", task_id), seed, Termination.ENVIRONMENT_ERROR, None)

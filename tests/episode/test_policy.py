@@ -1,0 +1,55 @@
+import pytest
+from aiohttp import web
+from fake_policy import FakePolicy
+
+from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.errors import PolicyAborted, PolicyError
+
+
+async def ask(tokenizer, reply, retries=3, **options):
+    async with FakePolicy(tokenizer, reply, **options) as fake:
+        client = PolicyClient(fake.url, retries=retries, backoff_s=0.01, timeout_s=0.3)
+        try:
+            return await client.generate([1, 2], {"temperature": 1.0}, "key"), fake
+        finally:
+            await client.close()
+
+
+async def test_ids_and_log_probs_come_back_as_sampled(tokenizer):
+    out, fake = await ask(tokenizer, lambda p, n: "Which order?")
+    assert tokenizer.decode(out.ids) == "Which order?<|im_end|>" and out.log_probs == [-0.25] * len(out.ids)
+    assert fake.requests == [{"input_ids": [1, 2], "sampling_params": {"temperature": 1.0}, "return_logprob": True}]
+
+
+async def test_transient_trouble_is_retried(tokenizer):
+    out, fake = await ask(tokenizer, lambda p, n: web.Response(status=503) if n < 2 else "ok")
+    assert tokenizer.decode(out.ids).startswith("ok") and len(fake.requests) == 3
+
+
+async def test_a_refusal_is_not_retried_and_says_why(tokenizer):
+    with pytest.raises(PolicyError, match="refused 2 tokens: HTTP 400 context is full"):
+        await ask(tokenizer, lambda p, n: web.Response(status=400, text="context is full"))
+
+
+async def test_a_hanging_server_is_given_up(tokenizer):
+    with pytest.raises(PolicyError, match="failed 2 times, the last time with: no answer within"):
+        await ask(tokenizer, lambda p, n: "late", retries=1, delay=2.0)
+
+
+async def test_an_absent_server_is_named():
+    client = PolicyClient("http://127.0.0.1:9", retries=0)
+    with pytest.raises(PolicyError, match=r"http://127.0.0.1:9 failed 1 times"):
+        await client.generate([1], {})
+    await client.close()
+
+
+async def test_an_abort_carries_what_was_sampled(tokenizer):
+    with pytest.raises(PolicyAborted) as caught:
+        await ask(tokenizer, lambda p, n: ("Which", "abort"))
+    assert tokenizer.decode(caught.value.token_ids) == "Which" and len(caught.value.log_probs) == len(caught.value.token_ids)
+
+
+async def test_an_answer_that_contradicts_itself_is_not_used(tokenizer):
+    bad = {"output_ids": [1, 2], "meta_info": {"finish_reason": {"type": "stop"}, "output_token_logprobs": [[-1.0, 1, None]]}}
+    with pytest.raises(PolicyError, match="disagree"):
+        await ask(tokenizer, lambda p, n: web.json_response(bad), retries=0)

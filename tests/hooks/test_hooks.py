@@ -1,0 +1,257 @@
+"""The hooks, called with slime's signatures, over the real driver and a policy server with scripted replies."""
+
+import asyncio
+import copy
+import inspect
+import json
+from argparse import Namespace
+
+import pytest
+from aiohttp import web
+from fake_policy import FakePolicy, teacher_reply
+
+from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.errors import CheckpointError, ConfigError
+from slime_tau2.hooks import data_source, filters, generate, rewards
+from slime_tau2.hooks import logging as log_hooks
+from slime_tau2.hooks.compat import GenerateState, Sample
+
+
+def make_args(url="http://127.0.0.1:9", **over):
+    host, port = url.removeprefix("http://").split(":")
+    args = dict(
+        hf_checkpoint=str(build_tokenizer.DIRECTORY), sglang_router_ip=host, sglang_router_port=int(port), sglang_server_concurrency=8,
+        rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=600, n_samples_per_prompt=3,
+        tau2_user="scripted", tau2_policy_retries=0, tau2_episode_retries=1,
+    )  # fmt: skip
+    return Namespace(**args | over)
+
+
+def sample(task_id="orders_3", index=0, group=0):
+    return Sample(group_index=group, index=index, prompt=task_id, metadata={"domain": "helpdesk", "task_id": task_id})
+
+
+async def generated(tokenizer, reply, given=None, **over):
+    async with FakePolicy(tokenizer, reply) as fake:
+        args, given = make_args(fake.url, **over), given or sample()
+        out = await generate.generate(args, given, GenerateState(args).sampling_params)
+        await generate.toolbox(args).close()
+        return out, given, fake
+
+
+def assert_well_formed(s):
+    assert len(s.loss_mask) == s.response_length == len(s.rollout_log_probs) and len(s.tokens) > s.response_length > 0
+    assert all(lp == 0.0 for lp, m in zip(s.rollout_log_probs, s.loss_mask) if not m)
+
+
+def test_signatures_are_slimes():
+    names = lambda f: list(inspect.signature(f).parameters)  # noqa: E731
+    assert names(generate.generate) == ["args", "sample", "sampling_params", "evaluation"] and inspect.iscoroutinefunction(
+        generate.generate
+    )
+    assert names(rewards.reward)[:2] == ["args", "sample"] and names(rewards.reward_post_process) == ["args", "samples"]
+    assert names(filters.dynamic_sampling_filter)[:2] == ["args", "samples"] and names(filters.rollout_sample_filter) == ["args", "groups"]
+    assert names(filters.buffer_filter) == ["args", "rollout_id", "buffer", "num_samples"]
+    assert names(filters.process_all_samples) == ["args", "all_groups", "data_source"]
+    assert names(log_hooks.log_rollout) == ["rollout_id", "args", "samples", "rollout_extra_metrics", "rollout_time"]
+    assert names(log_hooks.log_eval) == ["rollout_id", "args", "data", "extra_metrics"]
+
+
+async def test_generate_fills_the_sample_it_is_given(tokenizer):
+    out, given, fake = await generated(tokenizer, teacher_reply())
+    assert out is given and out.status is Sample.Status.COMPLETED and out.reward == 1.0 and not out.remove_sample
+    assert_well_formed(out)
+    trained = [t for t, m in zip(out.tokens[-out.response_length :], out.loss_mask) if m]
+    assert tokenizer.decode(trained).replace("<|im_end|>", "\n").strip() == out.response
+    assert out.tokens[: len(fake.requests[-1]["input_ids"])] == fake.requests[-1]["input_ids"]
+    info = out.metadata["tau2"]
+    assert info["termination"] == "user_stop" and info["partial"] == 1.0 and len(info["turn_partials"]) == info["turns"]
+    assert json.dumps(info)
+
+
+async def test_sampling_parameters_are_never_mutated(tokenizer):
+    async with FakePolicy(tokenizer, teacher_reply()) as fake:
+        args = make_args(fake.url)
+        params = GenerateState(args).sampling_params
+        before = copy.deepcopy(params)
+        await generate.generate(args, sample(), params, evaluation=True)
+        await generate.toolbox(args).close()
+    assert params == before
+
+
+@pytest.mark.parametrize("reply", [lambda p, n: web.Response(status=500), lambda p, n: web.Response(text="?")])
+async def test_infrastructure_failure_is_retried_and_then_a_masked_placeholder(tokenizer, reply):
+    out, _, fake = await generated(tokenizer, reply)
+    assert len(fake.requests) == 2, "one retry of the episode"
+    assert_well_formed(out)
+    assert out.remove_sample and out.status is Sample.Status.ABORTED and sum(out.loss_mask) == 0
+    assert out.metadata["tau2"]["termination"] == "policy_failure" and out.metadata["tau2"]["detail"]
+
+
+async def test_a_bad_task_never_raises(tokenizer):
+    for metadata in ({"domain": "helpdesk", "task_id": "nope"}, {"domain": "nope", "task_id": "1"}, {}):
+        args = make_args()
+        out = await generate.generate(args, Sample(index=0, metadata=metadata), {"temperature": 1.0})
+        assert_well_formed(out)
+        assert out.remove_sample and out.status is Sample.Status.FAILED and out.metadata["tau2"]["detail"]
+
+
+async def test_agent_failures_are_trained_zeros(tokenizer):
+    out, _, _ = await generated(tokenizer, lambda p, n: ("endless", "length"))
+    assert out.reward == 0.0 and out.status is Sample.Status.TRUNCATED and not out.remove_sample and sum(out.loss_mask) > 0
+
+
+async def test_an_abort_keeps_the_tokens_and_a_second_try_starts_anew(tokenizer):
+    out, given, _ = await generated(tokenizer, lambda p, n: ("cut", "abort"))
+    assert out.status is Sample.Status.ABORTED and out.reward is None and sum(out.loss_mask) > 0 and out.remove_sample
+    assert_well_formed(out)
+    again, _, _ = await generated(tokenizer, teacher_reply(), given)
+    assert again.status is Sample.Status.COMPLETED and again.reward == 1.0 and not again.remove_sample
+    assert_well_formed(again)
+
+
+async def test_an_aborted_rollout_starts_no_turn(tokenizer):
+    async with FakePolicy(tokenizer, teacher_reply()) as fake:
+        args = make_args(fake.url)
+        GenerateState(args).aborted = True
+        out = await generate.generate(args, sample(), {"temperature": 1.0})
+    assert not fake.requests and out.status is Sample.Status.ABORTED
+
+
+async def test_rewards_in_single_and_batch_form():
+    samples = [Sample(reward=1.0), Sample(reward=0.0), Sample(reward=None)]
+    assert await rewards.reward(None, samples[0]) == 1.0
+    assert await rewards.reward(None, samples) == [1.0, 0.0, 0.0] and await rewards.reward(None, []) == []
+
+
+def scored(reward, partial, group, index, removed=False):
+    s = sample(index=index, group=group)
+    s.reward, s.remove_sample = reward, removed
+    s.metadata["tau2"] = {"partial": partial, "termination": "user_stop", "card_components": {"action": 1.0}}
+    return s
+
+
+def test_post_process_shapes_and_normalises_by_group():
+    args = Namespace(tau2_alpha=0.2)
+    batch = [
+        scored(1.0, 1.0, 0, 0),
+        scored(0.0, 0.5, 0, 1),
+        scored(0.0, 0.0, 1, 2),
+        scored(0.0, 1.0, 1, 3),
+        scored(0.0, 0.0, 0, 4, removed=True),
+    ]
+    raw, advantages = rewards.reward_post_process(args, batch)
+    assert raw == [1.0, 0.0, 0.0, 0.0, 0.0], "the raw reward stays tau2's"
+    assert advantages == pytest.approx([0.45, -0.45, -0.1, 0.1, 0.0])
+    _, card = rewards.reward_post_process(Namespace(tau2_shaping="card", tau2_alpha=0.25), batch[:2])
+    assert card == pytest.approx([0.5, -0.5])
+    with pytest.raises(ConfigError, match="tau2_shape"):
+        rewards.reward_post_process(Namespace(tau2_shape=1), batch)
+
+
+def test_the_filter_keeps_what_can_teach():
+    args = Namespace()
+    keep = lambda *group: filters.dynamic_sampling_filter(args, list(group))  # noqa: E731
+    assert keep(scored(1.0, 1, 0, 0), scored(0.0, 0, 0, 1)).keep
+    assert keep(scored(0.0, 0.5, 0, 0), scored(0.0, 0, 0, 1)).keep, "partials differ"
+    same = keep(scored(1.0, 1, 0, 0), scored(1.0, 1, 0, 1))
+    assert not same.keep and same.reason == "all_1.0" and same.keep_when_insufficient
+    spoiled = keep(scored(1.0, 1, 0, 0), scored(0.0, 0, 0, 1, removed=True))
+    assert not spoiled.keep and spoiled.reason == "infrastructure" and not spoiled.keep_when_insufficient
+    assert filters.dynamic_sampling_filter(args, [[scored(1.0, 1, 0, 0)], [scored(0.0, 0, 0, 1)]]).keep, "fan-out lists"
+
+
+def test_overlong_samples_can_be_masked():
+    s = scored(0.0, 0.0, 0, 0)
+    s.metadata["tau2"]["termination"] = "length"
+    filters.rollout_sample_filter(Namespace(), [[s]])
+    assert not s.remove_sample
+    filters.rollout_sample_filter(Namespace(tau2_overlong="mask"), [[s]])
+    assert s.remove_sample
+
+
+def source_args(tmp_path, **over):
+    return Namespace(n_samples_per_prompt=2, save=str(tmp_path), load=str(tmp_path), tau2_user="scripted", **over)
+
+
+def test_data_source_serves_every_task_once_an_epoch(tmp_path):
+    source = data_source.Tau2DataSource(source_args(tmp_path))
+    assert len(source) == 750
+    groups = source.get_samples(750)
+    assert len({g[0].metadata["task_id"] for g in groups}) == 750 and source.epoch == 1
+    assert all(len(g) == 2 and g[0].group_index == g[1].group_index for g in groups)
+    assert [s.index for g in groups for s in g] == list(range(1500))
+    assert [g[0].prompt for g in source.get_samples(750)] != [g[0].prompt for g in groups], "another order in the next epoch"
+
+
+@pytest.mark.parametrize("curriculum", [False, True])
+def test_data_source_resumes_where_it_was(tmp_path, curriculum):
+    first = data_source.Tau2DataSource(source_args(tmp_path, tau2_curriculum=curriculum))
+    groups = first.get_samples(5)
+    for g in groups:
+        g[0].reward, g[1].reward = 1.0, 0.0
+    first.observe([s for g in groups for s in g])
+    first.observe([s for g in groups for s in g])  # idempotent
+    assert first.curriculum.counts[groups[0][0].prompt][1] > 0 and sum(first.metadata["terminations"].values()) == 10
+    first.add_samples([groups[1]])
+    first.save(7)
+    second = data_source.Tau2DataSource(source_args(tmp_path, tau2_curriculum=curriculum))
+    second.load(7)
+    assert second.curriculum == first.curriculum
+    a, b = first.get_samples(6), second.get_samples(6)
+    assert [g[0].prompt for g in a] == [g[0].prompt for g in b] and a[0][0].prompt == groups[1][0].prompt, "the returned group first"
+    assert len({s.index for g in b for s in g}) == 12 and min(s.index for g in b for s in g) >= 10
+
+
+def test_data_source_state_errors_are_clear(tmp_path):
+    source = data_source.Tau2DataSource(source_args(tmp_path))
+    source.load(None)
+    source.load(-1)
+    with pytest.raises(CheckpointError, match=r"tau2_data_source_3.json is absent"):
+        source.load(3)
+    source.save(3)
+    (tmp_path / "rollout" / "tau2_data_source_3.json").write_text("{")
+    with pytest.raises(CheckpointError, match="is corrupt"):
+        source.load(3)
+    with pytest.raises(ValueError, match="has 1 samples, not 2"):
+        source.add_samples([[sample()]])
+
+
+def test_spoiled_groups_are_served_again(tmp_path):
+    source = data_source.Tau2DataSource(source_args(tmp_path))
+    groups = source.get_samples(2)
+    for s in groups[0]:
+        s.status = Sample.Status.ABORTED
+    filters.process_all_samples(None, groups, source.get_samples)  # slime passes the bound method
+    assert source.buffer == [groups[0]] and source.get_samples(1) == [groups[0]] and not source.buffer
+
+
+def test_buffer_filter_takes_what_it_returns():
+    buffer = [[sample(index=5)], [sample(index=1)], [sample(index=3)]]
+    taken = filters.buffer_filter(None, None, buffer, 2)
+    assert [g[0].index for g in taken] == [1, 3] and [g[0].index for g in buffer] == [5]
+
+
+def test_log_hooks_report_by_domain_and_let_slime_log_too():
+    batch = [scored(1.0, 1.0, 0, 0), scored(0.0, 0.5, 0, 1), scored(0.0, 0.0, 0, 2, removed=True)]
+    metrics = log_hooks.episode_metrics(batch, "p")
+    assert metrics["p/reward"] == 0.5 and metrics["p/partial"] == 0.75 and metrics["p/dropped"] == pytest.approx(1 / 3)
+    assert log_hooks.log_rollout(0, Namespace(), batch, None, 1.0) is False
+    assert log_hooks.log_eval(0, Namespace(), {"d": {"samples": batch}}, None) is False
+
+
+def test_stand_in_sample_guards_the_invariant():
+    s = Sample()
+    s.append_response_tokens(None, tokens=[1, 2], log_probs=[-1.0, -2.0])
+    s.append_response_tokens(None, tokens=[3], trainable=False)
+    assert (s.loss_mask, s.rollout_log_probs, s.response_length) == ([1, 1, 0], [-1.0, -2.0, 0.0], 3)
+    with pytest.raises(ValueError):
+        s.append_response_tokens(None, tokens=[1])
+    with pytest.raises(ValueError):
+        s.append_response_tokens(None, tokens=[1], trainable=False, log_probs=[-1.0])
+
+
+def test_concurrent_generates_share_one_toolbox():
+    args = make_args()
+    assert generate.toolbox(args) is generate.toolbox(args)
+    asyncio.run(generate.toolbox(args).close())

@@ -1,0 +1,57 @@
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slime_tau2.rewards.groups import normalise
+from slime_tau2.rewards.shaping import card_fractions, shaped
+
+share = st.floats(0, 1)
+
+
+@given(share, share, share)
+def test_gated_orders_failures_and_never_pays_more_than_a_success(partial, other, alpha):
+    assert shaped("gated", 1.0, partial, alpha) == 1.0
+    fail, worse = shaped("gated", 0.0, max(partial, other), alpha), shaped("gated", 0.0, min(partial, other), alpha)
+    assert 0.0 <= worse <= fail <= 1.0 == shaped("gated", 1.0, 0.0, alpha)
+
+
+def test_card_formula_by_hand():
+    components = {"action": 0.5, "communicate": 1.0}
+    weighted = (0.5 * 0.5 + 0.15 * 1.0) / 0.65
+    assert shaped("card", 1.0, 0.0, 0.25, "retail", components) == pytest.approx(1.0 + 0.25 * 0.8 * weighted)
+    assert shaped("card", 0.0, 0.0, 0.25, "airline", {}) == 0.0
+    telecom = (0.35 * 1.0 + 0.30 * 0.5) / 0.65
+    assert shaped("card", 0.0, 0.0, 0.25, "telecom", {"action": 1.0, "env_assertion": 0.5}) == pytest.approx(0.25 * 1.6 * telecom)
+
+
+def test_card_uses_tau2s_own_fractions():
+    info = {"action_checks": [{"action_match": True}, {"action_match": False}], "communicate_checks": [], "env_assertions": [{"met": True}]}
+    assert card_fractions(info) == {"action": 0.5, "env_assertion": 1.0}
+    assert card_fractions({}) == {}
+
+
+def test_none_and_unknown():
+    assert shaped("none", 0.0, 0.9, 0.5) == 0.0
+    with pytest.raises(ValueError, match="unknown shaping"):
+        shaped("more", 0.0, 0.0, 0.0)
+
+
+@given(st.lists(st.tuples(st.floats(-2, 2), st.integers(0, 3), st.booleans()), max_size=24), st.sampled_from(["mean", "std"]))
+def test_groups_are_centred_and_masked_samples_stay_out(rows, kind):
+    rewards, groups, valid = ([r[i] for r in rows] for i in range(3))
+    out = normalise(rewards, groups, valid, kind)
+    for g in set(groups):
+        inside = [n for n in range(len(rows)) if groups[n] == g and valid[n]]
+        assert sum(out[n] for n in inside) == pytest.approx(0.0, abs=1e-6)
+        if kind == "mean" and inside:
+            mean = statistics.fmean(rewards[n] for n in inside)
+            assert all(out[n] == pytest.approx(rewards[n] - mean) for n in inside)
+    assert all(o == 0.0 for o, v in zip(out, valid) if not v)
+
+
+def test_a_spoiled_sample_does_not_move_its_group():
+    assert normalise([1.0, 0.0, 0.0], ["g"] * 3, [True, True, False]) == [0.5, -0.5, 0.0]
+    std = normalise([1.0, 0.0, 0.0], ["g"] * 3, [True, True, True], "std")
+    assert std[0] == pytest.approx((1 - 1 / 3) / (statistics.stdev([1, 0, 0]) + 1e-6))

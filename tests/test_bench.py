@@ -1,0 +1,181 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from slime_tau2 import bench
+from slime_tau2.data import tau2_data
+from slime_tau2.errors import BenchDataError, JudgeError
+
+pypi_only = pytest.mark.skipif(bench.VINTAGE.name != "pypi", reason="figures of the copy that PyPI carries")
+
+
+def messages(*contents):
+    return [bench.AssistantMessage(role="assistant", content=c) for c in contents]
+
+
+def test_says_which_vintage_it_found():
+    assert bench.VINTAGE.name in ("v1", "pin", "pypi")
+    assert str(bench.VINTAGE.data_dir) in str(bench.VINTAGE) and bench.VINTAGE.root in str(bench.VINTAGE)
+
+
+def run_python(code: str, **env) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True)
+
+
+def test_an_unrelated_package_named_tau2_is_named(tmp_path):
+    (tmp_path / "tau2").mkdir()
+    (tmp_path / "tau2" / "__init__.py").write_text("")
+    (tmp_path / "vendor").mkdir()  # hides eval-protocol's copy
+    (tmp_path / "vendor" / "__init__.py").write_text("")
+    done = run_python("import slime_tau2.bench", PYTHONPATH=str(tmp_path), TAU2_DATA_DIR="")
+    assert "is not tau2-bench" in done.stderr and str(tmp_path / "tau2") in done.stderr and "pip uninstall tau2" in done.stderr
+
+
+@pypi_only
+def test_absent_data_is_one_clear_error(tmp_path):
+    done = run_python("import slime_tau2.bench", TAU2_DATA_DIR=str(tmp_path / "nowhere"))
+    assert "is absent" in done.stderr and "slime-tau2 prepare-data" in done.stderr
+
+
+@pypi_only
+def test_data_is_prepared_once_and_verified(tmp_path):
+    target = tau2_data.prepare(tmp_path / "data")
+    stamp = (target / "domains/airline/db.json").stat().st_mtime_ns
+    assert tau2_data.prepare(target) == target
+    assert (target / "domains/airline/db.json").stat().st_mtime_ns == stamp
+    (target / "domains/retail/tasks.json").write_text("[]")
+    with pytest.raises(BenchDataError, match=r"domains/retail/tasks.json has sha256 .* expected b8bfb7a5|expected"):
+        tau2_data.prepare(target)
+    assert not list(tmp_path.glob(".tau2_data_*"))
+
+
+@pypi_only
+def test_task_splits_and_loaders():
+    for domain, train, test in (("airline", 30, 20), ("retail", 74, 40), ("telecom", 74, 40)):
+        splits, tasks = bench.task_splits(domain), bench.load_tasks(domain)
+        assert (len(splits["train"]), len(splits["test"])) == (train, test)
+        assert not set(splits["train"]) & set(splits["test"])
+        assert set(splits["base"]) == set(splits["train"]) | set(splits["test"]) <= set(tasks)
+    assert len(bench.load_tasks("telecom")) == 2285
+    assert len(bench.tasks_sha256("airline")) == 64 and bench.tasks_sha256("airline") != bench.tasks_sha256("retail")
+
+
+def test_an_unknown_domain_is_named_with_the_known_ones():
+    with pytest.raises(BenchDataError, match=r"unknown domain 'retial'; known domains: .*airline.*retail"):
+        bench.load_tasks("retial")
+
+
+def test_registering_a_domain_is_idempotent_and_refuses_a_second_one(helpdesk):
+    from slime_tau2.domains.helpdesk import environment, tasks
+
+    bench.register_domain("helpdesk", environment.get_environment, tasks.get_tasks, tasks.splits)
+    with pytest.raises(BenchDataError, match="already holds another domain named 'helpdesk'"):
+        bench.register_domain("helpdesk", lambda: None, tasks.get_tasks, tasks.splits)
+
+
+def test_user_tools_follow_the_task(helpdesk):
+    task = helpdesk.task("phones_0")
+    assert {t.name for t in bench.user_tools(helpdesk.environment(), task)} == {"check_phone", "toggle"}
+
+    class Restricted:
+        user_tools = ("toggle",)
+
+    assert [t.name for t in bench.user_tools(helpdesk.environment(), Restricted())] == ["toggle"]
+    from slime_tau2.episode import worlds
+
+    airline = worlds.load("airline")
+    assert bench.user_tools(airline.environment(), next(iter(airline.tasks.values()))) == []
+
+
+@pytest.mark.skipif(bench.HAS_V1_RUNNER, reason="v1.0.x checks its own limits")
+def test_check_termination_is_that_of_v1(helpdesk):
+    class Conversation:
+        step_count, max_steps, max_errors, done, to_role = 5, 5, 2, False, bench.Role.ENV
+        trajectory, termination_reason = (), None
+
+    c = Conversation()
+    bench.check_termination(c)
+    assert not c.done, "a pending tool result is not cut off"
+    c.to_role = bench.Role.AGENT
+    bench.check_termination(c)
+    assert c.done and c.termination_reason.value == "max_steps"
+    c = Conversation()
+    c.done, c.to_role, c.termination_reason = True, bench.Role.AGENT, bench.termination_reason("user_stop")
+    bench.check_termination(c)
+    assert c.termination_reason.value == "user_stop", "a stop is not overwritten"
+    c = Conversation()
+    errors = [
+        bench.ToolMessage(id=str(n), role="tool", content="Error", requestor=r, error=True) for n, r in enumerate(("user", "assistant"))
+    ]
+    c.step_count, c.to_role, c.trajectory = 1, bench.Role.USER, errors
+    bench.check_termination(c)
+    assert c.termination_reason.value == "too_many_errors", "the user's errors count too"
+
+
+def test_reasons_that_a_vintage_lacks_become_max_steps():
+    assert bench.termination_reason("user_stop").value == "user_stop"
+    assert bench.termination_reason("no such reason").value == "max_steps"
+
+
+def test_finalize_gives_a_simulation_run_that_tau2_can_grade(helpdesk):
+    task, environment = helpdesk.task("orders_0"), helpdesk.environment()
+    conversation = bench.Orchestrator(
+        domain="helpdesk", agent=bench.MailboxAgent(""), user=bench.MailboxUser(""), environment=environment, task=task, max_steps=9
+    )
+    conversation.initialize()
+    conversation.user.box = bench.UserMessage(role="user", content=f"bye {bench.STOP}")
+    conversation.step()
+    run = bench.finalize(conversation, time.perf_counter())
+    assert run.termination_reason.value == "user_stop" and [m.role for m in run.messages] == ["assistant", "user"]
+    assert bench.evaluate(run, task, "helpdesk").reward == 0.0
+
+
+def test_a_mailbox_that_was_not_filled_is_a_bug():
+    with pytest.raises(RuntimeError, match="mailbox"):
+        bench.MailboxAgent("").generate_next_message(None, [])
+
+
+def test_assertions_outside_the_basis_are_never_judged():
+    from slime_tau2.episode import worlds
+
+    airline = worlds.load("airline")
+    task = next(t for t in airline.tasks.values() if t.evaluation_criteria.nl_assertions)
+    assert bench.unjudged(task).evaluation_criteria.nl_assertions is None
+    assert task.evaluation_criteria.nl_assertions, "the task itself is untouched"
+
+
+def test_a_judged_basis_needs_a_judge_and_uses_it():
+    from slime_tau2.episode import worlds
+
+    mock = worlds.load("mock")
+    task = next(
+        t for t in mock.tasks.values() if t.evaluation_criteria and bench.RewardType.NL_ASSERTION in t.evaluation_criteria.reward_basis
+    )
+
+    def score(judge):
+        said = messages("done")
+        return mock.score(task, mock.environment(), said, "user_stop", judge)
+
+    with pytest.raises(JudgeError, match="need a judge"):
+        score(None)
+    met = score(lambda trajectory, assertions: [(True, "yes")] * len(assertions))
+    assert [c.met for c in met.nl_assertions] == [True] * len(task.evaluation_criteria.nl_assertions)
+    unmet = score(lambda trajectory, assertions: [(False, "no")] * len(assertions))
+    assert unmet.reward == 0.0
+
+
+@pytest.mark.parametrize("expression", ["9**9**9", "9* *9", "1+" * 200 + "1"])
+@pytest.mark.parametrize("domain", ["airline", "retail"])
+def test_calculate_refuses_what_would_hang(domain, expression):
+    from slime_tau2.episode import worlds
+
+    environment = worlds.load(domain).environment()
+    started = time.perf_counter()
+    reply = environment.get_response(bench.ToolCall(id="1", name="calculate", arguments={"expression": expression}))
+    assert reply.error and reply.content == "Error: Invalid characters in expression"
+    assert time.perf_counter() - started < 0.5
+    sane = environment.get_response(bench.ToolCall(id="2", name="calculate", arguments={"expression": "2 * (3 + 4)"}))
+    assert not sane.error and float(sane.content) == 14.0

@@ -1,0 +1,50 @@
+from argparse import Namespace
+
+import pytest
+
+from slime_tau2.config import Tau2Config, from_environment, parse_assignments
+from slime_tau2.errors import ConfigError
+
+
+def test_unknown_keys_name_the_nearest_known_one():
+    with pytest.raises(ConfigError, match=r"unknown key tau2_shapping; did you mean tau2_shaping\?"):
+        Tau2Config.from_args(Namespace(tau2_shapping="none", hf_checkpoint="x"))
+
+
+def test_bad_values_name_key_and_value():
+    with pytest.raises(ConfigError, match=r"tau2_max_steps = 0: "):
+        Tau2Config.from_args(Namespace(tau2_max_steps=0))
+    with pytest.raises(ConfigError, match=r"tau2_shaping = 'lots'"):
+        Tau2Config.from_args(Namespace(tau2_shaping="lots"))
+
+
+def test_args_without_options_give_defaults():
+    assert Tau2Config.from_args(None) == Tau2Config()
+    assert Tau2Config.from_args(Namespace(rollout_seed=1)).max_steps == 200
+
+
+def test_environment_comes_before_arguments(monkeypatch):
+    monkeypatch.setenv("TAU2_ALPHA", "0.5")
+    monkeypatch.setenv("TAU2_DOMAINS", "retail,airline")
+    monkeypatch.setenv("TAU2_DATA_DIR", "/elsewhere")  # tau2's own, none of ours
+    assert from_environment() == {"alpha": "0.5", "domains": ["retail", "airline"]}
+    config = Tau2Config.from_args(Namespace(tau2_alpha=0.1))
+    assert config.alpha == 0.1 and config.domains == ("retail", "airline")
+
+
+def test_every_option_is_documented_and_printed():
+    for name, field in Tau2Config.model_fields.items():
+        assert field.description, name
+        assert f"tau2_{name} = " in Tau2Config().resolved()
+
+
+def test_no_option_can_hold_a_secret():
+    assert not [n for n in Tau2Config.model_fields if "key" in n and n != "user_key_env"]
+
+
+def test_assignments_are_yaml_and_checked():
+    assert parse_assignments(["seed=3", "curriculum=true"], Tau2Config.model_fields, "--set") == {"seed": 3, "curriculum": True}
+    with pytest.raises(ConfigError, match="expected KEY=VALUE"):
+        parse_assignments(["seed"], Tau2Config.model_fields, "--set")
+    with pytest.raises(ConfigError, match=r"unknown key sead; did you mean seed\?"):
+        parse_assignments(["sead=3"], Tau2Config.model_fields, "--set")
