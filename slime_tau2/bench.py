@@ -18,7 +18,9 @@ import importlib.util
 import json
 import os
 import re
+import sys
 import time
+import types
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -92,6 +94,24 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # litellm must no
 from loguru import logger as _loguru  # noqa: E402
 
 _loguru.disable(VINTAGE.root)  # tau2 formats whole conversations at DEBUG and INFO
+
+
+def _import_vendored() -> None:
+    """Import the vendored copy without running its wheel's package `__init__`, which imports an agent framework under pytest."""
+    if "eval_protocol" in sys.modules:
+        return
+    bare = types.ModuleType("eval_protocol")
+    bare.__path__ = [str(p) for p in _locations("eval_protocol")]
+    sys.modules["eval_protocol"] = bare
+    try:
+        importlib.import_module("vendor.tau2.utils.llm_utils")
+    finally:
+        for name in [m for m in sys.modules if m.split(".")[0] == "eval_protocol"]:
+            del sys.modules[name]  # whoever wants the real package still gets it
+
+
+if VINTAGE.name == "pypi":
+    _import_vendored()
 
 
 def _load(*paths: str) -> Any:

@@ -151,9 +151,9 @@ def test_a_judged_basis_needs_a_judge_and_uses_it():
     from slime_tau2.episode import worlds
 
     mock = worlds.load("mock")
-    task = next(
-        t for t in mock.tasks.values() if t.evaluation_criteria and bench.RewardType.NL_ASSERTION in t.evaluation_criteria.reward_basis
-    )
+    judged = next(t for t in mock.tasks.values() if t.evaluation_criteria and t.evaluation_criteria.nl_assertions)
+    criteria = judged.evaluation_criteria.model_copy(update={"reward_basis": [bench.RewardType.NL_ASSERTION]})
+    task = judged.model_copy(update={"evaluation_criteria": criteria})
 
     def score(judge):
         said = messages("done")

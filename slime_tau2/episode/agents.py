@@ -92,7 +92,8 @@ class TokenAgent:
             out = await self.client.generate(ledger.tokens, params, self.routing_key)
         except PolicyAborted as aborted:
             ledger.append_sampled(aborted.token_ids, aborted.log_probs)
-            return AgentAction(None, Termination.ABORTED, str(aborted), start=start, end=ledger.response_length, finish_reason="abort")
+            text = self.chat.tokenizer.decode(aborted.token_ids, skip_special_tokens=False)
+            return AgentAction(None, Termination.ABORTED, str(aborted), text, start, ledger.response_length, finish_reason="abort")
         ledger.append_sampled(out.ids, out.log_probs)
         version, end = out.meta.get("weight_version"), ledger.response_length
         ids = out.ids[:-1] if out.ids[-1] == self.chat.end_of_turn else out.ids

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 from collections import Counter
 
 import pytest
@@ -36,7 +37,7 @@ async def test_every_request_strictly_extends_the_last(helpdesk, chat, tokenizer
     assert episode.reward == 1.0 and episode.termination is Termination.USER_STOP
     sent = [r["input_ids"] for r in requests]
     assert len(sent) > 2
-    for before, after in zip(sent, sent[1:]):
+    for before, after in itertools.pairwise(sent):
         assert after[: len(before)] == before and len(after) > len(before)
     assert episode.ledger.tokens[: len(sent[-1])] == sent[-1]
     assert not audit.is_mismatch(episode, chat, PROMPT)

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_append_only_and_aligned(prompt, steps):
     assert all((lp == -0.5) == bool(m) for lp, m in zip(ledger.log_probs, ledger.loss_mask))
     spans = ledger.spans()
     assert sorted(n for a, b in spans for n in range(a, b)) == [n for n, m in enumerate(ledger.loss_mask) if m]
-    assert all(b < c for (_, b), (c, _) in zip(spans, spans[1:])), "runs are maximal"
+    assert all(b < c for (_, b), (c, _) in itertools.pairwise(spans)), "runs are maximal"
 
 
 def test_views_cannot_change_the_record():

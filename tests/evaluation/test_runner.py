@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+from slime_tau2.episode import driver, scripts
+from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.users import GoldUser
+from slime_tau2.errors import ConfigError, UserSimulatorError
+from slime_tau2.evaluation import runner
+
+
+class Down:
+    def start(self, *_):
+        pass
+
+    async def respond(self, message):
+        raise UserSimulatorError("down")
+
+
+def job(helpdesk, output, fail=lambda task_id: False, attempts=2, kind="gold", **over):
+    ran = []
+
+    async def one(world, task_id, seed):
+        ran.append((task_id, seed))
+        user = Down() if fail(task_id) else GoldUser()
+        return await driver.run_episode(world, task_id, ScriptedAgent(scripts.script(kind, world.task(task_id))), user, seed=seed)
+
+    tasks = helpdesk.task_ids("test")[:6]
+    return runner.Run(helpdesk, "test", attempts, output, one, {"policy": kind} | over.pop("settings", {}), task_ids=tasks, **over), ran
+
+
+async def test_records_and_summary(helpdesk, tmp_path):
+    run, ran = job(helpdesk, tmp_path)
+    records = await runner.run(run)
+    assert len(records) == len(ran) == 12 and len(set(ran)) == 12
+    assert {"domain", "task_id", "attempt", "reward", "termination", "messages", "reward_info", "turns"} <= set(records[0])
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["metrics"]["overall"]["pass^2"]["value"] == 1.0 and summary["settings"]["tasks_sha256"] == helpdesk.tasks_sha256
+    assert summary["excluded_infrastructure"] == 0 and summary["terminations"] == {"user_stop": 12}
+
+
+async def test_a_killed_run_resumes_to_the_same_set(helpdesk, tmp_path):
+    whole, _ = job(helpdesk, tmp_path / "whole")
+    expected = {(r["task_id"], r["attempt"], r["seed"]) for r in await runner.run(whole)}
+    part, _ = job(helpdesk, tmp_path / "part")
+    await runner.run(part)
+    lines = part.records_path.read_text().splitlines(keepends=True)
+    part.records_path.write_text("".join(lines[:5]) + lines[5][:40])  # kill -9 in the middle of a line
+    again, ran = job(helpdesk, tmp_path / "part")
+    records = await runner.run(again)
+    assert len(ran) == 7 and {(r["task_id"], r["attempt"], r["seed"]) for r in records} == expected
+
+
+async def test_infrastructure_failures_are_excluded_and_tried_again(helpdesk, tmp_path):
+    bad = helpdesk.task_ids("test")[0]
+    run, _ = job(helpdesk, tmp_path, fail=lambda t: t == bad)
+    await runner.run(run)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["excluded_infrastructure"] == 2 and summary["mean_reward"] == 1.0
+    again, ran = job(helpdesk, tmp_path)
+    records = await runner.run(again)
+    assert [t for t, _ in ran] == [bad, bad] and len(records) == 12 and all(r["reward"] == 1.0 for r in records)
+
+
+async def test_more_attempts_extend_a_run_and_other_settings_are_refused(helpdesk, tmp_path):
+    run, _ = job(helpdesk, tmp_path, attempts=1)
+    await runner.run(run)
+    more, ran = job(helpdesk, tmp_path, attempts=3)
+    assert len(await runner.run(more)) == 18 and len(ran) == 12
+    other, _ = job(helpdesk, tmp_path, kind="noop")
+    with pytest.raises(ConfigError, match="holds a run with policy = 'gold', not 'noop'; use another --output"):
+        await runner.run(other)
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path):
+    path = tmp_path / "attempts.jsonl"
+    path.write_text('{"domain": "d", "task_id": "t", "attempt": 0}\n{oops\n{"domain": "d", "task_id": "t", "attempt": 1}\n')
+    with pytest.raises(ConfigError, match="line 2: not JSON"):
+        runner.read_records(path)
