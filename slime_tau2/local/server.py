@@ -276,4 +276,4 @@ def serve(
     tokenizer, model = load_tokenizer(model_path), load_model(model_path, device)
     engine = Engine(model, tokenizer.eos_token_id)
     server = Server(engine, tokenizer, str(model_path), lambda path: load_weights(model, Path(path)))
-    web.run_app(server.app(), host=host, port=port, print=None, access_log=None, handle_signals=True)
+    web.run_app(server.app(), host=host, port=port, print=None, access_log=None, handle_signals=True, handler_cancellation=True)

@@ -132,9 +132,11 @@ def test_the_line_decides_the_phones_signal(helpdesk):
     world, init = helpdesk.environment(), task.initial_state
     world.set_state(initialization_data=init.initialization_data, initialization_actions=None, message_history=[])
     ident = tasks.facts_of(task).ident
-    seen = lambda: json.loads(world.get_response(bench.ToolCall(id="1", name="check_phone", arguments={}, requestor="user")).content)[
-        "signal"
-    ]  # noqa: E731
+
+    def seen():
+        check = bench.ToolCall(id="1", name="check_phone", arguments={}, requestor="user")
+        return json.loads(world.get_response(check).content)["signal"]
+
     assert seen() == "none"
     world.get_response(bench.ToolCall(id="2", name="resume_line", arguments={"line_id": ident}))
     assert seen() == "ok"

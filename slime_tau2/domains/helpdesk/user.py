@@ -18,7 +18,7 @@ OPENINGS = {
     "refunds": ("Please refund {id}.", "I want my money back for {id}.", "Can I get a refund on {id}?"),
     "phones": ("No internet on {id}.", "My phone {id} is offline.", "Line {id} does not work."),
 }
-UNNAMED = {"orders": "my order", "refunds": "my order", "phones": "my phone"}
+WITHOUT_ID = {"orders": "Please swap my order to {item}.", "refunds": "I want a refund.", "phones": "My phone is offline."}
 LEAVES_ID_OUT, MISTYPES_ID, FORGETS_TOGGLE, HANGS_UP = 0.1, 0.1, 0.08, 0.02
 PATIENCE = 4  # replies it did not understand, before it gives up
 
@@ -61,10 +61,10 @@ class HelpdeskUser:
 
     def _opening(self) -> UserMessage:
         facts, draw = self.facts, self.rng.random()
-        ident = facts.ident
         if draw < LEAVES_ID_OUT:
-            ident = UNNAMED[facts.family]
-        elif draw < LEAVES_ID_OUT + MISTYPES_ID:
+            return self._say(WITHOUT_ID[facts.family].format(item=facts.item))
+        ident = facts.ident
+        if draw < LEAVES_ID_OUT + MISTYPES_ID:
             pool = LINE_IDS if facts.family == "phones" else ORDER_IDS
             ident = self.rng.choice([i for i in pool if i != ident])
         return self._say(self.rng.choice(OPENINGS[facts.family]).format(id=ident, item=facts.item))

@@ -1,0 +1,99 @@
+"""The whole pipeline, small: every stage for real, resumable at any moment."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SIZES = ["traces=60", "sft_steps=6", "rft_steps=2", "rft_attempts=1", "grpo_steps=2", "grpo_groups=2", "grpo_group_size=2", "eval_tasks=6"]
+SIZES += ["eval_attempts=1", "max_turn_tokens=12", "max_response_tokens=120"]
+
+
+def command(output, sizes=SIZES):
+    return [
+        sys.executable,
+        "-m",
+        "slime_tau2.cli",
+        "quickstart",
+        "--smoke",
+        "--output",
+        str(output),
+        *(x for s in sizes for x in ("--set", s)),
+    ]
+
+
+def run(output, sizes=SIZES):
+    return subprocess.run(command(output, sizes), capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    output = tmp_path_factory.mktemp("run") / "quickstart"
+    done = run(output)
+    return output, done
+
+
+def test_it_runs_end_to_end_and_reports(finished):
+    output, done = finished
+    assert done.returncode == 0, done.stderr
+    report = json.loads((output / "report.json").read_text())
+    assert list(report["stages"]) == ["base", "sft", "rft", "grpo"]
+    assert set(report["stages"]["grpo"]) == {"overall", "orders", "refunds", "phones"} and "pass@1" in report["stages"]["grpo"]["overall"]
+    assert report["token_mismatches"] == 0 and report["audited_episodes"] > 0 and report["wall_s"] > 0 and report["peak_rss_mib"] > 100
+    assert (output / "training.png").stat().st_size > 5_000 and "data:image/png;base64," in (output / "report.html").read_text()
+    assert "http://" not in (output / "report.html").read_text().replace("http://www.w3.org", "")
+    stages = {json.loads(line)["stage"] for line in (output / "metrics.jsonl").read_text().splitlines()}
+    assert stages == {"sft", "rft", "grpo"}
+
+
+def test_the_printed_snippet_loads_the_model(finished):
+    _, done = finished
+    snippet = done.stdout[done.stdout.index("from transformers import") :]
+    ran = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert ran.returncode == 0 and "Hi" in ran.stdout, ran.stderr
+    assert len(snippet.strip().splitlines()) == 3
+
+
+def test_running_it_again_changes_nothing_and_other_settings_are_refused(finished):
+    output, _ = finished
+    weights = (output / "grpo" / "model" / "model.safetensors").read_bytes()
+    again = run(output)
+    assert again.returncode == 0 and (output / "grpo" / "model" / "model.safetensors").read_bytes() == weights
+    other = run(output, [*SIZES, "seed=7"])
+    assert other.returncode == 2 and "other settings (seed)" in other.stderr
+
+
+@pytest.mark.exhaustive
+def test_kill_9_at_any_moment_and_the_same_command_resumes(finished, tmp_path):
+    """Killed every few seconds until it is through; the model is bit for bit that of the run that was never killed."""
+    output, _ = finished
+    kills, pause = 0, 6.0
+    while not (tmp_path / "q" / "report.json").exists():
+        assert kills < 40
+        process = subprocess.Popen(command(tmp_path / "q"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            _, errors = process.communicate(timeout=pause)
+            assert process.returncode == 0, errors
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills, pause = kills + 1, pause + 1.0
+    assert kills >= 2
+    for stage in ("base", "sft", "rft", "grpo"):
+        whole, resumed = (d / stage / "model" / "model.safetensors" for d in (output, tmp_path / "q"))
+        assert whole.read_bytes() == resumed.read_bytes(), stage
+
+
+@pytest.mark.exhaustive
+def test_ctrl_c_leaves_a_resumable_run(tmp_path):
+    process = subprocess.Popen(command(tmp_path / "q"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(12)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command resumes" in errors
+    done = run(tmp_path / "q")
+    assert done.returncode == 0, done.stderr

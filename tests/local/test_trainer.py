@@ -1,0 +1,158 @@
+import copy
+import random
+
+import pytest
+import torch
+
+from slime_tau2.data.traces import TokenRow
+from slime_tau2.hooks.compat import Sample
+from slime_tau2.local.batches import length_bucketed, micro_batches, score_tokens
+from slime_tau2.local.losses import LossOptions, approx_kl, policy_loss, reduce, tis_weights
+from slime_tau2.local.trainer import Trainer, TrainOptions
+
+
+def rows(count=6, seed=0):
+    rng = random.Random(seed)
+    out = []
+    for _ in range(count):
+        tokens = [rng.randrange(1536) for _ in range(rng.randrange(12, 40))]
+        mask = [rng.randrange(2) for _ in range(rng.randrange(3, 9))]
+        mask[0] = 1
+        out.append(TokenRow(tokens, mask, [0.0] * len(mask)))
+    return out
+
+
+def samples(model, count=6, seed=0):
+    out = []
+    for n, r in enumerate(rows(count, seed)):
+        with torch.no_grad():
+            log_probs = score_tokens(model, [r]).log_probs[0].tolist()
+        out.append(
+            Sample(
+                index=n, tokens=r.tokens, response_length=len(r.loss_mask), loss_mask=r.loss_mask, rollout_log_probs=log_probs, reward=0.0
+            )
+        )
+    return out
+
+
+@pytest.fixture
+def model(tiny_model):
+    return copy.deepcopy(tiny_model)
+
+
+def masked_log_prob(model, s):
+    with torch.no_grad():
+        return float((score_tokens(model, [s]).log_probs[0] * torch.tensor(s.loss_mask)).sum())
+
+
+def test_scores_equal_a_plain_forward_pass_whatever_the_batch(model):
+    batch = rows()
+    together = score_tokens(model, batch, temperature=0.7, entropy=True)
+    for n, r in enumerate(batch):
+        logits = model(input_ids=torch.tensor([r.tokens])).logits[0].float() / 0.7
+        distribution = torch.log_softmax(logits, -1)
+        start = len(r.tokens) - len(r.loss_mask)
+        expected = [distribution[t - 1, r.tokens[t]].item() for t in range(start, len(r.tokens))]
+        assert together.log_probs[n].tolist() == pytest.approx(expected, abs=1e-5)
+        entropy = [-(distribution[t - 1].exp() * distribution[t - 1]).sum().item() for t in range(start, len(r.tokens))]
+        assert together.entropy[n].tolist() == pytest.approx(entropy, abs=1e-4)
+
+
+def test_micro_batches_cover_everything_within_bounds():
+    batch = rows(30)
+    parts = list(micro_batches(batch, 100))
+    assert sorted(n for p in parts for n in p) == list(range(30))
+    assert all(len(p) == 1 or len(p) * max(len(batch[n].tokens) for n in p) <= 100 for p in parts)
+    epoch = list(length_bucketed(30, [len(r.tokens) for r in batch], 4, random.Random(0)))
+    assert sorted(n for p in epoch for n in p) == list(range(30)) and max(map(len, epoch)) == 4
+
+
+def test_policy_loss_by_hand():
+    new, old = torch.log(torch.tensor([0.5, 0.5, 0.1, 0.1])), torch.log(torch.tensor([0.25, 0.25, 0.2, 0.2]))
+    gain = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    loss, clipped = policy_loss(new, old, gain, LossOptions(eps_clip=0.2, eps_clip_high=0.3))
+    assert loss.tolist() == pytest.approx([-1.3, 2.0, -0.5, 0.8]) and clipped.tolist() == [1.0, 0.0, 0.0, 1.0]
+    dual, _ = policy_loss(new, old, gain, LossOptions(eps_clip_c=1.5))
+    assert dual.tolist() == pytest.approx([-1.2, 1.5, -0.5, 0.8])
+    same, _ = policy_loss(new, old, gain, LossOptions())
+    assert same[0] == pytest.approx(-1.2), "eps_clip_high defaults to eps_clip"
+
+
+def test_tis_and_kl_by_hand():
+    train, rollout = torch.log(torch.tensor([0.9, 0.1])), torch.log(torch.tensor([0.1, 0.2]))
+    assert tis_weights(train, rollout, LossOptions(tis_clip=2.0, tis_clip_low=0.6)).tolist() == pytest.approx([2.0, 0.6])
+    difference = (train - rollout).tolist()
+    assert approx_kl(train, rollout, "k1").tolist() == pytest.approx(difference)
+    assert approx_kl(train, rollout, "k2").tolist() == pytest.approx([d * d / 2 for d in difference])
+    assert approx_kl(train, rollout, "low_var_kl").tolist() == pytest.approx([1 / 9 - 1 + difference[0], 2 - 1 + difference[1]], rel=1e-5)
+    with pytest.raises(ValueError, match="unknown kl_loss_type"):
+        approx_kl(train, rollout, "k9")
+
+
+def test_reductions_by_hand():
+    values, masks = [torch.tensor([1.0, 2.0, 9.0]), torch.tensor([4.0])], [torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1.0])]
+    assert reduce(values, masks, 2, per_token=False) == pytest.approx((1.5 + 4.0) / 2)
+    assert reduce(values, masks, 3, per_token=True) == pytest.approx(7.0 / 3)
+
+
+@pytest.mark.parametrize(
+    "options", [LossOptions(), LossOptions(use_tis=True, calculate_per_token_loss=True), LossOptions(entropy_coef=0.001)]
+)
+def test_advantages_push_log_probs_their_way(model, options):
+    trainer = Trainer(model, TrainOptions(lr=2e-3, loss=options))
+    batch = samples(model)
+    gains = [1.0, -1.0, 1.0, -1.0, 0.0, 1.0]
+    batch[5].remove_sample = True
+    before = [masked_log_prob(model, s) for s in batch]
+    report = trainer.grpo_step(batch, gains)
+    after = [masked_log_prob(model, s) for s in batch]
+    assert all((b - a) * g > 0 for a, b, g in zip(before, after, gains[:4]))
+    assert report["trained_samples"] == 5 and report["mismatch"] < 1e-5 and report["clip_fraction"] == 0.0
+
+
+def test_zero_advantages_and_masked_batches_change_nothing(model):
+    trainer, batch = Trainer(model, TrainOptions(lr=1e-2, weight_decay=0.0)), samples(model)
+    before = copy.deepcopy(model.state_dict())
+    trainer.grpo_step(batch, [0.0] * 6)
+    for s in batch:
+        s.remove_sample = True
+    assert trainer.grpo_step(batch, [1.0] * 6)["trained_samples"] == 0
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_micro_batching_does_not_change_the_step(tiny_model):
+    results = []
+    for limit in (10_000, 64):
+        trainer = Trainer(copy.deepcopy(tiny_model), TrainOptions(lr=1e-2, max_tokens_per_gpu=limit, loss=LossOptions(entropy_coef=0.01)))
+        report = trainer.grpo_step(samples(trainer.model), [1.0, -0.5, 0.3, 0.0, 1.0, -1.0])
+        results.append((report["loss"], report["grad_norm"]))
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+
+
+def test_kl_needs_a_reference_and_pulls_back(model):
+    with pytest.raises(ValueError, match="needs a reference model"):
+        Trainer(model, TrainOptions(loss=LossOptions(use_kl_loss=True)))
+    options = TrainOptions(lr=2e-3, num_steps_per_rollout=3, loss=LossOptions(use_kl_loss=True, kl_loss_coef=0.1))
+    trainer = Trainer(model, options, ref=copy.deepcopy(model))
+    batch = samples(model)
+    assert trainer.grpo_step(batch, [1.0] * 6)["kl"] >= 0.0
+    assert trainer.grpo_step(batch, [1.0] * 6)["kl"] > 0.0 and trainer.step_count == 6
+
+
+def test_sft_learns_its_rows_and_trains_only_the_mask(model):
+    trainer, batch = Trainer(model, TrainOptions(lr=5e-3)), rows(4)
+    losses = [trainer.sft_step(batch)["loss"] for _ in range(40)]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_schedules():
+    trainer = Trainer(torch.nn.Linear(1, 1), TrainOptions(lr=1.0, min_lr=0.1, lr_warmup_iters=4, lr_decay_style="cosine", train_iters=24))
+    curve = []
+    for trainer.step_count in range(30):
+        curve.append(trainer.learning_rate())
+    assert (
+        curve[:4] == [0.25, 0.5, 0.75, 1.0]
+        and curve[4] == 1.0
+        and curve[14] == pytest.approx(0.55)
+        and curve[24:] == [pytest.approx(0.1)] * 6
+    )

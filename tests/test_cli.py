@@ -1,0 +1,86 @@
+"""The command line as a user meets it: what it prints, what it returns."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from slime_tau2 import cli as command_line
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """`cli(*arguments)` -> (exit code, stdout, stderr), in this process."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["slime-tau2", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "160")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    return call
+
+
+def test_errors_are_one_line_in_a_real_process_too(tmp_path):
+    command = [sys.executable, "-m", "slime_tau2.cli", "tasks", "--domain", "retial"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 2 and done.stderr.startswith("error: unknown domain 'retial'") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, why",
+    [
+        (["eval", "--domain", "retial", "--output", "{tmp}"], "unknown domain 'retial'; known domains: airline, mock, retail, telecom"),
+        (
+            ["eval", "--domain", "airline", "--split", "dev", "--output", "{tmp}"],
+            "unknown split 'dev' of airline; it has: train, test, base",
+        ),
+        (["eval", "--domain", "airline", "--task", "x9", "--output", "{tmp}"], "unknown task 'x9' in airline; ids look like '0'"),
+        (["eval", "--policy", "glod", "--output", "{tmp}"], "--policy glod is neither gold, noop"),
+        (["eval", "--policy", "http://127.0.0.1:1", "--output", "{tmp}"], "name its tokenizer's directory with --tokenizer"),
+        (["eval", "--output", "{tmp}", "--set", "max_stesp=3"], "unknown key max_stesp; did you mean max_steps?"),
+        (["quickstart", "--output", "{tmp}", "--set", "sft_lr=-1"], "--set sft_lr=-1: Input should be greater than 0"),
+        (["quickstart", "--output", "{tmp}", "--set", "grpo_step=3"], "unknown key grpo_step; did you mean grpo_steps?"),
+        (["quickstart", "--output", "/proc/nowhere"], "cannot write to /proc/nowhere"),
+        (["report", "{tmp}"], "holds no finished quickstart; run: slime-tau2 quickstart"),
+        (["serve", "{tmp}"], "holds no tokenizer"),
+        (["rft", "{tmp}/none.jsonl", "--output", "{tmp}/x"], "none.jsonl does not exist"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_fix(cli, tmp_path, arguments, why):
+    code, _, err = cli(*(a.format(tmp=tmp_path / "out") for a in arguments))
+    assert code == 2 and err.startswith("error: ") and why in err and "Traceback" not in err
+
+
+def test_gold_and_noop(cli, tmp_path):
+    code, out, _ = cli("eval", "--domain", "helpdesk", "--policy", "gold", "--output", tmp_path / "gold")
+    assert code == 0 and "150 of 150 scored attempts earned reward 1.0" in out
+    records = [json.loads(line) for line in (tmp_path / "gold" / "attempts.jsonl").read_text().splitlines()]
+    assert len(records) == 150 and {"domain", "task_id", "attempt", "reward", "termination"} <= set(records[0])
+    summary = json.loads((tmp_path / "gold" / "summary.json").read_text())
+    assert summary["metrics"]["overall"]["pass@1"]["value"] == 1.0 and summary["settings"]["tau2"]
+    code, out, _ = cli("rft", tmp_path / "gold" / "attempts.jsonl", "--output", tmp_path / "rft.jsonl")
+    assert code == 0 and "150 rows written" in out
+    code, out, _ = cli("eval", "--domain", "airline", "--split", "test", "--policy", "noop", "--output", tmp_path / "noop")
+    assert code == 0 and "of 20 scored attempts earned reward 1.0" in out
+    code, _, err = cli("eval", "--domain", "helpdesk", "--policy", "noop", "--output", tmp_path / "gold")
+    assert code == 2 and "use another --output" in err
+
+
+def test_a_served_model(cli, tmp_path, tiny_model_dir):
+    tasks = ("--task", "orders_250", "--task", "phones_250", "--attempts", "2", "--set", "max_turn_tokens=8")
+    code, out, err = cli("eval", "--policy", tiny_model_dir, *tasks, "--output", tmp_path / "m")
+    assert code == 0 and "token mismatches: 0 in 4 episodes" in out, err
+
+
+def test_small_commands(cli, tmp_path):
+    assert cli("tasks", "--split", "test")[1].splitlines()[0] == "helpdesk/orders_250"
+    assert "40 tasks written" in cli("tasks", "--domain", "retail", "--split", "test", "--output", tmp_path / "t.jsonl")[1]
+    assert "5 rows written" in cli("collect", "--episodes", "5", "--output", tmp_path / "c.jsonl")[1]
+    assert "tau2" in cli("prepare-data")[1]
+    assert "quickstart" in cli("--help")[1]
