@@ -35,7 +35,10 @@ def test_errors_are_one_line_in_a_real_process_too(tmp_path):
 @pytest.mark.parametrize(
     "arguments, why",
     [
-        (["eval", "--domain", "retial", "--output", "{tmp}"], "unknown domain 'retial'; known domains: airline, mock, retail, telecom"),
+        (
+            ["eval", "--domain", "retial", "--output", "{tmp}"],
+            "unknown domain 'retial'; known domains: airline, helpdesk, mock, retail, telecom",
+        ),
         (
             ["eval", "--domain", "airline", "--split", "dev", "--output", "{tmp}"],
             "unknown split 'dev' of airline; it has: train, test, base",

@@ -260,6 +260,6 @@ def _with_basis(task: Any, domain: str, retail_basis: str) -> Any:
 @cache
 def load(domain: str, retail_basis: str = "judge") -> World:
     """The world of a domain, loaded once a process. The bundled domain registers itself on first use."""
-    if domain == "helpdesk":
-        import slime_tau2.domains.helpdesk  # noqa: F401
+    import slime_tau2.domains.helpdesk  # noqa: F401
+
     return World(domain, retail_basis)

@@ -144,7 +144,7 @@ class Pipeline:
         data = self.directory / "data" / "rft.jsonl"
         if not data.exists():
             records = self._sample("sft", "train", s.rft_attempts, self.directory / "data" / "rft_samples", "RFT: sampling", None)
-            kept = rejection.select(records)
+            kept = rejection.select(records, s.rft_min_partial)
             rows = (traces.record_to_row(r, self.prompt, self.world.tool_schemas) for r in kept)
             traces.write_jsonl(data, (r for r in rows if r is not None))
         rows = [traces.tokenise(row, self.chat) for row in traces.read_jsonl(data)]
