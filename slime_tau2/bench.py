@@ -215,7 +215,7 @@ class _Mailbox:
         pass
 
 
-class MailboxAgent(_Mailbox, getattr(_agent_base, "HalfDuplexAgent", None) or _agent_base.LocalAgent):
+class MailboxAgent(_Mailbox, getattr(_agent_base, "HalfDuplexAgent", None) or _agent_base.LocalAgent):  # type: ignore[misc]
     """tau2's agent. Only the user can end a conversation (what tau2's own LLMAgent does in text mode)."""
 
     def __init__(self, domain_policy: str):
@@ -229,7 +229,7 @@ class MailboxAgent(_Mailbox, getattr(_agent_base, "HalfDuplexAgent", None) or _a
         return False
 
 
-class MailboxUser(_Mailbox, getattr(_user_base, "HalfDuplexUser", None) or _user_base.BaseUser):
+class MailboxUser(_Mailbox, getattr(_user_base, "HalfDuplexUser", None) or _user_base.BaseUser):  # type: ignore[misc]
     """tau2's user; stops on ###STOP###, ###TRANSFER### and ###OUT-OF-SCOPE### as tau2's simulator does."""
 
     def __init__(self, instructions: str):
@@ -373,7 +373,7 @@ def _guarded(function: Callable) -> Callable:
 def _guard(classes: Iterable[type]) -> None:
     for cls in classes:
         if "calculate" in vars(cls):
-            cls.calculate = _guarded(cls.calculate)
+            cls.calculate = _guarded(cls.calculate)  # type: ignore[attr-defined]
         _guard(cls.__subclasses__())
 
 

@@ -1,7 +1,8 @@
 """Rejection sampling: which of a task's attempts become training data. Pure.
 
 Successes are kept. A task without one gives its best attempt by strict partial score, if that is good enough: the card's
-rule (reward >= 1.0, else the best partial >= 0.6).
+rule (reward >= 1.0, else the best partial >= 0.6). An attempt with a malformed call never qualifies: its record names the
+unknown tool that tau2 answered for, not what the policy wrote.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def select(records: Iterable[dict[str, Any]], min_partial: float = MIN_PARTIAL, 
     """The records to train on, in order; at most `per_task` successes a task. Infrastructure failures never qualify."""
     by_task: dict[tuple[str, str], list[dict]] = defaultdict(list)
     for record in records:
-        if record["reward"] is not None:
+        if record["reward"] is not None and not any(turn["malformed"] for turn in record.get("turns", ())):
             by_task[record["domain"], record["task_id"]].append(record)
     kept = []
     for attempts in by_task.values():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.chat import ChatRenderer, chat_messages
 from slime_tau2.errors import ConfigError
 from slime_tau2.types import Episode
 
@@ -26,18 +26,9 @@ class TokenRow:
     log_probs: list[float]
 
 
-def chat_messages(messages: Iterable[dict]) -> list[dict]:
-    """tau2 messages (as JSON) as the agent saw them; what follows the agent's last turn is dropped, nothing trains on it."""
-    out: list[dict] = []
-    for m in messages:
-        if m["role"] == "assistant":
-            calls = [{"type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}} for c in m.get("tool_calls") or []]
-            out.append({"role": "assistant", "content": m.get("content") or "", **({"tool_calls": calls} if calls else {})})
-        elif m["role"] == "tool":
-            if m.get("requestor", "assistant") == "assistant":
-                out.append({"role": "tool", "content": m.get("content") or ""})
-        elif not m.get("tool_calls"):
-            out.append({"role": "user", "content": m.get("content") or ""})
+def spoken(messages: Iterable[dict]) -> list[dict]:
+    """Chat messages up to the agent's last turn; nothing trains on what follows it."""
+    out = chat_messages(messages)
     while out and out[-1]["role"] != "assistant":
         out.pop()
     return out
@@ -50,7 +41,7 @@ def to_row(episode: Episode, system_prompt: str, tools: list[dict]) -> dict[str,
 
 def record_to_row(record: dict[str, Any], system_prompt: str, tools: list[dict]) -> dict[str, Any] | None:
     """The SFT row of an episode's record (a line of attempts.jsonl); None when the agent never spoke."""
-    said = chat_messages(record["messages"])
+    said = spoken(record["messages"])
     first = next((n for n, m in enumerate(said) if m["role"] == "user"), len(said))
     if all(m["role"] != "assistant" for m in said[first:]):
         return None
@@ -64,7 +55,8 @@ def tokenise(row: dict[str, Any], chat: ChatRenderer) -> TokenRow:
     first = next((n for n, m in enumerate(messages) if m["role"] == "user"), None)
     if first is None or all(m["role"] != "assistant" for m in messages[first:]):
         raise ConfigError("an SFT row needs a user message and an assistant message after it")
-    tokens, mask = chat.prompt(messages[: first + 1]), []
+    tokens = chat.prompt(messages[: first + 1])
+    mask: list[int] = []
     pending: list[dict] = []
     for message in messages[first + 1 :]:
         if message["role"] != "assistant":

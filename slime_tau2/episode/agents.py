@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from slime_tau2 import bench
 from slime_tau2.episode import toolcalls
-from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.chat import ChatRenderer, chat_messages
 from slime_tau2.episode.ledger import TokenLedger
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import PolicyAborted
@@ -73,9 +73,9 @@ class TokenAgent:
 
     async def act(self, history: list, message: Any) -> AgentAction:
         if self.ledger is None:
-            self.ledger = TokenLedger(self.chat.prompt([{"role": "system", "content": self.system_prompt}, *_chat_messages(history)]))
+            self.ledger = TokenLedger(self.chat.prompt([{"role": "system", "content": self.system_prompt}, *_as_chat(history)]))
         else:
-            self.ledger.append_context(self.chat.delta(_chat_messages(_parts(message))))
+            self.ledger.append_context(self.chat.delta(_as_chat(_parts(message))))
         ledger, start = self.ledger, self.ledger.response_length
         left = min(self.max_response_tokens - start, self.max_context_tokens - len(ledger) - 1)
         if left <= 0:
@@ -113,7 +113,7 @@ class TokenAgent:
 class ScriptedAgent:
     """Plays a list of messages; the last one repeats."""
 
-    ledger = None
+    ledger: TokenLedger | None = None
 
     def __init__(self, script: list[Any]):
         self._script, self._turn = script, 0
@@ -128,7 +128,7 @@ class ScriptedAgent:
 class CallableAgent:
     """Speaks through `reply(text, is_error)`, where text is what the agent has just read (the teacher's interface)."""
 
-    ledger = None
+    ledger: TokenLedger | None = None
 
     def __init__(self, reply: Callable[[str, bool], Any]):
         self._reply = reply
@@ -144,19 +144,8 @@ def _parts(message: Any) -> list:
     return list(message.tool_messages) if isinstance(message, bench.MultiToolMessage) else [message]
 
 
-def _chat_messages(messages: list) -> list[dict]:
-    """tau2 messages as the agent sees them, in chat-template form (the user's own tool calls and results are not the agent's)."""
-    out: list[dict] = []
-    for m in messages:
-        if isinstance(m, bench.AssistantMessage):
-            calls = [{"type": "function", "function": {"name": c.name, "arguments": c.arguments}} for c in m.tool_calls or []]
-            out.append({"role": "assistant", "content": m.content or "", **({"tool_calls": calls} if calls else {})})
-        elif isinstance(m, bench.ToolMessage):
-            if m.requestor == "assistant":
-                out.append({"role": "tool", "content": m.content or ""})
-        elif not m.tool_calls:
-            out.append({"role": "user", "content": m.content or ""})
-    return out
+def _as_chat(messages: list) -> list[dict]:
+    return chat_messages(m.model_dump(include={"role", "content", "tool_calls", "requestor"}) for m in messages)
 
 
 def _to_tau2(turn: toolcalls.ParsedTurn) -> Any:

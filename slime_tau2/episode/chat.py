@@ -9,6 +9,7 @@ This needs a template that does not rewrite history: one that drops earlier thin
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from slime_tau2.errors import TemplateError
@@ -79,3 +80,22 @@ class ChatRenderer:
                     f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns (hybrid thinking): the tokens that were "
                     "sampled would not be those that are trained on; use a template that keeps history, such as Qwen3-4B-Instruct-2507's"
                 )
+
+
+def chat_messages(messages: Iterable[dict]) -> list[dict]:
+    """tau2 messages (as JSON) as the agent sees them, in chat-template form.
+
+    The user's own tool calls and their results are not the agent's to see.
+    """
+    out: list[dict] = []
+    for m in messages:
+        content = m.get("content") or ""
+        if m["role"] == "assistant":
+            calls = [{"type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}} for c in m.get("tool_calls") or []]
+            out.append({"role": "assistant", "content": content, **({"tool_calls": calls} if calls else {})})
+        elif m["role"] == "tool":
+            if m.get("requestor", "assistant") == "assistant":
+                out.append({"role": "tool", "content": content})
+        elif not m.get("tool_calls"):
+            out.append({"role": "user", "content": content})
+    return out

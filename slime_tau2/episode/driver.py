@@ -83,7 +83,9 @@ class _Run:
             domain=world.domain, agent=bench.MailboxAgent(world.policy), user=bench.MailboxUser(str(task.user_scenario)),
             environment=self.environment, task=task, max_steps=max_steps, max_errors=max_errors,
         )  # fmt: skip
-        self._seen, self._calls, self._open = 0, {}, None
+        self._seen = 0
+        self._calls: dict[str, Any] = {}
+        self._open: AgentAction | None = None
 
     async def converse(self) -> tuple[Termination, str]:
         orchestrator, episode = self.orchestrator, self.episode
@@ -136,7 +138,7 @@ class _Run:
 
     def close_turn(self) -> None:
         """Close the agent turn before this point, once everything that followed from it has happened."""
-        action: AgentAction | None = self._open
+        action = self._open
         if action is None:
             return
         self._open = None

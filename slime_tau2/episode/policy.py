@@ -69,9 +69,7 @@ class PolicyClient:
                     session.post(f"{self.url}/generate", json=body, headers=headers) as reply,
                 ):
                     if 400 <= reply.status < 500 and reply.status not in (408, 429):
-                        raise PolicyError(
-                            f"{self.url} refused {len(body['input_ids'])} tokens: HTTP {reply.status} {(await reply.text())[:300]}"
-                        )
+                        raise PolicyError(f"{self.url} refused {len(ids)} tokens: HTTP {reply.status} {(await reply.text())[:300]}")
                     if reply.status != 200:
                         last = f"HTTP {reply.status} {(await reply.text())[:200]}"
                         continue

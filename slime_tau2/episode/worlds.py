@@ -178,11 +178,11 @@ class World:
         nl = None
         if kind.NL_ASSERTION in basis or bench.VINTAGE.name == "pypi":
             nl = bench.with_judge(judge, lambda: bench.NLAssertionsEvaluator.calculate_reward(task=task, full_trajectory=messages))
-        reward, breakdown = 1.0, {}
+        reward, breakdown = 1.0, dict[Any, float]()
         for kinds, part in (
             ({kind.DB, kind.ENV_ASSERTION}, env), ({kind.ACTION}, action), ({kind.NL_ASSERTION}, nl), ({kind.COMMUNICATE}, communicate),
         ):  # fmt: skip
-            if basis & kinds:
+            if basis & kinds and part is not None:
                 breakdown.update(part.reward_breakdown or {})
                 reward *= part.reward
         return bench.RewardInfo(

@@ -7,8 +7,8 @@ policy sampled another spelling of the same text, the decoded texts must be.
 
 from __future__ import annotations
 
-from slime_tau2.data.traces import chat_messages
-from slime_tau2.episode.chat import END_OF_TURN, ChatRenderer
+from slime_tau2.data.traces import spoken
+from slime_tau2.episode.chat import END_OF_TURN, ChatRenderer, chat_messages
 from slime_tau2.types import Episode
 
 
@@ -19,11 +19,11 @@ def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str) -> boo
         return False
     texts = iter(t.text for t in episode.turns)
     messages: list[dict] = [{"role": "system", "content": system_prompt}]
-    spoken = 0
-    for message in chat_messages(episode.messages):
+
+    for message in spoken(episode.messages):
         own = message["role"] == "assistant" and any(m["role"] == "user" for m in messages)
         if own:
-            message, spoken = {"role": "assistant", "content": next(texts)}, spoken + 1
+            message = {"role": "assistant", "content": next(texts)}
         messages.append(message)
     last = next(texts, None)
     if last is not None:  # a turn that ended the episode and was never sent to tau2
@@ -47,4 +47,4 @@ def _unanswered(episode: Episode) -> list[dict]:
         if m["role"] == "assistant":
             break
         tail.insert(0, m)
-    return chat_messages([*tail, {"role": "assistant", "content": "x"}])[:-1]
+    return chat_messages(tail)

@@ -49,8 +49,8 @@ def main(output: Path, smoke: bool, assignments: list[str], console: Console) ->
         write_report(output, console)
         return
     columns = (
-        TextColumn("{task.description:<32}"),
-        BarColumn(24),
+        TextColumn("{task.description:<27}"),
+        BarColumn(10),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
@@ -102,9 +102,9 @@ def write_report(directory: Path, console: Console) -> None:
     Raises:
         ConfigError: the directory holds no finished run.
     """
-    if not (directory / "run.json").exists():
+    if not (directory / "eval" / "grpo" / "summary.json").exists():
         raise ConfigError(f"{directory} holds no finished quickstart; run: slime-tau2 quickstart --output {directory}")
-    settings, run = (json.loads((directory / f).read_text(encoding="utf-8")) for f in ("settings.json", "run.json"))
+    settings, run = (json.loads((directory / f).read_text(encoding="utf-8")) for f in ("settings.json", "usage.json"))
     attempts = settings["eval_attempts"]
     records = {s: runner.read_records(directory / "eval" / s / "attempts.jsonl") for s in STAGES}
     stages = {s: runner.tables(r, attempts) for s, r in records.items()}

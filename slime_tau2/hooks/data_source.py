@@ -70,7 +70,8 @@ class Tau2DataSource:
         return buffer_filter(self.args, None, self.buffer, count)
 
     def _choose(self, count: int) -> list[str]:
-        keys, out = list(self.tasks), []
+        keys = list(self.tasks)
+        out: list[str] = []
         while len(out) < count:
             rng = random.Random(f"{self.config.seed}:{self.epoch}:{self.position}")
             if self.config.curriculum:

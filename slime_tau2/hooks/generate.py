@@ -84,7 +84,8 @@ def make_user(config: Tau2Config, client: users.UserClient | None) -> users.User
     if config.user == "llm":
         assert client is not None
         return users.LLMUser(client)
-    return {"scripted": users.DomainUser, "gold": users.GoldUser, "plain": users.PlainUser}[config.user]()
+    kinds: dict[str, type] = {"scripted": users.DomainUser, "gold": users.GoldUser, "plain": users.PlainUser}
+    return kinds[config.user]()
 
 
 def system_prompt(config: Tau2Config, policy: str) -> str:
@@ -165,7 +166,7 @@ def fill(sample: Sample, episode: Episode, config: Tau2Config) -> None:
         sample.status, sample.reward, sample.remove_sample = Sample.Status.ABORTED, None, True
         return
     sample.status = Sample.Status.TRUNCATED if termination in _TRUNCATED else Sample.Status.COMPLETED
-    sample.reward = episode.outcome.reward
+    sample.reward = episode.reward
 
 
 def _summary(episode: Episode) -> dict[str, Any]:

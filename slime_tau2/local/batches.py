@@ -17,8 +17,11 @@ import torch
 class Row(Protocol):
     """A training sequence: `loss_mask` aligns with the last `len(loss_mask)` tokens."""
 
-    tokens: list[int]
-    loss_mask: list[int] | None
+    @property
+    def tokens(self) -> list[int]: ...
+
+    @property
+    def loss_mask(self) -> list[int] | None: ...
 
 
 @dataclass

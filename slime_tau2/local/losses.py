@@ -34,8 +34,8 @@ class LossOptions:
 def reduce(values: list[torch.Tensor], masks: list[torch.Tensor], denominator: float, per_token: bool) -> torch.Tensor:
     """Sum over samples of each one's masked mean, over `denominator` samples; or masked sum over `denominator` tokens."""
     if per_token:
-        return sum((v * m).sum() for v, m in zip(values, masks, strict=True)) / max(denominator, 1)
-    return sum((v * m).sum() / m.sum().clamp(min=1) for v, m in zip(values, masks, strict=True)) / max(denominator, 1)
+        return torch.stack([(v * m).sum() for v, m in zip(values, masks, strict=True)]).sum() / max(denominator, 1)
+    return torch.stack([(v * m).sum() / m.sum().clamp(min=1) for v, m in zip(values, masks, strict=True)]).sum() / max(denominator, 1)
 
 
 def policy_loss(

@@ -48,7 +48,8 @@ def load_model(path: Path, device: str | None = None) -> Any:
     if not (Path(path) / "config.json").exists():
         raise ConfigError(f"{path} holds no model (no config.json); give the directory of a Hugging Face model")
     try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True).to(device or default_device())
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+        return model.to(device or default_device())
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot load a model from {path}: {error}") from error
 

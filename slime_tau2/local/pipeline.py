@@ -29,6 +29,7 @@ from slime_tau2.errors import CheckpointError, ConfigError
 from slime_tau2.evaluation import audit, runner
 from slime_tau2.hooks.generate import Toolbox
 from slime_tau2.local import stages
+from slime_tau2.local.looplag import percentile
 from slime_tau2.local.models import load_model, load_tokenizer, new_model, save_model
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.local.settings import PipelineSettings
@@ -58,6 +59,7 @@ class Pipeline:
     audited: int = 0
     lags_ms: list[float] = field(default_factory=list)
     server_rss_mib: int = 0
+    worked: bool = False
 
     def run(self) -> Path:
         """Run what is missing; returns the directory of the final model.
@@ -73,16 +75,19 @@ class Pipeline:
         self.chat = ChatRenderer(self.tokenizer, self.world.tool_schemas)
         self.prompt = bench.agent_prompt(self.world.policy)
         self.config = Tau2Config(user="scripted", seeded_sampling=True, max_steps=60, max_turn_tokens=self.settings.max_turn_tokens)
-        self._base()
-        self._evaluate("base")
-        self._sft()
-        self._evaluate("sft")
-        self._rft()
-        self._evaluate("rft")
-        self._grpo()
-        self._evaluate("grpo")
-        self.world.check_base()
-        self._add_up(time.perf_counter() - started)
+        try:
+            self._base()
+            self._evaluate("base")
+            self._sft()
+            self._evaluate("sft")
+            self._rft()
+            self._evaluate("rft")
+            self._grpo()
+            self._evaluate("grpo")
+            self.world.check_base()
+        finally:
+            if self.worked:
+                self._add_up(time.perf_counter() - started)
         return self.directory / "grpo" / "model"
 
     def _claim(self) -> None:
@@ -106,7 +111,7 @@ class Pipeline:
         def tick(step: int, of: int, metrics: dict[str, float]) -> None:
             if "rollout/reward" in metrics:
                 rate = metrics["rollout/episodes"] / max(metrics["rollout/wall_s"], 1e-9)
-                self.progress.advance(step, f"reward {metrics['rollout/reward']:.2f}  {rate:.0f} episodes/s  loss {metrics['loss']:+.3f}")
+                self.progress.advance(step, f"reward {metrics['rollout/reward']:.2f}  {rate:.0f} episodes/s")
             else:
                 self.progress.advance(step, f"loss {metrics['loss']:.3f}")
 
@@ -126,6 +131,7 @@ class Pipeline:
             self._collect(data)
         rows = [traces.tokenise(row, self.chat) for row in traces.read_jsonl(data)]
         trainer = Trainer(load_model(self.directory / "base" / "model"), stages.sft_options(s.sft_lr, s.sft_steps))
+        self.worked = True
         self.progress.start(f"SFT on {len(rows)} traces", s.sft_steps)
         stages.train_sft(stage, trainer, self.tokenizer, rows, s.sft_steps, s.sft_batch, s.seed)
         self.progress.end("")
@@ -145,14 +151,15 @@ class Pipeline:
         if not data.exists():
             records = self._sample("sft", "train", s.rft_attempts, self.directory / "data" / "rft_samples", "RFT: sampling", None)
             kept = rejection.select(records, s.rft_min_partial)
-            rows = (traces.record_to_row(r, self.prompt, self.world.tool_schemas) for r in kept)
-            traces.write_jsonl(data, (r for r in rows if r is not None))
+            chosen = (traces.record_to_row(r, self.prompt, self.world.tool_schemas) for r in kept)
+            traces.write_jsonl(data, (r for r in chosen if r is not None))
         rows = [traces.tokenise(row, self.chat) for row in traces.read_jsonl(data)]
         if not rows:
             raise ConfigError(
                 f"RFT has nothing to train on: no attempt of the SFT model qualified ({data}); raise sft_steps or rft_attempts"
             )
         trainer = Trainer(load_model(self.directory / "sft" / "model"), stages.sft_options(s.rft_lr, s.rft_steps))
+        self.worked = True
         self.progress.start(f"RFT on {len(rows)} selected attempts", s.rft_steps)
         stages.train_sft(stage, trainer, self.tokenizer, rows, s.rft_steps, s.sft_batch, s.seed)
         self.progress.end("")
@@ -162,6 +169,7 @@ class Pipeline:
         if stage.done:
             return
         trainer = Trainer(load_model(self.directory / "rft" / "model"), stages.grpo_options(s))
+        self.worked = True
         self.progress.start(f"GRPO, {s.grpo_groups} groups of {s.grpo_group_size}", s.grpo_steps)
         with self._server(self.directory / "rft" / "model") as server:
             stages.train_grpo(stage, trainer, self.tokenizer, server, s)
@@ -194,6 +202,7 @@ class Pipeline:
         if len(done) >= count and (output / "summary.json").exists():
             return done
         started, seen = time.perf_counter(), [0, 0.0]
+        self.worked = True
         self.progress.start(title, count)
         model = self.directory / name / "model"
         with self._server(model) as server:
@@ -237,18 +246,14 @@ class Pipeline:
     # --- figures ---------------------------------------------------------------------------------------------------------
 
     def _add_up(self, wall_s: float) -> None:
-        """Add this process's share to what earlier, interrupted ones measured."""
-        path = self.directory / "run.json"
-        before = (
-            json.loads(path.read_text())
-            if path.exists()
-            else {"wall_s": 0.0, "mismatches": 0, "audited": 0, "peak_rss_mib": 0, "lags": None}
-        )
+        """Add this process's share to what earlier, interrupted ones measured (those killed with -9 leave no figures)."""
+        path = self.directory / "usage.json"
+        before: dict[str, Any] = {"wall_s": 0.0, "mismatches": 0, "audited": 0, "peak_rss_mib": 0, "lags": None}
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        from slime_tau2.local.looplag import percentile
-
         lags = {"p50": percentile(self.lags_ms, 0.5), "p99": percentile(self.lags_ms, 0.99), "max": max(self.lags_ms, default=0.0)}
-        total: dict[str, Any] = {
+        total = {
             "wall_s": before["wall_s"] + wall_s, "mismatches": before["mismatches"] + self.mismatches,
             "audited": before["audited"] + self.audited, "peak_rss_mib": max(before["peak_rss_mib"], own + self.server_rss_mib),
             "lags": lags if self.lags_ms else before["lags"],

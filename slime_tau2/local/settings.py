@@ -34,12 +34,14 @@ class PipelineSettings(BaseModel):
     rft_lr: float = Field(5e-4, gt=0)
     """Peak learning rate of RFT."""
     grpo_steps: int = Field(40, gt=0)
-    """Rollouts, each followed by one training step."""
+    """Rollouts, each followed by training on it."""
     grpo_groups: int = Field(16, gt=0)
     """Groups a rollout (slime's rollout_batch_size)."""
     grpo_group_size: int = Field(8, gt=1)
     """Episodes a group (slime's n_samples_per_prompt)."""
-    grpo_lr: float = Field(5e-4, gt=0)
+    grpo_steps_per_rollout: int = Field(2, gt=0)
+    """Optimizer steps on each rollout (slime's num_steps_per_rollout)."""
+    grpo_lr: float = Field(4e-4, gt=0)
     """Learning rate of GRPO."""
     eval_attempts: int = Field(4, gt=0)
     """Attempts a held-out task at each stage."""

@@ -75,7 +75,7 @@ def train_sft(stage: Stage, trainer: Trainer, tokenizer: Any, rows: Sequence[Tok
 
 
 def train_grpo(stage: Stage, trainer: Trainer, tokenizer: Any, server: ServerProcess, settings: PipelineSettings) -> None:
-    """`settings.grpo_steps` rounds of rollout, group normalisation, one training step and a weight update."""
+    """`settings.grpo_steps` rounds of rollout, group normalisation, training and a weight update."""
     args = slime_args(settings, server.url, stage.directory / "weights", stage.directory)
     root = stage.directory / "checkpoints"
     state = checkpoint.load(root, trainer) or {"iteration": 0}
@@ -103,7 +103,7 @@ def grpo_options(settings: PipelineSettings) -> TrainOptions:
     from slime_tau2.local.losses import LossOptions
 
     loss = LossOptions(eps_clip=0.2, eps_clip_high=0.28, use_tis=True)
-    return TrainOptions(lr=settings.grpo_lr, weight_decay=0.0, clip_grad=1.0, loss=loss)
+    return TrainOptions(lr=settings.grpo_lr, weight_decay=0.0, num_steps_per_rollout=settings.grpo_steps_per_rollout, loss=loss)
 
 
 def sft_options(lr: float, steps: int) -> TrainOptions:

@@ -72,6 +72,7 @@ def test_rejection_keeps_successes_else_the_best_good_partial():
     assert rejection.select(records) == [records[0], records[2], records[4]]
     assert rejection.select(records, per_task=1) == [records[0], records[4]]
     assert rejection.select(records, min_partial=0.5)[-1] == records[5]
+    assert rejection.select([record("a", 1.0, 1.0) | {"turns": [{"malformed": 1}]}]) == []
 
 
 def test_prompt_rows_hold_ids_only():

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from slime_tau2 import bench
+from slime_tau2.data.traces import spoken
 from slime_tau2.domains.helpdesk.tasks import AMOUNTS, ITEMS, LINE_IDS, ORDER_IDS
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode import worlds
-from slime_tau2.episode.agents import CallableAgent, _chat_messages
+from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.users import DomainUser
 
@@ -33,21 +34,13 @@ HEADS = 40  # how often the constant head of every prompt is counted: enough to 
 def _conversations() -> list[list[dict]]:
     world = worlds.load("helpdesk")
 
-    async def one(n: int, task_id: str, flaws: float) -> list[dict]:
-        seen: list = []
-        agent = CallableAgent(Teacher(n, flaws).act)
-        act = agent.act
-
-        async def spy(history: list, message: Any):
-            seen[:] = history
-            return await act(history, message)
-
-        agent.act = spy
-        await run_episode(world, task_id, agent, DomainUser(), seed=n)
-        return _chat_messages(seen)
-
     async def run() -> list[list[dict]]:
-        return [await one(n, t, float(n % 2)) for n, t in enumerate(world.task_ids("train"))]
+        out = []
+        for n, task_id in enumerate(world.task_ids("train")):
+            agent = CallableAgent(Teacher(n, flaws=float(n % 2)).act)
+            episode = await run_episode(world, task_id, agent, DomainUser(), seed=n)
+            out.append(spoken(episode.messages))
+        return out
 
     return asyncio.run(run())
 
@@ -68,8 +61,8 @@ def build() -> Any:
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=CONTEXT, chat_template=template
     )
     world = worlds.load("helpdesk")
-    head = [{"role": "system", "content": bench.agent_prompt(world.policy)}]
-    texts = [wrapped.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in _conversations()]
+    head: list[Any] = [{"role": "system", "content": bench.agent_prompt(world.policy)}]
+    texts: list[Any] = [wrapped.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in _conversations()]
     texts += [wrapped.apply_chat_template(head, tools=world.tool_schemas, tokenize=False)] * HEADS
     apart = re.compile("|".join([re.escape(t) for t in (*SPECIAL, *MARKUP)] + [rf"(?<!\w){re.escape(n)}(?!\w)" for n in NAMES]))
     pieces = [piece for text in texts for piece in apart.split(text) if piece]

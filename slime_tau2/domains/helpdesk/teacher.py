@@ -33,7 +33,8 @@ class Teacher:
     def __init__(self, seed: int, flaws: float = 0.0):
         rng = random.Random(f"teacher:{seed}")
         self.habits = {habit for habit, p in HABITS.items() if rng.random() < p * flaws}
-        self.rng, self.calls, self.script = rng, 0, None
+        self.rng, self.calls = rng, 0
+        self.script: Step | None = None
 
     def act(self, text: str, is_error: bool) -> AssistantMessage:
         if self.script is None:
@@ -55,24 +56,23 @@ class Teacher:
     def _serve(self, opening: str) -> Step:
         phones = bool(re.search(r"internet|phone|line", opening.lower()))
         noun, text = ("line" if phones else "order"), opening
-        while not IDENT.search(text):
+        while not (found := IDENT.search(text)):
             text, _ = yield self._say(f"Which {noun}?")
-        ident = IDENT.search(text)[0]
+        ident = found[0]
         if not (phones and "does not look at the line" in self.habits):
             while True:
                 result, error = yield self._call("get_line" if phones else "get_order", **{f"{noun}_id": ident})
                 if not error:
                     break
                 text, _ = yield self._say(f"I cannot find {ident}. Which {noun}?")
-                ident = (IDENT.search(text) or IDENT.search(opening))[0]
+                ident = found[0] if (found := IDENT.search(text)) else ident
         else:
             result = ""
         serve = self._phones if phones else self._refund if re.search(r"refund|money", opening.lower()) else self._swap
         yield from serve(ident, opening, dict(re.findall(r'"(\w+)": "([^"]*)"', result)))
 
     def _swap(self, ident: str, opening: str, order: dict) -> Step:
-        item = re.search(r"to (\w+)|want (\w+)", opening)
-        item = next(g for g in item.groups() if g)
+        item = _word(r"to (\w+)|want (\w+)", opening)
         unasked = "writes without confirmation" in self.habits
         if order["status"] == "shipped" or "returns instead of swapping" in self.habits:
             if not unasked:
@@ -84,7 +84,7 @@ class Teacher:
             text, _ = yield self._say(f"Swap {ident} to {item}? Please confirm.")
             if re.search(r"yes|confirm", text.lower()):
                 break
-            item = re.search(r"(?:make it|wait,|no,) (?!make )(\w+)", text.lower())[1]
+            item = _word(r"(?:make it|wait,|no,) (?!make )(\w+)", text.lower())
         yield self._call("swap_item", order_id=ident, item=item)
         yield self._say("Done, swapped.")
 
@@ -114,3 +114,9 @@ class Teacher:
             yield self._say(f"Please toggle {', '.join(wrong)}.")
             if "does not check again" in self.habits:
                 yield self._say("Done, fixed.")
+
+
+def _word(pattern: str, text: str) -> str:
+    """What the pattern's group caught; an empty word when nothing did (the user then says so)."""
+    found = re.search(pattern, text)
+    return next((g for g in found.groups() if g), "") if found else ""
