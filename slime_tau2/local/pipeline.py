@@ -149,7 +149,8 @@ class Pipeline:
             return
         data = self.directory / "data" / "rft.jsonl"
         if not data.exists():
-            records = self._sample("sft", "train", s.rft_attempts, self.directory / "data" / "rft_samples", "RFT: sampling", None)
+            output, tasks = self.directory / "data" / "rft_samples", self._spread("train", s.rft_tasks)
+            records = self._sample("sft", "train", s.rft_attempts, output, "RFT: sampling", tasks)
             kept = rejection.select(records, s.rft_min_partial)
             chosen = (traces.record_to_row(r, self.prompt, self.world.tool_schemas) for r in kept)
             traces.write_jsonl(data, (r for r in chosen if r is not None))
@@ -190,14 +191,17 @@ class Pipeline:
     def _evaluate(self, name: str) -> list[dict]:
         s = self.settings
         output = self.directory / "eval" / name
-        tasks = self.world.task_ids("test")
-        if s.eval_tasks is not None:  # spread over the families
-            tasks = [tasks[i * len(tasks) // s.eval_tasks] for i in range(s.eval_tasks)]
+        tasks = self._spread("test", s.eval_tasks)
         return self._sample(name, "test", s.eval_attempts, output, f"evaluating {name}", tasks)
 
-    def _sample(self, name: str, split: str, attempts: int, output: Path, title: str, tasks: list[str] | None) -> list[dict]:
+    def _spread(self, split: str, count: int | None) -> list[str]:
+        """`count` tasks of a split, evenly spread over its order and so over the families; None is all."""
+        tasks = self.world.task_ids(split)
+        return tasks if count is None or count >= len(tasks) else [tasks[i * len(tasks) // count] for i in range(count)]
+
+    def _sample(self, name: str, split: str, attempts: int, output: Path, title: str, tasks: list[str]) -> list[dict]:
         """Attempts of one stage's model; resumable, and skipped when all are there."""
-        count = attempts * len(tasks if tasks is not None else self.world.task_ids(split))
+        count = attempts * len(tasks)
         done = [r for r in runner.read_records(output / "attempts.jsonl") if r["reward"] is not None]
         if len(done) >= count and (output / "summary.json").exists():
             return done

@@ -25,8 +25,10 @@ class PipelineSettings(BaseModel):
     """Traces a step, in SFT and RFT."""
     sft_lr: float = Field(4e-3, gt=0)
     """Peak learning rate of SFT."""
+    rft_tasks: int = Field(750, gt=0)
+    """Train tasks that RFT samples, spread over the families."""
     rft_attempts: int = Field(2, gt=0)
-    """Attempts a train task from which RFT's data are selected."""
+    """Attempts at each, from which RFT's data are selected."""
     rft_min_partial: float = Field(0.6, ge=0, le=1)
     """Least strict partial score of a task's best attempt where none succeeded."""
     rft_steps: int = Field(60, gt=0)
@@ -56,7 +58,7 @@ class PipelineSettings(BaseModel):
 
 
 SMOKE = {
-    "traces": 120, "sft_steps": 12, "rft_attempts": 1, "rft_min_partial": 0.0, "rft_steps": 4, "grpo_steps": 2, "grpo_groups": 3,
+    "traces": 120, "sft_steps": 12, "rft_tasks": 60, "rft_attempts": 1, "rft_min_partial": 0.0, "rft_steps": 4, "grpo_steps": 2, "grpo_groups": 3,
     "grpo_group_size": 3, "eval_attempts": 2, "eval_tasks": 12, "max_turn_tokens": 24, "max_response_tokens": 200,
 }  # fmt: skip
 """A run of about a minute that learns nothing: `slime-tau2 quickstart --smoke`."""

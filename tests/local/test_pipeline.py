@@ -9,7 +9,17 @@ import time
 
 import pytest
 
-SIZES = ["traces=60", "sft_steps=6", "rft_steps=2", "rft_attempts=1", "grpo_steps=2", "grpo_groups=2", "grpo_group_size=2", "eval_tasks=6"]
+SIZES = [
+    "traces=60",
+    "sft_steps=6",
+    "rft_steps=2",
+    "rft_tasks=30",
+    "rft_attempts=1",
+    "grpo_steps=2",
+    "grpo_groups=2",
+    "grpo_group_size=2",
+    "eval_tasks=6",
+]
 SIZES += ["eval_attempts=1", "max_turn_tokens=12", "max_response_tokens=120"]
 
 

@@ -63,7 +63,7 @@ def build() -> Any:
     world = worlds.load("helpdesk")
     head: list[Any] = [{"role": "system", "content": bench.agent_prompt(world.policy)}]
     texts: list[Any] = [wrapped.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in _conversations()]
-    texts += [wrapped.apply_chat_template(head, tools=world.tool_schemas, tokenize=False)] * HEADS
+    texts += [wrapped.apply_chat_template(head, tools=list(world.tool_schemas), tokenize=False)] * HEADS
     apart = re.compile("|".join([re.escape(t) for t in (*SPECIAL, *MARKUP)] + [rf"(?<!\w){re.escape(n)}(?!\w)" for n in NAMES]))
     pieces = [piece for text in texts for piece in apart.split(text) if piece]
     merges = VOCABULARY - len(SPECIAL) - len(MARKUP) - len(NAMES)
