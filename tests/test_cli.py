@@ -87,3 +87,16 @@ def test_small_commands(cli, tmp_path):
     assert "5 rows written" in cli("collect", "--episodes", "5", "--output", tmp_path / "c.jsonl")[1]
     assert "tau2" in cli("prepare-data")[1]
     assert "quickstart" in cli("--help")[1]
+
+
+def test_a_full_disk_is_one_line(cli, tmp_path, monkeypatch):
+    import errno
+
+    from slime_tau2.evaluation import runner
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(runner, "_same_settings", full)
+    code, _, err = cli("eval", "--output", tmp_path / "x")
+    assert code == 2 and err.startswith("error: No space left on device") and "what was saved before is intact" in err

@@ -52,7 +52,10 @@ class Run:
 
 
 def read_records(path: Path) -> list[dict]:
-    """Records of a run so far, one an attempt: the last one wins. A half-written last line (kill -9) is dropped."""
+    """Records of a run so far, one an attempt (the last one wins), by task and attempt, whatever order they finished in.
+
+    A half-written last line (kill -9) is dropped.
+    """
     if not path.exists():
         return []
     by_key: dict[tuple[str, str, int], dict] = {}
@@ -65,7 +68,7 @@ def read_records(path: Path) -> list[dict]:
                 break
             raise ConfigError(f"{path}, line {number}: not JSON; delete that line or the file") from None
         by_key[record["domain"], record["task_id"], record["attempt"]] = record
-    return list(by_key.values())
+    return [by_key[key] for key in sorted(by_key)]
 
 
 async def run(job: Run) -> list[dict]:

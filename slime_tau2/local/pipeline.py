@@ -210,7 +210,7 @@ class Pipeline:
         self.progress.start(title, count)
         model = self.directory / name / "model"
         with self._server(model) as server:
-            box = Toolbox(self.config, self.tokenizer, PolicyClient(server.url, retries=2), None)
+            box = Toolbox(self.config, self.tokenizer, PolicyClient(server.url, timeout_s=60.0, retries=2), None)
             sampling = {"temperature": 1.0, "max_new_tokens": self.settings.max_response_tokens}
 
             async def one(world: worlds.World, task_id: str, seed: int) -> Episode:

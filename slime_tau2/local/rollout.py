@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +44,7 @@ async def _one(args: Namespace, state: Any, sample: Sample) -> Sample:
     return sample
 
 
-async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSource, on_group: Callable[[list[Sample]], None]) -> Rollout:
+async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSource) -> Rollout:
     """Collect `args.rollout_batch_size` groups.
 
     Raises:
@@ -76,7 +75,6 @@ async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSou
                 del pending[task]
                 group = task.result()
                 finished.append(group)
-                on_group(group)
                 verdict = filters.dynamic_sampling_filter(args, group)
                 if verdict.keep and len(kept) < args.rollout_batch_size:
                     kept.append(group)

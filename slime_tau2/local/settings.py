@@ -58,8 +58,8 @@ class PipelineSettings(BaseModel):
 
 
 SMOKE = {
-    "traces": 120, "sft_steps": 12, "rft_tasks": 60, "rft_attempts": 1, "rft_min_partial": 0.0, "rft_steps": 4, "grpo_steps": 2, "grpo_groups": 3,
-    "grpo_group_size": 3, "eval_attempts": 2, "eval_tasks": 12, "max_turn_tokens": 24, "max_response_tokens": 200,
+    "traces": 120, "sft_steps": 12, "rft_tasks": 60, "rft_attempts": 1, "rft_min_partial": 0.0, "rft_steps": 4, "grpo_steps": 2,
+    "grpo_groups": 3, "grpo_group_size": 3, "eval_attempts": 2, "eval_tasks": 12, "max_turn_tokens": 24, "max_response_tokens": 200,
 }  # fmt: skip
 """A run of about a minute that learns nothing: `slime-tau2 quickstart --smoke`."""
 
@@ -74,5 +74,5 @@ def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path, dir
         rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=settings.max_response_tokens,
         reward_key=None, save=str(directory), load=str(directory),
         tau2_domains=("helpdesk",), tau2_split="train", tau2_user="scripted", tau2_seed=settings.seed, tau2_seeded_sampling=True,
-        tau2_max_steps=60, tau2_max_turn_tokens=settings.max_turn_tokens,
+        tau2_max_steps=60, tau2_max_turn_tokens=settings.max_turn_tokens, tau2_policy_timeout_s=60.0, tau2_policy_retries=2,
     )  # fmt: skip

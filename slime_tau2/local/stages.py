@@ -85,8 +85,10 @@ def train_grpo(stage: Stage, trainer: Trainer, tokenizer: Any, server: ServerPro
         source.load_state_dict(state["data_source"])
     for step in range(state["iteration"] + 1, settings.grpo_steps + 1):
         server.load(stage.directory / "weights")
-        rollout = asyncio.run(generate_rollout(args, step - 1, source, lambda group: None))
-        server.check()
+        try:
+            rollout = asyncio.run(generate_rollout(args, step - 1, source))
+        finally:
+            server.check()  # a dead server is a better answer than what its absence caused
         stage.lags_ms += rollout.lags_ms
         raw, advantages = reward_post_process(args, rollout.samples)
         assert len(raw) == len(rollout.samples)
