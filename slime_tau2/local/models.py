@@ -23,8 +23,9 @@ def new_model(vocabulary: int, context: int, seed: int, hidden: int = 128, layer
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
-        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=hidden // 4, max_position_embeddings=context, tie_word_embeddings=True,
+        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, num_attention_heads=8,
+        num_key_value_heads=8, head_dim=hidden // 8, max_position_embeddings=context, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)

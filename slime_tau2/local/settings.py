@@ -19,7 +19,7 @@ class PipelineSettings(BaseModel):
     """Teacher episodes that SFT learns from."""
     flaws: float = Field(1.0, ge=0)
     """How flawed the teacher is (1: each habit at its own probability; 0: an expert)."""
-    sft_steps: int = Field(850, gt=0)
+    sft_steps: int = Field(1400, gt=0)
     """Optimizer steps of SFT."""
     sft_batch: int = Field(16, gt=0)
     """Traces a step, in SFT and RFT."""

@@ -58,6 +58,19 @@ def test_scores_equal_a_plain_forward_pass_whatever_the_batch(model):
         assert together.entropy[n].tolist() == pytest.approx(entropy, abs=1e-4)
 
 
+def test_a_shared_prefix_changes_neither_scores_nor_gradients(tiny_model):
+    head = [random.Random(9).randrange(1536) for _ in range(40)]
+    batch = [TokenRow(head + r.tokens, r.loss_mask, r.log_probs) for r in rows()]
+    together, alone = copy.deepcopy(tiny_model), copy.deepcopy(tiny_model)
+    a = score_tokens(together, batch).log_probs
+    b = [score_tokens(alone, [r]).log_probs[0] for r in batch]
+    assert torch.cat(a).tolist() == pytest.approx(torch.cat(b).tolist(), abs=1e-5)
+    torch.cat(a).sum().backward()
+    torch.cat(b).sum().backward()
+    for (name, p), q in zip(together.named_parameters(), alone.parameters()):
+        assert torch.allclose(p.grad, q.grad, atol=1e-4), name
+
+
 def test_micro_batches_cover_everything_within_bounds():
     batch = rows(30)
     parts = list(micro_batches(batch, 100))
