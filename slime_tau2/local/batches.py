@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import torch
 
-
 MIN_SHARED = 16  # a shorter shared prefix is not worth a pass of its own
 
 
