@@ -76,13 +76,13 @@ def test_gold_and_noop(cli, tmp_path):
 
 
 def test_a_served_model(cli, tmp_path, tiny_model_dir):
-    tasks = ("--task", "orders_500", "--task", "phones_500", "--attempts", "2", "--set", "max_turn_tokens=8")
+    tasks = ("--task", "orders_250", "--task", "phones_250", "--attempts", "2", "--set", "max_turn_tokens=8")
     code, out, err = cli("eval", "--policy", tiny_model_dir, *tasks, "--output", tmp_path / "m")
     assert code == 0 and "token mismatches: 0 in 4 episodes" in out, err
 
 
 def test_small_commands(cli, tmp_path):
-    assert cli("tasks", "--split", "test")[1].splitlines()[0] == "helpdesk/orders_500"
+    assert cli("tasks", "--split", "test")[1].splitlines()[0] == "helpdesk/orders_250"
     assert "40 tasks written" in cli("tasks", "--domain", "retail", "--split", "test", "--output", tmp_path / "t.jsonl")[1]
     assert "5 rows written" in cli("collect", "--episodes", "5", "--output", tmp_path / "c.jsonl")[1]
     assert "tau2" in cli("prepare-data")[1]

@@ -19,7 +19,7 @@ class PipelineSettings(BaseModel):
     """Teacher episodes that SFT learns from."""
     flaws: float = Field(1.0, ge=0)
     """How flawed the teacher is (1: each habit at its own probability; 0: an expert)."""
-    sft_steps: int = Field(1400, gt=0)
+    sft_steps: int = Field(1200, gt=0)
     """Optimizer steps of SFT."""
     sft_batch: int = Field(16, gt=0)
     """Traces a step, in SFT and RFT."""
@@ -35,15 +35,15 @@ class PipelineSettings(BaseModel):
     """Optimizer steps of RFT."""
     rft_lr: float = Field(5e-4, gt=0)
     """Peak learning rate of RFT."""
-    grpo_steps: int = Field(40, gt=0)
+    grpo_steps: int = Field(32, gt=0)
     """Rollouts, each followed by training on it."""
     grpo_groups: int = Field(16, gt=0)
     """Groups a rollout (slime's rollout_batch_size)."""
     grpo_group_size: int = Field(8, gt=1)
     """Episodes a group (slime's n_samples_per_prompt)."""
-    grpo_steps_per_rollout: int = Field(2, gt=0)
+    grpo_steps_per_rollout: int = Field(1, gt=0)
     """Optimizer steps on each rollout (slime's num_steps_per_rollout)."""
-    grpo_lr: float = Field(4e-4, gt=0)
+    grpo_lr: float = Field(5e-4, gt=0)
     """Learning rate of GRPO."""
     eval_attempts: int = Field(4, gt=0)
     """Attempts a held-out task at each stage."""
@@ -51,7 +51,7 @@ class PipelineSettings(BaseModel):
     """How many held-out tasks; None is all 150."""
     concurrency: int = Field(64, gt=0)
     """Live episodes at a time."""
-    max_turn_tokens: int = Field(64, gt=0)
+    max_turn_tokens: int = Field(48, gt=0)
     """Longest agent turn, in tokens."""
     max_response_tokens: int = Field(768, gt=0)
     """Longest episode after its prompt, in tokens."""

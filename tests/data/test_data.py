@@ -77,4 +77,4 @@ def test_rejection_keeps_successes_else_the_best_good_partial():
 
 def test_prompt_rows_hold_ids_only():
     rows = list(tasks.rows(["helpdesk"], "test", repeat=2))
-    assert len(rows) == 300 and rows[0] == {"prompt": "helpdesk/orders_500", "metadata": {"domain": "helpdesk", "task_id": "orders_500"}}
+    assert len(rows) == 300 and rows[0] == {"prompt": "helpdesk/orders_250", "metadata": {"domain": "helpdesk", "task_id": "orders_250"}}

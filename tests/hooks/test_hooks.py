@@ -176,12 +176,12 @@ def source_args(tmp_path, **over):
 
 def test_data_source_serves_every_task_once_an_epoch(tmp_path):
     source = data_source.Tau2DataSource(source_args(tmp_path))
-    assert len(source) == 1500
-    groups = source.get_samples(1500)
-    assert len({g[0].metadata["task_id"] for g in groups}) == 1500 and source.epoch == 1
+    assert len(source) == 750
+    groups = source.get_samples(750)
+    assert len({g[0].metadata["task_id"] for g in groups}) == 750 and source.epoch == 1
     assert all(len(g) == 2 and g[0].group_index == g[1].group_index for g in groups)
-    assert [s.index for g in groups for s in g] == list(range(3000))
-    assert [g[0].prompt for g in source.get_samples(1500)] != [g[0].prompt for g in groups], "another order in the next epoch"
+    assert [s.index for g in groups for s in g] == list(range(1500))
+    assert [g[0].prompt for g in source.get_samples(750)] != [g[0].prompt for g in groups], "another order in the next epoch"
 
 
 @pytest.mark.parametrize("curriculum", [False, True])

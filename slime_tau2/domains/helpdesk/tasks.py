@@ -15,7 +15,7 @@ from slime_tau2.bench import Task
 from slime_tau2.domains.helpdesk.environment import SETTINGS
 
 SEED = 20260901
-TRAIN_PER_FAMILY, TEST_PER_FAMILY = 500, 50
+TRAIN_PER_FAMILY, TEST_PER_FAMILY = 250, 50
 FAMILIES = ("orders", "refunds", "phones")
 ORDER_IDS = tuple(f"W{n}" for n in range(10, 50))
 LINE_IDS = tuple(f"L{n}" for n in range(10, 40))
@@ -129,7 +129,7 @@ def _generated() -> tuple[list[dict], dict[str, list[str]]]:
 
 
 def splits() -> dict[str, list[str]]:
-    """{split: task ids}: train 1500, test 150, base both."""
+    """{split: task ids}: train 750, test 150, base both."""
     return _generated()[1]
 
 
