@@ -36,13 +36,13 @@ async def scripted(world) -> float:
     return len(ids) / (time.perf_counter() - started)
 
 
-async def served(world, model: Path, url: str, concurrency: int) -> tuple[float, list[float], float]:
+async def served(world, model: Path, url: str, concurrency: int, label: str = "run") -> tuple[float, list[float], float]:
     config = Tau2Config(user="scripted", seeded_sampling=True, max_steps=60, max_turn_tokens=64)
     box, limiter = Toolbox(config, load_tokenizer(model), PolicyClient(url), None), asyncio.Semaphore(concurrency)
 
     async def one(task_id: str, seed: int):
         async with limiter:
-            agent = box.agent(world, {"temperature": 1.0, "max_new_tokens": 768}, seed, f"{concurrency}-{task_id}-{seed}")
+            agent = box.agent(world, {"temperature": 1.0, "max_new_tokens": 768}, seed, f"{label}-{concurrency}-{task_id}-{seed}")
             return await driver.run_episode(world, task_id, agent, box.user(), seed=seed, max_steps=60)
 
     started = time.perf_counter()
@@ -58,7 +58,7 @@ def main(model: Path) -> None:
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"scripted teacher, no model: {asyncio.run(scripted(world)):.0f} episodes/s")
     with tempfile.TemporaryDirectory() as directory, ServerProcess(model, Path(directory) / "server.log") as server:
-        asyncio.run(served(world, model, server.url, 16))  # warm-up
+        asyncio.run(served(world, model, server.url, 16, "warm-up"))
         for concurrency in (1, 8, 16, 32, 64):
             rate, lags, tokens = asyncio.run(served(world, model, server.url, concurrency))
             figures = ", ".join(
