@@ -13,8 +13,6 @@ import contextvars
 import functools
 import hashlib
 import importlib
-import importlib.metadata
-import importlib.util
 import json
 import os
 import re
@@ -23,69 +21,11 @@ import time
 import types
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slime_tau2.data import tau2_data
 from slime_tau2.errors import BenchDataError, JudgeError
-
-SPLITS = ("train", "test", "base")
-
-
-@dataclass(frozen=True)
-class Vintage:
-    """Which tau2 this process uses. `name` is v1, pin or pypi; `root` the import root; `data_dir` TAU2_DATA_DIR."""
-
-    name: str
-    root: str
-    version: str
-    data_dir: Path
-
-    def __str__(self) -> str:
-        return f"tau2 {self.version} ({self.name}, imported as {self.root}, data in {self.data_dir})"
-
-
-def find() -> Vintage:
-    """Find tau2 without importing it.
-
-    Raises:
-        BenchDataError: there is none, its data is absent or wrong, or only PyPI's unrelated `tau2` is there.
-    """
-    impostor = ""
-    for location in _locations("tau2"):
-        if (location / "orchestrator" / "orchestrator.py").exists():
-            name = "v1" if (location / "runner").is_dir() else "pin"
-            version = _distribution_version("tau2") or name
-            data = Path(os.environ.get("TAU2_DATA_DIR") or location.parents[1] / "data")
-            if not (data / "tau2" / "domains").is_dir():
-                raise BenchDataError(
-                    f"tau2 is installed at {location}, but {data} holds no tau2/domains (its wheel has no data); "
-                    "clone tau2-bench and set TAU2_DATA_DIR to its data folder"
-                )
-            return Vintage(name, "tau2", version, data)
-        impostor = f"the package `tau2` at {location} is not tau2-bench (PyPI's `tau2` is a physics package): pip uninstall tau2; "
-    if not any((p / "tau2" / "orchestrator").is_dir() for p in _locations("vendor")):
-        raise BenchDataError(f"{impostor}tau2-bench is not installed; install it from its repository, or {tau2_data.FIX}")
-    data = Path(os.environ.get("TAU2_DATA_DIR") or tau2_data.default_dir())
-    tau2_data.verify(data)
-    return Vintage("pypi", "vendor.tau2", f"0.1 via eval-protocol {_distribution_version('eval-protocol')}", data)
-
-
-def _locations(package: str) -> list[Path]:
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        return []
-    return [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
-
-
-def _distribution_version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
+from slime_tau2.vintage import find, locations
 
 VINTAGE = find()
 os.environ["TAU2_DATA_DIR"] = str(VINTAGE.data_dir)  # read once, at tau2's import
@@ -101,7 +41,7 @@ def _import_vendored() -> None:
     if "eval_protocol" in sys.modules:
         return
     bare = types.ModuleType("eval_protocol")
-    bare.__path__ = [str(p) for p in _locations("eval_protocol")]
+    bare.__path__ = [str(p) for p in locations("eval_protocol")]
     sys.modules["eval_protocol"] = bare
     try:
         importlib.import_module("vendor.tau2.utils.llm_utils")

@@ -141,24 +141,31 @@ def report(directory: Annotated[Path, typer.Argument(help="Directory of a quicks
     write_report(directory, console)
 
 
+_UsageError = typer.BadParameter.__mro__[1]  # typer carries its own click and exports only the subclass
+
+
 def main() -> None:
     """Entry point: one line for the user's errors, exit code 2; 130 after Ctrl-C."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        app()
+        code = app(standalone_mode=False)  # else typer would turn Ctrl-C into exit code 1
     except (UserError, InfrastructureError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code = 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror}{where}; make room and run the same command: what was saved before is intact", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
         print("\ninterrupted; the same command resumes", file=sys.stderr)
-        raise SystemExit(130) from None
+        code = 130
+    except _UsageError as error:
+        error.show()
+        code = error.exit_code
+    raise SystemExit(code or 0)
 
 
 if __name__ == "__main__":
