@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -141,7 +141,8 @@ def report(directory: Annotated[Path, typer.Argument(help="Directory of a quicks
     write_report(directory, console)
 
 
-_UsageError = typer.BadParameter.__mro__[1]  # typer carries its own click and exports only the subclass
+INTERRUPTED = 130  # a shell's exit code for Ctrl-C, which typer raises by itself too
+_UsageError: Any = typer.BadParameter.__mro__[1]  # typer carries its own click and exports only the subclass
 
 
 def main() -> None:
@@ -149,7 +150,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        code = app(standalone_mode=False)  # else typer would turn Ctrl-C into exit code 1
+        code = app(standalone_mode=False)  # else typer would print and exit for us
     except (UserError, InfrastructureError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -160,11 +161,14 @@ def main() -> None:
         print(f"error: {error.strerror}{where}; make room and run the same command: what was saved before is intact", file=sys.stderr)
         code = 2
     except (KeyboardInterrupt, typer.Abort):
-        print("\ninterrupted; the same command resumes", file=sys.stderr)
-        code = 130
+        code = INTERRUPTED
+    except SystemExit as ended:
+        code = ended.code
     except _UsageError as error:
         error.show()
         code = error.exit_code
+    if code == INTERRUPTED:
+        print("\ninterrupted; the same command resumes", file=sys.stderr)
     raise SystemExit(code or 0)
 
 
