@@ -15,8 +15,11 @@ if [ ! -x "$VENV/bin/python" ]; then
     if [ -n "$candidate" ] && "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then PYTHON="$candidate"; break; fi
   done
   [ -n "$PYTHON" ] || fail "Python >= 3.11 with the venv module is needed and was not found; install it (Debian: apt install python3-venv) or set PYTHON_BIN"
+  # a torch that the machine already has (a container's CUDA build) is seen from inside the venv, and so kept
+  SITE=()
+  if "$PYTHON" -c 'import torch' 2>/dev/null; then SITE=(--system-site-packages); fi
   step "making $VENV with $("$PYTHON" --version)"
-  "$PYTHON" -m venv "$VENV" || fail "could not make $VENV; on Debian: apt install python3-venv"
+  "$PYTHON" -m venv ${SITE[@]+"${SITE[@]}"} "$VENV" || fail "could not make $VENV; on Debian: apt install python3-venv"
 fi
 PIP=("$VENV/bin/python" -m pip --disable-pip-version-check --no-input)
 install() { "${PIP[@]}" install --quiet "$@" 2>"$VENV/pip.log" || { cat "$VENV/pip.log" >&2; fail "pip could not install: $*"; }; }
