@@ -55,7 +55,7 @@ def serve(
     port: int = 30000,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 1,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda when there is one.")] = None,
-    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+    with_parent: Annotated[int | None, typer.Option("--with-parent", hidden=True)] = None,
 ) -> None:
     """Serve a small model with SGLang's /generate protocol."""
     from slime_tau2.local.server import serve as run

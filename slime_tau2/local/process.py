@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -44,7 +45,7 @@ class ServerProcess:
             "--threads",
             str(self.threads),
         ]
-        command.append("--with-parent")
+        command += ["--with-parent", str(os.getpid())]
         with self.log.open("ab") as sink:
             # its own session: Ctrl-C reaches the pipeline, which then stops the server in order
             self.process = subprocess.Popen(command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, start_new_session=True)

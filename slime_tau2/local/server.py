@@ -238,9 +238,8 @@ class Server:
         return web.json_response(info | {"peak_rss_mib": rss, "device": str(self.engine.device), "pid": os.getpid()})
 
 
-def _exit_with_parent() -> None:
-    """End this process when the one that started it is gone (kill -9 included)."""
-    parent = os.getppid()
+def _exit_with_parent(parent: int) -> None:
+    """End this process when the one that started it is gone (kill -9 included, and also before this call)."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -251,9 +250,14 @@ def _exit_with_parent() -> None:
 
 
 def serve(
-    model_path: Path, host: str = "127.0.0.1", port: int = 30000, device: str | None = None, threads: int = 1, with_parent: bool = False
+    model_path: Path,
+    host: str = "127.0.0.1",
+    port: int = 30000,
+    device: str | None = None,
+    threads: int = 1,
+    with_parent: int | None = None,
 ) -> None:
-    """Load a model and serve it until interrupted; `with_parent` ends it when the process that started it ends.
+    """Load a model and serve it until interrupted; `with_parent` is the process id with whose end it ends.
 
     Raises:
         ConfigError: the port is in use, or the directory holds no model.
@@ -270,8 +274,8 @@ def serve(
             probe.bind((host, port))
         except OSError as error:
             raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or stop what holds it") from error
-    if with_parent:
-        _exit_with_parent()
+    if with_parent is not None:
+        _exit_with_parent(with_parent)
     torch.set_num_threads(threads)
     tokenizer, model = load_tokenizer(model_path), load_model(model_path, device)
     engine = Engine(model, tokenizer.eos_token_id)

@@ -222,3 +222,9 @@ with ServerProcess(Path({str(tiny_model_dir)!r}), Path({str(tmp_path / "s.log")!
             return
         time.sleep(0.1)
     raise AssertionError("the server outlived its parent")
+
+
+@pytest.mark.exhaustive
+def test_a_server_whose_parent_dies_before_it_is_up_ends_too(tiny_model_dir):
+    command = [sys.executable, "-m", "slime_tau2.cli", "serve", str(tiny_model_dir), "--port", "0", "--with-parent", "999999999"]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
