@@ -72,11 +72,11 @@ _user_simulator, _llm_agent = _load("user.user_simulator"), _load("agent.llm_age
 _evaluator, _nl = _load("evaluator.evaluator"), _load("evaluator.evaluator_nl_assertions")
 _action, _communicate = _load("evaluator.evaluator_action"), _load("evaluator.evaluator_communicate")
 
-AssistantMessage, UserMessage, SystemMessage = _message.AssistantMessage, _message.UserMessage, _message.SystemMessage
+AssistantMessage, UserMessage = _message.AssistantMessage, _message.UserMessage
 ToolCall, ToolMessage, MultiToolMessage = _message.ToolCall, _message.ToolMessage, _message.MultiToolMessage
 SimulationRun, RewardInfo, DBCheck = _simulation.SimulationRun, _simulation.RewardInfo, _simulation.DBCheck
 EnvAssertionCheck, TerminationReason = _simulation.EnvAssertionCheck, _simulation.TerminationReason
-Task, Action, RewardType = _tasks.Task, _tasks.Action, _tasks.RewardType
+Task, RewardType = _tasks.Task, _tasks.RewardType
 Orchestrator, Role = _orchestrator.Orchestrator, _orchestrator.Role
 Environment, DB, ToolKitBase = _environment.Environment, _db.DB, _toolkit.ToolKitBase
 ToolType, is_tool, get_tool_types = _toolkit.ToolType, _toolkit.is_tool, _toolkit.get_tool_types
@@ -277,13 +277,9 @@ def action_checks(task: Any, messages: list, tool_types: dict) -> Any:
 
 def evaluate(simulation: Any, task: Any, domain: str, judge: Judge | None = None) -> Any:
     """tau2's own `evaluate_simulation`, which rebuilds and replays the environment: the reference for `worlds.score`."""
-    token = _judge.set(judge)
-    try:
-        return _evaluator.evaluate_simulation(
-            simulation=simulation, task=unjudged(task), evaluation_type=_evaluator.EvaluationType.ALL, solo_mode=False, domain=domain
-        )
-    finally:
-        _judge.reset(token)
+    kind = _evaluator.EvaluationType.ALL
+    grade = functools.partial(_evaluator.evaluate_simulation, evaluation_type=kind, solo_mode=False, domain=domain)
+    return with_judge(judge, lambda: grade(simulation=simulation, task=unjudged(task)))
 
 
 def with_judge(judge: Judge | None, call: Callable[[], Any]) -> Any:

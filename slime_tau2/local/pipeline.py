@@ -36,8 +36,6 @@ from slime_tau2.local.settings import PipelineSettings
 from slime_tau2.local.trainer import Trainer
 from slime_tau2.types import Episode
 
-STAGES = ("base", "sft", "rft", "grpo")
-
 
 @dataclass
 class Progress:
