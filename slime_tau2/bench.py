@@ -15,15 +15,16 @@ import hashlib
 import importlib
 import json
 import os
-import re
 import sys
 import time
 import types
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slime_tau2 import guards
 from slime_tau2.errors import BenchDataError, JudgeError
 from slime_tau2.vintage import find, locations
 
@@ -181,6 +182,14 @@ class MailboxUser(_Mailbox, getattr(_user_base, "HalfDuplexUser", None) or _user
     is_stop = _user_simulator.UserSimulator.is_stop
 
 
+_MESSAGES = {"assistant": AssistantMessage, "user": UserMessage, "tool": ToolMessage}
+
+
+def parse_message(message: dict) -> Any:
+    """A tau2 message from its JSON."""
+    return _MESSAGES[message["role"]].model_validate(message)
+
+
 def user_tools(environment: Any, task: Any) -> list:
     """The user's tools for a task (adapter: v1.0.x filters by `task.user_tools`); [] where the domain has none."""
     if environment.user_tools is None:
@@ -242,20 +251,61 @@ _user_base_now = _load("utils.utils").get_now
 
 # --- evaluation --------------------------------------------------------------------------------------------------
 
-Judge = Callable[[list, list[str]], list[tuple[bool, str]]]
-_judge: contextvars.ContextVar[Judge | None] = contextvars.ContextVar("tau2_judge", default=None)
+_judge_answer: contextvars.ContextVar[str | None] = contextvars.ContextVar("tau2_judge_answer", default=None)
 
 
-def _evaluate_nl(cls, trajectory: list, nl_assertions: list[str]) -> list:
-    judge = _judge.get()
-    if judge is None:
-        raise JudgeError(f"{len(nl_assertions)} natural-language assertions need a judge and none is configured")
-    verdicts = judge(trajectory, nl_assertions)
-    check = _simulation.NLAssertionCheck
-    return [check(nl_assertion=text, met=met, justification=why) for text, (met, why) in zip(nl_assertions, verdicts, strict=True)]
+@dataclass(frozen=True)
+class JudgeRequest:
+    """What tau2 asks its judge: chat messages (role, content), and on how many assertions."""
+
+    messages: tuple[dict[str, str], ...]
+    assertions: int
 
 
-NLAssertionsEvaluator.evaluate_nl_assertions = classmethod(_evaluate_nl)
+class _JudgeAsked(Exception):
+    def __init__(self, messages: list):
+        super().__init__("tau2 asked its judge")
+        self.messages = tuple({"role": m.role, "content": m.content or ""} for m in messages)
+
+
+def _generate(*args: Any, **options: Any) -> Any:
+    """In place of the blocking call to a model in tau2's judge: hands over the answer, or the question."""
+    answer = _judge_answer.get()
+    if answer is None:
+        raise _JudgeAsked(options["messages"] if "messages" in options else args[1])
+    return AssistantMessage(role="assistant", content=answer, cost=0.0)
+
+
+if not hasattr(_nl, "generate"):
+    raise BenchDataError(f"{VINTAGE}: the judge of natural-language assertions is not where it was: an unknown vintage")
+_nl.generate = _generate
+
+
+def judge_request(task: Any, messages: list) -> JudgeRequest | None:
+    """What tau2's judge must answer before a conversation can be scored; None where the reward basis has nothing to judge."""
+    criteria = unjudged(task).evaluation_criteria
+    if criteria is None or not criteria.nl_assertions:
+        return None
+    try:
+        NLAssertionsEvaluator.evaluate_nl_assertions(messages, criteria.nl_assertions)
+    except _JudgeAsked as asked:
+        return JudgeRequest(asked.messages, len(criteria.nl_assertions))
+    raise BenchDataError(f"{VINTAGE}: tau2 judged without asking: an unknown vintage")
+
+
+def with_answer(answer: str | None, call: Callable[[], Any]) -> Any:
+    """Run `call`, in which tau2's judge gives `answer`.
+
+    Raises:
+        JudgeError: tau2 asks its judge and there is no answer.
+    """
+    token = _judge_answer.set(answer)
+    try:
+        return call()
+    except _JudgeAsked as asked:
+        raise JudgeError("natural-language assertions need a judge and none answered") from asked
+    finally:
+        _judge_answer.reset(token)
 
 
 def unjudged(task: Any) -> Any:
@@ -275,42 +325,39 @@ def action_checks(task: Any, messages: list, tool_types: dict) -> Any:
         return evaluate(task=task, full_trajectory=messages)
 
 
-def evaluate(simulation: Any, task: Any, domain: str, judge: Judge | None = None) -> Any:
+def evaluate(simulation: Any, task: Any, domain: str, answer: str | None = None) -> Any:
     """tau2's own `evaluate_simulation`, which rebuilds and replays the environment: the reference for `worlds.score`."""
     kind = _evaluator.EvaluationType.ALL
     grade = functools.partial(_evaluator.evaluate_simulation, evaluation_type=kind, solo_mode=False, domain=domain)
-    return with_judge(judge, lambda: grade(simulation=simulation, task=unjudged(task)))
+    return with_answer(answer, lambda: grade(simulation=simulation, task=unjudged(task)))
 
 
-def with_judge(judge: Judge | None, call: Callable[[], Any]) -> Any:
-    """Run `call` with a judge for natural-language assertions."""
-    token = _judge.set(judge)
-    try:
-        return call()
-    finally:
-        _judge.reset(token)
-
-
-# --- guard: `calculate` is an eval that `9**9**9` hangs ---------------------------------------------------------------
-
-MAX_EXPRESSION = 200
+# --- guard -------------------------------------------------------------------------------------------------------
 
 
 def _guarded(function: Callable) -> Callable:
     @functools.wraps(function)
     def calculate(self, expression: str) -> str:
-        if not isinstance(expression, str) or len(expression) > MAX_EXPRESSION or re.search(r"\*\s*\*", expression):
-            raise ValueError("Invalid characters in expression")  # tau2's own words for an expression it refuses
+        if guards.refuses(expression):
+            raise ValueError(guards.REFUSAL)
         return function(self, expression)
 
+    calculate.__guarded__ = True  # type: ignore[attr-defined]
     return calculate
 
 
-def _guard(classes: Iterable[type]) -> None:
+def guard(toolkit: type) -> None:
+    """Wrap `calculate` where a toolkit class or one above it defines it. Idempotent; every environment's class passes here."""
+    for cls in toolkit.__mro__:
+        own = vars(cls).get("calculate")
+        if own is not None and not hasattr(own, "__guarded__"):
+            cls.calculate = _guarded(own)  # type: ignore[attr-defined]
+
+
+def _guard_all(classes: Iterable[type]) -> None:
     for cls in classes:
-        if "calculate" in vars(cls):
-            cls.calculate = _guarded(cls.calculate)  # type: ignore[attr-defined]
-        _guard(cls.__subclasses__())
+        guard(cls)
+        _guard_all(cls.__subclasses__())
 
 
-_guard([ToolKitBase])
+_guard_all([ToolKitBase])

@@ -64,6 +64,13 @@ class Tau2Config(BaseModel):
     user_retries: int = Field(3, ge=0)
     """Further tries after a failed, empty or malformed reply."""
 
+    eval_user_model: str | None = None
+    """Another user model for evaluation (slime's eval rollouts); None is the training user."""
+    eval_user_base_url: str | None = None
+    """Its server; None is `user_base_url`."""
+    eval_user_key_env: str | None = None
+    """Environment variable that holds its key; None is `user_key_env`."""
+
     policy_concurrency: int = Field(256, gt=0)
     """Requests to the policy server at a time."""
     policy_timeout_s: float = Field(300.0, gt=0)
@@ -85,6 +92,14 @@ class Tau2Config(BaseModel):
     """What becomes of episodes that ran out of tokens or steps in training."""
     retail_basis: Literal["communicate", "no_judge", "judge"] = "communicate"
     """Reward basis of retail on tau2 v1.0.x, where 40 of 114 tasks otherwise need a judge."""
+    judge_base_url: str = "https://api.openai.com/v1"
+    """OpenAI-compatible server of the judge, which `retail_basis: judge` and some tasks of other domains need."""
+    judge_model: str = "gpt-4.1-2025-04-14"
+    """Its model name; tau2 v1.0.x's own by default."""
+    judge_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds its key."""
+    official_check: int = Field(0, ge=0)
+    """Processes that grade every scored episode again with tau2's own evaluator; 0 is off."""
     curriculum: bool = False
     """Sample tasks by what can be learned from them instead of in shuffled epochs."""
 

@@ -27,7 +27,7 @@ class TemplateError(UserError):
 
 
 class InfrastructureError(Exception):
-    """Trouble outside the policy. `component` is user, policy, judge or environment."""
+    """Trouble outside the policy. `component` is user, policy, judge, check or environment."""
 
     def __init__(self, component: str, message: str):
         super().__init__(f"{component}: {message}")
@@ -57,11 +57,22 @@ class UserSimulatorError(InfrastructureError):
         super().__init__("user", message)
 
 
+class CheckError(InfrastructureError):
+    """The process that grades a second time, with tau2's own evaluator, died or hung."""
+
+    def __init__(self, message: str):
+        super().__init__("check", message)
+
+
 class JudgeError(InfrastructureError):
     """The judge of natural-language assertions failed."""
 
     def __init__(self, message: str):
         super().__init__("judge", message)
+
+
+class ScoreMismatch(AssertionError):
+    """The live score is not tau2's: a bug, never input. The episode is masked, its detail names the fields."""
 
 
 class LedgerError(AssertionError):

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from slime_tau2.episode.user_errors import stopped_after_confirming
+
 
 class Policy(StrEnum):
     """What becomes of an episode: score it and train on it, mask it out of training, or try again and then drop it."""
@@ -31,14 +33,16 @@ class Termination(StrEnum):
     USER_FAILURE = "user_failure"
     POLICY_FAILURE = "policy_failure"
     JUDGE_FAILURE = "judge_failure"
+    CHECK_FAILURE = "check_failure"  # the process of the official cross-check died or hung
     TIMEOUT = "timeout"  # the episode's deadline
+    SCORE_MISMATCH = "score_mismatch"  # the official cross-check disagreed: a bug in this package
     ENVIRONMENT_ERROR = "environment_error"  # an exception in tau2 or in this package
 
     @property
     def policy(self) -> Policy:
         if self in _SCORED:
             return Policy.SCORE
-        return Policy.MASK if self is Termination.ENVIRONMENT_ERROR else Policy.RETRY
+        return Policy.MASK if self in (Termination.ENVIRONMENT_ERROR, Termination.SCORE_MISMATCH) else Policy.RETRY
 
     @property
     def tau2_reason(self) -> str:
@@ -66,7 +70,11 @@ class TaskRef:
 
 @dataclass(frozen=True)
 class Turn:
-    """One agent turn. `start`/`end` index the ledger's response tokens; `partial` is the strict score after the turn."""
+    """One agent turn. `start`/`end` index the ledger's response tokens.
+
+    `partial` is the strict score once everything that followed from the turn has happened, `gain` what the turn added to it:
+    the gains of an episode sum to its last `partial`.
+    """
 
     index: int
     start: int
@@ -77,6 +85,7 @@ class Turn:
     malformed: int
     finish_reason: str
     partial: float
+    gain: float
 
 
 @dataclass(frozen=True)
@@ -93,8 +102,8 @@ class Outcome:
 class Episode:
     """One finished conversation. `outcome` is None exactly when the termination's policy is not SCORE.
 
-    `messages` are tau2's, as JSON, in order. Times are seconds: `policy_s` and `user_s` waited for the two models,
-    `wall_s` in all.
+    `messages` are tau2's, as JSON, in order. `provenance` says by which tau2, task file and reward basis it was scored.
+    Times are seconds: `policy_s` and `user_s` waited for the two models, `wall_s` in all.
     """
 
     task: TaskRef
@@ -111,6 +120,7 @@ class Episode:
     policy_s: float = 0.0
     user_s: float = 0.0
     weight_versions: list[str] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def reward(self) -> float | None:
@@ -128,5 +138,5 @@ class Episode:
             "response_tokens": self.ledger.response_length if self.ledger else 0,
             "sampled_tokens": self.ledger.sampled if self.ledger else 0,
             "wall_s": round(self.wall_s, 4), "policy_s": round(self.policy_s, 4), "user_s": round(self.user_s, 4),
-            "messages": self.messages,
+            **self.provenance, "user_stopped_early": stopped_after_confirming(self.messages), "messages": self.messages,
         }  # fmt: skip

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -144,7 +145,12 @@ def test_assertions_outside_the_basis_are_never_judged():
     airline = worlds.load("airline")
     task = next(t for t in airline.tasks.values() if t.evaluation_criteria.nl_assertions)
     assert bench.unjudged(task).evaluation_criteria.nl_assertions is None
+    assert bench.judge_request(task, messages("hello")) is None
     assert task.evaluation_criteria.nl_assertions, "the task itself is untouched"
+
+
+def verdict(assertions, met):
+    return json.dumps({"results": [{"expectedOutcome": a, "reasoning": "stub", "metExpectation": met} for a in assertions]})
 
 
 def test_a_judged_basis_needs_a_judge_and_uses_it():
@@ -155,16 +161,19 @@ def test_a_judged_basis_needs_a_judge_and_uses_it():
     criteria = judged.evaluation_criteria.model_copy(update={"reward_basis": [bench.RewardType.NL_ASSERTION]})
     task = judged.model_copy(update={"evaluation_criteria": criteria})
 
-    def score(judge):
-        said = messages("done")
-        return mock.score(task, mock.environment(), said, "user_stop", judge)
+    said, assertions = messages("It is done."), task.evaluation_criteria.nl_assertions
+    request = bench.judge_request(task, said)
+    assert request.assertions == len(assertions) and [m["role"] for m in request.messages] == ["system", "user"]
+    assert "It is done." in request.messages[1]["content"] and assertions[0] in request.messages[1]["content"]
+
+    def score(answer):
+        return mock.score(task, mock.environment(), said, "user_stop", answer)
 
     with pytest.raises(JudgeError, match="need a judge"):
         score(None)
-    met = score(lambda trajectory, assertions: [(True, "yes")] * len(assertions))
-    assert [c.met for c in met.nl_assertions] == [True] * len(task.evaluation_criteria.nl_assertions)
-    unmet = score(lambda trajectory, assertions: [(False, "no")] * len(assertions))
-    assert unmet.reward == 0.0
+    met = score(verdict(assertions, True))
+    assert [(c.nl_assertion, c.met) for c in met.nl_assertions] == [(a, True) for a in assertions]
+    assert score(verdict(assertions, False)).reward == 0.0
 
 
 @pytest.mark.parametrize("expression", ["9**9**9", "9* *9", "1+" * 200 + "1"])

@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+from test_bench import verdict
 
 from slime_tau2 import bench
 from slime_tau2.episode import driver, scripts, worlds
@@ -25,10 +26,6 @@ def play(world, ids, script):
         return [await driver.run_episode(world, i, ScriptedAgent(script(world.task(i))), GoldUser()) for i in ids]
 
     return asyncio.run(run())
-
-
-def met(trajectory, assertions):
-    return [(True, "stub")] * len(assertions)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -95,11 +92,13 @@ def test_live_score_equals_tau2s_evaluator(domain):
         episode = Episode(TaskRef(domain, task_id), 0, Termination.ENVIRONMENT_ERROR, None)
         run = driver._Run(world, task, ScriptedAgent(script(task)), GoldUser(), episode, 60, 10, lambda: False)
         termination, _ = await run.converse()
+        asked = bench.unjudged(task).evaluation_criteria.nl_assertions
+        answer = verdict(asked, True) if asked else None
         errors = []
         results = []
         for score in (
-            lambda: world.score(task, run.environment, run.messages(), termination.tau2_reason, met),
-            lambda: bench.evaluate(bench.finalize(run.orchestrator, 0.0), task, domain, met),
+            lambda: world.score(task, run.environment, run.messages(), termination.tau2_reason, answer),
+            lambda: bench.evaluate(bench.finalize(run.orchestrator, 0.0), task, domain, answer),
         ):
             try:
                 results.append(score().model_dump_json())

@@ -89,7 +89,7 @@ class TokenAgent:
             params["sampling_seed"] = derive_seed(self.seed, self.turn)
         self.turn += 1
         try:
-            out = await self.client.generate(ledger.tokens, params, self.routing_key)
+            out = await self.client.generate(ledger.ids_json, params, self.routing_key)
         except PolicyAborted as aborted:
             ledger.append_sampled(aborted.token_ids, aborted.log_probs)
             text = self.chat.tokenizer.decode(aborted.token_ids, skip_special_tokens=False)

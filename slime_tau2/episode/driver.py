@@ -17,14 +17,19 @@ from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.episode.agents import Agent, AgentAction
+from slime_tau2.episode.judge import Judge
+from slime_tau2.episode.official import OfficialCheck
 from slime_tau2.episode.users import User
 from slime_tau2.episode.worlds import World
-from slime_tau2.errors import InfrastructureError, LedgerError
+from slime_tau2.errors import InfrastructureError, JudgeError, LedgerError, ScoreMismatch
 from slime_tau2.rewards.partial import Call
 from slime_tau2.types import Episode, Outcome, TaskRef, Termination, Turn
 
 log = logging.getLogger(__name__)
-_COMPONENT = {"user": Termination.USER_FAILURE, "policy": Termination.POLICY_FAILURE, "judge": Termination.JUDGE_FAILURE}
+_COMPONENT = {
+    "user": Termination.USER_FAILURE, "policy": Termination.POLICY_FAILURE, "judge": Termination.JUDGE_FAILURE,
+    "check": Termination.CHECK_FAILURE,
+}  # fmt: skip
 
 
 async def run_episode(
@@ -38,7 +43,8 @@ async def run_episode(
     max_errors: int = 10,
     deadline_s: float = 3600.0,
     aborted: Callable[[], bool] = lambda: False,
-    judge: bench.Judge | None = None,
+    judge: Judge | None = None,
+    official: OfficialCheck | None = None,
 ) -> Episode:
     """Run one conversation to its end and score it.
 
@@ -47,20 +53,29 @@ async def run_episode(
         deadline_s: wall-clock limit of the whole episode; hitting it is infrastructure.
         aborted: asked before each agent turn; True ends the episode as ABORTED.
         judge: answers natural-language assertions where the reward basis has them.
+        official: grades every scored episode a second time with tau2's own evaluator, in another process.
     """
-    episode = Episode(TaskRef(world.domain, task_id), seed, Termination.ENVIRONMENT_ERROR, None)
+    task = world.task(task_id)
+    episode = Episode(TaskRef(world.domain, task_id), seed, Termination.ENVIRONMENT_ERROR, None, provenance=world.provenance(task))
     started = time.perf_counter()
-    run = _Run(world, world.task(task_id), agent, user, episode, max_steps, max_errors, aborted)
+    run = _Run(world, task, agent, user, episode, max_steps, max_errors, aborted)
     try:
         async with asyncio.timeout(deadline_s):
             episode.termination, episode.detail = await run.converse()
         run.close_turn()
         if episode.termination.policy.value == "score":
-            episode.outcome = run.outcome(judge)
+            answer = await run.judged(judge)
+            outcome = run.outcome(answer)
+            if official is not None:
+                await official.compare(world, task, run.messages(), episode.termination.tau2_reason, answer, outcome.reward_info)
+            episode.outcome = outcome
     except TimeoutError:
         episode.termination, episode.detail = Termination.TIMEOUT, f"not finished within {deadline_s} s"
     except InfrastructureError as error:
         episode.termination, episode.detail = _COMPONENT.get(error.component, Termination.ENVIRONMENT_ERROR), str(error)
+    except ScoreMismatch as error:
+        log.error("episode %s: %s", episode.task, error)
+        episode.termination, episode.detail = Termination.SCORE_MISMATCH, str(error)
     except LedgerError:
         raise  # a bug in this package: training on such a record would be worse than stopping
     except Exception as error:
@@ -85,13 +100,15 @@ class _Run:
         )  # fmt: skip
         self._seen = 0
         self._calls: dict[str, Any] = {}
+        self._turn_errors = 0
         self._open: AgentAction | None = None
 
     async def converse(self) -> tuple[Termination, str]:
         orchestrator, episode = self.orchestrator, self.episode
         orchestrator.initialize()
-        self.user.start(self.world, self.task, self.environment, episode.seed)
-        self._observe()
+        self._seen = len(orchestrator.trajectory)  # a task may begin in the middle of a conversation: nothing of it is earned
+        self.scorer.start(self.world.assertions_met(self.task, self.environment))
+        self.user.start(self.world, self.task, self.environment, orchestrator.user_state.messages, episode.seed)
         while not orchestrator.done:
             if orchestrator.to_role == bench.Role.AGENT:
                 self.close_turn()
@@ -129,11 +146,12 @@ class _Run:
         for message in trajectory[self._seen :]:
             if isinstance(message, bench.ToolMessage):
                 self.episode.tool_errors += bool(message.error)
+                self._turn_errors += bool(message.error) and message.requestor == "assistant"
                 call = self._calls.get(message.id)
                 if call is not None:
                     self.scorer.add_call(Call(call.name, call.requestor, call.arguments, bool(message.error)))
-            elif isinstance(message, bench.AssistantMessage) and message.content:
-                self.scorer.add_text(message.content)
+            elif isinstance(message, bench.AssistantMessage) and message.content and not message.tool_calls:
+                self.scorer.add_text(message.content)  # text beside a call never reaches the user
         self._seen, self.episode.steps = len(trajectory), self.orchestrator.step_count
 
     def close_turn(self) -> None:
@@ -143,12 +161,14 @@ class _Run:
             return
         self._open = None
         self.scorer.set_assertions_met(self.world.assertions_met(self.task, self.environment))
-        calls = [c.id for c in (action.message.tool_calls or [])] if action.message is not None else []
-        errors = sum(1 for m in self.orchestrator.trajectory if isinstance(m, bench.ToolMessage) and m.error and m.id in calls)
-        self.episode.turns.append(
-            Turn(len(self.episode.turns), action.start, action.end, action.text, len(calls), errors, action.malformed,
-                 action.finish_reason, round(self.scorer.value(), 6))
+        calls = len(action.message.tool_calls or []) if action.message is not None else 0
+        turns, partial = self.episode.turns, round(self.scorer.value(), 6)
+        gain = round(partial - (turns[-1].partial if turns else 0.0), 6)
+        turns.append(
+            Turn(len(turns), action.start, action.end, action.text, calls, self._turn_errors, action.malformed, action.finish_reason,
+                 partial, gain)
         )  # fmt: skip
+        self._turn_errors = 0
 
     def messages(self) -> list:
         """The trajectory in order, numbered."""
@@ -157,9 +177,20 @@ class _Run:
             message.turn_idx = n
         return messages
 
-    def outcome(self, judge: bench.Judge | None) -> Outcome:
+    async def judged(self, judge: Judge | None) -> str | None:
+        """What the judge answers; None where there is nothing to judge."""
+        if self.episode.termination is not Termination.USER_STOP:
+            return None
+        request = bench.judge_request(self.task, self.messages())
+        if request is None:
+            return None
+        if judge is None:
+            raise JudgeError(f"{self.episode.task} has {request.assertions} natural-language assertions in its reward basis and no judge")
+        return await judge.answer(request)
+
+    def outcome(self, answer: str | None) -> Outcome:
         reason = self.episode.termination.tau2_reason
-        info = self.world.score(self.task, self.environment, self.messages(), reason, judge)
+        info = self.world.score(self.task, self.environment, self.messages(), reason, answer)
         self.scorer.set_assertions_met(self.world.assertions_met(self.task, self.environment))
         partial = round(self.scorer.value(), 6)
         return Outcome(float(info.reward), partial, self.scorer.components(), info.model_dump(mode="json", exclude_none=True))

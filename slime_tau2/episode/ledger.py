@@ -20,6 +20,7 @@ class TokenLedger:
         if not prompt:
             raise LedgerError("an episode's prompt has at least one token")
         self._tokens = _ids(prompt)
+        self._json = _json(self._tokens)
         self.prompt_length = len(self._tokens)
         self._mask: list[int] = []
         self._log_probs: list[float] = []
@@ -27,6 +28,11 @@ class TokenLedger:
     @property
     def tokens(self) -> list[int]:
         return list(self._tokens)
+
+    @property
+    def ids_json(self) -> bytes:
+        """`tokens` as a JSON list. Each id is serialised once: what a turn sends costs what the turn added."""
+        return b"[%b]" % self._json
 
     @property
     def loss_mask(self) -> list[int]:
@@ -55,15 +61,20 @@ class TokenLedger:
         for value in log_probs:
             if not isinstance(value, float | int) or math.isnan(value) or value > 1e-3:
                 raise LedgerError(f"{value!r} is no log-prob")
-        self._tokens += _ids(ids)
+        self._append(ids)
         self._mask += [1] * len(ids)
         self._log_probs += [min(float(x), 0.0) for x in log_probs]
 
     def append_context(self, ids: Sequence[int]) -> None:
         """Append ids that the policy did not sample: template glue, the user's words, tool results."""
-        self._tokens += _ids(ids)
+        self._append(ids)
         self._mask += [0] * len(ids)
         self._log_probs += [0.0] * len(ids)
+
+    def _append(self, ids: Sequence[int]) -> None:
+        if ids:
+            self._tokens += _ids(ids)
+            self._json += b"," + _json(ids)
 
     def spans(self) -> list[tuple[int, int]]:
         """[start, end) of each run of ones in the mask, in response positions: the agent's turns."""
@@ -75,6 +86,10 @@ class TokenLedger:
                 out.append((start, n))
                 start = None
         return out
+
+
+def _json(ids: Sequence[int]) -> bytes:
+    return ",".join(map(str, ids)).encode()
 
 
 def _ids(values: Sequence[int]) -> list[int]:

@@ -1,20 +1,16 @@
 """Client of SGLang's `/generate`: token ids in, sampled ids and their log-probs out.
 
 It has its own limiter, held per request (slime's semaphore counts live episodes, which mostly wait for the user).
-Transient trouble is retried with back-off; a request that the server refuses (HTTP 4xx) is not. Sessions and limiters
-are per event loop.
+Transient trouble is retried with back-off; a request that the server refuses (HTTP 4xx) is not.
 """
 
 from __future__ import annotations
 
-import asyncio
-import weakref
-from collections.abc import Sequence
+import json
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
+from slime_tau2.episode.endpoint import Endpoint, Transport
 from slime_tau2.errors import PolicyAborted, PolicyError
 
 
@@ -31,60 +27,37 @@ class Generation:
 class PolicyClient:
     """One policy server (or router). Share one client between all episodes of a process."""
 
-    def __init__(self, url: str, concurrency: int = 256, timeout_s: float = 300.0, retries: int = 4, backoff_s: float = 0.5):
-        self.url, self.concurrency, self.timeout_s, self.retries, self.backoff_s = (
-            url.rstrip("/"),
-            concurrency,
-            timeout_s,
-            retries,
-            backoff_s,
-        )
-        self._per_loop: weakref.WeakKeyDictionary[Any, tuple[aiohttp.ClientSession, asyncio.Semaphore]] = weakref.WeakKeyDictionary()
+    def __init__(
+        self,
+        url: str,
+        concurrency: int = 256,
+        timeout_s: float = 300.0,
+        retries: int = 4,
+        backoff_s: float = 0.5,
+        transport: Transport | None = None,
+    ):
+        self.endpoint = Endpoint(
+            f"{url.rstrip('/')}/generate", PolicyError, concurrency, timeout_s, retries, backoff_s, transport=transport
+        )  # fmt: skip
 
-    def _here(self) -> tuple[aiohttp.ClientSession, asyncio.Semaphore]:
-        loop = asyncio.get_running_loop()
-        if loop not in self._per_loop or self._per_loop[loop][0].closed:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
-            self._per_loop[loop] = aiohttp.ClientSession(connector=connector), asyncio.Semaphore(self.concurrency)
-        return self._per_loop[loop]
+    async def generate(self, ids_json: bytes, sampling_params: dict[str, Any], routing_key: str | None = None) -> Generation:
+        """Sample one continuation.
 
-    async def generate(self, ids: Sequence[int], sampling_params: dict[str, Any], routing_key: str | None = None) -> Generation:
-        """Sample one continuation of `ids`.
+        Args:
+            ids_json: the prompt's ids as a JSON list (`TokenLedger.ids_json`, which grows with the episode).
 
         Raises:
             PolicyAborted: the server aborted the request; carries what it had sampled.
             PolicyError: it refused the request, or failed `retries` + 1 times.
         """
-        body = {"input_ids": list(ids), "sampling_params": sampling_params, "return_logprob": True}
+        params = json.dumps(sampling_params, separators=(",", ":")).encode()
+        body = b'{"input_ids":%b,"sampling_params":%b,"return_logprob":true}' % (ids_json, params)
         headers = {"X-SMG-Routing-Key": routing_key} if routing_key else {}
-        session, limiter = self._here()
-        last = ""
-        for attempt in range(self.retries + 1):
-            if attempt:
-                await asyncio.sleep(self.backoff_s * 2 ** (attempt - 1))
-            try:
-                async with (
-                    limiter,
-                    asyncio.timeout(self.timeout_s),
-                    session.post(f"{self.url}/generate", json=body, headers=headers) as reply,
-                ):
-                    if 400 <= reply.status < 500 and reply.status not in (408, 429):
-                        raise PolicyError(f"{self.url} refused {len(ids)} tokens: HTTP {reply.status} {(await reply.text())[:300]}")
-                    if reply.status != 200:
-                        last = f"HTTP {reply.status} {(await reply.text())[:200]}"
-                        continue
-                    return _generation(await reply.json())
-            except TimeoutError:
-                last = f"no answer within {self.timeout_s} s"
-            except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-                last = f"{type(error).__name__}: {error}"
-        raise PolicyError(f"{self.url} failed {self.retries + 1} times, the last time with: {last}")
+        return await self.endpoint.post(lambda attempt: body, _generation, headers)
 
     async def close(self) -> None:
-        """Close this event loop's session."""
-        session, _ = self._per_loop.pop(asyncio.get_running_loop(), (None, None))
-        if session is not None:
-            await session.close()
+        """Close this event loop's connections."""
+        await self.endpoint.close()
 
 
 def _generation(body: dict) -> Generation:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from functools import cache
 from typing import Any
 
@@ -74,23 +75,25 @@ class World:
     """One domain: tasks, policy, tool schemas, environments, gold end states."""
 
     def __init__(self, domain: str, retail_basis: str = "judge"):
-        self.domain = domain
+        self.domain, self.retail_basis = domain, retail_basis
         self.tasks = {k: _with_basis(t, domain, retail_basis) for k, t in bench.load_tasks(domain).items()}
-        self.splits = bench.task_splits(domain)
+        self.splits = _with_extra(bench.task_splits(domain), self.tasks)
         self.tasks_sha256 = bench.tasks_sha256(domain)
-        self._construct = bench.registry.get_env_constructor(domain)
-        self._base = self._construct()
+        self._base = bench.registry.get_env_constructor(domain)()
         self.policy: str = self._base.get_policy()
         self.tool_schemas: list[dict] = [t.openai_schema for t in self._base.get_tools()]
-        self.tool_types = bench.get_tool_types(self._base.tools)
-        if self._base.user_tools is not None:
-            self.tool_types.update(bench.get_tool_types(self._base.user_tools))
+        self.tool_types: dict[str, Any] = {}
+        for toolkit in filter(None, (self._base.tools, self._base.user_tools)):
+            bench.guard(type(toolkit))
+            self.tool_types.update(bench.get_tool_types(toolkit))
         database = self._base.tools.db
         self._tables = list(type(database).model_fields) if domain in COPY_ON_WRITE else []
         if not all(isinstance(getattr(database, f), dict) for f in self._tables):
             raise BenchDataError(f"{domain}: a database field is not a table; remove {domain!r} from worlds.COPY_ON_WRITE")
         self._base_hash = self._base.get_db_hash()
+        self._pickled = b"" if self._tables else pickle.dumps(self._base)
         self._gold: dict[str, dict] = {}
+        self._user_schemas: dict[tuple | None, bytes | None] = {}
 
     def task(self, task_id: str) -> Any:
         if task_id not in self.tasks:
@@ -110,10 +113,25 @@ class World:
     def environment(self) -> Any:
         """A fresh environment that shares nothing mutable with any other."""
         if not self._tables:
-            return self._construct()
+            return pickle.loads(self._pickled)  # a twentieth of telecom's constructor, which parses two files
         base = self._base.tools.db
         database = type(base).model_construct(**{f: CowDict(getattr(base, f)) for f in self._tables})
         return bench.Environment(domain_name=self.domain, policy=self.policy, tools=type(self._base.tools)(database))
+
+    def user_tool_schemas(self, task: Any, environment: Any) -> bytes | None:
+        """JSON of the user's tools for a task, serialised once; None where the user has none (they are costly to make)."""
+        include = getattr(task, "user_tools", None)
+        key = None if include is None else tuple(include)
+        if key not in self._user_schemas:
+            schemas = [t.openai_schema for t in bench.user_tools(environment, task)]
+            self._user_schemas[key] = json.dumps(schemas, ensure_ascii=False).encode() if schemas else None
+        return self._user_schemas[key]
+
+    def provenance(self, task: Any) -> dict[str, Any]:
+        """What a score depends on beside the conversation: tau2's version, its task file, the reward basis."""
+        criteria = task.evaluation_criteria
+        basis = [kind.value for kind in criteria.reward_basis] if criteria else []
+        return {"tau2": f"{bench.VINTAGE.name} {bench.VINTAGE.version}", "tasks_sha256": self.tasks_sha256, "reward_basis": basis}
 
     def check_base(self) -> None:
         """Raise if any episode changed the shared database (invariant 5)."""
@@ -158,18 +176,19 @@ class World:
             for key in {*gold, *found}
         )
 
-    def score(self, task: Any, environment: Any, messages: list, termination: str, judge: bench.Judge | None = None) -> Any:
+    def score(self, task: Any, environment: Any, messages: list, termination: str, answer: str | None = None) -> Any:
         """tau2's RewardInfo of a finished conversation, from its live environment.
 
         Args:
             termination: tau2's termination reason by value. Only `user_stop` and `agent_stop` are scored on their merits.
+            answer: the judge's, to what `bench.judge_request` asks.
 
         Raises:
-            JudgeError: a natural-language assertion is in the basis and no judge answers.
+            JudgeError: a natural-language assertion is in the basis and there is no answer.
         """
         criteria = task.evaluation_criteria
         if termination not in ("user_stop", "agent_stop") or criteria is None:
-            return bench.evaluate(_bare_simulation(task, termination, messages), task, self.domain, judge)
+            return bench.evaluate(bare_simulation(task, termination, messages), task, self.domain, answer)
         task = bench.unjudged(task)
         basis, kind = set(criteria.reward_basis), bench.RewardType
         env = self._score_environment(task, environment, basis)
@@ -177,7 +196,7 @@ class World:
         communicate = bench.CommunicateEvaluator.calculate_reward(task=task, full_trajectory=messages)
         nl = None
         if kind.NL_ASSERTION in basis or bench.VINTAGE.name == "pypi":
-            nl = bench.with_judge(judge, lambda: bench.NLAssertionsEvaluator.calculate_reward(task=task, full_trajectory=messages))
+            nl = bench.with_answer(answer, lambda: bench.NLAssertionsEvaluator.calculate_reward(task=task, full_trajectory=messages))
         reward, breakdown = 1.0, dict[Any, float]()
         for kinds, part in (
             ({kind.DB, kind.ENV_ASSERTION}, env), ({kind.ACTION}, action), ({kind.NL_ASSERTION}, nl), ({kind.COMMUNICATE}, communicate),
@@ -240,7 +259,17 @@ class World:
         return met
 
 
-def _bare_simulation(task: Any, termination: str, messages: list) -> Any:
+EXTRA = "extra"
+"""The split of all tasks outside `base`: telecom's 2,171 further ones, none of which shares its faults with a base task."""
+
+
+def _with_extra(splits: dict[str, list[str]], tasks: dict[str, Any]) -> dict[str, list[str]]:
+    base = set(splits.get("base", ()))
+    extra = [t for t in tasks if t not in base] if base else []
+    return {**splits, EXTRA: extra} if extra else splits
+
+
+def bare_simulation(task: Any, termination: str, messages: list) -> Any:
     reason = bench.termination_reason(termination)
     return bench.SimulationRun(
         id="0", task_id=task.id, start_time="", end_time="", duration=0.0, termination_reason=reason, messages=messages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from slime_tau2 import bench
 from slime_tau2.config import Tau2Config, from_environment, parse_assignments
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
-from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.toolbox import Toolbox, system_prompt
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import audit, runner
 from slime_tau2.evaluation.tables import metrics_table
@@ -56,16 +57,17 @@ def main(request: EvalRequest, console: Console) -> None:
     world.task_ids(request.split)
     audited = {"episodes": 0, "mismatches": 0}
     with ExitStack() as stack:
-        run_one, settings, model = _policy(request, config, stack)
+        _check_judge(config, [world.task(t) for t in request.tasks or world.task_ids(request.split)])
+        run_one, settings, box = _policy(request, config, stack)
         progress = stack.enter_context(_progress(console))
         count = request.attempts * len(request.tasks or world.task_ids(request.split))
         bar = progress.add_task(f"{request.policy} on {request.domain}/{request.split}", total=count)
 
         def on_episode(episode: Episode) -> None:
             progress.advance(bar)
-            if model is not None:
+            if episode.ledger is not None:
                 audited["episodes"] += 1
-                audited["mismatches"] += audit.is_mismatch(episode, model.chat(world.domain), _prompt(config, world))
+                audited["mismatches"] += audit.is_mismatch(episode, box.chat(world.domain), system_prompt(config, world.policy))
 
         job = runner.Run(
             world,
@@ -84,11 +86,11 @@ def main(request: EvalRequest, console: Console) -> None:
             try:
                 return await runner.run(job)
             finally:
-                if model is not None:
-                    await model.close()
+                await box.close()
 
         records = asyncio.run(run())
         progress.update(bar, completed=count)
+        faults = box.take_faults()
     world.check_base()
     console.print(metrics_table(f"{request.policy} on {request.domain}/{request.split}", runner.tables(records, request.attempts)))
     failed = [r for r in records if r["reward"] is None]
@@ -96,6 +98,10 @@ def main(request: EvalRequest, console: Console) -> None:
     console.print(f"{won} of {len(records) - len(failed)} scored attempts earned reward 1.0; results in {request.output}", soft_wrap=True)
     if audited["episodes"]:
         console.print(f"token mismatches: {audited['mismatches']} in {audited['episodes']} episodes")
+    if faults:
+        console.print(f"failed requests, retried: {', '.join(f'{kind} {n}' for kind, n in faults.most_common())}", soft_wrap=True)
+    if config.official_check and box.official is not None:
+        console.print(f"tau2's own evaluator graded {box.official.compared} episodes again and agreed")
     if failed:
         console.print(
             f"{len(failed)} attempts were ended by the infrastructure and are excluded, e.g. {failed[0]['detail']}", soft_wrap=True
@@ -104,27 +110,21 @@ def main(request: EvalRequest, console: Console) -> None:
 
 
 def _policy(request: EvalRequest, config: Tau2Config, stack: ExitStack) -> tuple[runner.RunOne, dict[str, Any], Any]:
-    """How to run one episode, what identifies the policy in the results, and its toolbox (None for scripts)."""
+    """How to run one episode, what identifies the policy in the results, and its toolbox."""
     settings: dict[str, Any] = {
-        "policy": request.policy,
-        "user": config.user,
-        "max_steps": config.max_steps,
-        "max_errors": config.max_errors,
-    }
+        "policy": request.policy, "user": config.user, "max_steps": config.max_steps, "max_errors": config.max_errors,
+        "retail_basis": config.retail_basis, "judge_model": config.judge_model,
+    }  # fmt: skip
     if config.user == "llm":
-        settings |= {"user_model": config.user_model, "user_temperature": config.user_temperature}
+        settings |= {"user_model": config.eval_user_model or config.user_model, "user_temperature": config.user_temperature}
     if request.policy in scripts.SCRIPTS:
-        from slime_tau2.hooks.generate import make_user, make_user_client
-
-        client = make_user_client(config)
+        box = Toolbox(config)
 
         async def scripted(world: worlds.World, task_id: str, seed: int) -> Episode:
             agent = ScriptedAgent(scripts.script(request.policy, world.task(task_id)))
-            user = make_user(config, client)
-            return await run_episode(world, task_id, agent, user, seed=seed, max_steps=config.max_steps, max_errors=config.max_errors)
+            return await box.run(world, task_id, agent, seed, evaluation=True)
 
-        return scripted, settings, None
-    from slime_tau2.hooks.generate import Toolbox, make_user_client
+        return scripted, settings, box
     from slime_tau2.local.models import load_tokenizer
     from slime_tau2.local.process import ServerProcess
 
@@ -138,23 +138,24 @@ def _policy(request: EvalRequest, config: Tau2Config, stack: ExitStack) -> tuple
     else:
         raise ConfigError(f"--policy {request.policy} is neither {', '.join(scripts.SCRIPTS)}, nor a model directory, nor a URL")
     policy = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
-    box = Toolbox(config, tokenizer, policy, make_user_client(config))
+    box = Toolbox(config, tokenizer, policy)
     sampling = {"temperature": request.temperature, "max_new_tokens": config.max_context_tokens}
 
     async def sampled(world: worlds.World, task_id: str, seed: int) -> Episode:
         agent = box.agent(world, sampling, seed if config.seeded_sampling else None, f"eval-{task_id}-{seed}")
-        return await run_episode(
-            world, task_id, agent, box.user(), seed=seed, max_steps=config.max_steps, max_errors=config.max_errors,
-            deadline_s=config.episode_timeout_s,
-        )  # fmt: skip
+        return await box.run(world, task_id, agent, seed, evaluation=True)
 
     return sampled, settings | {"temperature": request.temperature, "max_turn_tokens": config.max_turn_tokens}, box
 
 
-def _prompt(config: Tau2Config, world: worlds.World) -> str:
-    from slime_tau2.hooks.generate import system_prompt
-
-    return system_prompt(config, world.policy)
+def _check_judge(config: Tau2Config, tasks: list[Any]) -> None:
+    """Fail before the first conversation, not after it, where the judge's key is absent."""
+    judged = sum(bench.judge_request(task, []) is not None for task in tasks)
+    if judged and "openai.com" in config.judge_base_url and not os.environ.get(config.judge_key_env):
+        raise ConfigError(
+            f"{judged} of these {len(tasks)} tasks are judged by {config.judge_model}, and {config.judge_key_env} is not set; set it, or "
+            "name a server with --set judge_base_url=… judge_model=…, or score without a judge: --set retail_basis=communicate"
+        )
 
 
 def _progress(console: Console) -> Progress:

@@ -145,6 +145,7 @@ def summary(records: list[dict], identity: dict[str, Any], attempts: int) -> dic
     scored = [r for r in records if r["reward"] is not None]
     return {
         "settings": identity, "attempts": attempts, "records": len(records), "excluded_infrastructure": len(records) - len(scored),
+        "user_stopped_early": sum(bool(r.get("user_stopped_early")) for r in scored) / len(scored) if scored else None,
         "terminations": dict(Counter(r["termination"] for r in records)),
         "mean_reward": sum(r["reward"] for r in scored) / len(scored) if scored else None,
         "metrics": {k: {m: e.to_json() for m, e in v.items()} for k, v in tables(records, attempts).items()},

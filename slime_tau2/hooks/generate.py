@@ -10,89 +10,21 @@ import asyncio
 import logging
 import uuid
 import weakref
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import Counter
 from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode import users, worlds
-from slime_tau2.episode.agents import TokenAgent, derive_seed
-from slime_tau2.episode.chat import ChatRenderer
-from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.agents import derive_seed
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.toolbox import Toolbox
+from slime_tau2.episode.user_errors import stopped_after_confirming
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.rewards.shaping import card_fractions
 from slime_tau2.types import Episode, Policy, Termination
 
 log = logging.getLogger(__name__)
 _TRUNCATED = (Termination.LENGTH, Termination.CONTEXT_OVERFLOW, Termination.MAX_STEPS)
-
-
-@dataclass
-class Toolbox:
-    """What all episodes of a process share: clients and renderers."""
-
-    config: Tau2Config
-    tokenizer: Any
-    policy: PolicyClient
-    user_client: users.UserClient | None
-
-    @lru_cache(maxsize=32)  # noqa: B019 (one toolbox a process)
-    def chat(self, domain: str) -> ChatRenderer:
-        return ChatRenderer(self.tokenizer, worlds.load(domain, self.config.retail_basis).tool_schemas)
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def user(self) -> users.User:
-        return make_user(self.config, self.user_client)
-
-    def agent(self, world: worlds.World, sampling: dict[str, Any], seed: int | None, routing_key: str | None) -> TokenAgent:
-        """An agent for one episode. `max_new_tokens` of the sampling parameters is the whole response's budget, as in slime."""
-        config, sampling = self.config, dict(sampling)
-        budget = int(sampling.pop("max_new_tokens", config.max_context_tokens))
-        return TokenAgent(
-            self.policy, self.chat(world.domain), system_prompt(config, world.policy), sampling, config.max_turn_tokens, budget,
-            config.max_context_tokens, config.stop_at_tool_call, seed, routing_key,
-        )  # fmt: skip
-
-    async def close(self) -> None:
-        await self.policy.close()
-        if self.user_client is not None:
-            await self.user_client.close()
-
-
-def make_user_client(config: Tau2Config) -> users.UserClient | None:
-    """The shared client of LLM users; None where users are scripted."""
-    if config.user != "llm":
-        return None
-    options = {"temperature": config.user_temperature}
-    return users.UserClient(
-        config.user_base_url,
-        config.user_model,
-        config.user_key_env,
-        config.user_concurrency,
-        config.user_timeout_s,
-        config.user_retries,
-        options,
-    )
-
-
-def make_user(config: Tau2Config, client: users.UserClient | None) -> users.User:
-    """A fresh user for one episode."""
-    if config.user == "llm":
-        assert client is not None
-        return users.LLMUser(client)
-    kinds: dict[str, type] = {"scripted": users.DomainUser, "gold": users.GoldUser, "plain": users.PlainUser}
-    return kinds[config.user]()
-
-
-def system_prompt(config: Tau2Config, policy: str) -> str:
-    """The agent's system prompt: tau2's, or the user's template file with `{policy}`."""
-    if config.agent_prompt is None:
-        return bench.agent_prompt(policy)
-    return config.agent_prompt.read_text(encoding="utf-8").replace("{policy}", policy)
 
 
 _toolboxes: weakref.WeakKeyDictionary[Any, Toolbox] = weakref.WeakKeyDictionary()
@@ -106,8 +38,13 @@ def toolbox(args: Any) -> Toolbox:
         log.info("%s\nslime_tau2 options:\n%s", bench.VINTAGE, config.resolved())
         url = f"http://{args.sglang_router_ip}:{args.sglang_router_port}"
         policy = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
-        _toolboxes[state] = Toolbox(config, state.tokenizer, policy, make_user_client(config))
+        _toolboxes[state] = Toolbox(config, state.tokenizer, policy)
     return _toolboxes[state]
+
+
+def take_faults() -> Counter[str]:
+    """Failed requests of this process's clients since the last call, by client and kind."""
+    return sum((box.take_faults() for box in _toolboxes.values()), Counter())
 
 
 async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], evaluation: bool = False) -> Sample:
@@ -115,14 +52,11 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
     try:
         state, box = GenerateState(args), toolbox(args)
         config, ref = box.config, sample.metadata
-        world = worlds.load(ref["domain"], config.retail_basis)
+        world = box.world(ref["domain"])
         for attempt in range(config.episode_retries + 1):
             seed = derive_seed(config.seed, ref["domain"], ref["task_id"], sample.index, "eval" if evaluation else "train", attempt)
             agent = box.agent(world, sampling_params, seed if config.seeded_sampling else None, _routing_key(sample, attempt))
-            episode = await run_episode(
-                world, ref["task_id"], agent, box.user(), seed=seed, max_steps=config.max_steps, max_errors=config.max_errors,
-                deadline_s=config.episode_timeout_s, aborted=lambda: state.aborted,
-            )  # fmt: skip
+            episode = await box.run(world, ref["task_id"], agent, seed, evaluation, lambda: state.aborted)
             if episode.termination.policy is not Policy.RETRY or state.aborted:
                 break
         fill(sample, episode, config)
@@ -176,6 +110,7 @@ def _summary(episode: Episode) -> dict[str, Any]:
         "partial": outcome.partial if outcome else 0.0, "components": outcome.components if outcome else {},
         "card_components": card_fractions(outcome.reward_info) if outcome else {}, "turn_partials": [t.partial for t in episode.turns],
         "tool_errors": episode.tool_errors, "malformed": sum(t.malformed for t in episode.turns), "wall_s": episode.wall_s,
+        "user_s": episode.user_s, "user_stopped_early": stopped_after_confirming(episode.messages), **episode.provenance,
     }  # fmt: skip
 
 

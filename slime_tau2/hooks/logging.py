@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from slime_tau2.hooks.compat import Sample, flatten, log_metrics
+from slime_tau2.hooks.generate import take_faults
 
 
 def episode_metrics(samples: list[Sample], prefix: str) -> dict[str, float]:
@@ -25,6 +26,8 @@ def episode_metrics(samples: list[Sample], prefix: str) -> dict[str, float]:
             out[f"{name}turns"] = fmean(i.get("turns", 0) for i in info)
             out[f"{name}tool_errors"] = fmean(i.get("tool_errors", 0) for i in info)
             out[f"{name}malformed_calls"] = fmean(i.get("malformed", 0) for i in info)
+            out[f"{name}user_s"] = fmean(i.get("user_s", 0.0) for i in info)
+            out[f"{name}user_stopped_early"] = fmean(bool(i.get("user_stopped_early")) for i in info)
             out[f"{name}response_tokens"] = fmean(s.response_length for s in valid)
         out[f"{name}dropped"] = 1 - len(valid) / len(part) if part else 0.0
     return out
@@ -33,6 +36,7 @@ def episode_metrics(samples: list[Sample], prefix: str) -> dict[str, float]:
 def log_rollout(rollout_id: int, args: Any, samples: list[Sample], rollout_extra_metrics: dict | None, rollout_time: float) -> bool:
     """Log a training rollout; False lets slime's default logging run too."""
     metrics = episode_metrics(flatten(samples), "tau2")
+    metrics |= {f"tau2/faults/{kind}": float(n) for kind, n in take_faults().items()}
     metrics["tau2/episodes_per_s"] = len(samples) / rollout_time if rollout_time else 0.0
     log_metrics(args, {**metrics, "rollout/step": rollout_id}, "rollout/step")
     return False

@@ -23,11 +23,10 @@ from slime_tau2.data import rejection, teacher_traces, traces
 from slime_tau2.domains.helpdesk import build_tokenizer
 from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
-from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import CheckpointError, ConfigError
 from slime_tau2.evaluation import audit, runner
-from slime_tau2.hooks.generate import Toolbox
 from slime_tau2.local import stages
 from slime_tau2.local.looplag import percentile
 from slime_tau2.local.models import load_model, load_tokenizer, new_model, save_model
@@ -208,12 +207,12 @@ class Pipeline:
         self.progress.start(title, count)
         model = self.directory / name / "model"
         with self._server(model) as server:
-            box = Toolbox(self.config, self.tokenizer, PolicyClient(server.url, timeout_s=60.0, retries=2), None)
+            box = Toolbox(self.config, self.tokenizer, PolicyClient(server.url, timeout_s=60.0, retries=2))
             sampling = {"temperature": 1.0, "max_new_tokens": self.settings.max_response_tokens}
 
             async def one(world: worlds.World, task_id: str, seed: int) -> Episode:
                 agent = box.agent(world, sampling, seed, f"{name}-{task_id}-{seed}")
-                return await run_episode(world, task_id, agent, box.user(), seed=seed, max_steps=self.config.max_steps)
+                return await box.run(world, task_id, agent, seed)
 
             def on_episode(episode: Episode) -> None:
                 self.audited += 1

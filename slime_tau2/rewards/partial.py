@@ -3,7 +3,8 @@
 tau2's own `action_match` compares only the arguments that a call happens to carry, so an agent that calls each tool with
 `{}` gets every point. Here a gold action counts once, only for a call whose arguments equal the gold call's (on
 `compare_args` where given), and only if the result is no error (unless the gold call itself errs). Writes weigh more
-than reads. Database equality is no component: telecom's gold replay does not even reach it.
+than reads. An env assertion counts only if it did not hold from the start. Database equality is no component: telecom's gold
+replay does not even reach it.
 
 Pure: plain values in, plain values out.
 """
@@ -57,9 +58,14 @@ class StrictScorer:
     _open: list[GoldAction] = field(init=False)
     _untold: set[str] = field(init=False)
     _met: int = field(init=False, default=0)
+    _met_before: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._open, self._untold = list(self.gold), set(self.told)
+
+    def start(self, met: int) -> None:
+        """How many env assertions hold before the agent has done anything: they are nobody's merit."""
+        self._met = self._met_before = met
 
     def add_call(self, call: Call) -> None:
         for n, gold in enumerate(self._open):
@@ -68,7 +74,7 @@ class StrictScorer:
                 return
 
     def add_text(self, text: str) -> None:
-        """An agent's text (tau2's rule: case is ignored, commas are dropped from the text only)."""
+        """A text that reached the user (tau2's rule: case is ignored, commas are dropped from the text only)."""
         said = text.lower().replace(",", "")
         self._untold = {info for info in self._untold if info.lower() not in said}
 
@@ -83,8 +89,8 @@ class StrictScorer:
             scores["action"] = (total - sum(_weight(g) for g in self._open)) / total
         if self.told:
             scores["communicate"] = 1 - len(self._untold) / len(set(self.told))
-        if self.assertions:
-            scores["env_assertion"] = self._met / self.assertions
+        if self.assertions > self._met_before:
+            scores["env_assertion"] = max(0, self._met - self._met_before) / (self.assertions - self._met_before)
         return scores
 
     def value(self) -> float:

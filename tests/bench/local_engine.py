@@ -19,8 +19,8 @@ from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode import driver, worlds
 from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.episode.users import DomainUser
-from slime_tau2.hooks.generate import Toolbox
 from slime_tau2.local.looplag import LoopLag, percentile
 from slime_tau2.local.models import load_tokenizer
 from slime_tau2.local.process import ServerProcess
@@ -38,7 +38,7 @@ async def scripted(world) -> float:
 
 async def served(world, model: Path, url: str, concurrency: int, label: str = "run") -> tuple[float, list[float], float]:
     config = Tau2Config(user="scripted", seeded_sampling=True, max_steps=60, max_turn_tokens=64)
-    box, limiter = Toolbox(config, load_tokenizer(model), PolicyClient(url), None), asyncio.Semaphore(concurrency)
+    box, limiter = Toolbox(config, load_tokenizer(model), PolicyClient(url)), asyncio.Semaphore(concurrency)
 
     async def one(task_id: str, seed: int):
         async with limiter:

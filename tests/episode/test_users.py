@@ -8,7 +8,8 @@ from aiohttp.test_utils import TestServer
 from slime_tau2 import bench
 from slime_tau2.episode import driver, scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
-from slime_tau2.episode.users import DomainUser, GoldUser, LLMUser, PlainUser, UserClient
+from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.users import DomainUser, GoldUser, LLMUser, PlainUser
 from slime_tau2.errors import ConfigError, UserSimulatorError
 from slime_tau2.types import Termination
 
@@ -56,8 +57,11 @@ class FakeOpenAI:
         )
 
 
+HI = [b'{"role": "user", "content": "hi"}']
+
+
 def client(url, retries=2, timeout_s=5.0, concurrency=8):
-    return UserClient(url, "sim", "TEST_USER_KEY", concurrency, timeout_s, retries, {"temperature": 0.7})
+    return ChatClient(url, "sim", "TEST_USER_KEY", UserSimulatorError, {"temperature": 0.7}, concurrency, timeout_s, retries, 0.01)
 
 
 async def test_it_plays_tau2s_simulator(helpdesk, monkeypatch):
@@ -88,12 +92,12 @@ async def test_it_plays_tau2s_simulator(helpdesk, monkeypatch):
 async def test_trouble_is_retried_and_then_named(bad):
     async with FakeOpenAI([bad, "fine"]) as fake:
         c = client(fake.url)
-        assert (await c.complete([{"role": "user", "content": "hi"}], None, 0))[0] == "fine"
+        assert (await c.complete(HI)).text == "fine"
         await c.close()
     async with FakeOpenAI([bad]) as fake:
         c = client(fake.url, retries=1)
         with pytest.raises(UserSimulatorError, match="failed 2 times"):
-            await c.complete([{"role": "user", "content": "hi"}], None, 0)
+            await c.complete(HI)
         await c.close()
     assert len(fake.bodies) == 2 and fake.bodies[0]["seed"] != fake.bodies[1]["seed"]
 
@@ -101,12 +105,12 @@ async def test_trouble_is_retried_and_then_named(bad):
 async def test_a_silent_server_times_out_and_the_cap_holds():
     async with FakeOpenAI(["late"], delay=1.0) as fake:
         c = client(fake.url, retries=0, timeout_s=0.1)
-        with pytest.raises(UserSimulatorError, match="Timeout"):
-            await c.complete([{"role": "user", "content": "hi"}], None, 0)
+        with pytest.raises(UserSimulatorError, match="no answer within"):
+            await c.complete(HI)
         await c.close()
     async with FakeOpenAI(["ok"], delay=0.02) as fake:
         c = client(fake.url, concurrency=3)
-        await asyncio.gather(*(c.complete([{"role": "user", "content": "hi"}], None, 0) for _ in range(12)))
+        await asyncio.gather(*(c.complete(HI) for _ in range(12)))
         await c.close()
     assert fake.peak == 3
 
@@ -115,7 +119,7 @@ async def test_scripted_users():
     airline = worlds.load("airline")
     task_id = airline.task_ids("test")[0]
     with pytest.raises(ConfigError, match="tau2_user=scripted exists for helpdesk only"):
-        DomainUser().start(airline, airline.task(task_id), None, 0)
+        DomainUser().start(airline, airline.task(task_id), None, [], 0)
     episode = await driver.run_episode(airline, task_id, ScriptedAgent(scripts.noop(None)), PlainUser(turns=2))
     assert (
         episode.termination is Termination.USER_STOP

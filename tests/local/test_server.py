@@ -14,9 +14,9 @@ import pytest
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import driver
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.toolbox import Toolbox, system_prompt
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import audit
-from slime_tau2.hooks.generate import Toolbox, system_prompt
 from slime_tau2.local.looplag import LoopLag, percentile
 from slime_tau2.local.models import load_model, new_model, save_model
 from slime_tau2.local.process import ServerProcess
@@ -111,7 +111,7 @@ async def test_aborts_end_running_requests_with_their_partial_output(server):
 async def test_a_client_that_leaves_frees_its_slot(server):
     client = PolicyClient(server.url, retries=0, timeout_s=0.3)
     with pytest.raises(PolicyError, match="no answer within"):
-        await client.generate([5], {"max_new_tokens": 30_000, "ignore_eos": True})
+        await client.generate(b"[5]", {"max_new_tokens": 30_000, "ignore_eos": True})
     await client.close()
     for _ in range(50):
         if json.loads(get(f"{server.url}/v1/loads")[1])["loads"][0]["num_running_reqs"] == 0:
@@ -139,7 +139,7 @@ def test_weight_updates(server, tmp_path, tokenizer, tiny_model_dir):
 
 async def many(url, helpdesk, tokenizer, ids, concurrency):
     config = Tau2Config(user="scripted", max_turn_tokens=16, seeded_sampling=True)
-    box, limiter = Toolbox(config, tokenizer, PolicyClient(url), None), asyncio.Semaphore(concurrency)
+    box, limiter = Toolbox(config, tokenizer, PolicyClient(url)), asyncio.Semaphore(concurrency)
 
     async def one(n, task_id):
         async with limiter:
@@ -178,7 +178,7 @@ async def test_a_server_that_dies_mid_run_is_infrastructure(tiny_model_dir, tmp_
 
 async def many_quickly(url, helpdesk, tokenizer):
     config = Tau2Config(user="scripted")
-    box = Toolbox(config, tokenizer, PolicyClient(url, retries=1, backoff_s=0.01), None)
+    box = Toolbox(config, tokenizer, PolicyClient(url, retries=1, backoff_s=0.01))
     agents = [box.agent(helpdesk, {"max_new_tokens": 50}, n, str(n)) for n in range(4)]
     return await asyncio.gather(*(driver.run_episode(helpdesk, "orders_0", a, box.user()) for a in agents)), [], box
 

@@ -1,0 +1,104 @@
+"""Client of `/chat/completions`, for the user simulator and the judge: a local SGLang and OpenAI's API alike.
+
+Messages and tool schemas arrive as JSON bytes, each serialised once by whoever owns it. The key is read from an environment
+variable at the moment of the request and is kept nowhere (invariant 8).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from slime_tau2.episode.endpoint import Endpoint, Garbage, Transport
+from slime_tau2.errors import ConfigError, InfrastructureError
+
+THINKING_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
+"""What SGLang and vLLM understand for a hybrid model such as Qwen3-4B; OpenAI's API would refuse it."""
+_OPENAI = ("openai.com", "openai.azure.com")
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """The assistant's message: text (None if blank) and tool calls in order, arguments parsed."""
+
+    text: str | None
+    calls: tuple[tuple[str, dict[str, Any]], ...] = ()
+
+
+class ChatClient:
+    """One OpenAI-compatible server and one model of it. Share it between all episodes of a process.
+
+    Args:
+        options: JSON fields of every request, e.g. temperature.
+        failure: makes the error that is raised when the server fails for good.
+    """
+
+    def __init__(
+        self, base_url: str, model: str, key_env: str, failure: Callable[[str], InfrastructureError], options: dict[str, Any],
+        concurrency: int = 128, timeout_s: float = 120.0, retries: int = 3, backoff_s: float = 0.5, transport: Transport | None = None,
+    ):  # fmt: skip
+        host = urlsplit(base_url).hostname
+        if host is None or not base_url.startswith(("http://", "https://")):
+            raise ConfigError(f"{base_url!r} is not the URL of a server; it looks like http://127.0.0.1:30001/v1")
+        self.base_url, self.model, self.key_env = base_url.rstrip("/"), model, key_env
+        fields = {"model": model, **({} if host.endswith(_OPENAI) else THINKING_OFF), **options}
+        self._head = json.dumps(fields, ensure_ascii=False)[:-1].encode()
+        hint = f"set {key_env} to a valid key" if os.environ.get(key_env) is None else f"the key in {key_env} is not accepted"
+        self.endpoint = Endpoint(
+            f"{self.base_url}/chat/completions", lambda message: failure(f"{model}: {message}"), concurrency, timeout_s, retries,
+            backoff_s, hint, transport,
+        )  # fmt: skip
+
+    async def complete(
+        self, messages: Sequence[bytes], tools: bytes | None = None, seed: int = 0, accept: Callable[[ChatReply], None] | None = None
+    ) -> ChatReply:
+        """One completion. A failure, an empty reply and malformed arguments are retried, each try with another seed.
+
+        Args:
+            messages, tools: JSON of each message and of the list of tool schemas.
+            accept: raises ValueError for a reply that will not do; that is retried too.
+
+        Raises:
+            InfrastructureError: the client's `failure`, when the tries run out.
+        """
+        offered = b',"tools":%b,"tool_choice":"auto"' % tools if tools else b""
+        body = b'%b%b,"messages":[%b],"seed":' % (self._head, offered, b",".join(messages))
+
+        def read(answer: dict) -> ChatReply:
+            reply = _reply(answer)
+            if accept is not None:
+                accept(reply)
+            return reply
+
+        key = os.environ.get(self.key_env)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return await self.endpoint.post(lambda attempt: b"%b%d}" % (body, seed + attempt), read, headers)
+
+    async def close(self) -> None:
+        """Close this event loop's connections."""
+        await self.endpoint.close()
+
+
+def _reply(answer: dict) -> ChatReply:
+    said = answer["choices"][0]["message"]
+    calls = tuple((c["function"]["name"], _arguments(c["function"]["arguments"])) for c in said.get("tool_calls") or [])
+    text = said.get("content") or ""
+    if "</think>" in text:  # a server without a reasoning parser: thoughts are nobody's to read
+        text = text.rpartition("</think>")[2].lstrip()
+    if not text.strip() and not calls:
+        raise Garbage("empty", "an empty reply")
+    return ChatReply(text or None, calls)
+
+
+def _arguments(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        raise Garbage("malformed_arguments", f"malformed tool arguments {text!r}: {error}") from error
+    if not isinstance(value, dict):
+        raise Garbage("malformed_arguments", f"tool arguments are {type(value).__name__}, not an object")
+    return value

@@ -1,0 +1,132 @@
+"""What all episodes of a process share, made from one configuration: clients, renderers, the judge; and one way to run one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from slime_tau2 import bench
+from slime_tau2.config import Tau2Config
+from slime_tau2.episode import users, worlds
+from slime_tau2.episode.agents import Agent, TokenAgent
+from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.judge import LLMJudge
+from slime_tau2.episode.official import OfficialCheck
+from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.errors import JudgeError, UserSimulatorError
+from slime_tau2.types import Episode
+
+
+@dataclass
+class Toolbox:
+    """`tokenizer` and `policy` are None where agents are scripted. `await close()` before the event loop ends."""
+
+    config: Tau2Config
+    tokenizer: Any = None
+    policy: PolicyClient | None = None
+    _chats: dict[str, ChatRenderer] = field(default_factory=dict, init=False, repr=False)
+
+    def world(self, domain: str) -> worlds.World:
+        return worlds.load(domain, self.config.retail_basis)
+
+    def chat(self, domain: str) -> ChatRenderer:
+        if domain not in self._chats:
+            self._chats[domain] = ChatRenderer(self.tokenizer, self.world(domain).tool_schemas)
+        return self._chats[domain]
+
+    def agent(self, world: worlds.World, sampling: dict[str, Any], seed: int | None, routing_key: str | None) -> TokenAgent:
+        """An agent for one episode. `max_new_tokens` of the sampling parameters is the whole response's budget, as in slime."""
+        assert self.policy is not None, "a token agent needs a policy server"
+        config, sampling = self.config, dict(sampling)
+        budget = int(sampling.pop("max_new_tokens", config.max_context_tokens))
+        return TokenAgent(
+            self.policy, self.chat(world.domain), system_prompt(config, world.policy), sampling, config.max_turn_tokens, budget,
+            config.max_context_tokens, config.stop_at_tool_call, seed, routing_key,
+        )  # fmt: skip
+
+    def user(self, evaluation: bool = False) -> users.User:
+        """A fresh user for one episode; in evaluation the second user model, where one is named."""
+        if self.config.user == "llm":
+            return users.LLMUser(self.eval_user_client if evaluation else self.user_client)
+        kinds: dict[str, type] = {"scripted": users.DomainUser, "gold": users.GoldUser, "plain": users.PlainUser}
+        return kinds[self.config.user]()
+
+    async def run(
+        self, world: worlds.World, task_id: str, agent: Agent, seed: int, evaluation: bool = False,
+        aborted: Callable[[], bool] = lambda: False,
+    ) -> Episode:  # fmt: skip
+        """Run one episode under the configuration's limits."""
+        config = self.config
+        return await run_episode(
+            world, task_id, agent, self.user(evaluation), seed=seed, max_steps=config.max_steps, max_errors=config.max_errors,
+            deadline_s=config.episode_timeout_s, aborted=aborted, judge=self.judge, official=self.official,
+        )  # fmt: skip
+
+    @cached_property
+    def user_client(self) -> ChatClient:
+        return self._user_client(self.config.user_base_url, self.config.user_model, self.config.user_key_env)
+
+    @cached_property
+    def eval_user_client(self) -> ChatClient:
+        config = self.config
+        if config.eval_user_model is None:
+            return self.user_client
+        url, key = config.eval_user_base_url or config.user_base_url, config.eval_user_key_env or config.user_key_env
+        return self._user_client(url, config.eval_user_model, key)
+
+    def _user_client(self, url: str, model: str, key_env: str) -> ChatClient:
+        config = self.config
+        return ChatClient(
+            url, model, key_env, UserSimulatorError, {"temperature": config.user_temperature}, config.user_concurrency,
+            config.user_timeout_s, config.user_retries,
+        )  # fmt: skip
+
+    @cached_property
+    def judge(self) -> LLMJudge:
+        config = self.config
+        return LLMJudge(
+            ChatClient(
+                config.judge_base_url, config.judge_model, config.judge_key_env, JudgeError, {"temperature": 0.0}, config.user_concurrency,
+                config.user_timeout_s, config.user_retries,
+            )
+        )  # fmt: skip
+
+    @cached_property
+    def official(self) -> OfficialCheck | None:
+        return OfficialCheck(self.config.official_check) if self.config.official_check else None
+
+    @property
+    def _clients(self) -> dict[str, ChatClient | PolicyClient]:
+        made = vars(self)
+        found = {
+            "policy": self.policy, "user": made.get("user_client"), "eval_user": made.get("eval_user_client"),
+            "judge": made["judge"].client if "judge" in made else None,
+        }  # fmt: skip
+        return {name: client for name, client in found.items() if client is not None}
+
+    def take_faults(self) -> Counter[str]:
+        """{"policy/http_500": n, …}: failed requests since the last call, those that a retry mended too."""
+        out: Counter[str] = Counter()
+        for name, client in self._clients.items():
+            out.update({f"{name}/{kind}": n for kind, n in client.endpoint.faults.items()})
+            client.endpoint.faults.clear()
+        return out
+
+    async def close(self) -> None:
+        """Close this event loop's connections and the processes of the cross-check."""
+        for client in self._clients.values():
+            await client.close()
+        if "official" in vars(self) and self.official is not None:
+            self.official.close()
+
+
+def system_prompt(config: Tau2Config, policy: str) -> str:
+    """The agent's system prompt: tau2's, or the user's template file with `{policy}`."""
+    if config.agent_prompt is None:
+        return bench.agent_prompt(policy)
+    return config.agent_prompt.read_text(encoding="utf-8").replace("{policy}", policy)

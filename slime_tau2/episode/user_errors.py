@@ -1,0 +1,37 @@
+"""A known error of tau2's user simulators, seen in a conversation's messages: it stops right after confirming.
+
+The agent asks whether to go ahead, the user says yes and, in the same message, ends the conversation, so that the agent never
+gets to write (tau2-bench issue 182). The episode then fails through no fault of the agent; the share of such episodes says how
+far a user model can be trusted. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+STOP = "###STOP###"
+_YES = re.compile(
+    r"\b(yes|yeah|yep|sure|ok|okay|correct|confirm(ed)?|go ahead|proceed|please do|sounds good|that works|do it|i agree|that'?s right)\b",
+    re.I,
+)
+_NO = re.compile(r"\b(no|not|never ?mind|don'?t|cancel that|thanks?|thank you|bye|goodbye)\b", re.I)
+
+
+def stopped_after_confirming(messages: Sequence[dict[str, Any]]) -> bool:
+    """Whether the user's last words confirm what the agent has just asked, and end the conversation with it.
+
+    Args:
+        messages: tau2's, as JSON, in order. A thank-you beside the yes is a farewell, not a confirmation.
+    """
+    if len(messages) < 2:
+        return False
+    asked, last = messages[-2], messages[-1]
+    if last["role"] != "user" or asked["role"] != "assistant" or asked.get("tool_calls") or last.get("tool_calls"):
+        return False
+    said = last.get("content") or ""
+    if STOP not in said or "?" not in (asked.get("content") or ""):
+        return False
+    words = said.replace(STOP, " ")
+    return _YES.search(words) is not None and _NO.search(words) is None
