@@ -174,17 +174,3 @@ def test_a_judged_basis_needs_a_judge_and_uses_it():
     met = score(verdict(assertions, True))
     assert [(c.nl_assertion, c.met) for c in met.nl_assertions] == [(a, True) for a in assertions]
     assert score(verdict(assertions, False)).reward == 0.0
-
-
-@pytest.mark.parametrize("expression", ["9**9**9", "9* *9", "1+" * 200 + "1"])
-@pytest.mark.parametrize("domain", ["airline", "retail"])
-def test_calculate_refuses_what_would_hang(domain, expression):
-    from slime_tau2.episode import worlds
-
-    environment = worlds.load(domain).environment()
-    started = time.perf_counter()
-    reply = environment.get_response(bench.ToolCall(id="1", name="calculate", arguments={"expression": expression}))
-    assert reply.error and reply.content == "Error: Invalid characters in expression"
-    assert time.perf_counter() - started < 0.5
-    sane = environment.get_response(bench.ToolCall(id="2", name="calculate", arguments={"expression": "2 * (3 + 4)"}))
-    assert not sane.error and float(sane.content) == 14.0

@@ -1,9 +1,10 @@
 import asyncio
 import json
+import time
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from fake_openai import FakeOpenAI
 
 from slime_tau2 import bench
 from slime_tau2.episode import driver, scripts, worlds
@@ -12,50 +13,6 @@ from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.users import DomainUser, GoldUser, LLMUser, PlainUser
 from slime_tau2.errors import ConfigError, UserSimulatorError
 from slime_tau2.types import Termination
-
-
-class FakeOpenAI:
-    """An OpenAI-compatible server: `answers` are played in order, the last one repeats."""
-
-    def __init__(self, answers, delay=0.0):
-        self.answers, self.delay, self.bodies, self.headers, self.open, self.peak = answers, delay, [], [], 0, 0
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._complete)
-        self.server = TestServer(app)
-
-    async def __aenter__(self):
-        await self.server.start_server()
-        self.url = str(self.server.make_url("/v1"))
-        return self
-
-    async def __aexit__(self, *exc):
-        await self.server.close()
-
-    async def _complete(self, request):
-        self.bodies.append(await request.json())
-        self.headers.append(dict(request.headers))
-        self.open += 1
-        self.peak = max(self.peak, self.open)
-        await asyncio.sleep(self.delay)
-        self.open -= 1
-        answer = self.answers[min(len(self.bodies) - 1, len(self.answers) - 1)]
-        if isinstance(answer, web.Response):
-            return answer
-        calls = None
-        if isinstance(answer, list):
-            calls = [{"id": f"x{n}", "type": "function", "function": {"name": f, "arguments": a}} for n, (f, a) in enumerate(answer)]
-            answer = None
-        message = {"role": "assistant", "content": answer, "tool_calls": calls}
-        return web.json_response(
-            {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 0,
-                "model": "m",
-                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-            }
-        )
-
 
 HI = [b'{"role": "user", "content": "hi"}']
 
@@ -131,3 +88,55 @@ async def test_scripted_users():
 def test_unknown_scripts_are_named():
     with pytest.raises(ConfigError, match="unknown scripted policy 'glod'; known: gold, noop"):
         scripts.script("glod", None)
+
+
+async def test_a_conversation_in_the_middle_is_told_to_the_user():
+    """mock has tasks that begin with a history: the simulator must know what it has said and heard."""
+    mock = worlds.load("mock")
+    task_id = next(t for t, task in mock.tasks.items() if task.initial_state and task.initial_state.message_history)
+    async with FakeOpenAI([f"Good. {bench.STOP}"]) as fake:
+        c = client(fake.url)
+        agent = ScriptedAgent([bench.AssistantMessage(role="assistant", content="Anything else?")])
+        await driver.run_episode(mock, task_id, agent, LLMUser(c))
+        await c.close()
+    history = mock.task(task_id).initial_state.message_history
+    visible = [m.content for m in history if m.content and m.role != "tool" and not m.tool_calls]
+    told = [m["content"] for m in fake.bodies[-1]["messages"][1:]]
+    assert len(visible) >= 2 and [t for t in told if t in visible] == visible
+
+
+async def test_thoughts_stay_with_the_simulator_and_thinking_is_turned_off_locally():
+    async with FakeOpenAI(["<think>\nI am a user.\n</think>\n\nHello", "<think>only thoughts</think>", "Bye"]) as fake:
+        c = client(fake.url)
+        assert (await c.complete(HI)).text == "Hello"
+        assert (await c.complete(HI)).text == "Bye" and c.endpoint.faults == {"empty": 1}
+        await c.close()
+    assert all(b["chat_template_kwargs"] == {"enable_thinking": False} and b["temperature"] == 0.7 for b in fake.bodies)
+    hosted = ChatClient("https://api.openai.com/v1", "gpt-4.1-mini", "K", UserSimulatorError, {})
+    assert b"chat_template_kwargs" not in hosted._head
+
+
+@pytest.mark.parametrize(
+    "status, tries, words", [(401, 1, "set NO_SUCH_KEY to a valid key"), (400, 1, "too long"), (429, 3, "failed 3 times")]
+)
+async def test_what_a_retry_cannot_mend_is_not_retried(status, tries, words):
+    async with FakeOpenAI([web.Response(status=status, text="too long")]) as fake:
+        c = ChatClient(fake.url, "sim", "NO_SUCH_KEY", UserSimulatorError, {}, retries=2, backoff_s=0.01)
+        with pytest.raises(UserSimulatorError, match=words):
+            await c.complete(HI)
+        await c.close()
+    assert len(fake.bodies) == tries and c.endpoint.faults == {f"http_{status}": tries}
+
+
+def test_a_url_that_is_none_is_named():
+    with pytest.raises(ConfigError, match="'localhost:30001' is not the URL of a server"):
+        ChatClient("localhost:30001", "m", "K", UserSimulatorError, {})
+
+
+async def test_a_server_that_asks_for_a_pause_gets_it():
+    busy = web.Response(status=429, headers={"Retry-After": "0.3"})
+    async with FakeOpenAI([busy, "fine"]) as fake:
+        c, started = client(fake.url), time.perf_counter()
+        assert (await c.complete(HI)).text == "fine"
+        await c.close()
+    assert time.perf_counter() - started >= 0.3
