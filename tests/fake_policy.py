@@ -48,7 +48,7 @@ class FakePolicy:
         )
 
 
-def teacher_reply(flaws: float = 0.0):
+def teacher_reply(flaws: float = 0.0, seed: object = ""):
     """The helpdesk teacher as a policy: reads the last thing the prompt says, answers in Qwen's format."""
     import json
     import re
@@ -61,7 +61,7 @@ def teacher_reply(flaws: float = 0.0):
         blocks = re.findall(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", prompt, re.DOTALL)
         key = blocks[0]
         if len(blocks) == 1 or key not in teachers:
-            teachers[key] = Teacher(len(teachers), flaws)
+            teachers[key] = Teacher(f"{len(teachers)}{seed}", flaws)
         text = blocks[-1].replace("<tool_response>\n", "").replace("\n</tool_response>", "")
         said = teachers[key].act(text, text.startswith("Error"))
         if said.tool_calls:

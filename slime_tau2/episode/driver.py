@@ -61,8 +61,10 @@ async def run_episode(
     run = _Run(world, task, agent, user, episode, max_steps, max_errors, aborted)
     try:
         async with asyncio.timeout(deadline_s):
-            episode.termination, episode.detail = await run.converse()
-        run.close_turn()
+            try:
+                episode.termination, episode.detail = await run.converse()
+            finally:
+                run.close_turn()  # a failure of the user must not lose the turn that it should have answered
         if episode.termination.policy.value == "score":
             answer = await run.judged(judge)
             outcome = run.outcome(answer)

@@ -12,18 +12,20 @@ from collections.abc import Sequence
 from typing import Any
 
 STOP = "###STOP###"
-_YES = re.compile(
-    r"\b(yes|yeah|yep|sure|ok|okay|correct|confirm(ed)?|go ahead|proceed|please do|sounds good|that works|do it|i agree|that'?s right)\b",
-    re.I,
+_ASKS = re.compile(
+    r"confirm|proceed|go ahead|\b(shall|should|may) i\b|(would you like|do you want) me to|\byes\b.{0,20}\bno\b", re.I | re.S
 )
-_NO = re.compile(r"\b(no|not|never ?mind|don'?t|cancel that|thanks?|thank you|bye|goodbye)\b", re.I)
+_YES = re.compile(
+    r"\b(yes|yeah|yep|sure|ok|okay|correct|confirm(ed)?|go ahead|proceed|please do|sounds good|that works|do it|agreed?)\b", re.I
+)
+_NO = re.compile(r"\b(no|not|never ?mind|don'?t|cannot|can'?t)\b", re.I)
 
 
 def stopped_after_confirming(messages: Sequence[dict[str, Any]]) -> bool:
-    """Whether the user's last words confirm what the agent has just asked, and end the conversation with it.
+    """Whether the user's last words say yes to what the agent has just asked leave for, and end the conversation with it.
 
     Args:
-        messages: tau2's, as JSON, in order. A thank-you beside the yes is a farewell, not a confirmation.
+        messages: tau2's, as JSON, in order.
     """
     if len(messages) < 2:
         return False
@@ -31,7 +33,7 @@ def stopped_after_confirming(messages: Sequence[dict[str, Any]]) -> bool:
     if last["role"] != "user" or asked["role"] != "assistant" or asked.get("tool_calls") or last.get("tool_calls"):
         return False
     said = last.get("content") or ""
-    if STOP not in said or "?" not in (asked.get("content") or ""):
+    if STOP not in said or not _ASKS.search(asked.get("content") or ""):
         return False
     words = said.replace(STOP, " ")
     return _YES.search(words) is not None and _NO.search(words) is None

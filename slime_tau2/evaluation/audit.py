@@ -11,6 +11,8 @@ from slime_tau2.data.traces import spoken
 from slime_tau2.episode.chat import END_OF_TURN, ChatRenderer, chat_messages
 from slime_tau2.types import Episode
 
+AWAITED = "<|im_start|>assistant\n"  # the template's generation prompt
+
 
 def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str) -> bool:
     """True when the ledger differs from the one-shot rendering. Episodes without a ledger have nothing to compare."""
@@ -25,11 +27,13 @@ def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str) -> boo
         if own:
             message = {"role": "assistant", "content": next(texts)}
         messages.append(message)
-    last = next(texts, None)
-    if last is not None:  # a turn that ended the episode and was never sent to tau2
-        messages += [*_unanswered(episode), {"role": "assistant", "content": last}]
-    whole = chat.tokenizer.apply_chat_template(messages, tools=chat.tools, tokenize=False)
     written = chat.tokenizer.decode(ledger.tokens, skip_special_tokens=False)
+    last, waits = next(texts, None), ledger.loss_mask[-1:] == [0] and written.endswith(AWAITED)
+    if last is not None or waits:  # a turn that ended the episode and was never sent to tau2, or one that never came
+        messages += _unanswered(episode)
+    if last is not None:
+        messages.append({"role": "assistant", "content": last})
+    whole = chat.tokenizer.apply_chat_template(messages, tools=chat.tools, tokenize=False, add_generation_prompt=waits)
     if not whole.startswith(written) or whole[len(written) :] not in ("", "\n", f"{END_OF_TURN}\n"):
         return True
     response = ledger.tokens[ledger.prompt_length :]

@@ -144,6 +144,19 @@ async def test_failures_of_others_are_never_a_zero(helpdesk, error, termination)
     assert (episode.termination is termination and episode.reward is None and "down" in episode.detail) or "bug" in episode.detail
 
 
+async def test_a_failing_user_does_not_lose_the_turn_before_it(helpdesk, chat, tokenizer):
+    class FailsLater(DomainUser):
+        async def respond(self, message):
+            if len(getattr(self, "seen", ())) == 1:
+                raise UserSimulatorError("down")
+            self.seen = ["once"]
+            return await super().respond(message)
+
+    episode, _ = await play(helpdesk, chat, tokenizer, lambda p, n: "Which order?", user=FailsLater())
+    assert episode.termination is Termination.USER_FAILURE and [t.text for t in episode.turns] == ["Which order?"]
+    assert not audit.is_mismatch(episode, chat, PROMPT)
+
+
 async def test_cancelling_is_not_swallowed(helpdesk):
     class Sleeper:
         ledger = None
@@ -181,12 +194,6 @@ async def test_copy_on_write_protects_the_shared_database():
     with pytest.raises(AssertionError, match="changed the shared database"):
         retail.check_base()
     worlds.load.cache_clear()
-
-
-def test_every_termination_has_a_policy_and_a_tau2_name():
-    assert {t.policy for t in Termination} == set(Policy)
-    for t in Termination:
-        bench.TerminationReason(t.tau2_reason)
 
 
 async def test_live_score_equals_tau2s_evaluator_on_helpdesk(helpdesk):
