@@ -55,7 +55,7 @@ def tokenise(row: dict[str, Any], chat: ChatRenderer) -> TokenRow:
     first = next((n for n, m in enumerate(messages) if m["role"] == "user"), None)
     if first is None or all(m["role"] != "assistant" for m in messages[first:]):
         raise ConfigError("an SFT row needs a user message and an assistant message after it")
-    tokens = chat.prompt(messages[: first + 1])
+    tokens = chat.prompt(messages[: first + 1]).values
     mask: list[int] = []
     pending: list[dict] = []
     for message in messages[first + 1 :]:
@@ -63,7 +63,7 @@ def tokenise(row: dict[str, Any], chat: ChatRenderer) -> TokenRow:
             pending.append(message)
             continue
         if mask:
-            glue = chat.delta(pending)
+            glue = chat.delta(pending).values
             tokens, mask, pending = tokens + glue, mask + [0] * len(glue), []
         own = chat.turn(message)
         tokens, mask = tokens + own, mask + [1] * len(own)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from slime_tau2 import bench
 from slime_tau2.episode import toolcalls
 from slime_tau2.episode.chat import ChatRenderer, chat_messages
-from slime_tau2.episode.ledger import TokenLedger
+from slime_tau2.episode.ledger import Ids, TokenLedger
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import PolicyAborted
 from slime_tau2.types import Termination
@@ -102,7 +102,7 @@ class TokenAgent:
             over = Termination.CONTEXT_OVERFLOW if left <= self.max_turn_tokens else Termination.LENGTH
             return AgentAction(None, over, f"{len(out.ids)} tokens without an end of turn", text, start, end, 0, "length", version)
         if out.ids[-1] != self.chat.end_of_turn:
-            ledger.append_context([self.chat.end_of_turn])  # stopped at </tool_call>: the template closes the turn, untrained
+            ledger.append_context(Ids.of([self.chat.end_of_turn]))  # stopped at </tool_call>: the template closes the turn, untrained
         turn = toolcalls.parse(text)
         if turn.empty:
             return AgentAction(None, Termination.AGENT_ERROR, "an empty turn", text, start, end, 0, "stop", version)

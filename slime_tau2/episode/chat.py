@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from slime_tau2.episode.ledger import Ids
 from slime_tau2.errors import TemplateError
 
 END_OF_TURN = "<|im_end|>"
@@ -19,39 +20,46 @@ _STAND_IN = [{"role": "user", "content": "a"}, {"role": "assistant", "content": 
 
 
 class ChatRenderer:
-    """Renders for one tokenizer and one set of tools. Stateless between calls; caches the constant head of a prompt."""
+    """Renders for one tokenizer and one set of tools. Stateless between calls but for what it remembers of its own results."""
 
     def __init__(self, tokenizer: Any, tools: list[dict] | None):
         self.tokenizer, self.tools = tokenizer, tools or None
+        self._fast = getattr(tokenizer, "backend_tokenizer", None)
         self.end_of_turn: int = tokenizer.convert_tokens_to_ids(END_OF_TURN)
         if self.end_of_turn is None or self.end_of_turn == tokenizer.unk_token_id:
             raise TemplateError(
                 f"the tokenizer at {tokenizer.name_or_path!r} has no {END_OF_TURN} token; use a Qwen3 chat model's tokenizer"
             )
-        self._heads: dict[str, list[int]] = {}
+        self._heads: dict[str, Ids] = {}
+        self._deltas: dict[str, Ids] = {}  # the samples of a group read the same tool results
         self._tail_at = len(self._ended(_STAND_IN, None))
         self._refuse_rewriting()
 
-    def prompt(self, messages: list[dict]) -> list[int]:
+    def prompt(self, messages: list[dict]) -> Ids:
         """Ids of a whole conversation that ends with a generation prompt (rendered once, at an episode's start)."""
         head, rest = messages[:-1], messages[-1:]
         if len(messages) < 3 or head[-1]["role"] != "assistant" or rest[0]["role"] not in ("user", "tool"):
-            return self._encode(self._render(messages, self.tools, True))
+            return Ids.of(self._encode(self._render(messages, self.tools, True)))
         key = repr(head)
         if key not in self._heads:
             if len(self._heads) > 256:
                 self._heads.clear()
-            self._heads[key] = self._encode(self._ended(head, self.tools))
+            self._heads[key] = Ids.of(self._encode(self._ended(head, self.tools)))
         return self._heads[key] + self.delta(rest)
 
-    def delta(self, new: list[dict]) -> list[int]:
+    def delta(self, new: list[dict]) -> Ids:
         """Ids from right after a sampled `<|im_end|>` up to and including the next generation prompt.
 
         Args:
             new: the messages since then; user messages, or one turn's tool results in order.
         """
-        text = self._render([*_STAND_IN, *new], None, True)
-        return self._encode(text[self._tail_at :])
+        key = repr(new)
+        if key not in self._deltas:
+            if len(self._deltas) > 4096:
+                self._deltas.clear()
+            text = self._render([*_STAND_IN, *new], None, True)
+            self._deltas[key] = Ids.of(self._encode(text[self._tail_at :]))
+        return self._deltas[key]
 
     def turn(self, message: dict) -> list[int]:
         """Ids of one assistant turn as a policy would sample it, its closing `<|im_end|>` included (for SFT on recorded text)."""
@@ -68,6 +76,8 @@ class ChatRenderer:
         return text[: text.rindex(END_OF_TURN) + len(END_OF_TURN)]
 
     def _encode(self, text: str) -> list[int]:
+        if self._fast is not None:  # the same ids, without transformers' padding, truncation and batching around them
+            return self._fast.encode(text, add_special_tokens=False).ids
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def _refuse_rewriting(self) -> None:

@@ -9,18 +9,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from slime_tau2.errors import LedgerError
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Token ids, checked, beside their JSON (without brackets). A prompt's constant head is made once and shared."""
+
+    values: list[int]
+    json: bytes
+
+    @classmethod
+    def of(cls, values: Sequence[int]) -> Ids:
+        """Raises LedgerError for what is no token id."""
+        for value in values:
+            if type(value) is not int or value < 0:
+                raise LedgerError(f"{value!r} is no token id")
+        return cls(list(values), ",".join(map(str, values)).encode())
+
+    def __add__(self, other: Ids) -> Ids:
+        comma = b"," if self.values and other.values else b""
+        return Ids(self.values + other.values, self.json + comma + other.json)
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 class TokenLedger:
     """`tokens` = prompt + response. The response starts after the prompt, as slime's Sample wants it."""
 
-    def __init__(self, prompt: Sequence[int]):
+    def __init__(self, prompt: Ids):
         if not prompt:
             raise LedgerError("an episode's prompt has at least one token")
-        self._tokens = _ids(prompt)
-        self._json = _json(self._tokens)
+        self._tokens, self._json = list(prompt.values), prompt.json
         self.prompt_length = len(self._tokens)
         self._mask: list[int] = []
         self._log_probs: list[float] = []
@@ -61,20 +84,20 @@ class TokenLedger:
         for value in log_probs:
             if not isinstance(value, float | int) or math.isnan(value) or value > 1e-3:
                 raise LedgerError(f"{value!r} is no log-prob")
-        self._append(ids)
+        self._append(Ids.of(ids))
         self._mask += [1] * len(ids)
         self._log_probs += [min(float(x), 0.0) for x in log_probs]
 
-    def append_context(self, ids: Sequence[int]) -> None:
+    def append_context(self, ids: Ids) -> None:
         """Append ids that the policy did not sample: template glue, the user's words, tool results."""
         self._append(ids)
         self._mask += [0] * len(ids)
         self._log_probs += [0.0] * len(ids)
 
-    def _append(self, ids: Sequence[int]) -> None:
+    def _append(self, ids: Ids) -> None:
         if ids:
-            self._tokens += _ids(ids)
-            self._json += b"," + _json(ids)
+            self._tokens += ids.values
+            self._json += b"," + ids.json
 
     def spans(self) -> list[tuple[int, int]]:
         """[start, end) of each run of ones in the mask, in response positions: the agent's turns."""
@@ -86,14 +109,3 @@ class TokenLedger:
                 out.append((start, n))
                 start = None
         return out
-
-
-def _json(ids: Sequence[int]) -> bytes:
-    return ",".join(map(str, ids)).encode()
-
-
-def _ids(values: Sequence[int]) -> list[int]:
-    for value in values:
-        if type(value) is not int or value < 0:
-            raise LedgerError(f"{value!r} is no token id")
-    return list(values)

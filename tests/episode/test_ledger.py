@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slime_tau2.episode.ledger import TokenLedger
+from slime_tau2.episode.ledger import Ids, TokenLedger
 from slime_tau2.errors import LedgerError
 
 ids = st.lists(st.integers(0, 1535), max_size=12)
@@ -13,14 +13,14 @@ operations = st.lists(st.tuples(st.booleans(), ids), max_size=12)
 
 @given(st.lists(st.integers(0, 1535), min_size=1, max_size=8), operations)
 def test_append_only_and_aligned(prompt, steps):
-    ledger, before = TokenLedger(prompt), list(prompt)
+    ledger, before = TokenLedger(Ids.of(prompt)), list(prompt)
     sampled = []
     for trainable, new in steps:
         if trainable:
             ledger.append_sampled(new, [-0.5] * len(new))
             sampled += new
         else:
-            ledger.append_context(new)
+            ledger.append_context(Ids.of(new))
         assert ledger.tokens[: len(before)] == before and len(ledger) == len(before) + len(new)
         before = ledger.tokens
         assert len(ledger.loss_mask) == len(ledger.log_probs) == ledger.response_length == len(ledger) - len(prompt)
@@ -33,7 +33,7 @@ def test_append_only_and_aligned(prompt, steps):
 
 
 def test_views_cannot_change_the_record():
-    ledger = TokenLedger([1])
+    ledger = TokenLedger(Ids.of([1]))
     ledger.append_sampled([2], [-1.0])
     ledger.tokens.append(9)
     ledger.loss_mask.clear()
@@ -44,14 +44,14 @@ def test_views_cannot_change_the_record():
 @pytest.mark.parametrize("bad", [float("nan"), 0.5, None, "x"])
 def test_only_log_probs_are_log_probs(bad):
     with pytest.raises(LedgerError):
-        TokenLedger([1]).append_sampled([2], [bad])
+        TokenLedger(Ids.of([1])).append_sampled([2], [bad])
 
 
 def test_refuses_what_would_break_it():
     with pytest.raises(LedgerError, match="at least one token"):
-        TokenLedger([])
+        TokenLedger(Ids.of([]))
     with pytest.raises(LedgerError, match="2 sampled ids came with 1 log-probs"):
-        TokenLedger([1]).append_sampled([1, 2], [-1.0])
+        TokenLedger(Ids.of([1])).append_sampled([1, 2], [-1.0])
     for bad in ([-1], [1.0], ["1"], [True]):
         with pytest.raises(LedgerError, match="no token id"):
-            TokenLedger([1]).append_context(bad)
+            TokenLedger(Ids.of([1])).append_context(Ids.of(bad))

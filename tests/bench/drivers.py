@@ -1,0 +1,182 @@
+"""One driver a function: how it plays the gold conversations of `model_servers.py`. Each returns the rewards.
+
+`ours` runs what production runs: token ledger, `/generate` client, tau2's user prompt over `/chat/completions`, live scoring. The
+tau2 rows are given every advantage that keeps their shape: their participants only sleep, without HTTP or tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from model_servers import ModelServers
+
+from slime_tau2 import bench
+from slime_tau2.config import Tau2Config
+from slime_tau2.episode import scripts
+from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.toolbox import Toolbox
+
+
+async def _all(one, count: int, at_a_time: int) -> list[float]:
+    limiter = asyncio.Semaphore(at_a_time)
+
+    async def limited(number: int) -> float:
+        async with limiter:
+            return await one(number)
+
+    return await asyncio.gather(*(limited(n) for n in range(count)))
+
+
+async def ours(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
+    """`url` None: the models answer in this process, and the two cores serve only the driver."""
+    config = Tau2Config(
+        user="llm", user_base_url=f"{url or 'http://in.process'}/v1", user_concurrency=4096, user_retries=0, retail_basis="communicate"
+    )
+    policy = PolicyClient(url or "http://in.process", 4096, retries=0, transport=None if url else servers.policy_transport)
+    box = Toolbox(config, servers.tokenizer, policy)
+    if url is None:
+        box.user_client.endpoint.transport = servers.user_transport
+
+    async def one(number: int) -> float:
+        agent = box.agent(servers.world, {"temperature": 1.0}, None, str(number))
+        episode = await box.run(servers.world, servers.ids[number % len(servers.ids)], agent, seed=number)
+        assert episode.reward is not None, episode.detail
+        return episode.reward
+
+    rewards = await _all(one, count, at_a_time)
+    await box.close()
+    servers.world.check_base()
+    return rewards
+
+
+def _tau2s_own_runner(servers: ModelServers, number: int) -> float:
+    """tau2's Orchestrator on an environment of its own, then tau2's evaluator; the models are waited for, blocking."""
+    sys.path.insert(0, "tests")
+    from exactness import ScriptedMailboxAgent, ScriptedMailboxUser
+
+    task = servers.world.task(servers.ids[number % len(servers.ids)])
+    turn = iter(range(10**6))
+
+    class Agent(ScriptedMailboxAgent):
+        def generate_next_message(self, message, state):
+            time.sleep(servers.policy_seconds(number, 0, servers.policy_reply(number, next(turn))[1]))
+            return super().generate_next_message(message, state)
+
+    class User(ScriptedMailboxUser):
+        def generate_next_message(self, message, state):
+            time.sleep(servers.user_seconds(number))
+            return super().generate_next_message(message, state)
+
+    orchestrator = bench.Orchestrator(
+        domain=servers.world.domain, agent=Agent(scripts.gold(task)), user=User(str(task.user_scenario)),
+        environment=bench.registry.get_env_constructor(servers.world.domain)(), task=task, max_steps=200, max_errors=10,
+    )  # fmt: skip
+    return bench.evaluate(orchestrator.run(), task, servers.world.domain).reward
+
+
+async def tau2_blocking(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
+    async def one(number: int) -> float:
+        return _tau2s_own_runner(servers, number)
+
+    return await _all(one, count, at_a_time)
+
+
+async def tau2_threads(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
+    return await _in_threads(functools.partial(_tau2s_own_runner, servers), count, at_a_time)
+
+
+async def _in_threads(play, count: int, at_a_time: int) -> list[float]:
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(at_a_time) as pool:
+        return await asyncio.gather(*(loop.run_in_executor(pool, play, n) for n in range(count)))
+
+
+def _gym(servers: ModelServers, url: str, number: int) -> float:
+    """tau2's AgentGymEnv (v1.0.x), its user simulator on our user server."""
+    import json
+
+    from tau2.gym.gym_agent import AgentGymEnv
+
+    task_id = servers.ids[number % len(servers.ids)]
+    arguments = {"api_base": f"{url}/v1", "api_key": "none", "seed": number}
+    env = AgentGymEnv(domain=servers.world.domain, task_id=task_id, user_llm="openai/user", user_llm_args=arguments)
+    env.reset()
+    reward = 0.0
+    for turn, message in enumerate(scripts.gold(servers.world.task(task_id))):
+        time.sleep(servers.policy_seconds(number, 0, servers.policy_reply(number, turn)[1]))
+        calls = [{"name": c.name, "arguments": c.arguments} for c in message.tool_calls or []]
+        _, reward, ended, _, _ = env.step(json.dumps(calls[0]) if calls else message.content)
+        if ended:
+            break
+    return float(reward)
+
+
+async def gym_blocking(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
+    async def one(number: int) -> float:
+        return _gym(servers, str(url), number)
+
+    return await _all(one, count, at_a_time)
+
+
+async def gym_threads(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
+    return await _in_threads(functools.partial(_gym, servers, str(url)), count, at_a_time)
+
+
+async def strands(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
+    """strands-env's tau2 environment with strands-sglang's client, as its README builds them."""
+    _as_tau2()
+    from strands_env.core.models import openai_model_factory, sglang_model_factory
+    from strands_env.environments.tau2_bench import Tau2BenchEnv, Tau2BenchTask
+    from strands_sglang import SGLangClient
+
+    async with SGLangClient(base_url=str(url), max_connections=4096, max_retries=0) as client:
+        agent = sglang_model_factory(
+            client=client, tokenizer=servers.tokenizer, sampling_params={"max_new_tokens": 2048, "temperature": 1.0}
+        )
+
+        async def one(number: int) -> float:
+            task = servers.world.task(servers.ids[number % len(servers.ids)])
+            user = openai_model_factory(
+                model_id="user",
+                sampling_params={"seed": number},
+                client_args={"base_url": f"{url}/v1", "api_key": "none", "max_retries": 0},
+            )
+            env = Tau2BenchEnv(agent_model_factory=agent, user_model_factory=user, max_steps=200)
+            job = Tau2BenchTask(id=str(number), domain=servers.world.domain, config=task.model_dump(mode="json"))
+            result = await env.rollout(job)
+            return float(result.reward_result.reward)
+
+        return await _all(one, count, at_a_time)
+
+
+def _as_tau2() -> None:
+    """strands-env imports `tau2` (v1.0.x). On PyPI's copy that is `vendor.tau2` under another name, without two things it lacks."""
+    if bench.VINTAGE.root == "tau2":
+        return
+    for name, module in list(sys.modules.items()):
+        if name.startswith("vendor.tau2"):
+            sys.modules[name.removeprefix("vendor.")] = module
+    type.__setattr__(bench.Task, "user_tools", None)
+    get_tools = bench.ToolKitBase.get_tools
+    bench.ToolKitBase.get_tools = lambda self, include=None: get_tools(self)
+
+
+def absent(row: str) -> str:
+    """Why a row cannot run here; empty where it can."""
+    import importlib.util
+
+    if row.startswith("gym") and importlib.util.find_spec("tau2") is None:
+        return "AgentGymEnv is part of tau2 v1.0.x, which is not installed"
+    if row == "strands" and importlib.util.find_spec("strands_env") is None:
+        return "needs Python 3.12: pip install strands-env==0.7.3 strands-sglang==0.6.2"
+    if row.startswith("tau2") and bench.HAS_V1_RUNNER:
+        return "v1.0.x: see the gym rows"
+    return ""
+
+
+ROWS = {"ours, in process": ours, "ours": ours, "strands": strands, "tau2, blocking": tau2_blocking, "tau2, threads": tau2_threads,
+        "gym, blocking": gym_blocking, "gym, threads": gym_threads}  # fmt: skip

@@ -1,0 +1,155 @@
+"""A policy and a user model that answer at once what a gold conversation needs, after the latency of a real one.
+
+One conversation is one number: the user's requests carry it as their seed, the user's first words carry it to the policy, and the
+task is `ids[number % len(ids)]`. Hence any driver can talk to them: `/generate` takes ids, `/v1/chat/completions` messages.
+
+Latency: policy 0.1 s + 10 µs a token not seen before + 5 ms a sampled token; user log-normal, mean 0.5 s. Both are drawn from the
+conversation and the turn, so every driver waits for the same. `waited` adds up what each conversation was kept waiting.
+
+`python model_servers.py DOMAIN TOKENIZER` serves over HTTP on a free port, which it prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from slime_tau2.episode import scripts, users, worlds
+from slime_tau2.episode.endpoint import Reply
+from slime_tau2.local.models import load_tokenizer
+
+SIGMA = 0.4
+
+
+class ModelServers:
+    def __init__(self, domain: str, tokenizer):
+        self.world, self.tokenizer = worlds.load(domain, "communicate"), tokenizer
+        self.ids = [*self.world.task_ids("train"), *self.world.task_ids("test")]
+        self.waited: dict[int, float] = defaultdict(float)
+        self._seen: dict[int, int] = {}
+        self._turns: dict[int, int] = defaultdict(int)
+        self._replies: dict[tuple[str, int], tuple[bytes, int]] = {}
+        self._start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+
+    # --- what they say -------------------------------------------------------------------------------------------
+
+    def policy_reply(self, number: int, turn: int) -> tuple[bytes, int]:
+        """(`/generate`'s JSON, sampled tokens) of the n-th turn of a conversation."""
+        task_id = self.ids[number % len(self.ids)]
+        if (task_id, turn) not in self._replies:
+            script = scripts.gold(self.world.task(task_id))
+            message = script[min(turn, len(script) - 1)]
+            text = message.content or ""
+            for call in message.tool_calls or []:
+                text += f"<tool_call>\n{json.dumps({'name': call.name, 'arguments': call.arguments})}\n</tool_call>"
+            ids = [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
+            pairs = [[-0.1, i, None] for i in ids]
+            meta = {"finish_reason": {"type": "stop"}, "output_token_logprobs": pairs, "completion_tokens": len(ids)}
+            body = {"text": text, "output_ids": ids, "meta_info": {**meta, "prompt_tokens": 0, "cached_tokens": 0, "e2e_latency": 0.0}}
+            self._replies[task_id, turn] = json.dumps(body).encode(), len(ids)
+        return self._replies[task_id, turn]
+
+    def user_reply(self, number: int, last: dict) -> dict:
+        """The user's message, as OpenAI's API gives it."""
+        text = last["content"] if last["role"] == "user" else None
+        if isinstance(text, list):
+            text = "".join(part.get("text", "") for part in text)
+        if text and text.startswith(users.USER_TOOL):
+            asked = json.loads(text[len(users.USER_TOOL) :])
+            function = {"name": asked["name"], "arguments": json.dumps(asked["arguments"])}
+            return {"role": "assistant", "content": None, "tool_calls": [{"index": 0, "id": "u", "type": "function", "function": function}]}
+        if text and users.END in text:
+            return {"role": "assistant", "content": "Thank you. ###STOP###"}
+        return {"role": "assistant", "content": "I did that." if text is None else f"Conversation [{number}]. Hi, I need some help please."}
+
+    # --- how long they take --------------------------------------------------------------------------------------
+
+    def policy_seconds(self, number: int, prompt_tokens: int, new_tokens: int) -> float:
+        uncached = prompt_tokens - self._seen.get(number, 0)
+        self._seen[number] = prompt_tokens + new_tokens
+        seconds = 0.1 + 1e-5 * max(0, uncached) + 5e-3 * new_tokens
+        self.waited[number] += seconds
+        return seconds
+
+    def user_seconds(self, number: int) -> float:
+        self._turns[number] += 1
+        draw = random.Random(f"{number}:{self._turns[number]}").gauss(0.0, SIGMA)
+        seconds = 0.5 * math.exp(draw - SIGMA**2 / 2)
+        self.waited[number] += seconds
+        return seconds
+
+    # --- in the same process: nothing is parsed that need not be -----------------------------------------------------
+
+    async def policy_transport(self, url: str, body: bytes, headers) -> Reply:
+        number = int(headers["X-SMG-Routing-Key"])
+        turn = self._turns[-1 - number]
+        self._turns[-1 - number] += 1
+        reply, new = self.policy_reply(number, turn)
+        await asyncio.sleep(self.policy_seconds(number, body.count(b","), new))
+        return Reply(200, reply)
+
+    async def user_transport(self, url: str, body: bytes, headers) -> Reply:
+        head, _, seed = body.rpartition(b'],"seed":')
+        last = json.loads(head[head.rfind(b'{"role": ') :])
+        number = int(seed[:-1])
+        message = self.user_reply(number, last)
+        await asyncio.sleep(self.user_seconds(number))
+        return Reply(200, json.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}).encode())
+
+    # --- over HTTP ---------------------------------------------------------------------------------------------------
+
+    def app(self):
+        from aiohttp import web
+
+        async def generate(request):
+            ids = (await request.json())["input_ids"]
+            turns = [n for n, i in enumerate(ids) if i == self._start]
+            words = self.tokenizer.decode(ids[turns[2] : turns[2] + 40])  # system, greeting, then the user's first words
+            number = int("".join(words.partition("[")[2].partition("]")[0].split()))
+            reply, new = self.policy_reply(number, (len(turns) - 4) // 2)
+            await asyncio.sleep(self.policy_seconds(number, len(ids), new))
+            return web.Response(body=reply, content_type="application/json")
+
+        async def complete(request):
+            body = await request.json()
+            number = int(body["seed"])
+            message = self.user_reply(number, body["messages"][-1])
+            await asyncio.sleep(self.user_seconds(number))
+            finish = "tool_calls" if message.get("tool_calls") else "stop"
+            head = {"id": "1", "created": 0, "model": "user"}
+            if not body.get("stream"):
+                choice = {"index": 0, "finish_reason": finish, "message": message}
+                return web.json_response({**head, "object": "chat.completion", "choices": [choice]})
+            chunks = [{"delta": message, "finish_reason": None}, {"delta": {}, "finish_reason": finish}]
+            lines = [{**head, "object": "chat.completion.chunk", "choices": [{"index": 0, **c}]} for c in chunks]
+            text = "".join(f"data: {json.dumps(line)}\n\n" for line in lines) + "data: [DONE]\n\n"
+            return web.Response(text=text, content_type="text/event-stream")
+
+        async def waited(request):
+            return web.json_response({str(n): s for n, s in self.waited.items()})
+
+        app = web.Application(client_max_size=2**28)
+        app.router.add_post("/generate", generate)
+        app.router.add_post("/v1/chat/completions", complete)
+        app.router.add_get("/waited", waited)
+        return app
+
+
+async def _serve(domain: str, tokenizer: Path) -> None:
+    from aiohttp import web
+
+    runner = web.AppRunner(ModelServers(domain, load_tokenizer(tokenizer)).app(), access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(site._server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(sys.argv[1], Path(sys.argv[2])))

@@ -1,0 +1,165 @@
+"""Episodes a minute side by side: ours, tau2's own runner, AgentGymEnv, strands-env. `python tests/bench/throughput.py`.
+
+Every row plays the same gold conversations (writes included) against the same models (`model_servers.py`), each in a process of its
+own, one after the other. The bound is what the models' latencies alone would take: the waits of the conversations, put on N slots in
+order. Prints a table, writes DIR/throughput.json and DIR/throughput.png. With `--micro` instead: CPU seconds of the parts.
+
+`--domains retail --rows "ours, in process" --live 64` narrows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import heapq
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import drivers  # noqa: E402
+from model_servers import ModelServers  # noqa: E402
+
+from slime_tau2.domains.helpdesk import build_tokenizer  # noqa: E402
+from slime_tau2.local.looplag import LoopLag, percentile  # noqa: E402
+from slime_tau2.local.models import load_tokenizer  # noqa: E402
+
+LIVE = (1, 32, 64, 512)
+EPISODES = {1: 6, 32: 128, 64: 256, 512: 2048}
+BLOCKING = 8
+"""Episodes of the rows that play one at a time whatever N is."""
+
+
+def bound_s(waits: list[float], slots: int) -> float:
+    """Wall time of conversations that only wait, started in order on `slots` slots."""
+    free = [0.0] * slots
+    for wait in waits:
+        heapq.heappush(free, heapq.heappop(free) + wait)
+    return max(free)
+
+
+def measure(row: str, domain: str, live: int, tokenizer: Path) -> dict:
+    """Run one row in this process."""
+    servers = ModelServers(domain, load_tokenizer(tokenizer))
+    count = BLOCKING if "blocking" in row else EPISODES[live]
+    child, url = None, None
+    if row in ("ours", "strands") or row.startswith("gym"):
+        child = subprocess.Popen([sys.executable, HERE / "model_servers.py", domain, tokenizer], stdout=subprocess.PIPE, text=True)
+        url = f"http://127.0.0.1:{int(child.stdout.readline())}"
+    driver = drivers.ROWS[row]
+
+    async def run() -> tuple[list[float], float, float, list[float]]:
+        if row.startswith("ours"):  # worlds, templates and code are warm, as they are after an engine's first second
+            await driver(ModelServers(domain, servers.tokenizer) if url is None else servers, min(count, 8), 8, url)
+        elif not row.startswith(("tau2", "gym")):
+            await driver(servers, 4, 4, url)
+        before = _waited(servers, url)
+        cpu, started = time.process_time(), time.perf_counter()
+        async with LoopLag() as lag:
+            rewards = await driver(servers, count, live, url)
+        wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+        after = _waited(servers, url)
+        waits = [after[n] - before.get(n, 0.0) for n in range(count)]
+        return rewards, wall, cpu, lag.lags_ms, waits
+
+    try:
+        rewards, wall, cpu, lags, waits = asyncio.run(run())
+    finally:
+        if child is not None:
+            child.kill()
+    ideal = bound_s(waits, live)
+    return {
+        "row": row, "domain": domain, "live": live, "episodes": count, "won": sum(r == 1.0 for r in rewards), "wall_s": wall,
+        "per_minute": 60 * count / wall, "of_bound": ideal / wall, "cpu_ms": 1e3 * cpu / count, "lag_p99_ms": percentile(lags, 0.99),
+        "lag_max_ms": max(lags, default=0.0), "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "load": os.getloadavg()[0],
+    }  # fmt: skip
+
+
+def _waited(servers: ModelServers, url: str | None) -> dict[int, float]:
+    if url is None or servers.waited:
+        return dict(servers.waited)
+    with urllib.request.urlopen(f"{url}/waited") as reply:
+        return {int(n): s for n, s in json.loads(reply.read()).items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--domains", nargs="+", default=["airline", "retail", "telecom"])
+    parser.add_argument("--rows", nargs="+", default=list(drivers.ROWS), choices=list(drivers.ROWS))
+    parser.add_argument("--live", nargs="+", type=int, default=list(LIVE), choices=LIVE)
+    parser.add_argument("--tokenizer", type=Path, default=build_tokenizer.DIRECTORY, help="directory; by default helpdesk's")
+    parser.add_argument("--output", type=Path, default=Path("outputs/bench"))
+    parser.add_argument("--micro", action="store_true")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.micro:
+        from micro import main as micro
+
+        micro(options.domains, options.tokenizer)
+        return
+    if options.one:
+        print(json.dumps(measure(options.rows[0], options.domains[0], options.live[0], options.tokenizer)))
+        return
+    results = []
+    print(
+        f"{'':18} {'domain':8} {'N':>4} {'episodes/min':>12} {'of bound':>9} {'CPU ms/ep.':>10} {'lag p99, max ms':>16} {'RSS MiB':>8} {'won':>10} {'load':>5}"
+    )
+    for row in options.rows:
+        why = drivers.absent(row)
+        if why:
+            print(f"{row:18} skipped: {why}")
+            continue
+        for domain in options.domains:
+            for live in options.live:
+                if (live == 512 and not row.startswith("ours, in process")) or ("blocking" in row and live != 64):
+                    continue
+                own = ["--one", "--rows", row, "--domains", domain, "--live", str(live), "--tokenizer", str(options.tokenizer)]
+                done = subprocess.run([sys.executable, __file__, *own], capture_output=True, text=True)
+                if done.returncode:
+                    print(f"{row:18} {domain:8} {live:4} failed: {done.stderr.strip().splitlines()[-1]}")
+                    continue
+                r = json.loads(done.stdout.splitlines()[-1])
+                results.append(r)
+                lag = f"{r['lag_p99_ms']:.0f}, {r['lag_max_ms']:.0f}"
+                print(f"{row:18} {domain:8} {live:4} {r['per_minute']:12.0f} {100 * r['of_bound']:8.1f}% {r['cpu_ms']:10.1f} {lag:>16} {r['rss_mib']:8.0f} "
+                      f"{r['won']:>4}/{r['episodes']:<5} {r['load']:5.1f}", flush=True)  # fmt: skip
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "throughput.json").write_text(json.dumps(results, indent=1))
+    plot(results, options.output / "throughput.png")
+
+
+def plot(results: list[dict], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    domains = sorted({r["domain"] for r in results})
+    figure, axes = plt.subplots(1, len(domains), figsize=(4.2 * len(domains), 3.6), sharey=True, squeeze=False, layout="constrained")
+    for axis, domain in zip(axes[0], domains):
+        for row in dict.fromkeys(r["row"] for r in results):
+            points = sorted((r["live"], r["per_minute"]) for r in results if (r["row"], r["domain"]) == (row, domain))
+            if points:
+                axis.plot(*zip(*points), marker="o", label=row)
+        bounds = sorted(
+            (r["live"], r["per_minute"] / r["of_bound"]) for r in results if (r["row"], r["domain"]) == ("ours, in process", domain)
+        )
+        if bounds:
+            axis.plot(*zip(*bounds), color="0.6", linestyle=":", label="latency bound")
+        axis.set(title=domain, xscale="log", yscale="log", xlabel="live episodes")
+        axis.set_xticks(LIVE, [str(n) for n in LIVE], minor=False)
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("episodes a minute")
+    axes[0][-1].legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
