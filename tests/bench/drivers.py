@@ -143,7 +143,7 @@ async def strands(servers: ModelServers, count: int, at_a_time: int, url: str | 
             user = openai_model_factory(
                 model_id="user",
                 sampling_params={"seed": number},
-                client_args={"base_url": f"{url}/v1", "api_key": "none", "max_retries": 0},
+                client_args={"base_url": f"{url}/v1", "api_key": "none", "max_retries": 0, "timeout": 900},
             )
             env = Tau2BenchEnv(agent_model_factory=agent, user_model_factory=user, max_steps=200)
             job = Tau2BenchTask(id=str(number), domain=servers.world.domain, config=task.model_dump(mode="json"))

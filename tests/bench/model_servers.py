@@ -19,9 +19,10 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from transformers import AutoTokenizer
+
 from slime_tau2.episode import scripts, users, worlds
 from slime_tau2.episode.endpoint import Reply
-from slime_tau2.local.models import load_tokenizer
 
 SIGMA = 0.4
 
@@ -143,7 +144,7 @@ class ModelServers:
 async def _serve(domain: str, tokenizer: Path) -> None:
     from aiohttp import web
 
-    runner = web.AppRunner(ModelServers(domain, load_tokenizer(tokenizer)).app(), access_log=None)
+    runner = web.AppRunner(ModelServers(domain, AutoTokenizer.from_pretrained(tokenizer)).app(), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

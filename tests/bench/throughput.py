@@ -26,13 +26,15 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import drivers  # noqa: E402
 from model_servers import ModelServers  # noqa: E402
+from transformers import AutoTokenizer  # noqa: E402
 
 from slime_tau2.domains.helpdesk import build_tokenizer  # noqa: E402
 from slime_tau2.local.looplag import LoopLag, percentile  # noqa: E402
-from slime_tau2.local.models import load_tokenizer  # noqa: E402
 
 LIVE = (1, 32, 64, 512)
 EPISODES = {1: 6, 32: 128, 64: 256, 512: 2048}
+PEERS = {1: 4, 32: 64, 64: 128, 512: 0}
+"""Half as many for the others, which take longer; none at 512, where the fake servers would need a third core."""
 BLOCKING = 8
 """Episodes of the rows that play one at a time whatever N is."""
 
@@ -47,8 +49,8 @@ def bound_s(waits: list[float], slots: int) -> float:
 
 def measure(row: str, domain: str, live: int, tokenizer: Path) -> dict:
     """Run one row in this process."""
-    servers = ModelServers(domain, load_tokenizer(tokenizer))
-    count = BLOCKING if "blocking" in row else EPISODES[live]
+    servers = ModelServers(domain, AutoTokenizer.from_pretrained(tokenizer))
+    count = BLOCKING if "blocking" in row else (EPISODES if row.startswith("ours") else PEERS)[live]
     child, url = None, None
     if row in ("ours", "strands") or row.startswith("gym"):
         child = subprocess.Popen([sys.executable, HERE / "model_servers.py", domain, tokenizer], stdout=subprocess.PIPE, text=True)
