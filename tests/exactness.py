@@ -32,7 +32,7 @@ def fuzz(task, world, seed: int) -> list:
     """Gold calls, perturbed calls, unknown tools, the user's tools, several calls a turn, texts beside calls, texts with told info."""
     rng = random.Random(seed)
     criteria = task.evaluation_criteria
-    names = [*world.tool_types, "no_such_tool", "malformed_tool_call"]
+    names = [*world.grader.tool_types, "no_such_tool", "malformed_tool_call"]
     script = []
     for action in (criteria.actions if criteria else None) or []:
         if action.requestor == "user" and rng.random() < 0.6:
@@ -127,7 +127,7 @@ def differences(domain: str, retail_basis: str, task_id: str) -> list[str]:
     answer = json.dumps({"results": [{"expectedOutcome": a, "reasoning": "stub", "metExpectation": True} for a in judged]})
     for kind in kinds(domain):
         found += [f"{domain}/{task_id} {kind}: {text}" for text in _compare(world, task, script_of(kind, world, task), answer)]
-    world.check_base()
+    world.environments.check()
     return [*found, str(len(kinds(domain)))]
 
 
@@ -135,7 +135,7 @@ def _compare(world, task, script, answer) -> Iterator[str]:
     episode = Episode(TaskRef(world.domain, task.id), 0, Termination.ENVIRONMENT_ERROR, None)
     run = driver._Run(world, task, ScriptedAgent(script), GoldUser(), episode, 200, 10, lambda: False)
     termination, _ = asyncio.run(run.converse())
-    live = outcome(lambda: world.score(task, run.environment, run.messages(), termination.tau2_reason, answer))
+    live = outcome(lambda: world.grader.score(task, run.environment, run.messages(), termination.tau2_reason, answer))
     graded = outcome(lambda: bench.evaluate(bench.finalize(run.orchestrator, 0.0), task, world.domain, answer))
     if live != graded:
         yield f"live {live}\n tau2's evaluator {graded}"

@@ -79,16 +79,16 @@ def test_registering_a_domain_is_idempotent_and_refuses_a_second_one(helpdesk):
 
 def test_user_tools_follow_the_task(helpdesk):
     task = helpdesk.task("phones_0")
-    assert {t.name for t in bench.user_tools(helpdesk.environment(), task)} == {"check_phone", "toggle"}
+    assert {t.name for t in bench.user_tools(helpdesk.environments.fresh(), task)} == {"check_phone", "toggle"}
 
     class Restricted:
         user_tools = ("toggle",)
 
-    assert [t.name for t in bench.user_tools(helpdesk.environment(), Restricted())] == ["toggle"]
+    assert [t.name for t in bench.user_tools(helpdesk.environments.fresh(), Restricted())] == ["toggle"]
     from slime_tau2.episode import worlds
 
     airline = worlds.load("airline")
-    assert bench.user_tools(airline.environment(), next(iter(airline.tasks.values()))) == []
+    assert bench.user_tools(airline.environments.fresh(), next(iter(airline.tasks.values()))) == []
 
 
 @pytest.mark.skipif(bench.HAS_V1_RUNNER, reason="v1.0.x checks its own limits")
@@ -122,7 +122,7 @@ def test_reasons_that_a_vintage_lacks_become_max_steps():
 
 
 def test_finalize_gives_a_simulation_run_that_tau2_can_grade(helpdesk):
-    task, environment = helpdesk.task("orders_0"), helpdesk.environment()
+    task, environment = helpdesk.task("orders_0"), helpdesk.environments.fresh()
     conversation = bench.Orchestrator(
         domain="helpdesk", agent=bench.MailboxAgent(""), user=bench.MailboxUser(""), environment=environment, task=task, max_steps=9
     )
@@ -167,7 +167,7 @@ def test_a_judged_basis_needs_a_judge_and_uses_it():
     assert "It is done." in request.messages[1]["content"] and assertions[0] in request.messages[1]["content"]
 
     def score(answer):
-        return mock.score(task, mock.environment(), said, "user_stop", answer)
+        return mock.grader.score(task, mock.environments.fresh(), said, "user_stop", answer)
 
     with pytest.raises(JudgeError, match="need a judge"):
         score(None)

@@ -100,3 +100,31 @@ def test_a_full_disk_is_one_line(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_same_settings", full)
     code, _, err = cli("eval", "--output", tmp_path / "x")
     assert code == 2 and err.startswith("error: No space left on device") and "what was saved before is intact" in err
+
+
+def test_the_official_cross_check_and_the_provenance_in_the_results(cli, tmp_path):
+    code, out, _ = cli("eval", "--domain", "airline", "--task", "1", "--task", "2", "--set", "official_check=1", "--output", tmp_path)
+    assert code == 0 and "tau2's own evaluator graded 2 episodes again and agreed" in out
+    rows = [json.loads(line) for line in (tmp_path / "attempts.jsonl").read_text().splitlines()]
+    assert all(len(r["tasks_sha256"]) == 64 and r["reward_basis"] == ["DB", "COMMUNICATE"] and "tau2" in r for r in rows)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["user_stopped_early"] == 0.0 and summary["settings"]["retail_basis"] == "judge"
+
+
+def test_a_missing_judges_key_is_found_before_the_first_conversation(monkeypatch):
+    from slime_tau2 import bench
+    from slime_tau2.config import Tau2Config
+    from slime_tau2.episode import worlds
+    from slime_tau2.errors import ConfigError
+    from slime_tau2.evaluation.evaluate import _check_judge
+
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    plain = next(t for t in worlds.load("mock").tasks.values() if t.evaluation_criteria and t.evaluation_criteria.nl_assertions)
+    criteria = plain.evaluation_criteria.model_copy(update={"reward_basis": [bench.RewardType.NL_ASSERTION]})
+    judged = plain.model_copy(update={"evaluation_criteria": criteria})
+    _check_judge(Tau2Config(), [worlds.load("airline").task("0")])
+    with pytest.raises(ConfigError, match=r"1 of these 1 tasks are judged by gpt-4.1-2025-04-14, and OPENAI_API_KEY is not set"):
+        _check_judge(Tau2Config(), [judged])
+    _check_judge(Tau2Config(judge_base_url="http://127.0.0.1:1/v1"), [judged])
+    monkeypatch.setenv("OPENAI_API_KEY", "planted")
+    _check_judge(Tau2Config(), [judged])

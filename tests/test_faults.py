@@ -52,7 +52,7 @@ async def check(helpdesk, tokenizer, chat, count):
     stormy, servers, faults, tasks_left, sockets_left = await rollout(helpdesk, tokenizer, ids, 0.1)
     assert len(stormy) == count and [str(e.task) for e in stormy] == [str(e.task) for e in calm], "every episode ends, once"
     assert not tasks_left and not sockets_left
-    helpdesk.check_base()
+    helpdesk.environments.check()
 
     ended = Counter(e.termination for e in stormy if e.termination.policy is not Policy.SCORE)
     assert set(ended) <= {Termination.POLICY_FAILURE, Termination.USER_FAILURE, Termination.ABORTED}

@@ -11,7 +11,9 @@ from slime_tau2.episode.official import grade
 from slime_tau2.episode.users import GoldUser
 
 HANGS = ["9**9**9", "9* *9", "9*\t*9", "1+" * 200 + "1"]
-WITH_CALCULATE = sorted(d for d in bench.registry.get_domains() if hasattr(type(worlds.load(d)._base.tools), "calculate") and "_" not in d)
+WITH_CALCULATE = sorted(
+    d for d in bench.registry.get_domains() if hasattr(type(worlds.load(d).environments.base.tools), "calculate") and "_" not in d
+)
 
 
 def test_the_domains_that_have_the_tool_are_known():
@@ -21,7 +23,7 @@ def test_the_domains_that_have_the_tool_are_known():
 @pytest.mark.parametrize("expression", HANGS)
 @pytest.mark.parametrize("domain", WITH_CALCULATE)
 def test_refused_within_a_millisecond(domain, expression):
-    environment = worlds.load(domain).environment()
+    environment = worlds.load(domain).environments.fresh()
     best = float("inf")
     for n in range(5):
         started = time.perf_counter()
@@ -43,7 +45,7 @@ async def test_live_replay_and_regrading_see_the_same_refusal(domain):
     episode = await driver.run_episode(world, task.id, ScriptedAgent(script), GoldUser())
     assert episode.reward == 1.0 and episode.tool_errors == len(HANGS)
     messages = [bench.parse_message(m) for m in episode.messages]
-    environment = world.environment()
+    environment = world.environments.fresh()
     environment.set_state(initialization_data=None, initialization_actions=None, message_history=messages)
     for form in (lambda m: m, guards.stock_safe):
         info = grade(60.0, domain, world.retail_basis, task.id, [form(m) for m in episode.messages], "user_stop", None)
@@ -60,7 +62,7 @@ def test_an_exported_refusal_is_one_for_a_stock_tau2_too(expression):
     safe = guards.stock_safe(message)
     exported = safe["tool_calls"][0]["arguments"]["expression"]
     assert safe["tool_calls"][1] == message["tool_calls"][1] and len(exported) <= guards.MAX_EXPRESSION
-    tools = type(worlds.load("airline")._base.tools)
+    tools = type(worlds.load("airline").environments.base.tools)
     with pytest.raises(ValueError, match="Invalid characters"):
         tools.calculate.__wrapped__(None, exported)  # tau2's own function, without the guard
     harmless = {"role": "assistant", "tool_calls": [{"name": "calculate", "arguments": {"expression": "1 + 1"}}]}
@@ -68,6 +70,6 @@ def test_an_exported_refusal_is_one_for_a_stock_tau2_too(expression):
 
 
 def test_arguments_that_are_no_expression_are_an_error_not_a_crash():
-    environment = worlds.load("airline").environment()
+    environment = worlds.load("airline").environments.fresh()
     for arguments in ({}, {"expression": None}, {"expression": ["9**9**9"]}, {"expression": "(" * 150}, {"expression": "1/0"}):
         assert environment.get_response(bench.ToolCall(id="1", name="calculate", arguments=arguments)).error

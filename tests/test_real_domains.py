@@ -35,7 +35,7 @@ def test_gold_earns_one_on_every_task(domain, split):
     ids = world.task_ids(split)
     episodes = play(world, ids, scripts.gold)
     assert [e.task.task_id for e in episodes if e.reward != 1.0] == [] and len(episodes) == len(ids)
-    world.check_base()
+    world.environments.check()
 
 
 @pypi_only
@@ -78,7 +78,7 @@ def test_gold_earns_every_partial_turn_by_turn(domain):
     """Gold calls that err (retail) included; the gains of the turns sum to the whole."""
     world = worlds.load(domain, "communicate")
     ids = world.task_ids("base")
-    erring = [i for i in ids if any(world.gold(world.task(i))["errs"])]
+    erring = [i for i in ids if any(world.grader.gold(world.task(i)).errs)]
     assert len(erring) == (ERRING_RETAIL if domain == "retail" else 0)
     for episode in play(world, ids, scripts.gold):
         scored = episode.outcome.components

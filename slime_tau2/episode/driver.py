@@ -112,7 +112,7 @@ class _Run:
         self, world: World, task: Any, agent: Agent, user: User, episode: Episode, max_steps: int, max_errors: int, aborted: Callable
     ):
         self.world, self.task, self.agent, self.user, self.episode, self.aborted = world, task, agent, user, episode, aborted
-        self.scorer, self.environment = world.scorer(task), world.environment()
+        self.scorer, self.environment = world.grader.scorer(task), world.environments.fresh()
         self.orchestrator = bench.Orchestrator(
             domain=world.domain, agent=bench.MailboxAgent(world.policy), user=bench.MailboxUser(str(task.user_scenario)),
             environment=self.environment, task=task, max_steps=max_steps, max_errors=max_errors,
@@ -126,7 +126,7 @@ class _Run:
         orchestrator, episode = self.orchestrator, self.episode
         orchestrator.initialize()
         self._seen = len(orchestrator.trajectory)  # a task may begin in the middle of a conversation: nothing of it is earned
-        self.scorer.start(self.world.assertions_met(self.task, self.environment))
+        self.scorer.start(self.world.grader.assertions_met(self.task, self.environment))
         self.user.start(self.world, self.task, self.environment, orchestrator.user_state.messages, episode.seed)
         while not orchestrator.done:
             await _turnstile()
@@ -180,7 +180,7 @@ class _Run:
         if action is None:
             return
         self._open = None
-        self.scorer.set_assertions_met(self.world.assertions_met(self.task, self.environment))
+        self.scorer.set_assertions_met(self.world.grader.assertions_met(self.task, self.environment))
         calls = len(action.message.tool_calls or []) if action.message is not None else 0
         turns, partial = self.episode.turns, round(self.scorer.value(), 6)
         gain = round(partial - (turns[-1].partial if turns else 0.0), 6)
@@ -210,7 +210,7 @@ class _Run:
 
     def outcome(self, answer: str | None) -> Outcome:
         reason = self.episode.termination.tau2_reason
-        info = self.world.score(self.task, self.environment, self.messages(), reason, answer)
-        self.scorer.set_assertions_met(self.world.assertions_met(self.task, self.environment))
+        info = self.world.grader.score(self.task, self.environment, self.messages(), reason, answer)
+        self.scorer.set_assertions_met(self.world.grader.assertions_met(self.task, self.environment))
         partial = round(self.scorer.value(), 6)
         return Outcome(float(info.reward), partial, self.scorer.components(), info.model_dump(mode="json", exclude_none=True))

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from slime_tau2 import bench, guards
-from slime_tau2.episode import worlds
+from slime_tau2.episode import grading, worlds
 from slime_tau2.errors import CheckError, ScoreMismatch
 
 
@@ -71,7 +71,7 @@ def grade(
     world = worlds.load(domain, retail_basis)
     signal.setitimer(signal.ITIMER_REAL, timeout_s)  # unhandled, SIGALRM ends this process, whatever holds its interpreter
     try:
-        simulation = worlds.bare_simulation(world.task(task_id), reason, [bench.parse_message(m) for m in messages])
+        simulation = grading.bare_simulation(world.task(task_id), reason, [bench.parse_message(m) for m in messages])
         return bench.evaluate(simulation, world.task(task_id), domain, answer).model_dump(mode="json", exclude_none=True)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}

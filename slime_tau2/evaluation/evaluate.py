@@ -91,7 +91,7 @@ def main(request: EvalRequest, console: Console) -> None:
         records = asyncio.run(run())
         progress.update(bar, completed=count)
         faults = box.take_faults()
-    world.check_base()
+    world.environments.check()
     console.print(metrics_table(f"{request.policy} on {request.domain}/{request.split}", runner.tables(records, request.attempts)))
     failed = [r for r in records if r["reward"] is None]
     won = sum(r["reward"] is not None and r["reward"] >= 1 - 1e-6 for r in records)

@@ -81,7 +81,7 @@ class Pipeline:
             self._evaluate("rft")
             self._grpo()
             self._evaluate("grpo")
-            self.world.check_base()
+            self.world.environments.check()
         finally:
             if self.worked:
                 self._add_up(time.perf_counter() - started)

@@ -49,7 +49,7 @@ async def ours(servers: ModelServers, count: int, at_a_time: int, url: str | Non
 
     rewards = await _all(one, count, at_a_time)
     await box.close()
-    servers.world.check_base()
+    servers.world.environments.check()
     return rewards
 
 

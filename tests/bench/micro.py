@@ -59,7 +59,7 @@ def parts(domain: str, tokenizer: Path) -> str:
     asyncio.run(scripted())
     environment = _median_cpu_ms(lambda: asyncio.run(scripted()), count)
     asyncio.run(tokens())
-    world.check_base = lambda: None  # a hash of the whole database, once a run
+    world.environments.check = lambda: None  # a hash of the whole database, once a run
     whole = _median_cpu_ms(lambda: asyncio.run(tokens()), count)
     runs = []
     for task_id in servers.ids:
@@ -68,7 +68,7 @@ def parts(domain: str, tokenizer: Path) -> str:
         run = driver._Run(world, task, ScriptedAgent(scripts.gold(task)), GoldUser(), episode, 200, 10, lambda: False)
         asyncio.run(run.converse())
         runs.append((task, run.environment, run.messages()))
-    scoring = _median_cpu_ms(lambda: [world.score(t, e, m, "user_stop") for t, e, m in runs], count)
+    scoring = _median_cpu_ms(lambda: [world.grader.score(t, e, m, "user_stop") for t, e, m in runs], count)
     return (
         f"{domain:8} environment, scoring included: {environment:5.2f} ms/episode = {1e3 / environment:4.0f} episodes/CPU-s; "
         f"with tokens, policy and user client: {whole:5.2f} ms ({whole - environment:+.2f}); scoring {scoring:.2f} ms"
@@ -79,7 +79,7 @@ def user_client(tokenizer: Path) -> list[str]:
     """CPU a call over HTTP, 32 messages of history, without tools and with telecom's 30; and 256 requests at a time."""
     world = ModelServers("telecom", AutoTokenizer.from_pretrained(tokenizer)).world
     task = world.task(world.task_ids("test")[0])
-    tools = world.user_tool_schemas(task, world.environment())
+    tools = world.user_tool_schemas(task, world.environments.fresh())
     words = "I have checked that, and my phone still shows no signal. What should I do next, please?"
     history = [json.dumps({"role": ("user", "assistant")[n % 2], "content": words}).encode() for n in range(31)]
     messages = [json.dumps({"role": "system", "content": bench.user_prompt(str(task.user_scenario), True)}).encode(), *history]

@@ -129,7 +129,7 @@ def test_acting_without_confirmation_fails_where_the_user_changes_its_mind(helpd
 
 def test_the_line_decides_the_phones_signal(helpdesk):
     task = next(t for t in helpdesk.tasks.values() if any(a.name == "resume_line" for a in t.evaluation_criteria.actions))
-    world, init = helpdesk.environment(), task.initial_state
+    world, init = helpdesk.environments.fresh(), task.initial_state
     world.set_state(initialization_data=init.initialization_data, initialization_actions=None, message_history=[])
     ident = tasks.facts_of(task).ident
 

@@ -178,21 +178,21 @@ async def test_concurrent_episodes_share_nothing_mutable(helpdesk):
         *(driver.run_episode(helpdesk, i, ScriptedAgent(scripts.gold(helpdesk.task(i))), GoldUser()) for i in ids for _ in range(2))
     )
     assert Counter(e.reward for e in episodes) == {1.0: 2 * len(ids)}
-    helpdesk.check_base()
+    helpdesk.environments.check()
 
 
 async def test_copy_on_write_protects_the_shared_database():
     from slime_tau2.episode import worlds
 
     retail = worlds.load("retail")
-    first, second = retail.environment(), retail.environment()
+    first, second = retail.environments.fresh(), retail.environments.fresh()
     order = next(iter(first.tools.db.orders))
     first.tools.db.orders[order].status = "changed"
     assert second.tools.db.orders[order].status != "changed"
-    retail.check_base()
+    retail.environments.check()
     dict.__getitem__(first.tools.db.users, next(iter(first.tools.db.users))).name.first_name = "Mallory"
     with pytest.raises(AssertionError, match="changed the shared database"):
-        retail.check_base()
+        retail.environments.check()
     worlds.load.cache_clear()
 
 
@@ -205,7 +205,7 @@ async def test_live_score_equals_tau2s_evaluator_on_helpdesk(helpdesk):
         agent = CallableAgent(Teacher(n, flaws=1.5).act)
         run = driver._Run(helpdesk, helpdesk.task(task_id), agent, DomainUser(), _episode(task_id, n), 60, 10, lambda: False)
         termination, _ = await run.converse()
-        live = helpdesk.score(run.task, run.environment, run.messages(), termination.tau2_reason)
+        live = helpdesk.grader.score(run.task, run.environment, run.messages(), termination.tau2_reason)
         official = bench.evaluate(bench.finalize(run.orchestrator, 0.0), run.task, "helpdesk")
         assert live.model_dump_json() == official.model_dump_json(), task_id
 

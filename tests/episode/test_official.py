@@ -31,7 +31,7 @@ async def test_it_agrees_and_counts(check):
 
 async def test_a_score_that_differs_is_masked_and_says_where(check, monkeypatch):
     world = worlds.World("mock")
-    monkeypatch.setattr(world, "_db_match", lambda environment, task: False)
+    monkeypatch.setattr(world.grader, "db_match", lambda environment, task: False)
     episode = await play(check, world, "create_task_1")
     assert episode.termination is Termination.SCORE_MISMATCH and episode.termination.policy.value == "mask"
     assert episode.outcome is None and "reward: live 0.0, tau2 1.0" in episode.detail

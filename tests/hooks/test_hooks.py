@@ -69,6 +69,20 @@ async def test_generate_fills_the_sample_it_is_given(tokenizer):
     assert json.dumps(info)
 
 
+async def test_failed_requests_are_counted_and_logged(tokenizer, monkeypatch):
+    whole = teacher_reply()
+    async with FakePolicy(tokenizer, lambda p, n: web.Response(status=503) if n == 0 else whole(p, n)) as fake:
+        args = make_args(fake.url)
+        generate.toolbox(args).policy.endpoint.backoff_s = 0.01
+        out = await generate.generate(args, sample(), GenerateState(args).sampling_params)
+        await generate.toolbox(args).close()
+    assert out.reward == 1.0 and out.metadata["tau2"]["reward_basis"] == ["DB", "COMMUNICATE"]
+    logged = {}
+    monkeypatch.setattr(log_hooks, "log_metrics", lambda args, metrics, step: logged.update(metrics))
+    log_hooks.log_rollout(0, args, [out], None, 1.0)
+    assert logged["tau2/faults/policy/http_503"] == 1.0 and logged["tau2/user_stopped_early"] == 0.0
+
+
 async def test_sampling_parameters_are_never_mutated(tokenizer):
     async with FakePolicy(tokenizer, teacher_reply()) as fake:
         args = make_args(fake.url)
@@ -236,6 +250,9 @@ def test_log_hooks_report_by_domain_and_let_slime_log_too():
     batch = [scored(1.0, 1.0, 0, 0), scored(0.0, 0.5, 0, 1), scored(0.0, 0.0, 0, 2, removed=True)]
     metrics = log_hooks.episode_metrics(batch, "p")
     assert metrics["p/reward"] == 0.5 and metrics["p/partial"] == 0.75 and metrics["p/dropped"] == pytest.approx(1 / 3)
+    batch[0].metadata["tau2"] |= {"user_stopped_early": True, "user_s": 2.0}
+    metrics = log_hooks.episode_metrics(batch, "p")
+    assert metrics["p/user_stopped_early"] == 0.5 and metrics["p/user_s"] == 1.0
     assert log_hooks.log_rollout(0, Namespace(), batch, None, 1.0) is False
     assert log_hooks.log_eval(0, Namespace(), {"d": {"samples": batch}}, None) is False
 

@@ -1,0 +1,43 @@
+"""One configuration, one set of clients; a second user model in evaluation."""
+
+from fake_openai import FakeOpenAI
+
+from slime_tau2 import bench
+from slime_tau2.config import Tau2Config
+from slime_tau2.episode import scripts
+from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.toolbox import Toolbox
+from slime_tau2.types import Termination
+
+
+async def play(box, helpdesk, evaluation):
+    agent = ScriptedAgent(scripts.noop(None))
+    return await box.run(helpdesk, "orders_0", agent, seed=3, evaluation=evaluation)
+
+
+async def test_evaluation_may_have_another_user_model(helpdesk):
+    async with FakeOpenAI([f"Bye {bench.STOP}"]) as training, FakeOpenAI([f"Bye {bench.STOP}"]) as other:
+        config = Tau2Config(user="llm", user_base_url=training.url, user_model="a", eval_user_base_url=other.url, eval_user_model="b")
+        box = Toolbox(config)
+        for evaluation in (False, True):
+            assert (await play(box, helpdesk, evaluation)).termination is Termination.USER_STOP
+        await box.close()
+    assert [b["model"] for b in training.bodies] == ["a"] and [b["model"] for b in other.bodies] == ["b"]
+
+
+async def test_without_one_evaluation_has_the_training_user(helpdesk):
+    async with FakeOpenAI(["", f"Bye {bench.STOP}"]) as fake:
+        box = Toolbox(Tau2Config(user="llm", user_base_url=fake.url, user_model="a"))
+        box.user_client.endpoint.backoff_s = 0.01
+        await play(box, helpdesk, True)
+        assert box.take_faults() == {"user/empty": 1} and not box.take_faults(), "faults are taken once"
+        await box.close()
+    assert box.eval_user_client is box.user_client and len(fake.bodies) == 2
+
+
+async def test_the_cross_check_is_a_matter_of_configuration(helpdesk):
+    box = Toolbox(Tau2Config(user="gold", official_check=1))
+    episode = await play(box, helpdesk, False)
+    assert episode.reward == 0.0 and box.official.compared == 1
+    await box.close()
+    assert Toolbox(Tau2Config(user="gold")).official is None
