@@ -141,6 +141,25 @@ def report(directory: Annotated[Path, typer.Argument(help="Directory of a quicks
     write_report(directory, console)
 
 
+@app.command("export-hf")
+def export_hf(
+    checkpoint: Annotated[Path, typer.Argument(help="torch_dist checkpoint of Megatron: iter_0000100, or the folder above it.")],
+    hf_config: Annotated[Path, typer.Option(help="Hugging Face directory that training started from: config, tokenizer.")],
+    output: Annotated[Path, typer.Option(help="Directory of the Hugging Face model; must not exist, or be empty.")],
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32; by default the checkpoint's.")] = None,
+    shard_gib: Annotated[float, typer.Option(min=0.001, help="Most weights in a file, in GiB.")] = 2.0,
+) -> None:
+    """Convert a Megatron checkpoint to a Hugging Face model, without a GPU and in little memory."""
+    import time
+
+    from slime_tau2.checkpoints.export import export
+
+    started = time.perf_counter()
+    done = export(checkpoint, hf_config, output, dtype, int(shard_gib * 2**30))
+    seconds = time.perf_counter() - started
+    print(f"{done.tensors} tensors, {done.size / 2**30:.2f} GiB in {done.shards} files, {done.size / seconds / 1e6:.0f} MB/s: {output}")
+
+
 INTERRUPTED = 130  # a shell's exit code for Ctrl-C, which typer raises by itself too
 _UsageError: Any = typer.BadParameter.__mro__[1]  # typer carries its own click and exports only the subclass
 
