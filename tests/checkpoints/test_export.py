@@ -11,53 +11,21 @@ import shutil
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from megatron_names import gqa_model, megatron_state
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from slime_tau2.checkpoints.export import export
 from slime_tau2.checkpoints.torch_dist import TorchDist
 from slime_tau2.errors import CheckpointError
-from slime_tau2.local.models import new_model, save_model
-
-PADDED = 2048
-
-
-def megatron_state(model, stacked=True, padded=PADDED):
-    """A Hugging Face Qwen3's weights under Megatron's names."""
-    config, weights, out = model.config, model.state_dict(), {}
-    kv, dim, hidden = config.num_key_value_heads, config.head_dim, config.hidden_size
-    pad = (0, 0, 0, padded - config.vocab_size)
-    out["embedding.word_embeddings.weight"] = torch.nn.functional.pad(weights["model.embed_tokens.weight"], pad)
-    if not config.tie_word_embeddings:
-        out["output_layer.weight"] = torch.nn.functional.pad(weights["lm_head.weight"], pad)
-    out["decoder.final_layernorm.weight"] = weights["model.norm.weight"]
-    layers = []
-    for n in range(config.num_hidden_layers):
-        w = {k.removeprefix(f"model.layers.{n}."): v for k, v in weights.items() if k.startswith(f"model.layers.{n}.")}
-        q, k, v = (w[f"self_attn.{x}_proj.weight"].view(kv, -1, dim, hidden) for x in "qkv")
-        layers.append(
-            {
-                "self_attention.linear_qkv.layer_norm_weight": w["input_layernorm.weight"],
-                "self_attention.linear_qkv.weight": torch.cat([q, k, v], 1).reshape(-1, hidden),
-                "self_attention.q_layernorm.weight": w["self_attn.q_norm.weight"],
-                "self_attention.k_layernorm.weight": w["self_attn.k_norm.weight"],
-                "self_attention.linear_proj.weight": w["self_attn.o_proj.weight"],
-                "mlp.linear_fc1.layer_norm_weight": w["post_attention_layernorm.weight"],
-                "mlp.linear_fc1.weight": torch.cat([w["mlp.gate_proj.weight"], w["mlp.up_proj.weight"]]),
-                "mlp.linear_fc2.weight": w["mlp.down_proj.weight"],
-            }
-        )
-    for name in layers[0]:
-        if stacked:
-            out[f"decoder.layers.{name}"] = torch.stack([layer[name] for layer in layers])
-        else:
-            out |= {f"decoder.layers.{n}.{name}": layer[name] for n, layer in enumerate(layers)}
-    return {k: v.clone() for k, v in out.items()}
+from slime_tau2.local.models import save_model
 
 
 def write(directory, model, tokenizer, change=lambda state: None, vocab_size=None, **options):
     """(checkpoint parent, Hugging Face directory)."""
-    state = megatron_state(model, **options) | {"optimizer.state.exp_avg.decoder.final_layernorm.weight": torch.zeros(3)}
+    state = megatron_state(model.config, model.state_dict(), **options) | {
+        "optimizer.state.exp_avg.decoder.final_layernorm.weight": torch.zeros(3)
+    }
     change(state)
     iteration = directory / "checkpoint" / "iter_0000007"
     dcp.save(state, checkpoint_id=iteration, no_dist=True)
@@ -69,19 +37,12 @@ def write(directory, model, tokenizer, change=lambda state: None, vocab_size=Non
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    model = new_model(len(tokenizer), 512, seed=3, hidden=64, layers=2)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "norm" in name:  # ones would hide a mistake in the mapping
-                weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(len(name))))
-    return model
+    return gqa_model(len(tokenizer))
 
 
 @pytest.fixture(scope="module")
-def untied(model):
-    config = type(model.config).from_dict({**model.config.to_dict(), "tie_word_embeddings": False})
-    torch.manual_seed(9)
-    return type(model)(config)
+def untied(tokenizer):
+    return gqa_model(len(tokenizer), tied=False)
 
 
 @pytest.fixture(scope="module")
