@@ -134,6 +134,17 @@ def collect(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of `slime-tau2 eval`; the first is the baseline.")],
+    anyway: Annotated[bool, typer.Option("--anyway", help="Compare runs of other tasks, users or reward bases too, and say so.")] = False,
+) -> None:
+    """Compare runs on the same tasks: pass@k, pass^k, paired differences with intervals, an exact sign test."""
+    from slime_tau2.evaluation.compare import main as run
+
+    run(runs, anyway, console)
+
+
+@app.command()
 def report(directory: Annotated[Path, typer.Argument(help="Directory of a quickstart run.")]) -> None:
     """Print a run's table and write its report.json, plot and page anew."""
     from slime_tau2.evaluation.quickstart import write_report

@@ -79,6 +79,35 @@ def paired_difference(a: Mapping[str, float], b: Mapping[str, float], seed: int 
     return bootstrap_mean([b[t] - a[t] for t in shared], seed)
 
 
+@dataclass(frozen=True)
+class SignTest:
+    """Tasks on which b did better and worse than a, ties left out, and the exact two-sided p-value of that split."""
+
+    better: int
+    worse: int
+    p: float
+
+
+def sign_test(a: Mapping[str, float], b: Mapping[str, float]) -> SignTest:
+    """Exact sign test over the tasks that both have (a binomial test with chance 1/2)."""
+    differences = [b[t] - a[t] for t in set(a) & set(b)]
+    better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    n = better + worse
+    tail = sum(comb(n, k) for k in range(min(better, worse) + 1)) / 2**n
+    return SignTest(better, worse, min(1.0, 2 * tail))
+
+
+def smallest_difference(a: Mapping[str, float], b: Mapping[str, float]) -> float:
+    """The true difference that a comparison of this size shows four times in five, at 5 % (two-sided, normal approximation).
+
+    From the spread of the tasks' own differences: (1.96 + 0.84) standard errors. nan with fewer than two shared tasks.
+    """
+    differences = np.asarray([b[t] - a[t] for t in sorted(set(a) & set(b))], dtype=float)
+    if len(differences) < 2:
+        return float("nan")
+    return float((1.959964 + 0.841621) * differences.std(ddof=1) / np.sqrt(len(differences)))
+
+
 def successes_by_task(attempts: Sequence[tuple[str, float | None]]) -> dict[str, list[bool]]:
     """{task: success of each attempt} from (task, reward) pairs; None (infrastructure) is left out."""
     out: dict[str, list[bool]] = {}
