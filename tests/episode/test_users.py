@@ -140,3 +140,31 @@ async def test_a_server_that_asks_for_a_pause_gets_it():
         assert (await c.complete(HI)).text == "fine"
         await c.close()
     assert time.perf_counter() - started >= 0.3
+
+
+async def test_what_the_model_reads_is_what_tau2_would_send(helpdesk):
+    """Roles, order, tool calls and results of a conversation with user tools: tau2's own conversion of its own state."""
+    answers = ["My phone is offline.", [("check_phone", "{}"), ("toggle", '{"setting": "vpn"}')], "vpn is off now", f"Thanks {bench.STOP}"]
+    async with FakeOpenAI(answers) as fake:
+        c = client(fake.url)
+        script = [bench.AssistantMessage(role="assistant", content=t) for t in ("Please check.", "And now?")]
+        episode = await driver.run_episode(helpdesk, "phones_5", ScriptedAgent(script), LLMUser(c))
+        await c.close()
+    messages = [bench.parse_message(m) for m in episode.messages[:-1]]
+    prompt = bench.user_prompt(str(helpdesk.task("phones_5").user_scenario), True)
+    system = [bench._message.SystemMessage(role="system", content=prompt)]
+    state = bench._user_base.UserState(system_messages=system, messages=messages)
+    theirs = bench._load("utils.llm_utils").to_litellm_messages(state.system_messages + state.flip_roles())
+
+    def plain(rows):
+        """Without the ids of calls, which need only agree with each other, and without nulls."""
+        out = []
+        for row in rows:
+            calls = [(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in row.get("tool_calls") or []]
+            out.append((row["role"], row.get("content") or "", calls))
+        return out
+
+    ours = fake.bodies[-1]["messages"]
+    assert plain(ours) == plain(theirs)
+    called = [call["id"] for m in ours for call in m.get("tool_calls") or []]
+    assert called == [m["tool_call_id"] for m in ours if m["role"] == "tool"] and len(set(called)) == 2
