@@ -9,7 +9,6 @@ TAU2_RUNTIME = [
     "psutil", "python-dotenv", "requests", "tabulate", "tenacity", "toml",
 ]  # fmt: skip
 LOCAL = ["torch>=2.6", "transformers>=5.3", "safetensors>=0.5", "matplotlib>=3.8"]
-EVAL = ["openai>=2.8"]
 
 setup(
     name="slime-tau2",
@@ -24,9 +23,8 @@ setup(
     install_requires=["aiohttp>=3.10", "numpy", "pydantic>=2.9", "PyYAML", "rich>=13.7", "tokenizers>=0.21", "typer>=0.15", *TAU2_RUNTIME],
     extras_require={
         "local": LOCAL,
-        "eval": EVAL,
         "wandb": ["wandb"],
-        "dev": [*LOCAL, *EVAL, "hypothesis>=6.100", "pytest>=8", "pytest-asyncio>=0.24", "ruff==0.17.6"],
+        "dev": [*LOCAL, "hypothesis>=6.100", "pytest>=8", "pytest-asyncio>=0.24", "ruff==0.17.6"],
     },
     entry_points={"console_scripts": ["slime-tau2=slime_tau2.cli:main"]},
 )

@@ -8,7 +8,7 @@ from slime_tau2 import bench
 
 pytestmark = [
     pytest.mark.upstream,
-    pytest.mark.skipif(bench.VINTAGE.name != "v1", reason="tau2 v1.0.x is not installed: see README, 'Real tau2-bench'"),
+    pytest.mark.skipif(bench.VINTAGE.name != "v1", reason="tau2 v1.0.x is not installed (README, 'tau2 itself')"),
 ]
 
 
