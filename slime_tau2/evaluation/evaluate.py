@@ -19,7 +19,7 @@ from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox, system_prompt
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import audit, runner
+from slime_tau2.evaluation import audit, baselines, runner
 from slime_tau2.evaluation.tables import metrics_table
 from slime_tau2.types import Episode
 
@@ -93,6 +93,9 @@ def main(request: EvalRequest, console: Console) -> None:
         faults = box.take_faults()
     world.environments.check()
     console.print(metrics_table(f"{request.policy} on {request.domain}/{request.split}", runner.tables(records, request.attempts)))
+    beside = baselines.rates(world, request.tasks or world.task_ids(request.split), request.output / "baselines.json")
+    shares = ", ".join(f"{kind} {'needs the judge' if share is None else f'{100 * share:.1f} %'}" for kind, share in beside.items())
+    console.print(f"beside it, on the same tasks: {shares}", soft_wrap=True)
     failed = [r for r in records if r["reward"] is None]
     won = sum(r["reward"] is not None and r["reward"] >= 1 - 1e-6 for r in records)
     console.print(f"{won} of {len(records) - len(failed)} scored attempts earned reward 1.0; results in {request.output}", soft_wrap=True)
