@@ -20,6 +20,8 @@ from slime_tau2.checkpoints.torch_dist import TorchDist
 from slime_tau2.errors import CheckpointError
 from slime_tau2.local.models import save_model
 
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
 
 def write(directory, model, tokenizer, change=lambda state: None, vocab_size=None, **options):
     """(checkpoint parent, Hugging Face directory)."""
