@@ -145,8 +145,13 @@ def compare(
 
 
 @app.command()
-def report(directory: Annotated[Path, typer.Argument(help="Directory of a quickstart run.")]) -> None:
-    """Print a run's table and write its report.json, plot and page anew."""
+def report(directory: Annotated[Path, typer.Argument(help="Directory of a quickstart run, or of `slime-tau2 eval`.")]) -> None:
+    """Print a run's table; of an evaluation also what went wrong, of a quickstart write report.json, plot and page anew."""
+    if (directory / "attempts.jsonl").exists():
+        from slime_tau2.evaluation.evaluate import report as run
+
+        run(directory, console)
+        return
     from slime_tau2.evaluation.quickstart import write_report
 
     write_report(directory, console)

@@ -128,3 +128,12 @@ def test_a_missing_judges_key_is_found_before_the_first_conversation(monkeypatch
     _check_judge(Tau2Config(judge_base_url="http://127.0.0.1:1/v1"), [judged])
     monkeypatch.setenv("OPENAI_API_KEY", "planted")
     _check_judge(Tau2Config(), [judged])
+
+
+def test_report_of_an_evaluation_says_what_went_wrong(cli, tmp_path):
+    assert cli("eval", "--domain", "retail", "--policy", "noop", "--task", "0", "--task", "1", "--output", tmp_path / "run")[0] == 0
+    code, out, _ = cli("report", tmp_path / "run")
+    assert code == 0 and "2 failed attempts" in out and "missing write" in out and "exchange_delivered_order_items(" in out
+    (tmp_path / "run" / "attempts.jsonl").write_text("")
+    code, _, error = cli("report", tmp_path / "run")
+    assert code == 2 and "holds no attempt" in error

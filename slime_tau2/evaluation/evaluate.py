@@ -19,7 +19,7 @@ from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox, system_prompt
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import audit, baselines, runner
+from slime_tau2.evaluation import audit, baselines, failures, runner
 from slime_tau2.evaluation.tables import metrics_table
 from slime_tau2.types import Episode
 
@@ -110,6 +110,20 @@ def main(request: EvalRequest, console: Console) -> None:
             f"{len(failed)} attempts were ended by the infrastructure and are excluded, e.g. {failed[0]['detail']}", soft_wrap=True
         )
         console.print("the same command tries them again")
+
+
+def report(directory: Path, console: Console) -> None:
+    """Print the table of a run that is there, and its failures by what went wrong."""
+    records = runner.read_records(directory / "attempts.jsonl")
+    if not records:
+        raise ConfigError(f"{directory} holds no attempt; run `slime-tau2 eval --output {directory}` first")
+    console.print(metrics_table(str(directory), runner.tables(records, 1 + max(r["attempt"] for r in records))))
+    found = []
+    for domain in sorted({r["domain"] for r in records}):
+        types = worlds.load(domain).grader.tool_types
+        writes = {name for name, kind in types.items() if kind == bench.ToolType.WRITE}
+        found += [f for r in records if r["domain"] == domain and (f := failures.classify(r, writes)) is not None]
+    console.print(failures.table(found))
 
 
 def _policy(request: EvalRequest, config: Tau2Config, stack: ExitStack) -> tuple[runner.RunOne, dict[str, Any], Any]:
