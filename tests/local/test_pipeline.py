@@ -103,8 +103,11 @@ def test_kill_9_at_any_moment_and_the_same_command_resumes(finished, tmp_path):
 
 @pytest.mark.exhaustive
 def test_ctrl_c_leaves_a_resumable_run(tmp_path):
-    process = subprocess.Popen(command(tmp_path / "q"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(12)
+    hear = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (a shell's background jobs are deaf to Ctrl-C)
+    process = subprocess.Popen(command(tmp_path / "q"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear)
+    while not (tmp_path / "q" / "base" / "model").is_dir():
+        assert process.poll() is None
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "the same command resumes" in errors
