@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from fake_server import FakeServer
 
 
-class FakeOpenAI:
+class FakeOpenAI(FakeServer):
     """`answers` are played in order, the last one repeats: a text, a list of (tool, JSON arguments), or a web.Response.
 
     `async with FakeOpenAI(answers) as fake:`; `fake.url`, `fake.bodies`, `fake.headers`, `fake.peak` (requests at a time).
@@ -16,17 +16,12 @@ class FakeOpenAI:
 
     def __init__(self, answers, delay=0.0):
         self.answers, self.delay, self.bodies, self.headers, self.open, self.peak = answers, delay, [], [], 0, 0
-        app = web.Application(client_max_size=2**26)
-        app.router.add_post("/v1/chat/completions", self._complete)
-        self.server = TestServer(app)
+        super().__init__({"/v1/chat/completions": self._complete})
 
     async def __aenter__(self):
-        await self.server.start_server()
-        self.url = str(self.server.make_url("/v1"))
+        await super().__aenter__()
+        self.url += "/v1"
         return self
-
-    async def __aexit__(self, *exc):
-        await self.server.close()
 
     async def _complete(self, request):
         self.bodies.append(await request.json())

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from fake_server import FakeServer
 
 
-class FakePolicy:
+class FakePolicy(FakeServer):
     """`reply(prompt_text, n) -> str | web.Response`: the n-th request's completion, `<|im_end|>` appended.
 
     `async with FakePolicy(tokenizer, reply) as fake:`; `fake.url`, `fake.requests`.
@@ -17,17 +17,7 @@ class FakePolicy:
 
     def __init__(self, tokenizer, reply: Callable, delay: float = 0.0):
         self.tokenizer, self.reply, self.delay, self.requests = tokenizer, reply, delay, []
-        app = web.Application(client_max_size=2**26)
-        app.router.add_post("/generate", self._generate)
-        self.server = TestServer(app)
-
-    async def __aenter__(self):
-        await self.server.start_server()
-        self.url = str(self.server.make_url("")).rstrip("/")
-        return self
-
-    async def __aexit__(self, *exc):
-        await self.server.close()
+        super().__init__({"/generate": self._generate})
 
     async def _generate(self, request):
         body = await request.json()

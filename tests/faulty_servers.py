@@ -13,9 +13,9 @@ import re
 from collections import Counter
 
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from fake_openai import completion
 from fake_policy import teacher_reply
+from fake_server import FakeServer
 
 from slime_tau2.domains.helpdesk.tasks import facts_of
 from slime_tau2.domains.helpdesk.user import HelpdeskUser
@@ -24,7 +24,7 @@ POLICY_FAULTS = ("http_500", "timeout", "garbage", "abort")
 USER_FAULTS = ("http_500", "timeout", "empty", "malformed_arguments")
 
 
-class FaultyServers:
+class FaultyServers(FakeServer):
     """`rate`: the share of requests that fail. `hang_s` must exceed the clients' time-out."""
 
     def __init__(self, world, tokenizer, rate: float, hang_s: float, seed: int = 0):
@@ -34,18 +34,7 @@ class FaultyServers:
         self.teachers: dict[str, object] = {}
         self.replies: dict[tuple[str, int], str] = {}
         self.tasks = {str(t.user_scenario): t for t in world.tasks.values()}
-        app = web.Application(client_max_size=2**26)
-        app.router.add_post("/generate", self._generate)
-        app.router.add_post("/v1/chat/completions", self._complete)
-        self.server = TestServer(app)
-
-    async def __aenter__(self):
-        await self.server.start_server()
-        self.url = str(self.server.make_url("")).rstrip("/")
-        return self
-
-    async def __aexit__(self, *exc):
-        await self.server.close()
+        super().__init__({"/generate": self._generate, "/v1/chat/completions": self._complete})
 
     def _fault(self, who: str, kinds) -> str:
         self.requests += 1

@@ -81,14 +81,16 @@ class Qwen3:
             if stored.shape != shape:
                 raise CheckpointError(f"{self.source.path}: {name} has shape {stored.shape}, config.json asks for {shape}")
         vocabularies = [EMBEDDING] if self.tied else [EMBEDDING, HEAD]
+        trained = self.source.arguments().get("vocab_size")
         for name in vocabularies:
-            self._check_vocabulary(name)
+            self._check_vocabulary(name, trained)
         known = {*expected, EMBEDDING, HEAD}  # a tied model's checkpoint may hold the head all the same
         unknown = [k for k in self.source.weights() if k not in known]
         if unknown:
             raise CheckpointError(f"{self.source.path} has {len(unknown)} tensors that a Qwen3 has not, e.g. {unknown[0]}")
 
-    def _check_vocabulary(self, name: str) -> None:
+    def _check_vocabulary(self, name: str, trained: Any) -> None:
+        """`trained`: the trainer's own vocab_size, where the checkpoint says."""
         stored = self.source.tensors.get(name)
         if stored is None:
             tie = "; is tie_word_embeddings right?" if name == HEAD else ""
@@ -98,7 +100,6 @@ class Qwen3:
             raise CheckpointError(
                 f"{self.source.path}: {name} has shape {stored.shape}, config.json asks for at least {(self.vocab, self.hidden)}"
             )
-        trained = self.source.arguments().get("vocab_size")
         if isinstance(trained, int) and self.vocab < trained:
             raise CheckpointError(
                 f"config.json has vocab_size {self.vocab}, the checkpoint was trained with {trained}: {trained - self.vocab} rows of "

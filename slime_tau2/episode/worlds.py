@@ -71,9 +71,10 @@ The one left out breaks the same things as a test task, for a user who complains
 
 
 def _with_extra(splits: dict[str, list[str]], tasks: dict[str, Any]) -> dict[str, list[str]]:
-    if not splits.get("base"):
+    base = set(splits.get("base", ()))
+    if not base:
         return splits
-    outside = [t for t in tasks if t not in set(splits["base"])]
+    outside = [t for t in tasks if t not in base]
     tested = {fault_set(tasks[t]) for t in splits.get("test", ()) if t in tasks}
     extra = [t for t in outside if fault_set(tasks[t]) not in tested]
     return {**splits, EXTRA: extra} if extra else splits

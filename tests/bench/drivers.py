@@ -12,6 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from exactness import ScriptedMailboxAgent, ScriptedMailboxUser
 from model_servers import ModelServers
 
 from slime_tau2 import bench
@@ -55,9 +56,6 @@ async def ours(servers: ModelServers, count: int, at_a_time: int, url: str | Non
 
 def _tau2s_own_runner(servers: ModelServers, number: int) -> float:
     """tau2's Orchestrator on an environment of its own, then tau2's evaluator; the models are waited for, blocking."""
-    sys.path.insert(0, "tests")
-    from exactness import ScriptedMailboxAgent, ScriptedMailboxUser
-
     task = servers.world.task(servers.ids[number % len(servers.ids)])
     turn = iter(range(10**6))
 

@@ -57,7 +57,7 @@ def measure(row: str, domain: str, live: int, tokenizer: Path) -> dict:
         url = f"http://127.0.0.1:{int(child.stdout.readline())}"
     driver = drivers.ROWS[row]
 
-    async def run() -> tuple[list[float], float, float, list[float]]:
+    async def run() -> tuple[list[float], float, float, list[float], list[float]]:
         if row.startswith("ours"):  # worlds, templates and code are warm, as they are after an engine's first second
             await driver(ModelServers(domain, servers.tokenizer) if url is None else servers, min(count, 8), 8, url)
         elif not row.startswith(("tau2", "gym")):
