@@ -88,6 +88,8 @@ class Tau2Config(BaseModel):
     """Weight of the partial score."""
     advantage: Literal["mean", "std"] = "mean"
     """Group normalisation: subtract the mean, or also divide by the standard deviation."""
+    credit: Literal["episode", "turn"] = "episode"
+    """What an advantage is spread over: the whole episode alike, or its turns by what each added to the partial score."""
     overlong: Literal["score", "mask"] = "score"
     """What becomes of episodes that ran out of tokens or steps in training."""
     retail_basis: Literal["communicate", "no_judge", "judge"] = "communicate"

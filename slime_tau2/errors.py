@@ -44,10 +44,13 @@ class PolicyError(InfrastructureError):
 class PolicyAborted(InfrastructureError):
     """The policy server aborted the request (weight update, or slime's abort). Carries the partial output."""
 
-    def __init__(self, message: str, token_ids: list[int] | None = None, log_probs: list[float] | None = None):
+    def __init__(
+        self, message: str, token_ids: list[int] | None = None, log_probs: list[float] | None = None, weight_version: str | None = None
+    ):
         super().__init__("policy", message)
         self.token_ids = token_ids or []
         self.log_probs = log_probs or []
+        self.weight_version = weight_version
 
 
 class UserSimulatorError(InfrastructureError):

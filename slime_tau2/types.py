@@ -103,7 +103,9 @@ class Episode:
     """One finished conversation. `outcome` is None exactly when the termination's policy is not SCORE.
 
     `messages` are tau2's, as JSON, in order. `provenance` says by which tau2, task file and reward basis it was scored.
-    Times are seconds: `policy_s` and `user_s` waited for the two models, `wall_s` in all.
+    Times are seconds: `policy_s` and `user_s` waited for the two models, `wall_s` in all. `weight_versions` has one entry a
+    request to the policy, in order; a turn that a weight update interrupted has several. `prompt_tokens` and `cached_tokens` are
+    sums over those requests: what was sent, and what of it the server had in its prefix cache.
     """
 
     task: TaskRef
@@ -120,6 +122,8 @@ class Episode:
     policy_s: float = 0.0
     user_s: float = 0.0
     weight_versions: list[str] = field(default_factory=list)
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property

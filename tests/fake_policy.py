@@ -17,11 +17,13 @@ class FakePolicy(FakeServer):
 
     def __init__(self, tokenizer, reply: Callable, delay: float = 0.0):
         self.tokenizer, self.reply, self.delay, self.requests = tokenizer, reply, delay, []
+        self.asked = asyncio.Event()
         super().__init__({"/generate": self._generate})
 
     async def _generate(self, request):
         body = await request.json()
         self.requests.append(body)
+        self.asked.set()
         await asyncio.sleep(self.delay)
         said = self.reply(self.tokenizer.decode(body["input_ids"]), len(self.requests) - 1)
         if isinstance(said, web.Response):

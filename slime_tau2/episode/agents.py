@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import hashlib
 from collections.abc import Callable
@@ -33,7 +34,9 @@ class AgentAction:
     end: int = 0
     malformed: int = 0
     finish_reason: str = "stop"
-    weight_version: str | None = None
+    weight_versions: tuple[str, ...] = ()
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class Agent(Protocol):
@@ -50,12 +53,36 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()[:4]) >> 1
 
 
+MOST_INTERRUPTIONS = 64
+"""Aborted requests within one turn before the episode is given up (about two minutes of a server that aborts everything)."""
+
+
+@dataclass
+class _Sampled:
+    """What one turn sampled so far."""
+
+    ids: list[int] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    finish_reason: str = "stop"
+    detail: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+    def add(self, ids: list[int], version: Any) -> None:
+        self.ids = self.ids + ids
+        if version is not None:
+            self.versions.append(str(version))
+
+
 @dataclass
 class TokenAgent:
     """The policy.
 
     `sampling` goes to the server; `max_turn_tokens` bounds one turn, `max_response_tokens` the episode after its prompt,
     `max_context_tokens` prompt and response together. `seed` None leaves sampling to the server.
+
+    A request that the server aborts while `aborted()` is False was cut by a weight update: the ids sampled so far are kept with
+    their log-probs, and the same turn goes on behind them. Where it is True the rollout itself was aborted, and the episode ends.
     """
 
     client: PolicyClient
@@ -68,6 +95,7 @@ class TokenAgent:
     stop_at_tool_call: bool = False
     seed: int | None = None
     routing_key: str | None = None
+    aborted: Callable[[], bool] = lambda: False
     ledger: TokenLedger | None = None
     turn: int = field(default=0)
 
@@ -82,32 +110,60 @@ class TokenAgent:
             return AgentAction(
                 None, Termination.CONTEXT_OVERFLOW, f"{len(ledger)} tokens fill the episode's budget", start=start, end=start
             )
-        params = {**self.sampling, "max_new_tokens": min(self.max_turn_tokens, left)}
-        if self.stop_at_tool_call:
-            params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]
-        if self.seed is not None:
-            params["sampling_seed"] = derive_seed(self.seed, self.turn)
-        self.turn += 1
-        try:
-            out = await self.client.generate(ledger.ids_json, params, self.routing_key)
-        except PolicyAborted as aborted:
-            ledger.append_sampled(aborted.token_ids, aborted.log_probs)
-            text = self.chat.tokenizer.decode(aborted.token_ids, skip_special_tokens=False)
-            return AgentAction(None, Termination.ABORTED, str(aborted), text, start, ledger.response_length, finish_reason="abort")
-        ledger.append_sampled(out.ids, out.log_probs)
-        version, end = out.meta.get("weight_version"), ledger.response_length
-        ids = out.ids[:-1] if out.ids[-1] == self.chat.end_of_turn else out.ids
+        said = await self._sample(min(self.max_turn_tokens, left))
+        end = ledger.response_length
+        ids = said.ids[:-1] if said.ids[-1:] == [self.chat.end_of_turn] else said.ids
         text = self.chat.tokenizer.decode(ids, skip_special_tokens=False)
-        if out.finish_reason == "length":
+
+        def action(message: Any | None, termination: Termination | None = None, detail: str = "", malformed: int = 0) -> AgentAction:
+            return AgentAction(
+                message, termination, detail, text, start, end, malformed, said.finish_reason, tuple(said.versions), said.prompt_tokens,
+                said.cached_tokens,
+            )  # fmt: skip
+
+        if said.finish_reason == "abort":
+            return action(None, Termination.ABORTED, said.detail)
+        if said.finish_reason == "length":
             over = Termination.CONTEXT_OVERFLOW if left <= self.max_turn_tokens else Termination.LENGTH
-            return AgentAction(None, over, f"{len(out.ids)} tokens without an end of turn", text, start, end, 0, "length", version)
-        if out.ids[-1] != self.chat.end_of_turn:
+            return action(None, over, f"{len(said.ids)} tokens without an end of turn")
+        if said.ids[-1] != self.chat.end_of_turn:
             ledger.append_context(Ids.of([self.chat.end_of_turn]))  # stopped at </tool_call>: the template closes the turn, untrained
         turn = toolcalls.parse(text)
         if turn.empty:
-            return AgentAction(None, Termination.AGENT_ERROR, "an empty turn", text, start, end, 0, "stop", version)
-        malformed = sum(bool(c.error) for c in turn.calls)
-        return AgentAction(_to_tau2(turn), None, "", text, start, end, malformed, "stop", version)
+            return action(None, Termination.AGENT_ERROR, "an empty turn")
+        return action(_to_tau2(turn), malformed=sum(bool(c.error) for c in turn.calls))
+
+    async def _sample(self, budget: int) -> _Sampled:
+        """Sample one turn of at most `budget` tokens into the ledger, over as many requests as weight updates cut it into."""
+        ledger, said, params = self.ledger, _Sampled(), dict(self.sampling)
+        assert ledger is not None
+        if self.stop_at_tool_call:
+            params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]
+        for attempt in range(MOST_INTERRUPTIONS):
+            params["max_new_tokens"] = budget - len(said.ids)
+            if self.seed is not None:
+                params["sampling_seed"] = derive_seed(self.seed, self.turn, *([attempt] if attempt else []))
+            said.prompt_tokens += len(ledger)
+            try:
+                out = await self.client.generate(ledger.ids_json, params, self.routing_key)
+            except PolicyAborted as cut:
+                ledger.append_sampled(cut.token_ids, cut.log_probs)
+                said.add(cut.token_ids, cut.weight_version)
+                said.finish_reason, said.detail = "abort", str(cut)
+                if self.aborted():
+                    break
+                if len(said.ids) >= budget:
+                    said.finish_reason = "length"
+                    break
+                await asyncio.sleep(min(0.05 * 2**attempt, 2.0))  # the server is loading weights
+                continue
+            ledger.append_sampled(out.ids, out.log_probs)
+            said.add(out.ids, out.meta.get("weight_version"))
+            said.cached_tokens += int(out.meta.get("cached_tokens") or 0)
+            said.finish_reason = out.finish_reason
+            break
+        self.turn += 1
+        return said
 
 
 class ScriptedAgent:

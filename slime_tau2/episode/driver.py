@@ -138,8 +138,9 @@ class _Run:
                 action = await self.agent.act(orchestrator.trajectory, orchestrator.message)
                 episode.policy_s += time.perf_counter() - clock
                 self._open = action
-                if action.weight_version is not None:
-                    episode.weight_versions.append(str(action.weight_version))
+                episode.weight_versions += action.weight_versions
+                episode.prompt_tokens += action.prompt_tokens
+                episode.cached_tokens += action.cached_tokens
                 if action.termination is not None:
                     return action.termination, action.detail
                 orchestrator.agent.box = self._own(action.message, "assistant", "call")

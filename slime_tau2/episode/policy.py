@@ -68,7 +68,7 @@ def _generation(body: dict) -> Generation:
     if body.get("output_ids") is not None and list(body["output_ids"]) != ids:
         raise ValueError(f"output_ids and output_token_logprobs disagree: {len(body['output_ids'])} and {len(ids)} tokens")
     if reason == "abort":
-        raise PolicyAborted(str(meta["finish_reason"].get("message", "aborted")), ids, log_probs)
+        raise PolicyAborted(str(meta["finish_reason"].get("message", "aborted")), ids, log_probs, meta.get("weight_version"))
     if not ids:
         raise ValueError("an answer without tokens")
     return Generation(ids, log_probs, reason, meta)

@@ -39,14 +39,17 @@ class Toolbox:
             self._chats[domain] = ChatRenderer(self.tokenizer, self.world(domain).tool_schemas)
         return self._chats[domain]
 
-    def agent(self, world: worlds.World, sampling: dict[str, Any], seed: int | None, routing_key: str | None) -> TokenAgent:
+    def agent(
+        self, world: worlds.World, sampling: dict[str, Any], seed: int | None, routing_key: str | None,
+        aborted: Callable[[], bool] = lambda: False,
+    ) -> TokenAgent:  # fmt: skip
         """An agent for one episode. `max_new_tokens` of the sampling parameters is the whole response's budget, as in slime."""
         assert self.policy is not None, "a token agent needs a policy server"
         config, sampling = self.config, dict(sampling)
         budget = int(sampling.pop("max_new_tokens", config.max_context_tokens))
         return TokenAgent(
             self.policy, self.chat(world.domain), system_prompt(config, world.policy), sampling, config.max_turn_tokens, budget,
-            config.max_context_tokens, config.stop_at_tool_call, seed, routing_key,
+            config.max_context_tokens, config.stop_at_tool_call, seed, routing_key, aborted,
         )  # fmt: skip
 
     def user(self, evaluation: bool = False) -> users.User:

@@ -17,6 +17,7 @@ from typing import Any
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
 from slime_tau2.errors import CheckpointError
+from slime_tau2.hooks import advantages
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.rewards.curriculum import Curriculum
 from slime_tau2.types import TaskRef
@@ -35,6 +36,7 @@ class Tau2DataSource:
     def __init__(self, args: Any):
         global _current
         self.args, self.config = args, Tau2Config.from_args(args)
+        advantages.check(args, self.config)
         self.group_size: int = getattr(args, "n_samples_per_prompt", 1)
         tasks = [
             TaskRef(domain, task_id)
@@ -45,6 +47,7 @@ class Tau2DataSource:
         self.curriculum = Curriculum()
         self.epoch, self.position, self.next_group, self.next_index = 0, 0, 0, 0
         self.buffer: list[list[Sample]] = []
+        self._out: dict[int, list[Sample]] = {}  # groups that are being generated
         self.metadata: dict[str, Any] = {"terminations": {}}
         self._observed: set[int] = set()
         self._lock = threading.RLock()
@@ -60,6 +63,7 @@ class Tau2DataSource:
         with self._lock:
             groups = self._from_buffer(num_samples)
             groups += [self._group(self.tasks[key]) for key in self._choose(num_samples - len(groups))]
+            self._out |= {g[0].group_index: g for g in groups}  # type: ignore[misc]
             return groups
 
     def _from_buffer(self, count: int) -> list[list[Sample]]:
@@ -101,12 +105,28 @@ class Tau2DataSource:
             for group in samples:
                 if len(group) != self.group_size:
                     raise ValueError(f"a returned group has {len(group)} samples, not {self.group_size}")
+                self._out.pop(group[0].group_index, None)  # type: ignore[arg-type]
                 self.buffer.append(group)
+
+    def reclaim(self, finished: list[list[Sample]]) -> int:
+        """Take back the groups that a rollout left unfinished; returns how many.
+
+        At the end of a synchronous rollout slime aborts what is in flight and, without `--partial-rollout`, throws it away.
+        `finished` are the groups that it did not abort.
+        """
+        with self._lock:
+            for group in finished:
+                self._out.pop(group[0].group_index, None)  # type: ignore[arg-type]
+            cut = [g for g in self._out.values() if any(s.status is Sample.Status.ABORTED for s in g)]
+            self._out.clear()
+            self.add_samples(cut)
+            return len(cut)
 
     def observe(self, samples: list[Sample]) -> None:
         """Feedback for the curriculum; idempotent a sample index."""
         with self._lock:
             for s in samples:
+                self._out.pop(s.group_index, None)  # type: ignore[arg-type]
                 if s.index is None or s.index in self._observed:
                     continue
                 self._observed.add(s.index)

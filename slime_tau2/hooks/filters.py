@@ -43,13 +43,17 @@ def rollout_sample_filter(args: Any, groups: list) -> None:
 
 
 def process_all_samples(args: Any, all_groups: list, data_source: Any) -> None:
-    """Hand back groups that infrastructure spoiled, so that their tasks are served again.
+    """Hand back groups that infrastructure spoiled, or that the end of the rollout cut off, so that their tasks are served again.
 
-    slime passes the data source's bound `get_samples` here, hence `__self__`.
+    slime passes the data source's bound `get_samples` here, hence `__self__`. With `--partial-rollout` slime itself hands back what it
+    aborts.
     """
     source = getattr(data_source, "__self__", data_source)
     for group in all_groups:
         flat = flatten([group])
-        spoiled = Counter(s.status for s in flat)[Sample.Status.ABORTED]
-        if flat and spoiled > len(flat) // 2 and hasattr(source, "add_samples"):
+        ended = Counter(s.status for s in flat)
+        usable = len(flat) - ended[Sample.Status.ABORTED] - ended[Sample.Status.FAILED]
+        if ended[Sample.Status.ABORTED] and usable < min(2, len(flat)) and hasattr(source, "add_samples"):
             source.add_samples([flat])
+    if hasattr(source, "reclaim") and not getattr(args, "partial_rollout", False):
+        source.reclaim([flatten([g]) for g in all_groups])

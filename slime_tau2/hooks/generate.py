@@ -34,12 +34,18 @@ def toolbox(args: Any) -> Toolbox:
     """The process's toolbox for these args; resolves and prints the configuration once."""
     state = GenerateState(args)
     if state not in _toolboxes:
-        config = Tau2Config.from_args(args)
+        config = within_context(args, Tau2Config.from_args(args))
         log.info("%s\nslime_tau2 options:\n%s", bench.VINTAGE, config.resolved())
         url = f"http://{args.sglang_router_ip}:{args.sglang_router_port}"
         policy = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
         _toolboxes[state] = Toolbox(config, state.tokenizer, policy)
     return _toolboxes[state]
+
+
+def within_context(args: Any, config: Tau2Config) -> Tau2Config:
+    """The configuration with an episode's length clamped to what the servers (and slime) were told to allow."""
+    limits = [getattr(args, name, None) for name in ("sglang_context_length", "rollout_max_context_len")]
+    return config.model_copy(update={"max_context_tokens": min([config.max_context_tokens, *(int(x) for x in limits if x)])})
 
 
 def take_faults() -> Counter[str]:
@@ -55,11 +61,12 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
         world = box.world(ref["domain"])
         for attempt in range(config.episode_retries + 1):
             seed = derive_seed(config.seed, ref["domain"], ref["task_id"], sample.index, "eval" if evaluation else "train", attempt)
-            agent = box.agent(world, sampling_params, seed if config.seeded_sampling else None, _routing_key(sample, attempt))
+            own_seed = seed if config.seeded_sampling else None
+            agent = box.agent(world, sampling_params, own_seed, _routing_key(sample, attempt), lambda: state.aborted)
             episode = await box.run(world, ref["task_id"], agent, seed, evaluation, lambda: state.aborted)
             if episode.termination.policy is not Policy.RETRY or state.aborted:
                 break
-        fill(sample, episode, config)
+        fill(args, sample, episode)
     except asyncio.CancelledError:
         raise
     except Exception as error:
@@ -75,29 +82,28 @@ def _routing_key(sample: Sample, attempt: int) -> str:
     return f"tau2-{sample.index}-{uuid.uuid4().hex[:12]}"
 
 
-def fill(sample: Sample, episode: Episode, config: Tau2Config) -> None:
+def fill(args: Any, sample: Sample, episode: Episode) -> None:
     """Write an episode into a sample: tokens, mask and log-probs from the ledger, tau2's reward, what the filters read."""
     ledger, termination = episode.ledger, episode.termination
     if ledger is None or ledger.sampled == 0 or (episode.outcome is None and termination is not Termination.ABORTED):
         placeholder(sample, episode.detail, termination)
         return
     _reset(sample)
-    tokens, mask, log_probs = ledger.tokens, ledger.loss_mask, ledger.log_probs
+    tokens, log_probs = ledger.tokens, ledger.log_probs
     sample.tokens = tokens[: ledger.prompt_length]
     at = 0
-    for start, end in [*ledger.spans(), (len(mask), len(mask))]:
+    for start, end in ledger.spans():  # what follows the last turn trains nothing, and may be what outgrew the context
         if start > at:
-            sample.append_response_tokens(None, tokens=tokens[ledger.prompt_length + at : ledger.prompt_length + start], trainable=False)
-        if end > start:
-            own = tokens[ledger.prompt_length + start : ledger.prompt_length + end]
-            sample.append_response_tokens(None, tokens=own, log_probs=log_probs[start:end], trainable=True)
+            sample.append_response_tokens(args, tokens=tokens[ledger.prompt_length + at : ledger.prompt_length + start], trainable=False)
+        own = tokens[ledger.prompt_length + start : ledger.prompt_length + end]
+        sample.append_response_tokens(args, tokens=own, log_probs=log_probs[start:end], trainable=True)
         at = end
     sample.response = "\n".join(t.text for t in episode.turns)
     sample.weight_versions = list(episode.weight_versions)
     sample.non_generation_time = max(0.0, episode.wall_s - episode.policy_s)
     sample.metadata["tau2"] = _summary(episode)
     if termination is Termination.ABORTED:
-        sample.status, sample.reward, sample.remove_sample = Sample.Status.ABORTED, None, True
+        sample.status, sample.reward, sample.remove_sample = Sample.Status.ABORTED, 0.0, True  # slime's metrics round every reward
         return
     sample.status = Sample.Status.TRUNCATED if termination in _TRUNCATED else Sample.Status.COMPLETED
     sample.reward = episode.reward
@@ -109,6 +115,8 @@ def _summary(episode: Episode) -> dict[str, Any]:
         "termination": episode.termination.value, "detail": episode.detail, "steps": episode.steps, "turns": len(episode.turns),
         "partial": outcome.partial if outcome else 0.0, "components": outcome.components if outcome else {},
         "card_components": card_fractions(outcome.reward_info) if outcome else {}, "turn_partials": [t.partial for t in episode.turns],
+        "turn_gains": [t.gain for t in episode.turns if t.end > t.start], "calls": sum(t.calls for t in episode.turns),
+        "policy_s": episode.policy_s, "prompt_tokens": episode.prompt_tokens, "cached_tokens": episode.cached_tokens,
         "tool_errors": episode.tool_errors, "malformed": sum(t.malformed for t in episode.turns), "wall_s": episode.wall_s,
         "user_s": episode.user_s, "user_stopped_early": stopped_after_confirming(episode.messages), **episode.provenance,
     }  # fmt: skip
@@ -118,7 +126,7 @@ def _reset(sample: Sample) -> None:
     """tau2's environment cannot be resumed: an aborted sample that comes back starts its episode anew."""
     sample.tokens, sample.response, sample.response_length = [], "", 0
     sample.loss_mask, sample.rollout_log_probs, sample.weight_versions = None, None, []
-    sample.remove_sample, sample.reward = False, None
+    sample.remove_sample, sample.reward, sample.teacher_log_probs = False, None, None
 
 
 def placeholder(sample: Sample, detail: str, termination: Termination = Termination.ENVIRONMENT_ERROR) -> None:

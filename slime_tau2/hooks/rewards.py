@@ -1,7 +1,8 @@
 """`--custom-rm-path` and `--custom-reward-post-process-path`.
 
 `reward` hands back what `generate` has already set: tau2's reward, binary in the benchmarks. `reward_post_process` sees whole
-groups, so all group maths happens there: shaping, then normalisation within `group_index`, over the samples that count.
+groups, so all group maths happens there: shaping, then normalisation within `group_index`, over the samples that count, then, with
+`tau2_credit: turn`, one advantage a token, which `hooks.advantages` copies in the trainer.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import Any
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks import data_source
+from slime_tau2.hooks.advantages import FIELD
 from slime_tau2.hooks.compat import Sample
-from slime_tau2.rewards import groups
+from slime_tau2.rewards import credit, groups
 from slime_tau2.rewards.shaping import shaped
 
 
@@ -32,7 +34,18 @@ def reward_post_process(args: Any, samples: list[Sample]) -> tuple[list[float], 
     if source is not None:
         source.observe(samples)
     keys = [s.group_index if s.group_index is not None else id(s) for s in samples]
-    return raw, groups.normalise(rewards, keys, valid, config.advantage)
+    advantages = groups.normalise(rewards, keys, valid, config.advantage)
+    if config.credit == "turn":
+        credited = [_credited(s, a, ok) for s, a, ok in zip(samples, advantages, valid)]
+        for s, tokens in zip(samples, credit.token_advantages(credited, keys)):
+            setattr(s, FIELD, tokens)
+    return raw, advantages
+
+
+def _credited(sample: Sample, advantage: float, valid: bool) -> credit.Credited:
+    gains = (sample.metadata.get("tau2") or {}).get("turn_gains", ())
+    won = float(sample.reward or 0.0) >= 1.0 - 1e-6
+    return credit.Credited(advantage, won, valid, sample.loss_mask or [], gains)
 
 
 def training_reward(config: Tau2Config, sample: Sample, raw: float) -> float:

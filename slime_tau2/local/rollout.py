@@ -83,8 +83,7 @@ async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSou
                     if verdict.keep_when_insufficient:
                         reserve.append(group)
         state.aborted = True
-        for group in await asyncio.gather(*pending):
-            finished.append(group)
+        cut = await asyncio.gather(*pending)
         await toolbox(args).close()
     kept.sort(key=lambda g: g[0].index)
     filters.rollout_sample_filter(args, kept)
@@ -92,7 +91,7 @@ async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSou
     samples, wall = [s for g in kept for s in g], time.perf_counter() - started
     extra = {f"rollout/dynamic_filter/drop_{k}": v for k, v in dropped.items()}
     log_hooks.log_rollout(rollout_id, args, samples, extra, wall)
-    everything = [s for g in finished for s in g if s.status is not Sample.Status.ABORTED]
+    everything = [s for g in [*finished, *cut] for s in g if s.status is not Sample.Status.ABORTED]
     metrics = {**log_hooks.episode_metrics(everything, "rollout"), **extra, "rollout/wall_s": wall, "rollout/episodes": len(everything)}
     return Rollout(samples, metrics, lag.lags_ms)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from slime_tau2.hooks.advantages import FIELD
 from slime_tau2.local.batches import Row, micro_batches, score_tokens
 from slime_tau2.local.losses import LossOptions, approx_kl, policy_loss, reduce, tis_weights
 
@@ -87,7 +88,7 @@ class Trainer:
 
         Args:
             samples: slime Samples (tokens, loss_mask, rollout_log_probs, remove_sample).
-            advantages: one a sample, constant over its response (`reward_post_process`).
+            advantages: one a sample (`reward_post_process`); its tokens' own, where `tau2_credit: turn` has set them.
 
         Returns:
             Means over the rollout; `mismatch` is the mean absolute difference of the trainer's and the sampler's log-probs.
@@ -97,7 +98,7 @@ class Trainer:
         if not used:
             return {"loss": 0.0, "trained_samples": 0}
         rows = [s for s, _ in used]
-        gains = [torch.full((s.response_length,), a, device=self.model.device) for s, a in used]
+        gains = [self._advantages(s, a) for s, a in used]
         steps = self.options.num_steps_per_rollout
         old = self._score_frozen(self.model, rows) if steps > 1 else None
         ref = self._score_frozen(self.ref, rows) if self.options.loss.use_kl_loss else None
@@ -144,6 +145,10 @@ class Trainer:
             for n, log_probs in zip(batch, scores.log_probs):
                 out[n] = log_probs
         return out
+
+    def _advantages(self, sample: Any, advantage: float) -> torch.Tensor:
+        own = getattr(sample, FIELD, None)
+        return torch.tensor(own if own is not None else [advantage] * sample.response_length, device=self.model.device)
 
     def _mask(self, row: Row) -> torch.Tensor:
         return torch.tensor(row.loss_mask, dtype=torch.float32, device=self.model.device)

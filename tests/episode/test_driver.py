@@ -57,7 +57,7 @@ async def test_the_audit_sees_a_wrong_token(helpdesk, chat, tokenizer):
     [
         (lambda p, n: "", {}, Termination.AGENT_ERROR, Policy.SCORE),
         (lambda p, n: ("on and on", "length"), {}, Termination.LENGTH, Policy.SCORE),
-        (lambda p, n: ("cut", "abort"), {}, Termination.ABORTED, Policy.RETRY),
+        (lambda p, n: ("cut", "abort"), {"agent_options": {"aborted": lambda: True}}, Termination.ABORTED, Policy.RETRY),
         (lambda p, n: web.Response(status=500), {}, Termination.POLICY_FAILURE, Policy.RETRY),
         (lambda p, n: web.Response(status=400, text="too long"), {}, Termination.POLICY_FAILURE, Policy.RETRY),
         (lambda p, n: web.Response(text="not json"), {}, Termination.POLICY_FAILURE, Policy.RETRY),

@@ -7,12 +7,13 @@ import json
 from argparse import Namespace
 
 import pytest
+import torch
 from aiohttp import web
 from fake_policy import FakePolicy, teacher_reply
 
 from slime_tau2.domains.helpdesk import build_tokenizer
 from slime_tau2.errors import CheckpointError, ConfigError
-from slime_tau2.hooks import data_source, filters, generate, rewards
+from slime_tau2.hooks import advantages, data_source, filters, generate, rewards
 from slime_tau2.hooks import logging as log_hooks
 from slime_tau2.hooks.compat import GenerateState, Sample
 
@@ -116,8 +117,14 @@ async def test_agent_failures_are_trained_zeros(tokenizer):
 
 
 async def test_an_abort_keeps_the_tokens_and_a_second_try_starts_anew(tokenizer):
-    out, given, _ = await generated(tokenizer, lambda p, n: ("cut", "abort"))
-    assert out.status is Sample.Status.ABORTED and out.reward is None and sum(out.loss_mask) > 0 and out.remove_sample
+    async with FakePolicy(tokenizer, lambda p, n: ("cut", "abort")) as fake:
+        args, given = make_args(fake.url), sample()
+        running = asyncio.ensure_future(generate.generate(args, given, GenerateState(args).sampling_params))
+        await asyncio.wait_for(fake.asked.wait(), 5)
+        GenerateState(args).aborted = True  # as slime does, before it asks the servers to abort
+        out = await running
+        await generate.toolbox(args).close()
+    assert out.status is Sample.Status.ABORTED and out.reward == 0.0 and sum(out.loss_mask) > 0 and out.remove_sample
     assert_well_formed(out)
     again, _, _ = await generated(tokenizer, teacher_reply(), given)
     assert again.status is Sample.Status.COMPLETED and again.reward == 1.0 and not again.remove_sample
@@ -238,6 +245,73 @@ def test_spoiled_groups_are_served_again(tmp_path):
         s.status = Sample.Status.ABORTED
     filters.process_all_samples(None, groups, source.get_samples)  # slime passes the bound method
     assert source.buffer == [groups[0]] and source.get_samples(1) == [groups[0]] and not source.buffer
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_groups_that_the_end_of_a_rollout_cut_off_are_served_again(tmp_path, partial):
+    source = data_source.Tau2DataSource(source_args(tmp_path, partial_rollout=partial))
+    kept, cut, waiting = source.get_samples(3)
+    for s in kept:
+        s.status, s.reward = Sample.Status.COMPLETED, 1.0
+    cut[0].status, cut[1].status = Sample.Status.COMPLETED, Sample.Status.ABORTED
+    filters.process_all_samples(source.args, [kept], source.get_samples)
+    if partial:  # slime hands them back itself
+        assert not source.buffer
+        source.add_samples([cut])
+    assert source.buffer == [cut] and waiting not in source.buffer
+    rewards.reward_post_process(source.args, kept)
+    filters.process_all_samples(source.args, [], source.get_samples)
+    assert source.buffer == [cut], "nothing is taken back twice"
+
+
+def test_turn_credit_reaches_the_trainer(tmp_path):
+    args = Namespace(tau2_credit="turn", custom_advantage_function_path="slime_tau2.hooks.advantages.turn_advantages")
+    batch = [scored(1.0, 1.0, 0, 0), scored(0.0, 0.5, 0, 1), scored(0.0, 0.0, 0, 2, removed=True)]
+    for s, gains in zip(batch, ([0.0, 1.0], [0.5, 0.0], [0.0, 0.0])):
+        s.loss_mask, s.response_length = [1, 1, 0, 1], 4
+        s.metadata["tau2"]["turn_gains"] = gains
+    _, per_sample = rewards.reward_post_process(args, batch)
+    per_token = [s.teacher_log_probs for s in batch]
+    assert all(len(t) == 4 and t[2] == 0.0 for t in per_token) and per_token[2] == [0.0] * 4
+    assert per_token[0][3] > per_sample[0] > per_token[0][0] > per_token[1][0] > per_sample[1] > per_token[1][3]
+    data = {"teacher_log_probs": [torch.tensor(t) for t in per_token], "rewards": per_sample}
+    advantages.turn_advantages(args, data)
+    assert all(torch.equal(a, c) for a, c in zip(data["advantages"], data["teacher_log_probs"])) and len(data["returns"]) == 3
+    plain = {"log_probs": [torch.zeros(3), torch.zeros(2)], "rewards": [0.5, -0.5]}
+    advantages.turn_advantages(Namespace(), plain)
+    assert plain["advantages"][0].tolist() == [0.5] * 3 and plain["advantages"][1].tolist() == [-0.5] * 2
+    for bad in ({"use_opd": True}, {"normalize_advantages": True}, {"custom_advantage_function_path": None}):
+        with pytest.raises(ConfigError, match=r"tau2_credit: turn"):
+            data_source.Tau2DataSource(source_args(tmp_path, tau2_credit="turn", **bad))
+
+
+async def test_a_weight_update_continues_the_same_turn(tokenizer):
+    """Under fully-async rollout SGLang aborts every request for a weight update, and slime's `aborted` stays False."""
+    whole, said = teacher_reply(), {}
+
+    def reply(prompt, n):
+        if n == 0:
+            said["all"] = whole(prompt, n)
+            return said["all"][:5], "abort"
+        if n == 1:
+            return "", "abort"  # nothing sampled yet
+        return said["all"][5:] if n == 2 else whole(prompt.replace(said["all"], ""), n)
+
+    out, _, fake = await generated(tokenizer, reply)
+    assert out.reward == 1.0 and out.status is Sample.Status.COMPLETED
+    assert_well_formed(out)
+    sent = [r["input_ids"] for r in fake.requests]
+    assert sent[1][: len(sent[0])] == sent[0] and sent[1] == sent[2] and len(sent[1]) > len(sent[0])
+    budgets = [r["sampling_params"]["max_new_tokens"] for r in fake.requests[:3]]
+    assert budgets[0] - budgets[1] == len(sent[1]) - len(sent[0]) and budgets[1] == budgets[2]
+    assert out.loss_mask[: len(sent[2]) - len(sent[0])] == [1] * (len(sent[2]) - len(sent[0]))
+    assert len(out.weight_versions) == len(fake.requests) == out.metadata["tau2"]["turns"] + 2
+
+
+async def test_an_episode_never_outgrows_the_servers_context(tokenizer):
+    out, _, fake = await generated(tokenizer, lambda p, n: "Which order?", sglang_context_length=700)
+    assert out.metadata["tau2"]["termination"] == "context_overflow" and len(out.tokens) <= 700
+    assert all(len(r["input_ids"]) + r["sampling_params"]["max_new_tokens"] < 700 for r in fake.requests)
 
 
 def test_buffer_filter_takes_what_it_returns():

@@ -1,0 +1,72 @@
+"""Turn-level credit: which turns of an episode its advantage is due to. Pure.
+
+Each turn brings a gain, the increment of the strict partial score. Within an episode the advantage of turn t becomes
+`A + s (g_t - g)`, where g is the mean gain over the episode's trained tokens: turns that moved the task forward get more, the rest
+less, and the sum over tokens stays that of the plain episode advantage. The scale s is a quarter of the gap, in the group, between
+the least advantage of a success and the largest of a failure; a gain and its mean differ by at most 2, so no turn of a failed
+episode ever gets more than any turn of a successful one. In a group of one outcome only, s is the group's own spread.
+
+Equal gains give exactly the episode's advantage. Turn spans are the runs of ones in the loss mask.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Credited:
+    """What the credit of one sample is made from. `gains` has one number a span of `loss_mask`, in order."""
+
+    advantage: float
+    success: bool
+    valid: bool
+    loss_mask: Sequence[int]
+    gains: Sequence[float]
+
+
+def spans(mask: Sequence[int]) -> list[tuple[int, int]]:
+    """[start, end) of each run of ones."""
+    out, start = [], None
+    for n, bit in enumerate([*mask, 0]):
+        if bit and start is None:
+            start = n
+        elif not bit and start is not None:
+            out.append((start, n))
+            start = None
+    return out
+
+
+def token_advantages(samples: Sequence[Credited], groups: Sequence[Hashable]) -> list[list[float]]:
+    """One advantage a response token of each sample, 0.0 where the mask is 0; samples that do not count get zeros."""
+    members: dict[Hashable, list[Credited]] = defaultdict(list)
+    for sample, group in zip(samples, groups, strict=True):
+        if sample.valid:
+            members[group].append(sample)
+    scales = {group: _scale(part) for group, part in members.items()}
+    return [
+        _spread(sample, scales[group]) if sample.valid else [0.0] * len(sample.loss_mask)
+        for sample, group in zip(samples, groups, strict=True)
+    ]
+
+
+def _scale(group: Sequence[Credited]) -> float:
+    won, lost = [s.advantage for s in group if s.success], [s.advantage for s in group if not s.success]
+    if won and lost:
+        return max(0.0, min(won) - max(lost)) / 4
+    return (max(s.advantage for s in group) - min(s.advantage for s in group)) / 4
+
+
+def _spread(sample: Credited, scale: float) -> list[float]:
+    own = spans(sample.loss_mask)
+    out = [0.0] * len(sample.loss_mask)
+    gains = list(sample.gains)
+    if len(gains) != len(own):  # a record without its turns: nothing to tell them apart by
+        gains = [0.0] * len(own)
+    tokens = sum(end - start for start, end in own)
+    mean = sum(g * (end - start) for g, (start, end) in zip(gains, own)) / tokens if tokens else 0.0
+    for gain, (start, end) in zip(gains, own):
+        out[start:end] = [sample.advantage + scale * (gain - mean)] * (end - start)
+    return out
