@@ -107,7 +107,7 @@ def step(model, directory: Path) -> None:
     for scores, row in zip(log_probs(ddp, rows), rows):
         old = torch.tensor(row["old"])
         losses.append(policy_loss(scores, old, torch.full_like(scores, row["advantage"]), options)[0])
-        ratios.append((scores.detach() - old).exp())
+        ratios.append((scores.detach() - old)[torch.tensor(row["loss_mask"], dtype=torch.bool)])
     loss = reduce(losses, [torch.tensor(r["loss_mask"], dtype=torch.float32) for r in rows], len(rows), per_token=False)
     loss.backward()
     finalize_model_grads([ddp])
@@ -115,8 +115,12 @@ def step(model, directory: Path) -> None:
     _, norm, _ = optimizer.step()
     if dist.get_rank() == 0:
         torch.save(grads, directory / "grads.pt")
-        spread = torch.cat(ratios)
-        report = {"loss": float(loss.detach()), "grad_norm": float(norm), "ratios": [float(spread.min()), float(spread.max())]}
+        apart = torch.cat(ratios)
+        spread = apart.exp()
+        report = {
+            "loss": float(loss.detach()), "grad_norm": float(norm), "ratios": [float(spread.min()), float(spread.max())],
+            "mismatch": float(apart.abs().max()),
+        }  # fmt: skip
         (directory / "report.json").write_text(json.dumps(report))
 
 
