@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by quickstart.sh and test.sh: makes the venv and installs what is missing. Idempotent; prints each step.
 # SLIME_TAU2_VENV: where the venv goes (default .venv). SLIME_TAU2_TORCH_INDEX: package index for torch.
 set -euo pipefail

@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
+import mmap
 import pickle
+import struct
 import types
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +25,10 @@ import torch
 
 from slime_tau2.errors import CheckpointError
 
+_DTYPES = {
+    "BFloat16Storage": torch.bfloat16, "HalfStorage": torch.float16, "FloatStorage": torch.float32, "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64, "IntStorage": torch.int32, "ByteStorage": torch.uint8,
+}  # fmt: skip
 NOT_WEIGHTS = ("optimizer", "rng_state", "rerun")
 
 
@@ -108,7 +117,8 @@ class TorchDist:
         stored = self.tensors[name]
         low = [0] * len(stored.shape) if layer is None else [layer, *[0] * (len(stored.shape) - 1)]
         high = list(stored.shape) if layer is None else [layer + 1, *stored.shape[1:]]
-        out, filled = torch.empty([last - first for first, last in zip(low, high)], dtype=stored.dtype), 0
+        wanted = [last - first for first, last in zip(low, high)]
+        out, filled = None, 0
         for offsets, sizes, where in stored.chunks:
             start = [max(o, first) for o, first in zip(offsets, low)]
             stop = [min(o + s, last) for o, s, last in zip(offsets, sizes, high)]
@@ -116,10 +126,15 @@ class TorchDist:
                 continue
             chunk = self._chunk(name, where, sizes)
             part = chunk[tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, offsets))]
-            out[tuple(slice(a - first, b - first) for a, b, first in zip(start, stop, low))].copy_(part)
             filled += part.numel()
-        if filled != out.numel():
-            raise CheckpointError(f"{self.path}: {name}: its chunks hold {filled} of {out.numel()} elements; the checkpoint is incomplete")
+            if list(part.shape) == wanted:
+                out = part  # the file's own memory: nothing is copied
+                continue
+            out = torch.empty(wanted, dtype=stored.dtype) if out is None else out
+            out[tuple(slice(a - first, b - first) for a, b, first in zip(start, stop, low))].copy_(part)
+        if out is None or filled != out.numel():
+            whole = math.prod(wanted)
+            raise CheckpointError(f"{self.path}: {name}: its chunks hold {filled} of {whole} elements; the checkpoint is incomplete")
         return out if layer is None else out[0]
 
     def _chunk(self, name: str, where: Any, sizes: tuple[int, ...]) -> torch.Tensor:
@@ -127,10 +142,7 @@ class TorchDist:
             raise CheckpointError(f"{self.path}: {name}: the metadata names no place for one of its chunks")
         path = self.path / where.relative_path
         try:
-            with path.open("rb") as file:
-                file.seek(where.offset)
-                raw = file.read(where.length)
-            tensor = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+            tensor = mapped_tensor(path, where.offset, where.length)
         except Exception as error:
             raise CheckpointError(
                 f"{path}: {name} cannot be read ({type(error).__name__}: {error}); the file is absent or cut short"
@@ -138,6 +150,73 @@ class TorchDist:
         if tuple(tensor.shape) != sizes:
             raise CheckpointError(f"{path}: {name} has a chunk of shape {tuple(tensor.shape)} where the metadata says {sizes}")
         return tensor
+
+
+class _TensorUnpickler(_Unpickler):
+    """Rebuilds a tensor on storages that `storage(key)` gives."""
+
+    def __init__(self, file: Any, storage: Callable[[str], memoryview]):
+        super().__init__(file)
+        self._storage = storage
+
+    def persistent_load(self, saved: tuple) -> Any:
+        _, kind, key, _, _ = saved
+        return torch.frombuffer(self._storage(key), dtype=torch.uint8).view(kind)
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name.endswith("Storage"):
+            return _DTYPES[name]
+        rebuild = (module, name) == ("torch._utils", "_rebuild_tensor_v2")
+        return _rebuild if rebuild else super().find_class(module, name)
+
+
+def _rebuild(flat: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> torch.Tensor:
+    return flat.as_strided(size, stride, offset)
+
+
+class _View(io.RawIOBase):
+    """A memoryview as a file, without a copy."""
+
+    def __init__(self, view: memoryview):
+        self._view, self._at = view, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (0, self._at, len(self._view))[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._view[self._at : self._at + len(buffer)]
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+
+def mapped_tensor(path: Path, offset: int, length: int) -> torch.Tensor:
+    """The tensor that `torch.save` wrote into bytes [offset, offset + length) of a file, on the file's own mapped memory.
+
+    `torch.load` maps whole files only, and elsewhere copies thrice; a checkpoint's tensors lie one behind the other in few files.
+    The mapping lives as long as the tensor. It is private: writing to the tensor does not reach the file.
+    """
+    start = offset - offset % mmap.ALLOCATIONGRANULARITY
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), offset + length - start, access=mmap.ACCESS_COPY, offset=start)
+    view = memoryview(mapped)[offset - start :]
+    with zipfile.ZipFile(_View(view)) as archive:  # type: ignore[arg-type]
+        root = archive.namelist()[0].split("/")[0]
+
+        def storage(key: str) -> memoryview:
+            entry = archive.getinfo(f"{root}/data/{key}")
+            name, extra = struct.unpack_from("<HH", view, entry.header_offset + 26)
+            data = entry.header_offset + 30 + name + extra
+            return view[data : data + entry.file_size]
+
+        return _TensorUnpickler(io.BytesIO(archive.read(f"{root}/data.pkl")), storage).load()
 
 
 def newest(path: Path) -> Path:

@@ -1,0 +1,186 @@
+# shellcheck shell=bash disable=SC2034
+# Sourced by the launch scripts of the GPU path: options, profiles, checks, and one way to show or run a command.
+# Nothing here kills a process that it did not start, and no secret is ever written to a command line.
+set -euo pipefail
+HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+ROOT="$(dirname "$HERE")"
+DRY_RUN=0
+EXTRA=()
+PROFILES=()
+
+say()  { echo "[$(basename "$0" .sh)] $*" >&2; }
+fail() { echo "error: $*" >&2; exit 2; }
+
+# --- settings, each from the environment or its default ------------------------------------------------------------------
+: "${SLIME_DIR:=/root/slime}"                                     # slime's source tree (train.py is not packaged)
+: "${MEGATRON_DIR:=/root/Megatron-LM}"                            # Megatron-LM's source tree
+: "${MODEL_DIR:=$ROOT/models/Qwen3-4B-Instruct-2507}"             # the Hugging Face model that training starts from
+: "${MODEL_ARGS_SCRIPT:=scripts/models/qwen3-4B-Instruct-2507.sh}"  # slime's Megatron arguments of that architecture, in SLIME_DIR
+: "${USER_MODEL_DIR:=$ROOT/models/Qwen3-4B-Instruct-2507}"        # the model that plays the user
+: "${USER_URL:=http://127.0.0.1:30001/v1}"                        # its server, where slime does not serve it itself
+: "${DATA_DIR:=$ROOT/outputs/data}"                                # task index and SFT rows
+case "$(basename "$0" .sh)" in sft|rft) STAGE_NAME=$(basename "$0" .sh) ;; *) STAGE_NAME=grpo ;; esac
+: "${OUTPUT_DIR:=$ROOT/outputs/$STAGE_NAME}"                      # everything else that is written; one directory a stage
+: "${TAU2_CONFIG:=$HERE/tau2.yaml}"                               # options of slime_tau2
+: "${RAY_ADDRESS:=http://127.0.0.1:8265}"                         # Ray's job server
+
+settings_help() {
+  cat <<TEXT
+
+Options:
+  --profile NAME   $(cd "$HERE/profiles" && echo *.sh | sed 's/\.sh//g'); repeatable, a later one wins (default: 8gpu)
+  --dry-run        print the exact command, one argument a line, and check nothing
+  --help           this text
+  -- ARGS          appended to the command as they are
+
+Settings (environment):
+  SLIME_DIR=$SLIME_DIR
+  MEGATRON_DIR=$MEGATRON_DIR
+  MODEL_DIR=$MODEL_DIR
+  USER_MODEL_DIR=$USER_MODEL_DIR
+  USER_URL=$USER_URL
+  DATA_DIR=$DATA_DIR
+  OUTPUT_DIR=$OUTPUT_DIR
+  TAU2_CONFIG=$TAU2_CONFIG
+  RAY_ADDRESS=$RAY_ADDRESS
+  WANDB_PROJECT=${WANDB_PROJECT:-}   (empty: no W&B; the key WANDB_API_KEY belongs into the environment of \`ray start\`)
+TEXT
+}
+
+# parse_options "$@": sets DRY_RUN, PROFILES, EXTRA. `usage` is the script's own function.
+parse_options() {
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      --help|-h) usage; settings_help; exit 0 ;;
+      --dry-run) DRY_RUN=1 ;;
+      --profile) [ $# -gt 1 ] || fail "--profile needs a name"; PROFILES+=("$2"); shift ;;
+      --) shift; EXTRA=("$@"); break ;;
+      *) fail "unknown option $1; --help lists them, arguments for the program itself go behind --" ;;
+    esac
+    shift
+  done
+  [ ${#PROFILES[@]} -gt 0 ] || PROFILES=(8gpu)
+  local name
+  for name in defaults "${PROFILES[@]}"; do
+    [ -f "$HERE/profiles/$name.sh" ] || fail "no profile $name; there are: $(cd "$HERE/profiles" && echo *.sh | sed 's/\.sh//g')"
+    # shellcheck disable=SC1090
+    source "$HERE/profiles/$name.sh"
+  done
+}
+
+# --- checks: each names the thing, the value and the fix ------------------------------------------------------------------
+need_directory() { [ -d "$2" ] || fail "$1=$2 does not exist; $3"; }
+need_file()      { [ -f "$1" ] || fail "$1 does not exist; $2"; }
+need_command()   { command -v "$1" >/dev/null || fail "$1 is not on PATH; $2"; }
+
+need_model() {
+  need_directory "$1" "$2" "bash launch/prepare.sh downloads it"
+  need_file "$2/config.json" "$2 is no Hugging Face model"
+  need_file "$2/tokenizer.json" "copy the tokenizer beside the model"
+  compgen -G "$2/*.safetensors" >/dev/null || fail "$2 holds no *.safetensors; bash launch/prepare.sh downloads them"
+}
+
+# need_gpus N: as many GPUs, none of them occupied by somebody else
+need_gpus() {
+  need_command nvidia-smi "this script runs on a GPU node; the bare machine's way in is launch/quickstart.sh"
+  local found used
+  found=$(nvidia-smi --query-gpu=index --format=csv,noheader | wc -l)
+  [ "$found" -ge "$1" ] || fail "the profile wants $1 GPUs on this node and there are $found; choose another --profile"
+  used=$(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | sort -n | tail -1)
+  [ "$used" -lt 2000 ] || say "warning: a GPU already has $used MiB in use; whoever holds it will compete with this run"
+}
+
+# need_disk DIR GIB
+need_disk() {
+  mkdir -p "$1" || fail "$1 cannot be made; set OUTPUT_DIR to a directory that can be written"
+  local free
+  free=$(df --output=avail -BG "$1" | tail -1 | tr -dc 0-9)
+  [ "$free" -ge "$2" ] || fail "$1 has $free GiB free and this needs about $2; make room or set OUTPUT_DIR"
+}
+
+need_free_port() {
+  if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then fail "port $1 is taken; $2"; fi
+}
+
+# need_server URL WHAT FIX: answers /models (OpenAI's API)
+need_server() {
+  need_command curl "install it"
+  curl --silent --fail --max-time 10 --output /dev/null "$1/models" || fail "$2 does not answer at $1; $3"
+}
+
+need_ray() {
+  need_command ray "run this inside slime's container"
+  curl --silent --fail --max-time 10 --output /dev/null "$RAY_ADDRESS/api/version" ||
+    fail "no Ray at $RAY_ADDRESS; on the head node: ray start --head --num-gpus $GPUS_PER_NODE --disable-usage-stats (export WANDB_API_KEY and other secrets first: its workers inherit them), on the others: ray start --address HEAD:6379"
+}
+
+# rope theta of Hugging Face's config.json must be Megatron's --rotary-base: a wrong one trains without an error
+need_rotary_base() {
+  local theta base
+  theta=$(python3 -c 'import json, sys; c = json.load(open(sys.argv[1])); print(int(c.get("rope_theta") or c["rope_parameters"]["rope_theta"]))' "$MODEL_DIR/config.json")
+  base=$(printf '%s\n' "${MODEL_ARGS[@]}" | grep -A1 -- '^--rotary-base$' | tail -1)
+  [ "$theta" = "$base" ] || fail "--rotary-base is $base (from $MODEL_ARGS_SCRIPT) and $MODEL_DIR/config.json has rope_theta $theta; set MODEL_ARGS_SCRIPT to the model's own script"
+}
+
+# --- pieces that SFT and GRPO share ----------------------------------------------------------------------------------------
+# model_arguments: MODEL_ARGS from slime's own script, so that no figure of the architecture is copied here
+model_arguments() {
+  MODEL_ARGS=()
+  if [ -f "$SLIME_DIR/$MODEL_ARGS_SCRIPT" ]; then
+    # shellcheck disable=SC1090
+    source "$SLIME_DIR/$MODEL_ARGS_SCRIPT"
+  elif [ "$DRY_RUN" = 1 ]; then
+    MODEL_ARGS=("\${MODEL_ARGS[@]:from:$SLIME_DIR/$MODEL_ARGS_SCRIPT}")
+  else
+    fail "$SLIME_DIR/$MODEL_ARGS_SCRIPT does not exist; set SLIME_DIR to slime's source tree (v0.3.1)"
+  fi
+}
+
+optimizer_arguments() {
+  OPTIMIZER_ARGS=(
+    --optimizer adam --lr "$LR" --lr-decay-style "$LR_DECAY" --weight-decay 0.1 --adam-beta1 0.9 --adam-beta2 0.98 --clip-grad 1.0
+  )
+  PARALLEL_ARGS=(
+    --tensor-model-parallel-size "$TP" --sequence-parallel --pipeline-model-parallel-size 1 --context-parallel-size "$CP"
+    --recompute-granularity full --recompute-method uniform --recompute-num-layers 1
+    --use-dynamic-batch-size --max-tokens-per-gpu "$MAX_TOKENS_PER_GPU"
+    --attention-dropout 0.0 --hidden-dropout 0.0 --accumulate-allreduce-grads-in-fp32 --attention-softmax-in-fp32
+    --attention-backend flash
+  )
+  TRACK_ARGS=()
+  if [ -n "${WANDB_PROJECT:-}" ]; then TRACK_ARGS=(--use-wandb --wandb-project "$WANDB_PROJECT" --wandb-group "$(basename "$OUTPUT_DIR")"); fi
+}
+
+# write_file PATH < TEXT: whole or not at all; a dry run shows it instead
+write_file() {
+  if [ "$DRY_RUN" = 1 ]; then
+    echo "# $1:"; sed 's/^/#   /'; return
+  fi
+  mkdir -p "$(dirname "$1")"
+  cat > "$1.part" && mv "$1.part" "$1"
+}
+
+# tau2_options PATH: TAU2_CONFIG with the profile's TAU2_OVERRIDES (KEY=VALUE) in place of its own lines
+tau2_options() {
+  local overridden
+  overridden=$(printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=.*//' | paste -sd'|')
+  { grep -vE "^(${overridden:-nothing}):" "$TAU2_CONFIG"; printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=/: /'; } | write_file "$1"
+}
+
+# show_or_run CMD…: the dry run prints one argument a line, quoted so that it can be pasted
+show_or_run() {
+  if [ "$DRY_RUN" = 1 ]; then
+    local word
+    for word in "$@" ${EXTRA[@]+"${EXTRA[@]}"}; do printf '%q \\\n' "$word"; done | sed '$ s/ \\$//'
+    return
+  fi
+  "$@" ${EXTRA[@]+"${EXTRA[@]}"}
+}
+
+# submit ENTRYPOINT ARGS…: a Ray job; the runtime environment holds paths and switches, never a key
+submit() {
+  local environment
+  environment=$(printf '{"env_vars": {"PYTHONPATH": "%s", "CUDA_DEVICE_MAX_CONNECTIONS": "1", "NCCL_NVLS_ENABLE": "%s"}}' \
+    "$MEGATRON_DIR:$SLIME_DIR:$ROOT" "$NVLS")
+  show_or_run ray job submit --address "$RAY_ADDRESS" --runtime-env-json "$environment" -- python3 "$@"
+}

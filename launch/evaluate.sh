@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Evaluates a served policy on the three domains' test split; resumes. See --help.
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
+
+usage() {
+  cat <<TEXT
+usage: launch/evaluate.sh [--profile NAME]… [--dry-run] [-- OPTIONS OF slime-tau2 eval]
+
+EVAL_ATTEMPTS attempts (default 4) at every test task of airline, retail and telecom, against POLICY_URL (launch/serve_policy.sh) and the
+user at USER_URL; results in OUTPUT_DIR/eval/DOMAIN. EVAL_USER_MODEL names the user's model (default: USER_MODEL_DIR); with
+USER_URL=https://api.openai.com/v1 and EVAL_USER_MODEL=gpt-4.1-mini it is the model card's, its key in OPENAI_API_KEY.
+RETAIL_BASIS is judge by default on tau2 v1.0.x (the judge's key: OPENAI_API_KEY), or communicate, no_judge.
+TEXT
+}
+parse_options "$@"
+: "${POLICY_URL:=http://127.0.0.1:30000}"
+: "${EVAL_ATTEMPTS:=4}"
+: "${EVAL_USER_MODEL:=$USER_MODEL_DIR}"
+: "${RETAIL_BASIS:=judge}"
+if [ "$DRY_RUN" = 0 ]; then
+  need_server "$POLICY_URL/v1" "the policy" "bash launch/serve_policy.sh MODEL"
+  case "$USER_URL" in
+    https://api.openai.com/*) [ -n "${OPENAI_API_KEY:-}" ] || fail "USER_URL is OpenAI's and OPENAI_API_KEY is not set; export it" ;;
+    *) need_server "$USER_URL" "the user simulator" "bash launch/serve_user_sim.sh" ;;
+  esac
+fi
+for domain in airline retail telecom; do
+  show_or_run slime-tau2 eval --policy "$POLICY_URL" --tokenizer "$MODEL_DIR" --domain "$domain" --split test \
+    --attempts "$EVAL_ATTEMPTS" --temperature "$TEMPERATURE" --concurrency "$CONCURRENCY" --output "$OUTPUT_DIR/eval/$domain" \
+    --set "user_base_url=$USER_URL" --set "user_model=$EVAL_USER_MODEL" --set "retail_basis=$RETAIL_BASIS" \
+    --set seeded_sampling=false --set "max_context_tokens=$CONTEXT"
+done

@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# GRPO with slime: Megatron trains, SGLang serves, the hooks of slime_tau2 play the episodes. See --help.
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
+
+usage() {
+  cat <<TEXT
+usage: launch/grpo.sh [--profile NAME]… [--dry-run] [-- SLIME ARGUMENTS]
+
+GRPO from INIT_DIR (a Hugging Face directory or a torch_dist checkpoint; default: MODEL_DIR), into OUTPUT_DIR/checkpoints.
+The same command resumes. Needs Ray (ray start --head) and, in profiles without GPUs of its own for it, the user simulator at USER_URL.
+TEXT
+}
+parse_options "$@"
+: "${INIT_DIR:=$MODEL_DIR}"
+model_arguments
+optimizer_arguments
+
+ROLLOUT_GPUS=$((POLICY_GPUS + USER_GPUS))
+CHECKPOINT_ARGS=(
+  --hf-checkpoint "$MODEL_DIR" --ref-load "$INIT_DIR" --load "$OUTPUT_DIR/checkpoints" --save "$OUTPUT_DIR/checkpoints"
+  --save-interval "$SAVE_INTERVAL"
+)
+HOOK_ARGS=(
+  --custom-generate-function-path slime_tau2.hooks.generate.generate
+  --custom-rm-path slime_tau2.hooks.rewards.reward
+  --custom-reward-post-process-path slime_tau2.hooks.rewards.reward_post_process
+  --custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages
+  --data-source-path slime_tau2.hooks.data_source.Tau2DataSource
+  --dynamic-sampling-filter-path slime_tau2.hooks.filters.dynamic_sampling_filter
+  --buffer-filter-path slime_tau2.hooks.filters.buffer_filter
+  --rollout-sample-filter-path slime_tau2.hooks.filters.rollout_sample_filter
+  --rollout-all-samples-process-path slime_tau2.hooks.filters.process_all_samples
+  --custom-rollout-log-function-path slime_tau2.hooks.logging.log_rollout
+  --custom-eval-rollout-log-function-path slime_tau2.hooks.logging.log_eval
+  --custom-config-path "$OUTPUT_DIR/tau2.yaml"
+)
+ROLLOUT_ARGS=(
+  --prompt-data "$DATA_DIR/tasks.jsonl" --input-key prompt --metadata-key metadata
+  --num-rollout "$ROLLOUTS" --rollout-batch-size "$GROUPS_A_ROLLOUT" --n-samples-per-prompt "$SAMPLES"
+  --over-sampling-batch-size "$OVER_SAMPLING" --num-steps-per-rollout "$STEPS_A_ROLLOUT"
+  --rollout-max-response-len "$CONTEXT" --rollout-temperature "$TEMPERATURE" --balance-data
+)
+if [ "$EVAL_INTERVAL" -gt 0 ]; then
+  ROLLOUT_ARGS+=(--eval-interval "$EVAL_INTERVAL" --eval-config "$OUTPUT_DIR/eval.yaml" --skip-eval-before-train)
+fi
+LOSS_ARGS=(--advantage-estimator grpo --eps-clip "$EPS_CLIP" --eps-clip-high "$EPS_CLIP_HIGH" --entropy-coef 0.0)
+if [ "$TIS" = 1 ]; then LOSS_ARGS+=(--use-tis); fi
+SERVER_ARGS=(
+  --rollout-num-gpus "$ROLLOUT_GPUS" --rollout-num-gpus-per-engine 1 --num-gpus-per-node "$GPUS_PER_NODE"
+  --sglang-mem-fraction-static "$MEM_FRACTION" --sglang-context-length "$CONTEXT" --sglang-server-concurrency "$CONCURRENCY"
+  --router-policy consistent_hashing
+)
+ACTOR_ARGS=(--actor-num-nodes "$ACTOR_NODES" --actor-num-gpus-per-node "$ACTOR_GPUS")
+if [ "$COLOCATE" = 1 ]; then ACTOR_ARGS+=(--colocate); fi
+
+if [ "$USER_GPUS" -gt 0 ]; then
+  # slime serves the simulator as a second model. `update_weights: false` must be spelled out: with the policy's own path it
+  # would be taken for one that is trained.
+  SERVER_ARGS+=(--sglang-config "$OUTPUT_DIR/sglang.yaml" --sglang-tool-call-parser qwen25)
+  TAU2_OVERRIDES+=(tau2_user_base_url=slime:user_sim "tau2_user_model=$USER_MODEL_DIR")
+else
+  TAU2_OVERRIDES+=("tau2_user_base_url=$USER_URL")
+fi
+
+if [ "$DRY_RUN" = 0 ]; then
+  need_directory SLIME_DIR "$SLIME_DIR" "clone slime v0.3.1 there, or run inside its container"
+  need_file "$SLIME_DIR/train.py" "SLIME_DIR must be slime's source tree"
+  need_directory MEGATRON_DIR "$MEGATRON_DIR" "slime's container has it at /root/Megatron-LM"
+  need_model MODEL_DIR "$MODEL_DIR"
+  need_directory INIT_DIR "$INIT_DIR" "run launch/sft.sh and launch/rft.sh first, or leave INIT_DIR unset"
+  need_rotary_base
+  need_gpus "$GPUS_PER_NODE"
+  need_disk "$OUTPUT_DIR" 120
+  need_ray
+  if [ "$USER_GPUS" -gt 0 ]; then need_model USER_MODEL_DIR "$USER_MODEL_DIR"
+  else need_server "$USER_URL" "the user simulator" "bash launch/serve_user_sim.sh --profile ${PROFILES[0]}, or set USER_URL"; fi
+  python3 -c 'import slime_tau2.hooks.generate' || fail "slime_tau2 cannot be imported; bash launch/setup.sh"
+  [ -f "$DATA_DIR/tasks.jsonl" ] || slime-tau2 tasks --domain airline,retail,telecom --split train --output "$DATA_DIR/tasks.jsonl"
+  for domain in airline retail telecom; do
+    [ -f "$DATA_DIR/$domain.jsonl" ] || slime-tau2 tasks --domain "$domain" --split test --output "$DATA_DIR/$domain.jsonl"
+  done
+fi
+tau2_options "$OUTPUT_DIR/tau2.yaml"
+if [ "$USER_GPUS" -gt 0 ]; then
+  write_file "$OUTPUT_DIR/sglang.yaml" <<YAML
+sglang:
+  - name: actor
+    update_weights: true
+    server_groups: [{worker_type: regular, num_gpus: $POLICY_GPUS, num_gpus_per_engine: 1}]
+  - name: user_sim
+    model_path: $USER_MODEL_DIR
+    update_weights: false
+    server_groups: [{worker_type: regular, num_gpus: $USER_GPUS, num_gpus_per_engine: 1}]
+YAML
+fi
+if [ "$EVAL_INTERVAL" -gt 0 ]; then
+  write_file "$OUTPUT_DIR/eval.yaml" <<YAML
+eval:
+  defaults: {max_response_len: $CONTEXT, temperature: $TEMPERATURE, top_p: 1.0, n_samples_per_eval_prompt: 1}
+  datasets:
+    - {name: airline, path: $DATA_DIR/airline.jsonl, input_key: prompt, metadata_key: metadata}
+    - {name: retail, path: $DATA_DIR/retail.jsonl, input_key: prompt, metadata_key: metadata}
+    - {name: telecom, path: $DATA_DIR/telecom.jsonl, input_key: prompt, metadata_key: metadata}
+YAML
+fi
+ENTRY=train.py
+if [ "$ASYNC" = 1 ]; then ENTRY=train_async.py; fi
+submit "$SLIME_DIR/$ENTRY" "${ACTOR_ARGS[@]}" "${MODEL_ARGS[@]}" "${CHECKPOINT_ARGS[@]}" "${ROLLOUT_ARGS[@]}" "${HOOK_ARGS[@]}" \
+  "${LOSS_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" "${PARALLEL_ARGS[@]}" "${SERVER_ARGS[@]}" ${TRACK_ARGS[@]+"${TRACK_ARGS[@]}"}

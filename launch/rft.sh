@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Rejection fine-tuning: sample the SFT model on the train tasks, keep what is worth imitating, train on it. See --help.
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
+
+usage() {
+  cat <<TEXT
+usage: launch/rft.sh sample|train [--profile NAME]… [--dry-run] [-- ARGUMENTS]
+
+sample   plays RFT_ATTEMPTS attempts at every train task against POLICY_URL (launch/serve_policy.sh with the SFT model) and the user
+         at USER_URL, then selects (reward 1, else the best partial score of at least 0.6); resumes where it was
+train    SFT on the selection, from INIT_DIR
+TEXT
+}
+STAGE="${1:-}"
+case "$STAGE" in
+  sample|train) shift ;;
+  --help|-h) ;;
+  *) fail "say which half: launch/rft.sh sample, or launch/rft.sh train" ;;
+esac
+parse_options "$@"
+: "${POLICY_URL:=http://127.0.0.1:30000}"
+: "${RFT_ATTEMPTS:=8}"
+DATA="$OUTPUT_DIR/rft.jsonl"
+
+if [ "$STAGE" = train ]; then
+  FORWARD=()
+  for name in "${PROFILES[@]}"; do FORWARD+=(--profile "$name"); done
+  if [ "$DRY_RUN" = 1 ]; then FORWARD+=(--dry-run); else need_file "$DATA" "run launch/rft.sh sample first"; fi
+  export SFT_DATA="$DATA" SLIME_DIR MEGATRON_DIR MODEL_DIR DATA_DIR OUTPUT_DIR RAY_ADDRESS
+  exec bash "$HERE/sft.sh" "${FORWARD[@]}" ${EXTRA[@]+-- "${EXTRA[@]}"}
+fi
+
+if [ "$DRY_RUN" = 0 ]; then
+  need_server "$POLICY_URL/v1" "the policy" "bash launch/serve_policy.sh SFT_MODEL"
+  need_server "$USER_URL" "the user simulator" "bash launch/serve_user_sim.sh"
+fi
+SELECT=(slime-tau2 rft)
+for domain in airline retail telecom; do
+  show_or_run slime-tau2 eval --policy "$POLICY_URL" --tokenizer "$MODEL_DIR" --domain "$domain" --split train \
+    --attempts "$RFT_ATTEMPTS" --temperature "$TEMPERATURE" --concurrency "$CONCURRENCY" --output "$OUTPUT_DIR/rft/$domain" \
+    --set "user_base_url=$USER_URL" --set "user_model=$USER_MODEL_DIR" --set retail_basis=communicate --set seeded_sampling=false \
+    --set "max_context_tokens=$CONTEXT"
+  SELECT+=("$OUTPUT_DIR/rft/$domain/attempts.jsonl")
+done
+EXTRA=()
+show_or_run "${SELECT[@]}" --output "$DATA"

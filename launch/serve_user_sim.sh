@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Serves the model that plays the user, with SGLang on port 30001. See --help.
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
+
+usage() {
+  cat <<TEXT
+usage: launch/serve_user_sim.sh [--profile NAME]… [--dry-run] [-- SGLANG ARGUMENTS]
+
+SGLang's OpenAI endpoint for USER_MODEL_DIR on USER_PORT (30001), in the foreground; Ctrl-C stops it. The profile says which GPUs
+and how much of them. Profiles with GPUs for the user (4gpu, 8gpu, 8gpu-async, 2nodes) need it for evaluation and rejection sampling
+only: in training slime itself serves the simulator as a second, frozen model.
+TEXT
+}
+parse_options "$@"
+: "${USER_PORT:=30001}"
+: "${USER_DP:=1}"
+if [ "$DRY_RUN" = 0 ]; then
+  need_model USER_MODEL_DIR "$USER_MODEL_DIR"
+  need_gpus "$USER_DP"
+  need_free_port "$USER_PORT" "set USER_PORT, or stop what listens there"
+fi
+if [ -n "$USER_DEVICES" ]; then export CUDA_VISIBLE_DEVICES="$USER_DEVICES"; say "on GPU $USER_DEVICES"; fi
+# the served name is the path: what grpo.sh, rft.sh and evaluate.sh ask for
+show_or_run exec python3 -m sglang.launch_server --model-path "$USER_MODEL_DIR" --served-model-name "$USER_MODEL_DIR" \
+  --host 127.0.0.1 --port "$USER_PORT" --dp-size "$USER_DP" --context-length "$CONTEXT" --mem-fraction-static "$USER_MEM_FRACTION" \
+  --tool-call-parser qwen25

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Supervised fine-tuning with slime on traces in its messages + tools format. See --help.
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
+
+usage() {
+  cat <<TEXT
+usage: SFT_DATA=rows.jsonl launch/sft.sh [--profile NAME]… [--dry-run] [-- SLIME ARGUMENTS]
+
+SFT from INIT_DIR (default: MODEL_DIR) on SFT_DATA (slime-tau2 collect, import-sft or rft write it), into OUTPUT_DIR/checkpoints.
+No server runs: all GPUs of the profile train. The same command resumes. Needs Ray (ray start --head).
+TEXT
+}
+parse_options "$@"
+: "${INIT_DIR:=$MODEL_DIR}"
+: "${SFT_DATA:=$DATA_DIR/sft.jsonl}"
+LR=$SFT_LR LR_DECAY=cosine
+model_arguments
+optimizer_arguments
+
+SFT_ARGS=(
+  --rollout-function-path slime.rollout.sft_rollout.generate_rollout --prompt-data "$SFT_DATA" --input-key messages --tool-key tools
+  --rollout-shuffle --num-epoch "$SFT_EPOCHS" --rollout-batch-size "$SFT_BATCH" --global-batch-size "$SFT_BATCH" --n-samples-per-prompt 1
+  --loss-type sft_loss --loss-mask-type qwen3 --calculate-per-token-loss --disable-compute-advantages-and-returns --debug-train-only
+  --lr-warmup-fraction 0.1 --min-lr 1e-6
+)
+CHECKPOINT_ARGS=(
+  --hf-checkpoint "$MODEL_DIR" --ref-load "$INIT_DIR" --load "$OUTPUT_DIR/checkpoints" --save "$OUTPUT_DIR/checkpoints" --save-interval 100
+)
+TRAIN_NODES=$NODES TRAIN_GPUS=$((GPUS_PER_NODE / TP * TP))
+
+if [ "$DRY_RUN" = 0 ]; then
+  need_file "$SLIME_DIR/train_async.py" "set SLIME_DIR to slime's source tree (v0.3.1)"
+  need_directory MEGATRON_DIR "$MEGATRON_DIR" "slime's container has it at /root/Megatron-LM"
+  need_model MODEL_DIR "$MODEL_DIR"
+  need_directory INIT_DIR "$INIT_DIR" "leave INIT_DIR unset to start from MODEL_DIR"
+  need_file "$SFT_DATA" "write it with slime-tau2 collect, import-sft or rft, or set SFT_DATA"
+  need_rotary_base
+  need_gpus "$GPUS_PER_NODE"
+  need_disk "$OUTPUT_DIR" 120
+  need_ray
+  slime-tau2 check-sft "$SFT_DATA" --tokenizer "$MODEL_DIR" --max-tokens "$((MAX_TOKENS_PER_GPU * CP))"
+fi
+submit "$SLIME_DIR/train_async.py" --actor-num-nodes "$TRAIN_NODES" --actor-num-gpus-per-node "$TRAIN_GPUS" \
+  --num-gpus-per-node "$GPUS_PER_NODE" "${MODEL_ARGS[@]}" "${CHECKPOINT_ARGS[@]}" "${SFT_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" \
+  "${PARALLEL_ARGS[@]}" ${TRACK_ARGS[@]+"${TRACK_ARGS[@]}"}
