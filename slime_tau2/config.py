@@ -50,7 +50,7 @@ class Tau2Config(BaseModel):
     user: Literal["scripted", "llm", "gold", "plain"] = "llm"
     """Who speaks for the user: helpdesk's scripted user, a model, or the two test users."""
     user_base_url: str = "http://127.0.0.1:30001/v1"
-    """OpenAI-compatible server of the user model."""
+    """OpenAI-compatible server of the user model; under slime also `slime:NAME`, a model of its `--sglang-config`."""
     user_model: str = "Qwen/Qwen3-4B-Instruct-2507"
     """Its model name."""
     user_temperature: float = Field(0.7, ge=0)
@@ -102,6 +102,8 @@ class Tau2Config(BaseModel):
     """Environment variable that holds its key."""
     official_check: int = Field(0, ge=0)
     """Processes that grade every scored episode again with tau2's own evaluator; 0 is off."""
+    log_samples: int = Field(4, ge=0)
+    """Whole conversations a rollout that W&B gets as a table."""
     curriculum: bool = False
     """Sample tasks by what can be learned from them instead of in shuffled epochs."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -112,14 +113,41 @@ except ImportError:
 
 
 def log_metrics(args: Any, metrics: dict[str, Any], step_key: str) -> None:
-    """To slime's trackers where it is installed; nowhere else (the local pipeline writes its own metrics.jsonl)."""
-    if not HAS_SLIME:
-        return
+    """To the trackers that `args` turns on: through slime where it is installed, else to the W&B run of this process.
+
+    A tracker that fails is reported, and never stops a rollout.
+    """
     try:
-        from slime.observability import logging_utils
-    except ImportError:  # v0.3.1
-        from slime.utils import logging_utils
-    logging_utils.log(args, metrics, step_key=step_key)
+        if HAS_SLIME:
+            try:
+                from slime.observability import logging_utils
+            except ImportError:  # v0.3.1
+                from slime.utils import logging_utils
+            logging_utils.log(args, metrics, step_key=step_key)
+        elif (run := _wandb_run(args)) is not None:
+            run.log(metrics)
+    except Exception:
+        log.exception("metrics of step %s were not logged", metrics.get(step_key))
+
+
+def log_table(args: Any, name: str, columns: Sequence[str | int], rows: Callable[[], Iterable[list]]) -> None:
+    """A table to W&B where it is on (only then are its rows made); TensorBoard has none."""
+    try:
+        run = _wandb_run(args)
+        if run is not None:
+            import wandb
+
+            run.log({name: wandb.Table(columns=list(columns), data=list(rows()))})
+    except Exception:
+        log.exception("the table %s was not logged", name)
+
+
+def _wandb_run(args: Any) -> Any:
+    if not getattr(args, "use_wandb", False):
+        return None
+    import wandb
+
+    return wandb.run
 
 
 def flatten(samples: list) -> list[Sample]:

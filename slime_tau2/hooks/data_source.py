@@ -16,12 +16,14 @@ from typing import Any
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
-from slime_tau2.errors import CheckpointError
+from slime_tau2.errors import CheckpointError, PolicyError
 from slime_tau2.hooks import advantages
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.rewards.curriculum import Curriculum
 from slime_tau2.types import TaskRef
 
+MOST_SPOILED_FETCHES = 8
+"""Fetches without one scored episode before it must be the servers, or the configuration."""
 _current: Tau2DataSource | None = None
 
 
@@ -59,12 +61,25 @@ class Tau2DataSource:
     # --- serving -------------------------------------------------------------------------------------------------------
 
     def get_samples(self, num_samples: int) -> list[list[Sample]]:
-        """`num_samples` groups of `n_samples_per_prompt` fresh samples; returned groups first."""
+        """`num_samples` groups of `n_samples_per_prompt` fresh samples; returned groups first.
+
+        Raises:
+            PolicyError: fetch after fetch, not one episode came back scored; says what ended the last.
+        """
         with self._lock:
+            self._check_alive(num_samples)
             groups = self._from_buffer(num_samples)
             groups += [self._group(self.tasks[key]) for key in self._choose(num_samples - len(groups))]
             self._out |= {g[0].group_index: g for g in groups}  # type: ignore[misc]
             return groups
+
+    def _check_alive(self, num_samples: int) -> None:
+        """slime fetches another group for each one that its filter drops, for ever: end that where nothing comes back scored."""
+        ended = [s for g in self._out.values() for s in g if s.metadata.get("tau2")]
+        if len(ended) < MOST_SPOILED_FETCHES * max(1, num_samples) * self.group_size or not all(s.remove_sample for s in ended):
+            return
+        detail = ended[-1].metadata["tau2"].get("detail") or "no detail"
+        raise PolicyError(f"all of the last {len(ended)} episodes were ended by the infrastructure, the last by: {detail}")
 
     def _from_buffer(self, count: int) -> list[list[Sample]]:
         if not self.buffer or count <= 0:

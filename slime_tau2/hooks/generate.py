@@ -19,11 +19,13 @@ from slime_tau2.episode.agents import derive_seed
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.episode.user_errors import stopped_after_confirming
+from slime_tau2.errors import ConfigError
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.rewards.shaping import card_fractions
 from slime_tau2.types import Episode, Policy, Termination
 
 log = logging.getLogger(__name__)
+SERVED_BY_SLIME = "slime:"
 _TRUNCATED = (Termination.LENGTH, Termination.CONTEXT_OVERFLOW, Termination.MAX_STEPS)
 
 
@@ -34,7 +36,7 @@ def toolbox(args: Any) -> Toolbox:
     """The process's toolbox for these args; resolves and prints the configuration once."""
     state = GenerateState(args)
     if state not in _toolboxes:
-        config = within_context(args, Tau2Config.from_args(args))
+        config = resolved(args, Tau2Config.from_args(args))
         log.info("%s\nslime_tau2 options:\n%s", bench.VINTAGE, config.resolved())
         url = f"http://{args.sglang_router_ip}:{args.sglang_router_port}"
         policy = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
@@ -42,10 +44,28 @@ def toolbox(args: Any) -> Toolbox:
     return _toolboxes[state]
 
 
-def within_context(args: Any, config: Tau2Config) -> Tau2Config:
-    """The configuration with an episode's length clamped to what the servers (and slime) were told to allow."""
+def resolved(args: Any, config: Tau2Config) -> Tau2Config:
+    """The configuration with what only slime's arguments know.
+
+    An episode's length is clamped to what the servers were told to allow. A user of `slime:NAME` is the model of that name in
+    `--sglang-config`, whose router slime has started.
+
+    Raises:
+        ConfigError: slime serves no model of that name.
+    """
     limits = [getattr(args, name, None) for name in ("sglang_context_length", "rollout_max_context_len")]
-    return config.model_copy(update={"max_context_tokens": min([config.max_context_tokens, *(int(x) for x in limits if x)])})
+    update: dict[str, Any] = {"max_context_tokens": min([config.max_context_tokens, *(int(x) for x in limits if x)])}
+    for option in ("user_base_url", "eval_user_base_url"):
+        value = getattr(config, option)
+        if value is not None and value.startswith(SERVED_BY_SLIME):
+            name, routers = value.removeprefix(SERVED_BY_SLIME), getattr(args, "sglang_model_routers", None) or {}
+            if name not in routers:
+                raise ConfigError(
+                    f"tau2_{option} = {value}: slime serves {', '.join(routers) or 'one model only'}; name it in --sglang-config"
+                )
+            host, port = routers[name]
+            update[option] = f"http://{host}:{port}/v1"
+    return config.model_copy(update=update)
 
 
 def take_faults() -> Counter[str]:

@@ -11,8 +11,9 @@ import torch
 from aiohttp import web
 from fake_policy import FakePolicy, teacher_reply
 
+from slime_tau2.config import Tau2Config
 from slime_tau2.domains.helpdesk import build_tokenizer
-from slime_tau2.errors import CheckpointError, ConfigError
+from slime_tau2.errors import CheckpointError, ConfigError, PolicyError
 from slime_tau2.hooks import advantages, data_source, filters, generate, rewards
 from slime_tau2.hooks import logging as log_hooks
 from slime_tau2.hooks.compat import GenerateState, Sample
@@ -264,6 +265,17 @@ def test_groups_that_the_end_of_a_rollout_cut_off_are_served_again(tmp_path, par
     assert source.buffer == [cut], "nothing is taken back twice"
 
 
+def test_a_dead_server_ends_the_run_instead_of_the_budget(tmp_path):
+    source = data_source.Tau2DataSource(source_args(tmp_path))
+    for _ in range(data_source.MOST_SPOILED_FETCHES):
+        for s in filters.flatten(source.get_samples(2)):
+            generate.placeholder(s, "connection refused")
+    with pytest.raises(PolicyError, match=r"all of the last 32 episodes .* the last by: connection refused"):
+        source.get_samples(2)
+    next(iter(source._out.values()))[0].remove_sample = False
+    assert len(source.get_samples(2)) == 2, "one scored episode is a sign of life"
+
+
 def test_turn_credit_reaches_the_trainer(tmp_path):
     args = Namespace(tau2_credit="turn", custom_advantage_function_path="slime_tau2.hooks.advantages.turn_advantages")
     batch = [scored(1.0, 1.0, 0, 0), scored(0.0, 0.5, 0, 1), scored(0.0, 0.0, 0, 2, removed=True)]
@@ -306,6 +318,15 @@ async def test_a_weight_update_continues_the_same_turn(tokenizer):
     assert budgets[0] - budgets[1] == len(sent[1]) - len(sent[0]) and budgets[1] == budgets[2]
     assert out.loss_mask[: len(sent[2]) - len(sent[0])] == [1] * (len(sent[2]) - len(sent[0]))
     assert len(out.weight_versions) == len(fake.requests) == out.metadata["tau2"]["turns"] + 2
+
+
+def test_the_user_can_be_a_model_that_slime_serves():
+    args = make_args(
+        tau2_user_base_url="slime:user_sim", sglang_model_routers={"actor": ("10.0.0.1", 3000), "user_sim": ("10.0.0.2", 3001)}
+    )
+    assert generate.resolved(args, Tau2Config.from_args(args)).user_base_url == "http://10.0.0.2:3001/v1"
+    with pytest.raises(ConfigError, match=r"tau2_user_base_url = slime:user_sim: slime serves one model only"):
+        generate.resolved(make_args(), Tau2Config(user_base_url="slime:user_sim"))
 
 
 async def test_an_episode_never_outgrows_the_servers_context(tokenizer):
