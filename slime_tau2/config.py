@@ -77,6 +77,8 @@ class Tau2Config(BaseModel):
     """Longest wait for one policy turn, in seconds."""
     policy_retries: int = Field(4, ge=0)
     """Further tries after a failed policy request."""
+    policy_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key of a policy behind an OpenAI-compatible server (`eval`, `collect`)."""
     episode_timeout_s: float = Field(1800.0, gt=0)
     """Deadline of a whole episode, in seconds."""
     episode_retries: int = Field(1, ge=0)

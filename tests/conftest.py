@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,21 @@ def server(tiny_model_dir, tmp_path_factory):
 
     with ServerProcess(tiny_model_dir, tmp_path_factory.mktemp("log") / "server.log") as process:
         yield process
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """`cli(*arguments)` -> (exit code, stdout, stderr), in this process."""
+
+    from slime_tau2 import cli as command_line
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["slime-tau2", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "160")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    return call

@@ -9,7 +9,8 @@ from fake_server import FakeServer
 
 
 class FakeOpenAI(FakeServer):
-    """`answers` are played in order, the last one repeats: a text, a list of (tool, JSON arguments), or a web.Response.
+    """`answers` are played in order, the last one repeats: a text, a list of (tool, JSON arguments), or a web.Response; or one
+    function makes them of the requests' bodies.
 
     `async with FakeOpenAI(answers) as fake:`; `fake.url`, `fake.bodies`, `fake.headers`, `fake.peak` (requests at a time).
     """
@@ -24,12 +25,15 @@ class FakeOpenAI(FakeServer):
         return self
 
     async def _complete(self, request):
-        self.bodies.append(await request.json())
+        body = await request.json()
+        self.bodies.append(body)
         self.headers.append(dict(request.headers))
         self.open += 1
         self.peak = max(self.peak, self.open)
         await asyncio.sleep(self.delay)
         self.open -= 1
+        if callable(self.answers):
+            return completion(self.answers(body))
         return completion(self.answers[min(len(self.bodies) - 1, len(self.answers) - 1)])
 
 

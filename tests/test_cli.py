@@ -7,24 +7,6 @@ import sys
 
 import pytest
 
-from slime_tau2 import cli as command_line
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """`cli(*arguments)` -> (exit code, stdout, stderr), in this process."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["slime-tau2", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "160")
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return call
-
 
 def test_errors_are_one_line_in_a_real_process_too(tmp_path):
     command = [sys.executable, "-m", "slime_tau2.cli", "tasks", "--domain", "retial"]
@@ -67,8 +49,8 @@ def test_gold_and_noop(cli, tmp_path):
     assert len(records) == 150 and {"domain", "task_id", "attempt", "reward", "termination"} <= set(records[0])
     summary = json.loads((tmp_path / "gold" / "summary.json").read_text())
     assert summary["metrics"]["overall"]["pass@1"]["value"] == 1.0 and summary["settings"]["tau2"]
-    code, out, _ = cli("rft", tmp_path / "gold" / "attempts.jsonl", "--output", tmp_path / "rft.jsonl")
-    assert code == 0 and "150 rows written" in out
+    code, out, err = cli("rft", tmp_path / "gold" / "attempts.jsonl", "--output", tmp_path / "rft.jsonl")
+    assert code == 2 and "of test tasks 150" in out and "no row qualified" in err, "what is tested is never trained on"
     code, out, _ = cli("eval", "--domain", "airline", "--split", "test", "--policy", "noop", "--output", tmp_path / "noop")
     assert code == 0 and "of 20 scored attempts earned reward 1.0" in out
     code, _, err = cli("eval", "--domain", "helpdesk", "--policy", "noop", "--output", tmp_path / "gold")

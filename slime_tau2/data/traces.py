@@ -1,7 +1,12 @@
 """Episodes -> SFT rows -> token ids.
 
-A row is what slime's SFT path reads: `{"messages": [...], "tools": [...], "metadata": {...}}`. `tokenise` renders a row the
+A row is what slime's SFT path reads: `{"messages": [...], "tools": "…", "metadata": {...}}`. `tokenise` renders a row the
 way a rollout would have recorded it: prompt, then turn by turn, a 1 in the mask exactly on the assistant's own tokens.
+
+Rows have one set of columns and types, so that Hugging Face's `datasets` loads them and gives back what was written: tools and
+arguments, whose fields differ from call to call, are JSON in a string, which both Qwen's template and slime take. Consecutive
+tool results are one message, which the template renders to the same text: slime v0.3.1 would make a turn of each. An assistant's
+greeting, before the user has spoken, is not the policy's: it is muted by slime's `step_loss_mask`.
 """
 
 from __future__ import annotations
@@ -46,7 +51,37 @@ def record_to_row(record: dict[str, Any], system_prompt: str, tools: list[dict])
     if all(m["role"] != "assistant" for m in said[first:]):
         return None
     metadata = {k: record[k] for k in ("domain", "task_id", "reward", "seed")}
-    return {"messages": [{"role": "system", "content": system_prompt}, *said], "tools": tools, "metadata": metadata}
+    messages = row_messages([{"role": "system", "content": system_prompt}, *said])
+    return {"messages": messages, "tools": json.dumps(tools, ensure_ascii=False), "metadata": metadata}
+
+
+JOIN = "\n</tool_response>\n<tool_response>\n"
+"""What Qwen's template puts between two tool results of one turn."""
+
+
+def row_messages(messages: Iterable[dict]) -> list[dict]:
+    """Chat messages in the rows' form (see this module's head)."""
+    out: list[dict] = []
+    spoke = False  # the user has
+    for m in messages:
+        role, content = m["role"], m.get("content") or ""
+        spoke = spoke or role == "user"
+        if role == "tool" and out and out[-1]["role"] == "tool":
+            out[-1] = {"role": "tool", "content": out[-1]["content"] + JOIN + content}
+            continue
+        new: dict[str, Any] = {"role": role, "content": content}
+        if role == "assistant":
+            new["step_loss_mask"] = int(spoke and m.get("step_loss_mask", 1) != 0)
+        if m.get("tool_calls"):
+            new["tool_calls"] = [_call(c.get("function", c)) for c in m["tool_calls"]]
+        out.append(new)
+    return out
+
+
+def _call(function: dict) -> dict:
+    arguments = function["arguments"]
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return {"type": "function", "function": {"name": function["name"], "arguments": text}}
 
 
 def tokenise(row: dict[str, Any], chat: ChatRenderer) -> TokenRow:
@@ -66,7 +101,7 @@ def tokenise(row: dict[str, Any], chat: ChatRenderer) -> TokenRow:
             glue = chat.delta(pending).values
             tokens, mask, pending = tokens + glue, mask + [0] * len(glue), []
         own = chat.turn(message)
-        tokens, mask = tokens + own, mask + [1] * len(own)
+        tokens, mask = tokens + own, mask + [int(message.get("step_loss_mask", 1) != 0)] * len(own)
     return TokenRow(tokens, mask, [0.0] * len(mask))
 
 

@@ -24,11 +24,11 @@ from slime_tau2.types import Episode
 
 @dataclass
 class Toolbox:
-    """`tokenizer` and `policy` are None where agents are scripted. `await close()` before the event loop ends."""
+    """`tokenizer` is None where agents have no tokens, `policy` where they are scripted. `await close()` before the event loop ends."""
 
     config: Tau2Config
     tokenizer: Any = None
-    policy: PolicyClient | None = None
+    policy: PolicyClient | ChatClient | None = None
     _chats: dict[str, ChatRenderer] = field(default_factory=dict, init=False, repr=False)
 
     def world(self, domain: str) -> worlds.World:
@@ -44,7 +44,7 @@ class Toolbox:
         aborted: Callable[[], bool] = lambda: False,
     ) -> TokenAgent:  # fmt: skip
         """An agent for one episode. `max_new_tokens` of the sampling parameters is the whole response's budget, as in slime."""
-        assert self.policy is not None, "a token agent needs a policy server"
+        assert isinstance(self.policy, PolicyClient), "a token agent needs a policy server"
         config, sampling = self.config, dict(sampling)
         budget = int(sampling.pop("max_new_tokens", config.max_context_tokens))
         return TokenAgent(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from slime_tau2 import bench
 from slime_tau2.config import Tau2Config, from_environment, parse_assignments
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.api_agent import ApiAgent
+from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox, system_prompt
-from slime_tau2.errors import ConfigError
+from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import audit, baselines, failures, runner
 from slime_tau2.evaluation.tables import metrics_table
 from slime_tau2.types import Episode
@@ -26,7 +29,11 @@ from slime_tau2.types import Episode
 
 @dataclass(frozen=True)
 class EvalRequest:
-    """The command line of `eval`. `policy` is a script's name, a model directory or a server's URL."""
+    """The command line of `eval`.
+
+    `policy` is a script's name, a model directory, or the URL of a server: SGLang's, or with /v1 at its end an OpenAI-compatible one, of
+    which `model` is then a model.
+    """
 
     output: Path
     domain: str
@@ -40,6 +47,7 @@ class EvalRequest:
     concurrency: int
     seed: int
     options: list[str]
+    model: str | None = None
 
 
 def main(request: EvalRequest, console: Console) -> None:
@@ -142,12 +150,17 @@ def _policy(request: EvalRequest, config: Tau2Config, stack: ExitStack) -> tuple
             return await box.run(world, task_id, agent, seed, evaluation=True)
 
         return scripted, settings, box
+    if request.policy.startswith(("http://", "https://")) and request.policy.rstrip("/").endswith("/v1"):
+        return _api_policy(request, config, settings)
     from slime_tau2.local.models import load_tokenizer
     from slime_tau2.local.process import ServerProcess
 
     if request.policy.startswith(("http://", "https://")):
         if request.tokenizer is None:
-            raise ConfigError(f"--policy {request.policy} is a server: name its tokenizer's directory with --tokenizer")
+            raise ConfigError(
+                f"--policy {request.policy} is an SGLang server: name its tokenizer's directory with --tokenizer (an OpenAI-compatible "
+                "server's URL ends with /v1)"
+            )
         url, tokenizer = request.policy, load_tokenizer(request.tokenizer)
     elif Path(request.policy).is_dir():
         tokenizer = load_tokenizer(request.tokenizer or Path(request.policy))
@@ -163,6 +176,25 @@ def _policy(request: EvalRequest, config: Tau2Config, stack: ExitStack) -> tuple
         return await box.run(world, task_id, agent, seed, evaluation=True)
 
     return sampled, settings | {"temperature": request.temperature, "max_turn_tokens": config.max_turn_tokens}, box
+
+
+def _api_policy(request: EvalRequest, config: Tau2Config, settings: dict[str, Any]) -> tuple[runner.RunOne, dict[str, Any], Any]:
+    if request.model is None:
+        raise ConfigError(f"--policy {request.policy} is an OpenAI-compatible server: name its model with --model")
+    client = ChatClient(
+        request.policy, request.model, config.policy_key_env, PolicyError, {"temperature": request.temperature}, config.policy_concurrency,
+        config.policy_timeout_s, config.policy_retries,
+    )  # fmt: skip
+    box = Toolbox(config, None, client)
+    tools: dict[str, bytes] = {}
+
+    async def asked(world: worlds.World, task_id: str, seed: int) -> Episode:
+        if world.domain not in tools:
+            tools[world.domain] = json.dumps(world.tool_schemas, ensure_ascii=False).encode()
+        agent = ApiAgent(client, system_prompt(config, world.policy), tools[world.domain], seed)
+        return await box.run(world, task_id, agent, seed, evaluation=True)
+
+    return asked, settings | {"model": request.model, "temperature": request.temperature}, box
 
 
 def _check_judge(config: Tau2Config, tasks: list[Any]) -> None:

@@ -148,7 +148,7 @@ class Pipeline:
         if not data.exists():
             output, tasks = self.directory / "data" / "rft_samples", self._spread("train", s.rft_tasks)
             records = self._sample("sft", "train", s.rft_attempts, output, "RFT: sampling", tasks)
-            kept = rejection.select(records, s.rft_min_partial)
+            kept = rejection.select(records, s.rft_min_partial).records
             chosen = (traces.record_to_row(r, self.prompt, self.world.tool_schemas) for r in kept)
             traces.write_jsonl(data, (r for r in chosen if r is not None))
         rows = [traces.tokenise(row, self.chat) for row in traces.read_jsonl(data)]

@@ -28,7 +28,9 @@ def test_teacher_rows_are_slimes_sft_rows(helpdesk, chat):
     assert len(rows) == 30 and 0.4 < reward < 1.0
     for row in rows:
         assert (
-            row["messages"][0]["role"] == "system" and row["messages"][-1]["role"] == "assistant" and row["tools"] == helpdesk.tool_schemas
+            row["messages"][0]["role"] == "system"
+            and row["messages"][-1]["role"] == "assistant"
+            and json.loads(row["tools"]) == helpdesk.tool_schemas
         )
         assert sum(traces.tokenise(row, chat).loss_mask) > 0
     again, _ = teacher_traces.collect(30, flaws=1.0, seed=1, advance=lambda done, note: None)
@@ -69,10 +71,19 @@ def test_rejection_keeps_successes_else_the_best_good_partial():
         record("a", 1.0, 1.0), record("a", 0.0, 0.9), record("a", 1.0, 1.0), record("b", 0.0, 0.7), record("b", 0.0, 0.8),
         record("c", 0.0, 0.5), record("d", None, None),
     ]  # fmt: skip
-    assert rejection.select(records) == [records[0], records[2], records[4]]
-    assert rejection.select(records, per_task=1) == [records[0], records[4]]
-    assert rejection.select(records, min_partial=0.5)[-1] == records[5]
-    assert rejection.select([record("a", 1.0, 1.0) | {"turns": [{"malformed": 1}]}]) == []
+    chosen = rejection.select(records)
+    assert chosen.records == [records[0], records[2], records[4]]
+    assert chosen.counts["attempts"] == 7 and chosen.counts["ended by infrastructure"] == 1 and chosen.counts["kept"] == 3
+    assert (chosen.counts["tasks"], chosen.counts["tasks with a success"], chosen.counts["tasks kept by partial score"]) == (3, 1, 1)
+    assert rejection.select(records, best=1).records == [records[0], records[4]]
+    assert rejection.select(records, min_partial=0.5).records[-1] == records[5]
+    assert rejection.select([record("a", 1.0, 1.0) | {"turns": [{"malformed": 1}]}]).counts["malformed"] == 1
+    assert rejection.select(records, forbidden={("d", "a")}).records == [records[4]]
+    said = [{"role": "assistant", "content": "x"}]
+    twice = [record("a", 1.0) | {"messages": said, "steps": n, "tool_errors": 0} for n in (9, 5)]
+    assert rejection.select(twice).counts["duplicates"] == 1
+    other = record("a", 1.0) | {"messages": [{"role": "assistant", "content": "y"}], "steps": 3, "tool_errors": 0}
+    assert rejection.select([twice[0], other], best=1).records == [other], "the shorter one"
 
 
 def test_prompt_rows_hold_ids_only():

