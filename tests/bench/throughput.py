@@ -24,12 +24,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import drivers  # noqa: E402
-from model_servers import ModelServers  # noqa: E402
-from transformers import AutoTokenizer  # noqa: E402
+import drivers
+from model_servers import ModelServers
+from transformers import AutoTokenizer
 
-from slime_tau2.domains.helpdesk import build_tokenizer  # noqa: E402
-from slime_tau2.local.looplag import LoopLag, percentile  # noqa: E402
+from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.local.looplag import LoopLag, percentile
 
 LIVE = (1, 32, 64, 512)
 EPISODES = {1: 6, 32: 128, 64: 256, 512: 2048}

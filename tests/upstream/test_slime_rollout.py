@@ -1,0 +1,264 @@
+"""Our hooks under slime's own rollout loop, evaluation, conversion and loss. Needs slime's source tree on PYTHONPATH and its CPU imports.
+
+Written against the measured contracts; skipped, with the reason, where slime is absent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+
+import pytest
+
+pytestmark = pytest.mark.upstream
+pytest.importorskip("slime.utils.types", reason="slime is not installed: put its source tree on PYTHONPATH")
+
+from slime_harness import TeacherServer, assert_trainable, fresh, make_args
+
+from slime_tau2.data import traces
+from slime_tau2.hooks.compat import HAS_SLIME, Sample, flatten
+
+
+def roll(args, rollout_id, source, evaluation=False):
+    from slime.rollout.base_types import call_rollout_fn
+    from slime.utils.misc import load_function
+
+    path = args.eval_function_path if evaluation else args.rollout_function_path
+    return call_rollout_fn(load_function(path), args, rollout_id, source, evaluation=evaluation)
+
+
+@pytest.fixture
+def teacher(tokenizer):
+    with TeacherServer(tokenizer, delay=0.005) as server:
+        yield server
+
+
+def test_generate_rollout_with_over_sampling_filter_and_abort(teacher, tmp_path):
+    assert HAS_SLIME
+    args = make_args(tmp_path, teacher.port)
+    source = fresh(args)
+    out = roll(args, 0, source)
+    assert len(out.samples) == args.rollout_batch_size
+    for group in out.samples:
+        assert len({s.group_index for s in group}) == 1 and len({s.index for s in group}) == args.n_samples_per_prompt
+        assert len({s.reward for s in group} | {s.metadata["tau2"]["partial"] for s in group}) > 1, "the dynamic filter ran"
+        for s in group:
+            assert_trainable(s)
+            assert s.metadata["tau2"]["termination"] == "user_stop" or s.status in (Sample.Status.TRUNCATED, Sample.Status.COMPLETED)
+    served = {s.group_index for g in out.samples for s in g}
+    cut = [g for g in source.buffer if g[0].group_index not in served]
+    assert all(any(s.status is Sample.Status.ABORTED for s in g) for g in cut), "what the end of the rollout cut off is served again"
+    assert len(roll(args, 1, source).samples) == args.rollout_batch_size
+
+
+def test_partial_rollout_restarts_what_was_aborted(tokenizer, tmp_path):
+    with TeacherServer(tokenizer, delay=0.05) as server:
+        args = make_args(tmp_path, server.port, partial_rollout=True, over_sampling_batch_size=10)
+        source = fresh(args)
+        roll(args, 0, source)
+        assert source.buffer, "slime hands back what it aborted"
+        indices = [g[0].group_index for g in source.buffer]
+        assert len(indices) == len(set(indices)), "and nothing is handed back twice"
+        out = roll(args, 1, source)
+        for s in flatten(out.samples):
+            assert_trainable(s)
+
+
+def test_evaluation(teacher, tmp_path):
+    from slime.utils.eval_config import build_eval_dataset_configs
+
+    args = make_args(tmp_path, teacher.port)
+    source = fresh(args)
+    datasets = [{"name": "helpdesk", "path": str(tmp_path / "tasks.jsonl"), "n_samples_per_eval_prompt": 2}]
+    args.eval_datasets = build_eval_dataset_configs(args, datasets, {"max_response_len": 600})
+    data = roll(args, 0, source, evaluation=True).data["helpdesk"]
+    assert len(data["rewards"]) == 6 and all(s.metadata["tau2"]["termination"] for s in data["samples"])
+
+
+def manager(args, source):
+    """slime's RolloutManager without its Ray actor."""
+    rollout = pytest.importorskip("slime.ray.rollout", reason="slime.ray.rollout needs sglang's modules")
+    from slime.utils.misc import load_function
+
+    cls = rollout.RolloutManager.__ray_metadata__.modified_class
+    made = cls.__new__(cls)
+    made.args, made.data_source = args, source
+    made.generate_rollout = load_function(args.rollout_function_path)
+    made.custom_reward_post_process_func = load_function(args.custom_reward_post_process_path)
+    made.custom_convert_samples_to_train_data_func = None
+    made.train_parallel_config = {"dp_size": 2, "cp_size": 1, "vpp_size": 1, "microbatch_group_size_per_vp_stage": 1}
+    return made
+
+
+@pytest.mark.parametrize("credit", ["episode", "turn"])
+def test_conversion_to_train_data(teacher, tmp_path, credit):
+    args = make_args(tmp_path, teacher.port, tau2_credit=credit)
+    source = fresh(args)
+    made = manager(args, source)
+    samples, _ = made._get_rollout_data(rollout_id=0)
+    data = made._convert_samples_to_train_data(samples)
+    assert set(data["raw_reward"]) <= {0.0, 1.0} and len(data["rewards"]) == len(samples)
+    for group in range(0, len(samples), args.n_samples_per_prompt):
+        assert abs(sum(data["rewards"][group : group + args.n_samples_per_prompt])) < 1e-5, "mean-only advantages of a group sum to 0"
+    assert ("teacher_log_probs" in data) == (credit == "turn")
+    if credit == "turn":
+        assert [len(t) for t in data["teacher_log_probs"]] == data["response_lengths"]
+    state = source.state_dict()
+    source.save(0)
+    again = fresh(args)
+    again.load(0)
+    assert again.state_dict()["next_index"] == state["next_index"] and sum(again.metadata["terminations"].values()) == len(samples)
+
+
+def test_a_positive_advantage_raises_log_probs_under_slimes_own_loss(teacher, tmp_path, tokenizer):
+    """slime's compute_advantages_and_returns with our hook, its policy loss, AdamW on a small Qwen3; one process over gloo."""
+    pytest.importorskip("megatron.core", reason="megatron-core is not installed")
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
+    import torch
+    import torch.distributed as dist
+    from megatron.core import mpu
+    from slime.backends.megatron_utils.loss import compute_advantages_and_returns, loss_function
+
+    from slime_tau2.local.models import new_model
+    from slime_tau2.local.process import free_port
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{free_port()}", rank=0, world_size=1)
+        mpu.initialize_model_parallel()
+    switches = dict(
+        loss_type="policy_loss", use_rollout_logprobs=False, kl_coef=0.0, kl_loss_type="low_var_kl", use_kl_loss=False, eps_clip=0.2,
+        eps_clip_high=0.28, eps_clip_c=None, use_opsm=False, use_tis=False, get_mismatch_metrics=False, entropy_coef=0.0,
+        custom_pg_loss_reducer_function_path=None, custom_tis_function_path=None, calculate_per_token_loss=False,
+        recompute_loss_function=False, allgather_cp=False, log_probs_chunk_size=-1, context_parallel_size=1,
+    )  # fmt: skip
+    args = make_args(tmp_path, teacher.port, tau2_credit="turn", **switches)
+    source = fresh(args)
+    made = manager(args, source)
+    samples, _ = made._get_rollout_data(rollout_id=0)
+    data = made._convert_samples_to_train_data(samples)
+    ids = [torch.tensor(t) for t in data["tokens"]]
+    masks = [torch.tensor(m, dtype=torch.int) for m in data["loss_masks"]]
+    batch = {
+        "unconcat_tokens": ids, "total_lengths": [len(t) for t in ids], "response_lengths": data["response_lengths"], "loss_masks": masks,
+        "rollout_log_probs": [torch.tensor(x) for x in data["rollout_log_probs"]], "rewards": data["rewards"],
+        "rollout_mask_sums": torch.tensor(data["rollout_mask_sums"], dtype=torch.float32),
+        "teacher_log_probs": [torch.tensor(x) for x in data["teacher_log_probs"]],
+    }  # fmt: skip
+    compute_advantages_and_returns(args, batch)
+    assert all(torch.allclose(a, t) for a, t in zip(batch["advantages"], batch["teacher_log_probs"])), "the hook copied them"
+    model = new_model(len(tokenizer), 4096, seed=0, hidden=64)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+
+    def per_token():
+        with torch.no_grad():
+            rows = [model(t[None]).logits[0].float().log_softmax(-1)[:-1].gather(1, t[1:, None])[:, 0] for t in ids]
+        return [r[-n:] for r, n in zip(rows, data["response_lengths"])]
+
+    before = per_token()
+    for _ in range(5):
+        loss, _, _ = loss_function(args, batch, 1, len(samples), torch.cat([model(t[None]).logits[0] for t in ids])[None].float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    moved = torch.cat([(b - a)[m.bool()] for a, b, m in zip(before, per_token(), masks)])
+    wanted = torch.cat([a[m.bool()] for a, m in zip(batch["advantages"], masks)])
+    assert float(torch.corrcoef(torch.stack([moved, wanted]))[0, 1]) > 0.2
+
+
+def test_sft_rows_equal_the_one_shot_template(tmp_path, qwen_tokenizer, helpdesk):
+    """slime's loss-mask generator on our rows, consecutive tool results among them: the same tokens as one render, at every version."""
+    from slime.utils.mask_utils import MultiTurnLossMaskGenerator
+
+    messages = [
+        {"role": "system", "content": "policy"}, {"role": "assistant", "content": "Hi!"}, {"role": "user", "content": "two"},
+        {"role": "assistant", "content": "", "tool_calls": [
+            {"function": {"name": "get_order", "arguments": {"order_id": n}}} for n in ("W1", "W2")]},
+        {"role": "tool", "content": "r1"}, {"role": "tool", "content": "r2"}, {"role": "assistant", "content": "Done."},
+    ]  # fmt: skip
+    rows = traces.row_messages(messages)
+    generator = MultiTurnLossMaskGenerator(qwen_tokenizer, tokenizer_type="qwen3")
+    ids, mask = generator.get_loss_mask(rows, tools=helpdesk.tool_schemas)
+    assert qwen_tokenizer.decode(ids) == qwen_tokenizer.apply_chat_template(messages, tools=helpdesk.tool_schemas, tokenize=False)
+    trained = "".join(qwen_tokenizer.decode([t]) for t, m in zip(ids, mask) if m)
+    assert "Hi!" not in trained and "get_order" in trained and "Done." in trained and "r1" not in trained
+
+
+def test_fully_async_rollout_trains_zero_variance_groups_with_advantage_zero(teacher, tmp_path):
+    from slime.rollout import fully_async_rollout as fully
+    from slime.rollout.base_types import call_rollout_fn
+
+    args = make_args(tmp_path, teacher.port, sglang_server_concurrency=8)
+    source = fresh(args)
+    try:
+        out = call_rollout_fn(fully.generate_rollout_fully_async, args, 0, source, evaluation=False)
+        assert len(out.samples) == args.rollout_batch_size
+        from slime_tau2.hooks.rewards import reward_post_process
+
+        flat = flatten(out.samples)
+        raw, advantages = reward_post_process(args, flat)
+        for n in range(0, len(flat), args.n_samples_per_prompt):
+            part = slice(n, n + args.n_samples_per_prompt)
+            if len(set(raw[part])) == 1 and len({s.metadata["tau2"]["partial"] for s in flat[part]}) == 1:
+                assert advantages[part] == [0.0] * args.n_samples_per_prompt
+    finally:
+        fully._stop_global_worker()
+
+
+def test_256_concurrent_samples_reach_the_latency_bound(tokenizer, tmp_path):
+    """Whole rollouts against what the turns' latency alone would take."""
+    with TeacherServer(tokenizer, delay=0.5) as server:
+        args = make_args(
+            tmp_path, server.port, rollout_batch_size=32, over_sampling_batch_size=32, n_samples_per_prompt=8, dynamic_sampling_filter_path=None,
+            sglang_server_concurrency=256,
+        )  # fmt: skip
+        source = fresh(args)
+        started = time.perf_counter()
+        out = roll(args, 0, source)
+        wall = time.perf_counter() - started
+        turns = max(s.metadata["tau2"]["turns"] for s in flatten(out.samples))
+        print(
+            f"\nload {os.getloadavg()[0]:.1f}; 256 samples in {wall:.2f} s, the longest has {turns} turns of 0.5 s: {turns * 0.5 / wall:.0%} of the bound"
+        )
+
+
+def test_rollout_manager_as_a_ray_actor(teacher, tmp_path):
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("slime.ray.rollout", reason="slime.ray.rollout needs sglang's modules")
+    from slime.ray.placement_group import create_rollout_manager
+
+    environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "HF_HUB_OFFLINE": "1"}
+    ray.init(num_cpus=4, num_gpus=0, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment})
+    try:
+        args = make_args(
+            tmp_path, teacher.port, rollout_external=False, num_rollout=2, num_epoch=None, check_weight_update_equal=False,
+            offload_rollout=False, colocate=False, actor_num_nodes=0, actor_num_gpus_per_node=0, rollout_num_gpus=0, rollout_num_engines=1,
+            prefill_num_servers=None, sglang_config=None, debug_rollout_only=True, wandb_mode=None,
+        )  # fmt: skip
+        made, _ = create_rollout_manager(args, (None, [], []))
+        ray.get(made.load.remote(-1))
+        for rollout_id in range(2):
+            ray.get(made.generate.remote(rollout_id))
+            ray.get(made.save.remote(rollout_id))
+        ray.get(made.dispose.remote())
+        state = json.loads((tmp_path / "ckpt" / "rollout" / "tau2_data_source_1.json").read_text())
+        assert sum(state["metadata"]["terminations"].values()) == 2 * args.rollout_batch_size * args.n_samples_per_prompt
+    finally:
+        ray.shutdown()
+
+
+def test_generate_group_by_group_never_raises(tmp_path, tokenizer):
+    """A dead server under slime's own `generate_and_rm_group`: placeholders, not exceptions."""
+    from slime.rollout.sglang_rollout import GenerateState, generate_and_rm_group
+
+    args = make_args(tmp_path, 9, tau2_policy_retries=0, tau2_episode_retries=0)
+    source = fresh(args)
+    (group,) = source.get_samples(1)
+
+    async def run():
+        return await generate_and_rm_group(args, group, sampling_params=GenerateState(args).sampling_params.copy())
+
+    for s in asyncio.run(run()):
+        assert_trainable(s)
+        assert s.remove_sample and s.metadata["tau2"]["termination"] == "policy_failure"
