@@ -2,67 +2,24 @@
 
 A checkpoint is a folder `iter_0000001` (or its parent, which names the newest) with `.metadata`, `__<rank>_<n>.distcp` and
 `common.pt`. Tensors are stored in chunks, whatever the parallelism they were written under; layers are stacked on dimension 0 or
-stored one by one. Only what is asked for is read. Pickles are read by an unpickler that resolves torch's and Python's plain
-containers and turns everything else (Megatron's enums, a trainer's arguments) into inert stubs.
+stored one by one. Only what is asked for is read.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import math
-import mmap
 import pickle
-import struct
-import types
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from slime_tau2.checkpoints.saved import PICKLE_MODULE, Unpickler, mapped_tensor
 from slime_tau2.errors import CheckpointError
 
-_DTYPES = {
-    "BFloat16Storage": torch.bfloat16, "HalfStorage": torch.float16, "FloatStorage": torch.float32, "DoubleStorage": torch.float64,
-    "LongStorage": torch.int64, "IntStorage": torch.int32, "ByteStorage": torch.uint8,
-}  # fmt: skip
 NOT_WEIGHTS = ("optimizer", "rng_state", "rerun")
-
-
-class _Stub:
-    """Stands for an object whose class is not to be imported."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        self.__dict__["state"] = state
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-class _Unpickler(pickle.Unpickler):
-    _CONTAINERS = frozenset("set frozenset dict list tuple int float bool str bytes bytearray slice complex object".split())
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "builtins":
-            return super().find_class(module, name) if name in self._CONTAINERS else _Stub
-        if (module, name) == ("argparse", "Namespace"):
-            return argparse.Namespace
-        if module.split(".")[0] in ("collections", "pathlib", "_codecs"):
-            return super().find_class(module, name)
-        if module in ("torch", "torch.serialization", "torch._utils", "torch.storage") or module.startswith("torch.distributed.checkpoint"):
-            found = super().find_class(module, name)
-            plain = isinstance(found, type | torch.dtype | torch.layout | torch.memory_format)
-            return found if plain or module == "torch._utils" or name.startswith("_get_layout") else _Stub
-        return _Stub
-
-
-_PICKLE = types.SimpleNamespace(Unpickler=_Unpickler, load=lambda file, **_: _Unpickler(file).load(), __name__="restricted_pickle")
 
 
 @dataclass(frozen=True)
@@ -81,7 +38,7 @@ class TorchDist:
         self.path = newest(path)
         try:
             with (self.path / ".metadata").open("rb") as file:
-                metadata = _Unpickler(file).load()
+                metadata = Unpickler(file).load()
             stored, tensors = metadata.storage_data, metadata.state_dict_metadata
         except (OSError, pickle.UnpicklingError, EOFError, AttributeError) as error:
             raise CheckpointError(f"{self.path}/.metadata cannot be read: {type(error).__name__}: {error}") from error
@@ -103,7 +60,7 @@ class TorchDist:
         if not path.exists():
             return {}
         try:
-            common = torch.load(path, map_location="cpu", pickle_module=_PICKLE, weights_only=False)
+            common = torch.load(path, map_location="cpu", pickle_module=PICKLE_MODULE, weights_only=False)
         except Exception as error:
             raise CheckpointError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
         return dict(vars(common["args"])) if isinstance(common.get("args"), argparse.Namespace) else {}
@@ -150,73 +107,6 @@ class TorchDist:
         if tuple(tensor.shape) != sizes:
             raise CheckpointError(f"{path}: {name} has a chunk of shape {tuple(tensor.shape)} where the metadata says {sizes}")
         return tensor
-
-
-class _TensorUnpickler(_Unpickler):
-    """Rebuilds a tensor on storages that `storage(key)` gives."""
-
-    def __init__(self, file: Any, storage: Callable[[str], memoryview]):
-        super().__init__(file)
-        self._storage = storage
-
-    def persistent_load(self, saved: tuple) -> Any:
-        _, kind, key, _, _ = saved
-        return torch.frombuffer(self._storage(key), dtype=torch.uint8).view(kind)
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name.endswith("Storage"):
-            return _DTYPES[name]
-        rebuild = (module, name) == ("torch._utils", "_rebuild_tensor_v2")
-        return _rebuild if rebuild else super().find_class(module, name)
-
-
-def _rebuild(flat: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> torch.Tensor:
-    return flat.as_strided(size, stride, offset)
-
-
-class _View(io.RawIOBase):
-    """A memoryview as a file, without a copy."""
-
-    def __init__(self, view: memoryview):
-        self._view, self._at = view, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + (0, self._at, len(self._view))[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        part = self._view[self._at : self._at + len(buffer)]
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
-
-
-def mapped_tensor(path: Path, offset: int, length: int) -> torch.Tensor:
-    """The tensor that `torch.save` wrote into bytes [offset, offset + length) of a file, on the file's own mapped memory.
-
-    `torch.load` maps whole files only, and elsewhere copies thrice; a checkpoint's tensors lie one behind the other in few files.
-    The mapping lives as long as the tensor. It is private: writing to the tensor does not reach the file.
-    """
-    start = offset - offset % mmap.ALLOCATIONGRANULARITY
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), offset + length - start, access=mmap.ACCESS_COPY, offset=start)
-    view = memoryview(mapped)[offset - start :]
-    with zipfile.ZipFile(_View(view)) as archive:  # type: ignore[arg-type]
-        root = archive.namelist()[0].split("/")[0]
-
-        def storage(key: str) -> memoryview:
-            entry = archive.getinfo(f"{root}/data/{key}")
-            name, extra = struct.unpack_from("<HH", view, entry.header_offset + 26)
-            data = entry.header_offset + 30 + name + extra
-            return view[data : data + entry.file_size]
-
-        return _TensorUnpickler(io.BytesIO(archive.read(f"{root}/data.pkl")), storage).load()
 
 
 def newest(path: Path) -> Path:
