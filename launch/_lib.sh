@@ -163,7 +163,7 @@ write_file() {
 # tau2_options PATH: TAU2_CONFIG with the profile's TAU2_OVERRIDES (KEY=VALUE) in place of its own lines
 tau2_options() {
   local overridden
-  overridden=$(printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=.*//' | paste -sd'|')
+  overridden=$(printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=.*//' | paste -sd'|' -)
   { grep -vE "^(${overridden:-nothing}):" "$TAU2_CONFIG"; printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=/: /'; } | write_file "$1"
 }
 

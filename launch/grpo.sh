@@ -8,7 +8,7 @@ usage() {
 usage: launch/grpo.sh [--profile NAME]… [--dry-run] [-- SLIME ARGUMENTS]
 
 GRPO from INIT_DIR (a Hugging Face directory or a torch_dist checkpoint; default: MODEL_DIR), into OUTPUT_DIR/checkpoints.
-The same command resumes. Needs Ray (ray start --head) and, in profiles without GPUs of its own for it, the user simulator at USER_URL.
+The same command resumes. Ctrl-C stops watching, not the job: ray job stop does. Needs Ray (ray start --head) and, in profiles without GPUs of its own for it, the user simulator at USER_URL.
 TEXT
 }
 parse_options "$@"
@@ -25,7 +25,6 @@ HOOK_ARGS=(
   --custom-generate-function-path slime_tau2.hooks.generate.generate
   --custom-rm-path slime_tau2.hooks.rewards.reward
   --custom-reward-post-process-path slime_tau2.hooks.rewards.reward_post_process
-  --custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages
   --data-source-path slime_tau2.hooks.data_source.Tau2DataSource
   --dynamic-sampling-filter-path slime_tau2.hooks.filters.dynamic_sampling_filter
   --buffer-filter-path slime_tau2.hooks.filters.buffer_filter
@@ -35,6 +34,9 @@ HOOK_ARGS=(
   --custom-eval-rollout-log-function-path slime_tau2.hooks.logging.log_eval
   --custom-config-path "$OUTPUT_DIR/tau2.yaml"
 )
+if { cat "$TAU2_CONFIG"; printf '%s\n' ${TAU2_OVERRIDES[@]+"${TAU2_OVERRIDES[@]}"}; } | grep -qE '^tau2_credit[=:] *turn'; then
+  HOOK_ARGS+=(--custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages)
+fi
 ROLLOUT_ARGS=(
   --prompt-data "$DATA_DIR/tasks.jsonl" --input-key prompt --metadata-key metadata
   --num-rollout "$ROLLOUTS" --rollout-batch-size "$GROUPS_A_ROLLOUT" --n-samples-per-prompt "$SAMPLES"

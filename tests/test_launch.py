@@ -91,6 +91,16 @@ def test_every_profile_adds_up(profile, recipe, slime):
     assert float(got["--rollout-temperature"]) == (0.7 if recipe else 1.0)
 
 
+def test_turn_credit_brings_its_hook(slime, tmp_path):
+    config = tmp_path / "turn.yaml"
+    config.write_text("tau2_domains: [retail]\ntau2_credit: turn\n")
+    done = launch("grpo", "--dry-run", TAU2_CONFIG=str(config), **slime)
+    assert options(commands(done.stdout)[0])["--custom-advantage-function-path"] == "slime_tau2.hooks.advantages.turn_advantages"
+    assert "--custom-advantage-function-path" not in launch("grpo", "--dry-run", **slime).stdout
+    shown = yaml.safe_load(shown_file(done.stdout, "tau2.yaml"))
+    assert shown["tau2_credit"] == "turn" and shown["tau2_user_base_url"] == "slime:user_sim"
+
+
 def test_sft_reads_what_the_mask_generator_needs(slime):
     (command,) = commands(launch("sft", "--profile", "4gpu", "--dry-run", "--", "--lr", "3e-6", **slime).stdout)
     got = options(command)
