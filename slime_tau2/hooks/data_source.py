@@ -86,7 +86,10 @@ class Tau2DataSource:
             return []
         from slime_tau2.hooks.filters import buffer_filter
 
-        return buffer_filter(self.args, None, self.buffer, count)
+        taken = buffer_filter(self.args, None, self.buffer, count)
+        for sample in (s for g in taken for s in g if s.status is Sample.Status.ABORTED):
+            sample.metadata.pop("tau2", None)  # of the try that was cut off
+        return taken
 
     def _choose(self, count: int) -> list[str]:
         keys = list(self.tasks)
@@ -141,7 +144,6 @@ class Tau2DataSource:
         """Feedback for the curriculum; idempotent a sample index."""
         with self._lock:
             for s in samples:
-                self._out.pop(s.group_index, None)  # type: ignore[arg-type]
                 if s.index is None or s.index in self._observed:
                     continue
                 self._observed.add(s.index)
@@ -151,12 +153,17 @@ class Tau2DataSource:
                 key = f"{s.metadata.get('domain')}/{s.metadata.get('task_id')}"
                 if not s.remove_sample and key in self.tasks:
                     self.curriculum.observe(key, int((s.reward or 0.0) >= 1.0 - 1e-6), 1)
+            seen = {s.group_index for s in samples}
+            unfinished = {k: g for k, g in self._out.items() if any(s.status is Sample.Status.PENDING for s in g)}
+            self._out = {k: g for k, g in unfinished.items() if k not in seen}
 
     # --- state ---------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         with self._lock:
-            returned = [f"{g[0].metadata['domain']}/{g[0].metadata['task_id']}" for g in self.buffer]
+            # what is being generated now (train_async, fully-async) will not be in the checkpoint's weights: a resumed run serves it again
+            waiting = [*self.buffer, *(g for g in self._out.values() if any(s.status is Sample.Status.PENDING for s in g))]
+            returned = [f"{g[0].metadata['domain']}/{g[0].metadata['task_id']}" for g in waiting]
             return {
                 "epoch": self.epoch, "position": self.position, "next_group": self.next_group, "next_index": self.next_index,
                 "returned": returned, "curriculum": self.curriculum.state_dict(), "metadata": self.metadata,

@@ -225,6 +225,23 @@ def test_data_source_resumes_where_it_was(tmp_path, curriculum):
     assert len({s.index for g in b for s in g}) == 12 and min(s.index for g in b for s in g) >= 10
 
 
+def test_groups_in_flight_at_a_checkpoint_are_served_again(tmp_path):
+    """train_async and fully-async save while the next rollout runs."""
+    source = data_source.Tau2DataSource(source_args(tmp_path))
+    trained, running = source.get_samples(1), source.get_samples(2)
+    for s in trained[0]:
+        s.status, s.reward = Sample.Status.COMPLETED, 1.0
+    rewards.reward_post_process(source.args, trained[0])
+    source.save(0)
+    again = data_source.Tau2DataSource(source_args(tmp_path))
+    again.load(0)
+    assert [g[0].prompt for g in again.get_samples(2)] == [g[0].prompt for g in running]
+    for s in running[0]:
+        s.status = Sample.Status.COMPLETED  # finished, and dropped by the filter
+    source.observe([])
+    assert list(source._out) == [running[1][0].group_index], "what is over is not kept"
+
+
 def test_data_source_state_errors_are_clear(tmp_path):
     source = data_source.Tau2DataSource(source_args(tmp_path))
     source.load(None)
