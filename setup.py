@@ -19,8 +19,20 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["slime_tau2*"]),
-    package_data={"slime_tau2": ["py.typed", "domains/helpdesk/*.md", "domains/helpdesk/tokenizer/*", "evaluation/*.html"]},
-    install_requires=["aiohttp>=3.10", "numpy", "pydantic>=2.9", "PyYAML", "rich>=13.7", "tokenizers>=0.21", "typer>=0.15", *TAU2_RUNTIME],
+    package_data={
+        "slime_tau2": ["py.typed", "domains/helpdesk/*.md", "domains/helpdesk/tokenizer/*", "evaluation/*.html", "evaluation/*.js"]
+    },
+    install_requires=[
+        "aiohttp>=3.10",
+        "jinja2>=3.1",
+        "numpy",
+        "pydantic>=2.9",
+        "PyYAML",
+        "rich>=13.7",
+        "tokenizers>=0.21",
+        "typer>=0.15",
+        *TAU2_RUNTIME,
+    ],
     extras_require={
         "local": LOCAL,
         "wandb": ["wandb"],

@@ -98,16 +98,19 @@ def compare(
 
 
 @app.command()
-def report(directory: Annotated[Path, typer.Argument(help="Directory of a quickstart run, or of `slime-tau2 eval`.")]) -> None:
-    """Print a run's table; of an evaluation also what went wrong, of a quickstart write report.json, plot and page anew."""
-    if (directory / "attempts.jsonl").exists():
-        from slime_tau2.evaluation.evaluate import report as run
+def report(
+    directories: Annotated[list[Path], typer.Argument(help="A quickstart run, or runs of `slime-tau2 eval` side by side.")],
+    output: Annotated[Path | None, typer.Option(help="The page; by default report.html in the first directory.")] = None,
+) -> None:
+    """Print tables and what went wrong, and write one page with plots and every conversation (of a quickstart report.json, too)."""
+    if (directories[0] / "settings.json").exists() and not (directories[0] / "attempts.jsonl").exists():
+        from slime_tau2.evaluation.quickstart import write_report
 
-        run(directory, console)
+        write_report(directories[0], console)
         return
-    from slime_tau2.evaluation.quickstart import write_report
+    from slime_tau2.evaluation.evaluate import report as run
 
-    write_report(directory, console)
+    run(directories, output, console)
 
 
 @app.command("export-hf")

