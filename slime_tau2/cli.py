@@ -57,7 +57,7 @@ def quickstart(
 def evaluate(
     output: Annotated[Path, typer.Option(help="Directory of the results; the same command resumes.")],
     domain: str = "helpdesk",
-    split: str = "test",
+    split: Annotated[str | None, typer.Option(help="By default test.")] = None,
     policy: Annotated[
         str,
         typer.Option(
@@ -65,25 +65,32 @@ def evaluate(
         ),
     ] = "gold",
     model: Annotated[str | None, typer.Option(help="Model of an OpenAI-compatible server.")] = None,
-    attempts: Annotated[int, typer.Option(min=1)] = 1,
+    preset: Annotated[
+        str | None, typer.Option(help="card (the model card's settings) or leaderboard (tau2's); options win over it.")
+    ] = None,
+    attempts: Annotated[int | None, typer.Option(min=1, help="Attempts at each task, by default 1.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task id; repeatable.")] = None,
     user: Annotated[str | None, typer.Option(help="scripted, llm, gold or plain; by default what suits the policy.")] = None,
-    temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
-    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory; needed with a server's URL.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0, help="By default 1.0.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="By default 1.0.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="By default -1: all tokens.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory; needed with an SGLang server's URL.")] = None,
     concurrency: Annotated[int, typer.Option(min=1)] = 64,
     seed: int = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and an estimate of tokens, and stop.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option, e.g. max_turn_tokens=64; repeatable.")
     ] = None,
 ) -> None:
     """Evaluate a policy: attempts.jsonl and summary.json."""
-    from slime_tau2.evaluation.evaluate import EvalRequest
     from slime_tau2.evaluation.evaluate import main as run
+    from slime_tau2.evaluation.presets import EvalRequest
 
     request = EvalRequest(
-        output, domain, split, policy, attempts, task, user, temperature, tokenizer, concurrency, seed, set_ or [], model
+        output, domain, policy, split, attempts, task, user, temperature, top_p, top_k, tokenizer, concurrency, seed, tuple(set_ or ()),
+        model, preset,
     )  # fmt: skip
-    run(request, console)
+    run(request, console, dry_run)
 
 
 @app.command()

@@ -81,15 +81,16 @@ def collect(
         print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
         return
     from slime_tau2.data import sft
-    from slime_tau2.evaluation.evaluate import EvalRequest
     from slime_tau2.evaluation.evaluate import main as run_eval
+    from slime_tau2.evaluation.presets import EvalRequest
 
     paths = []
     for name in domain.split(","):
         directory = output.with_suffix(".attempts") / name
         options = ["retail_basis=communicate", *(set_ or [])]
         request = EvalRequest(
-            directory, name, "train", policy, attempts, None, user, temperature, tokenizer, concurrency, seed, options, model
+            directory, name, policy, "train", attempts, None, user, temperature, tokenizer=tokenizer, concurrency=concurrency, seed=seed,
+            options=tuple(options), model=model,
         )  # fmt: skip
         run_eval(request, Console())
         paths.append(directory / "attempts.jsonl")

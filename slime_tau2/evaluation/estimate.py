@@ -1,0 +1,72 @@
+"""What an evaluation would do, and about how many tokens it would take, before it does it.
+
+The estimate assumes a conversation in which the agent makes the solution's calls and speaks `TALK` times beside them. Text is
+counted with the policy's tokenizer where one is named, else at `CHARACTERS` a token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from slime_tau2 import bench
+from slime_tau2.config import Tau2Config
+from slime_tau2.episode.toolbox import system_prompt
+from slime_tau2.episode.worlds import World
+from slime_tau2.evaluation import runner
+from slime_tau2.evaluation.presets import Plan
+
+TALK, SAID_TOKENS = 5, 60
+"""Agent turns beside the calls (greeting, questions, confirmation, answer, farewell), and the tokens of each: assumed."""
+CALL_TOKENS, RESULT_TOKENS = 48, 240
+"""Tokens of a call and of its result: means over the gold conversations of the three domains' test tasks (36 to 65, 28 to 377)."""
+CHARACTERS = 4.0
+
+
+def lines(plan: Plan, config: Tau2Config, world: World, task_ids: Sequence[str]) -> list[str]:
+    """The plan and its estimate, as text."""
+    request, count = plan.request, plan.attempts * len(task_ids)
+    done = sum(r["reward"] is not None for r in runner.read_records(request.output / "attempts.jsonl"))
+    where = f"{request.policy} on {request.domain}/{plan.split}"
+    user = f", {config.user_model} at {config.user_base_url}, T={config.user_temperature}" if config.user == "llm" else ""
+    out = [
+        f"{where}: {len(task_ids)} tasks × {plan.attempts} attempts = {count}, {done} of them done",
+        f"temperature {plan.temperature}, top_p {plan.top_p}, top_k {plan.top_k}; seed {request.seed}; {request.concurrency} at a time",
+        f"user: {config.user}{user}",
+        f"limits: {config.max_steps} steps, {config.max_errors} errors, {config.max_context_tokens} tokens",
+        f"reward basis of retail: {config.retail_basis}",
+    ]
+    judged = sum(bench.judge_request(world.task(t), []) is not None for t in task_ids)
+    if judged:
+        out.append(f"judge: {config.judge_model} at {config.judge_base_url}, for {judged} of the tasks")
+    criteria = [world.task(t).evaluation_criteria for t in task_ids]
+    calls = fmean(len((c.actions if c else None) or []) for c in criteria)
+    head = _tokens(system_prompt(config, world.policy) + json.dumps(world.tool_schemas), request.tokenizer)
+    left, turns = count - done, calls + TALK
+    sampled = calls * CALL_TOKENS + TALK * SAID_TOKENS
+    added = sampled + calls * RESULT_TOKENS + TALK * SAID_TOKENS
+    sent = turns * head + added * turns / 2
+    out += [
+        f"estimate for the {left} attempts left, {calls:.1f} calls each:",
+        f"  policy: {_millions(left * sent)} tokens sent, all but {_millions(left * added)} of them in the prefix cache at best, "
+        f"{_millions(left * sampled)} sampled",
+    ]
+    if config.user == "llm":
+        prompts = [bench.user_prompt(str(world.task(t).user_scenario), False) for t in list(task_ids)[:20]]
+        told = fmean(_tokens(p, request.tokenizer) for p in prompts) + TALK * SAID_TOKENS
+        out.append(f"  user: {_millions(left * TALK * told)} tokens sent, {_millions(left * TALK * SAID_TOKENS)} sampled")
+    return [*out, "  times your provider's prices; conversations that go wrong are longer"]
+
+
+def _millions(tokens: float) -> str:
+    return f"{tokens / 1e6:.2f} M"
+
+
+def _tokens(text: str, tokenizer: Path | None) -> float:
+    if tokenizer is None:
+        return len(text) / CHARACTERS
+    from slime_tau2.local.models import load_tokenizer
+
+    return len(load_tokenizer(tokenizer).encode(text, add_special_tokens=False))

@@ -1,0 +1,91 @@
+"""What an evaluation evaluates: a script, a model directory, an SGLang server or an OpenAI-compatible one, as one function."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from slime_tau2.config import Tau2Config
+from slime_tau2.episode import scripts, worlds
+from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.api_agent import ApiAgent
+from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.toolbox import Toolbox, system_prompt
+from slime_tau2.errors import ConfigError, PolicyError
+from slime_tau2.evaluation import runner
+from slime_tau2.evaluation.presets import Plan
+from slime_tau2.types import Episode
+
+
+def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.RunOne, dict[str, Any], Any]:
+    """How to run one episode, what identifies the policy in the results, and its toolbox."""
+    request = plan.request
+    settings: dict[str, Any] = {
+        "policy": request.policy, "user": config.user, "max_steps": config.max_steps, "max_errors": config.max_errors,
+        "retail_basis": config.retail_basis, "judge_model": config.judge_model,
+    }  # fmt: skip
+    if config.user == "llm":
+        settings |= {"user_model": config.eval_user_model or config.user_model, "user_temperature": config.user_temperature}
+    if request.policy in scripts.SCRIPTS:
+        box = Toolbox(config)
+
+        async def scripted(world: worlds.World, task_id: str, seed: int) -> Episode:
+            agent = ScriptedAgent(scripts.script(request.policy, world.task(task_id)))
+            return await box.run(world, task_id, agent, seed, evaluation=True)
+
+        return scripted, settings, box
+    if request.policy.startswith(("http://", "https://")) and request.policy.rstrip("/").endswith("/v1"):
+        return _api_policy(plan, config, settings)
+    from slime_tau2.local.models import load_tokenizer
+    from slime_tau2.local.process import ServerProcess
+
+    if request.policy.startswith(("http://", "https://")):
+        if request.tokenizer is None:
+            raise ConfigError(
+                f"--policy {request.policy} is an SGLang server: name its tokenizer's directory with --tokenizer (an OpenAI-compatible "
+                "server's URL ends with /v1)"
+            )
+        url, tokenizer = request.policy, load_tokenizer(request.tokenizer)
+    elif Path(request.policy).is_dir():
+        tokenizer = load_tokenizer(request.tokenizer or Path(request.policy))
+        url = stack.enter_context(ServerProcess(Path(request.policy), request.output / "server.log")).url
+    else:
+        raise ConfigError(f"--policy {request.policy} is neither {', '.join(scripts.SCRIPTS)}, nor a model directory, nor a URL")
+    client = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
+    box = Toolbox(config, tokenizer, client)
+    sampling = {"temperature": plan.temperature, "top_p": plan.top_p, "top_k": plan.top_k}
+
+    async def sampled(world: worlds.World, task_id: str, seed: int) -> Episode:
+        agent = box.agent(
+            world,
+            {**sampling, "max_new_tokens": config.max_context_tokens},
+            seed if config.seeded_sampling else None,
+            f"eval-{task_id}-{seed}",
+        )
+        return await box.run(world, task_id, agent, seed, evaluation=True)
+
+    return sampled, settings | sampling | {"max_turn_tokens": config.max_turn_tokens}, box
+
+
+def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tuple[runner.RunOne, dict[str, Any], Any]:
+    request = plan.request
+    if request.model is None:
+        raise ConfigError(f"--policy {request.policy} is an OpenAI-compatible server: name its model with --model")
+    sampling = {"temperature": plan.temperature, "top_p": plan.top_p}  # OpenAI's API has no top_k
+    client = ChatClient(
+        request.policy, request.model, config.policy_key_env, PolicyError, sampling, config.policy_concurrency,
+        config.policy_timeout_s, config.policy_retries,
+    )  # fmt: skip
+    box = Toolbox(config, None, client)
+    tools: dict[str, bytes] = {}
+
+    async def asked(world: worlds.World, task_id: str, seed: int) -> Episode:
+        if world.domain not in tools:
+            tools[world.domain] = json.dumps(world.tool_schemas, ensure_ascii=False).encode()
+        agent = ApiAgent(client, system_prompt(config, world.policy), tools[world.domain], seed)
+        return await box.run(world, task_id, agent, seed, evaluation=True)
+
+    return asked, settings | sampling | {"model": request.model}, box

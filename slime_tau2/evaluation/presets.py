@@ -1,0 +1,72 @@
+"""How to evaluate, in one word: the settings under which others published, beside which a score can be put.
+
+`card` is the model card's (its one-action-a-turn protocol is not part of it), `leaderboard` tau2's own. What is given on the command line
+wins over a preset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from slime_tau2.errors import ConfigError
+
+OPENAI = "user_base_url=https://api.openai.com/v1"
+DEFAULTS: dict[str, Any] = {"split": "test", "attempts": 1, "temperature": 1.0, "top_p": 1.0, "top_k": -1}
+PRESETS: dict[str, dict[str, Any]] = {
+    "card": {
+        "attempts": 4, "temperature": 0.8, "top_p": 1.0, "top_k": 20,
+        "options": [OPENAI, "user_model=gpt-4.1-mini", "user_temperature=0.7", "max_steps=100"],
+    },
+    "leaderboard": {
+        "split": "base", "attempts": 4, "temperature": 0.0,
+        "options": [OPENAI, "user_model=gpt-4.1", "user_temperature=0.0", "max_steps=200", "max_errors=10"],
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """The command line of `eval`; None: what the preset, and then the default says.
+
+    `policy` is a script's name, a model directory, or the URL of a server: SGLang's, or with /v1 at its end an OpenAI-compatible one, of
+    which `model` is then a model.
+    """
+
+    output: Path
+    domain: str
+    policy: str
+    split: str | None = None
+    attempts: int | None = None
+    tasks: list[str] | None = None
+    user: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    tokenizer: Path | None = None
+    concurrency: int = 64
+    seed: int = 0
+    options: tuple[str, ...] = ()
+    model: str | None = None
+    preset: str | None = None
+
+    def resolved(self) -> Plan:
+        """Raises ConfigError for a preset that does not exist."""
+        if self.preset is not None and self.preset not in PRESETS:
+            raise ConfigError(f"--preset {self.preset}: there are {', '.join(PRESETS)}")
+        chosen = PRESETS.get(self.preset or "", {})
+        values = {k: chosen.get(k, default) if getattr(self, k) is None else getattr(self, k) for k, default in DEFAULTS.items()}
+        return Plan(replace(self, options=(*chosen.get("options", ()), *self.options)), **values)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with every open question answered."""
+
+    request: EvalRequest
+    split: str
+    attempts: int
+    temperature: float
+    top_p: float
+    top_k: int

@@ -1,0 +1,40 @@
+"""Presets, what wins over them, and the plan that a dry run prints."""
+
+from pathlib import Path
+
+import pytest
+
+from slime_tau2.config import Tau2Config
+from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation.presets import PRESETS, EvalRequest
+
+
+def test_defaults_presets_and_options_in_that_order():
+    plain = EvalRequest(Path("o"), "retail", "gold").resolved()
+    assert (plain.split, plain.attempts, plain.temperature, plain.top_p, plain.top_k) == ("test", 1, 1.0, 1.0, -1)
+    card = EvalRequest(Path("o"), "retail", "gold", preset="card").resolved()
+    assert (card.split, card.attempts, card.temperature, card.top_p, card.top_k) == ("test", 4, 0.8, 1.0, 20)
+    assert "user_model=gpt-4.1-mini" in card.request.options and "max_steps=100" in card.request.options
+    board = EvalRequest(Path("o"), "retail", "gold", preset="leaderboard", temperature=0.6, options=("max_steps=50",)).resolved()
+    assert (board.split, board.attempts, board.temperature) == ("base", 4, 0.6) and board.request.options[-1] == "max_steps=50"
+    with pytest.raises(ConfigError, match="--preset crad: there are card, leaderboard"):
+        EvalRequest(Path("o"), "retail", "gold", preset="crad").resolved()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_option_of_a_preset_exists(name):
+    from slime_tau2.config import parse_assignments
+
+    Tau2Config.from_mapping(parse_assignments(PRESETS[name]["options"], Tau2Config.model_fields, "preset"), "preset")
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(cli, tmp_path):
+    out = tmp_path / "run"
+    code, said, _ = cli("eval", "--domain", "retail", "--policy", "http://127.0.0.1:9/v1", "--model", "m", "--preset", "card", "--set",
+                        "retail_basis=communicate", "--dry-run", "--output", out)  # fmt: skip
+    assert code == 0 and not out.exists()
+    assert "40 tasks × 4 attempts = 160, 0 of them done" in said and "temperature 0.8, top_p 1.0, top_k 20" in said
+    assert "gpt-4.1-mini at https://api.openai.com/v1" in said and "estimate for the 160 attempts left" in said and "sampled" in said
+    cli("eval", "--domain", "helpdesk", "--task", "orders_250", "--output", out)
+    _, said, _ = cli("eval", "--domain", "helpdesk", "--task", "orders_250", "--attempts", "3", "--dry-run", "--output", out)
+    assert "1 tasks × 3 attempts = 3, 1 of them done" in said and "for the 2 attempts left" in said
