@@ -164,7 +164,7 @@ write_file() {
 tau2_options() {
   local overridden
   overridden=$(printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=.*//' | paste -sd'|' -)
-  { grep -vE "^(${overridden:-nothing}):" "$TAU2_CONFIG"; printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=/: /'; } | write_file "$1"
+  { grep -vE "^(${overridden:-nothing}):" "$TAU2_CONFIG" || true; printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=/: /'; } | write_file "$1"
 }
 
 # show_or_run CMD…: the dry run prints one argument a line, quoted so that it can be pasted

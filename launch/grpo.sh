@@ -34,7 +34,8 @@ HOOK_ARGS=(
   --custom-eval-rollout-log-function-path slime_tau2.hooks.logging.log_eval
   --custom-config-path "$OUTPUT_DIR/tau2.yaml"
 )
-if { cat "$TAU2_CONFIG"; printf '%s\n' ${TAU2_OVERRIDES[@]+"${TAU2_OVERRIDES[@]}"}; } | grep -qE '^tau2_credit[=:] *turn'; then
+CREDIT=$(grep -oE '^tau2_credit: *turn' "$TAU2_CONFIG" || true)
+if [ -n "$CREDIT" ]; then
   HOOK_ARGS+=(--custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages)
 fi
 ROLLOUT_ARGS=(

@@ -120,6 +120,20 @@ def report(
     run(directories, output, console)
 
 
+@app.command()
+def card(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of `slime-tau2 eval`.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    output: Annotated[Path, typer.Option(help="The card, e.g. README.md beside the weights; must not exist.")],
+    base_model: Annotated[str | None, typer.Option(help="Repository that training started from.")] = None,
+    license_name: Annotated[str, typer.Option("--license")] = "apache-2.0",
+) -> None:
+    """Write a Hugging Face model card whose every number comes from a run's own records."""
+    from slime_tau2.evaluation.card import write
+
+    write(runs, output, name, base_model, license_name, console)
+
+
 @app.command("export-hf")
 def export_hf(
     checkpoint: Annotated[Path, typer.Argument(help="torch_dist checkpoint of Megatron: iter_0000100, or the folder above it.")],

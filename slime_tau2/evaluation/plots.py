@@ -29,7 +29,7 @@ def _svg(figure: Any) -> str:
     import matplotlib.pyplot as plt
 
     out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
+    figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     plt.close(figure)
     return out.getvalue()[out.getvalue().index("<svg") :]
 

@@ -1,4 +1,8 @@
 import json
+import random
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -77,3 +81,43 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
     path.write_text('{"domain": "d", "task_id": "t", "attempt": 0}\n{oops\n{"domain": "d", "task_id": "t", "attempt": 1}\n')
     with pytest.raises(ConfigError, match="line 2: not JSON"):
         runner.read_records(path)
+
+
+@pytest.mark.exhaustive
+def test_twenty_kills_leave_the_result_of_an_undisturbed_run(tmp_path):
+    """kill -9 at random moments, the same command again each time; deterministic policy, time fields aside."""
+
+    def command(output):
+        arguments = ["--domain", "retail", "--split", "train", "--policy", "gold", "--attempts", "8", "--concurrency", "4"]
+        return [sys.executable, "-m", "slime_tau2.cli", "eval", *arguments, "--output", str(output)]
+
+    def timeless(value):
+        if isinstance(value, dict):
+            return {k: timeless(v) for k, v in value.items() if k not in ("timestamp", "wall_s", "policy_s", "user_s", "id")}
+        return [timeless(v) for v in value] if isinstance(value, list) else value
+
+    def results(output):
+        return [timeless(r) for r in runner.read_records(output / "attempts.jsonl")]
+
+    subprocess.run(command(tmp_path / "calm"), check=True, capture_output=True)
+    rng, kills, counts = random.Random(5), 0, []
+    while kills < 20:
+        process = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = len(runner.read_records(tmp_path / "killed" / "attempts.jsonl"))
+        deadline = time.monotonic() + 60
+        wanted = before + rng.randint(1, 25)
+        while process.poll() is None and time.monotonic() < deadline:
+            path = tmp_path / "killed" / "attempts.jsonl"
+            if path.exists() and path.read_bytes().count(b"\n") >= wanted:
+                break
+            time.sleep(0.005)
+        assert process.poll() is None, "it was to be killed before it was done"
+        process.kill()
+        process.wait()
+        kills += 1
+        counts.append(len(runner.read_records(tmp_path / "killed" / "attempts.jsonl")))
+    assert counts == sorted(counts) and counts[-1] < 8 * 74, "nothing is lost, and there was something left to do"
+    subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True)
+    assert results(tmp_path / "killed") == results(tmp_path / "calm")
+    lines = (tmp_path / "killed" / "attempts.jsonl").read_text().splitlines()
+    assert len(lines) == 8 * 74, "no attempt was made twice"
