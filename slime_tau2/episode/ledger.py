@@ -37,6 +37,18 @@ class Ids:
         return len(self.values)
 
 
+def spans(mask: Sequence[int]) -> list[tuple[int, int]]:
+    """[start, end) of each run of ones."""
+    out, start = [], None
+    for n, bit in enumerate([*mask, 0]):
+        if bit and start is None:
+            start = n
+        elif not bit and start is not None:
+            out.append((start, n))
+            start = None
+    return out
+
+
 class TokenLedger:
     """`tokens` = prompt + response. The response starts after the prompt, as slime's Sample wants it."""
 
@@ -100,12 +112,5 @@ class TokenLedger:
             self._json += b"," + ids.json
 
     def spans(self) -> list[tuple[int, int]]:
-        """[start, end) of each run of ones in the mask, in response positions: the agent's turns."""
-        out, start = [], None
-        for n, bit in enumerate([*self._mask, 0]):
-            if bit and start is None:
-                start = n
-            elif not bit and start is not None:
-                out.append((start, n))
-                start = None
-        return out
+        """`spans` of the loss mask, in response positions: the agent's turns."""
+        return spans(self._mask)

@@ -15,6 +15,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from slime_tau2.episode.ledger import spans
+
 
 @dataclass(frozen=True)
 class Credited:
@@ -25,18 +27,6 @@ class Credited:
     valid: bool
     loss_mask: Sequence[int]
     gains: Sequence[float]
-
-
-def spans(mask: Sequence[int]) -> list[tuple[int, int]]:
-    """[start, end) of each run of ones."""
-    out, start = [], None
-    for n, bit in enumerate([*mask, 0]):
-        if bit and start is None:
-            start = n
-        elif not bit and start is not None:
-            out.append((start, n))
-            start = None
-    return out
 
 
 def token_advantages(samples: Sequence[Credited], groups: Sequence[Hashable]) -> list[list[float]]:

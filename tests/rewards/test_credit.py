@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slime_tau2.rewards.credit import Credited, spans, token_advantages
+from slime_tau2.episode.ledger import spans
+from slime_tau2.rewards.credit import Credited, token_advantages
 
 
 def test_hand_computed():
