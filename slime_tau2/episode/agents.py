@@ -156,6 +156,8 @@ class TokenAgent:
                     said.finish_reason = "length"
                     break
                 await asyncio.sleep(min(0.05 * 2**attempt, 2.0))  # the server is loading weights
+                if self.aborted():
+                    break
                 continue
             ledger.append_sampled(out.ids, out.log_probs)
             said.add(out.ids, out.meta.get("weight_version"))
