@@ -76,6 +76,7 @@ _action, _communicate = _load("evaluator.evaluator_action"), _load("evaluator.ev
 AssistantMessage, UserMessage = _message.AssistantMessage, _message.UserMessage
 ToolCall, ToolMessage, MultiToolMessage = _message.ToolCall, _message.ToolMessage, _message.MultiToolMessage
 SimulationRun, RewardInfo, DBCheck = _simulation.SimulationRun, _simulation.RewardInfo, _simulation.DBCheck
+Results, ResultsInfo, AgentInfo, UserInfo = _simulation.Results, _simulation.Info, _simulation.AgentInfo, _simulation.UserInfo
 EnvAssertionCheck, TerminationReason = _simulation.EnvAssertionCheck, _simulation.TerminationReason
 Task, RewardType = _tasks.Task, _tasks.RewardType
 Orchestrator, Role = _orchestrator.Orchestrator, _orchestrator.Role

@@ -120,6 +120,29 @@ def report(
     run(directories, output, console)
 
 
+@app.command("export-tau2")
+def export_tau2(
+    run: Annotated[Path, typer.Argument(help="Directory of `slime-tau2 eval`.")],
+    output: Annotated[Path, typer.Option(help="tau2's results.json; must not exist.")],
+) -> None:
+    """Write a run as tau2's own results file, for its viewer, its metrics and its leaderboard."""
+    from slime_tau2.evaluation.tau2_results import export_run
+
+    written, left_out = export_run(run, output)
+    print(f"{written} simulations written to {output}; {left_out} attempts that infrastructure ended are left out")
+
+
+@app.command("import-tau2")
+def import_tau2(
+    results: Annotated[Path, typer.Argument(help="A results.json of tau2.")],
+    output: Annotated[Path, typer.Option(help="Directory, as of `slime-tau2 eval`; must not exist.")],
+) -> None:
+    """Read tau2's results, published ones too, so that report and compare treat them as any other run."""
+    from slime_tau2.evaluation.tau2_results import import_results
+
+    print(f"{import_results(results, output)} attempts written to {output}; slime-tau2 report {output} shows them")
+
+
 @app.command()
 def card(
     runs: Annotated[list[Path], typer.Argument(help="Directories of `slime-tau2 eval`.")],

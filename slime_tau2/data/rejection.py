@@ -66,8 +66,8 @@ def select(
             counts["tasks with a success"] += 1
             out.records += won if best is None else sorted(won, key=lambda r: (r.get("tool_errors", 0), r.get("steps", 0)))[:best]
             continue
-        top = max(attempts, key=lambda r: r["partial"])
-        if top["partial"] >= min_partial:
+        top = max(attempts, key=lambda r: r["partial"] or 0.0)  # an imported record has none
+        if (top["partial"] or 0.0) >= min_partial:
             counts["tasks kept by partial score"] += 1
             out.records.append(top)
     counts["kept"] = len(out.records)

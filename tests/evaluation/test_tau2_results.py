@@ -1,0 +1,67 @@
+"""Runs as tau2's results and back; tau2's own metrics and evaluator agree with what the run says."""
+
+import importlib
+import json
+
+import pytest
+
+from slime_tau2 import bench
+from slime_tau2.evaluation import compare, runner, statistics, tau2_results
+
+
+@pytest.fixture
+def run(cli, tmp_path):
+    def call(domain, policy, name, attempts=3):
+        tasks = [w for t in {"retail": "0", "airline": "1", "telecom": None}[domain] or () for w in ("--task", t)]
+        code, _, error = cli("eval", "--domain", domain, "--policy", policy, "--attempts", attempts, "--set", "retail_basis=communicate", *tasks,
+                             "--output", tmp_path / name)  # fmt: skip
+        assert code == 0, error
+        return tmp_path / name
+
+    return call
+
+
+@pytest.mark.parametrize("domain, policy", [("telecom", "transfer-only"), ("retail", "gold"), ("airline", "noop")])
+def test_tau2s_metrics_and_evaluator_agree(run, cli, tmp_path, domain, policy):
+    directory = run(domain, policy, "run")
+    path = tmp_path / "results.json"
+    code, out, _ = cli("export-tau2", directory, "--output", path)
+    records = runner.read_records(directory / "attempts.jsonl")
+    assert code == 0 and f"{len(records)} simulations written" in out
+    results = bench.Results.model_validate_json(path.read_text())
+    metrics = importlib.import_module(f"{bench.VINTAGE.root}.metrics.agent_metrics").compute_metrics(results)
+    ours = statistics.summarise(compare.load(directory).successes, [1, 2, 3])
+    assert {k: pytest.approx(v) for k, v in metrics.pass_hat_ks.items()} == {k: ours[f"pass^{k}"].value for k in (1, 2, 3)}
+    for simulation in results.simulations[:12]:
+        task = next(t for t in results.tasks if t.id == simulation.task_id)
+        assert bench.evaluate(simulation, task, domain).reward == simulation.reward_info.reward, "graded again from the file alone"
+
+
+def test_there_and_back(run, cli, tmp_path):
+    directory = run("telecom", "transfer-only", "run", attempts=2)
+    tau2_results.export_run(directory, tmp_path / "results.json")
+    code, out, _ = cli("import-tau2", tmp_path / "results.json", "--output", tmp_path / "back")
+    assert code == 0 and "80 attempts written" in out
+    there, back = (runner.read_records(d / "attempts.jsonl") for d in (directory, tmp_path / "back"))
+    for a, b in zip(there, back, strict=True):
+        for key in ("domain", "task_id", "attempt", "reward", "termination", "reward_info", "messages", "seed"):
+            assert a[key] == b[key], key
+    settings = json.loads((tmp_path / "back" / "settings.json").read_text())
+    assert settings["split"] == "test" and settings["tasks_sha256"] == there[0]["tasks_sha256"]
+    assert cli("compare", directory, tmp_path / "back", "--anyway")[0] == 0 and cli("report", tmp_path / "back")[0] == 0
+
+
+def test_bad_files(run, cli, tmp_path):
+    (tmp_path / "x.json").write_text('{"info": 1}')
+    for arguments, why in (
+        (("import-tau2", tmp_path / "x.json", "--output", tmp_path / "o"), "is no results file that"),
+        (("import-tau2", tmp_path / "none.json", "--output", tmp_path / "o"), "No such file"),
+        (("export-tau2", tmp_path / "none", "--output", tmp_path / "o.json"), "holds no run"),
+    ):
+        code, _, error = cli(*arguments)
+        assert code == 2 and why in error and error.count("\n") == 1
+    directory = run("telecom", "noop", "run", attempts=1)
+    settings = json.loads((directory / "settings.json").read_text())
+    (directory / "settings.json").write_text(json.dumps(settings | {"tasks_sha256": "other"}))
+    code, _, error = cli("export-tau2", directory, "--output", tmp_path / "o.json")
+    assert code == 2 and "was run on other tasks of telecom" in error
