@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from slime_tau2 import bench
-from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import compare, runner
@@ -49,24 +48,37 @@ def export_run(directory: Path, output: Path) -> tuple[int, int]:
 def _info(settings: dict[str, Any], world: worlds.World, trials: int) -> Any:
     sampling = {k: settings[k] for k in ("temperature", "top_p", "top_k") if k in settings}
     user_args = {"temperature": settings["user_temperature"]} if "user_temperature" in settings else None
+    agent = settings.get("model") or settings["policy"]
+    user = "user_simulator" if settings["user"] == "llm" else settings["user"]
     return bench.ResultsInfo(
-        git_commit=settings["tau2"], num_trials=trials, max_steps=settings["max_steps"], max_errors=settings["max_errors"], seed=settings["seed"],
-        agent_info=bench.AgentInfo(implementation="slime_tau2", llm=settings.get("model") or settings["policy"], llm_args=sampling or None),
-        user_info=bench.UserInfo(
-            implementation="user_simulator" if settings["user"] == "llm" else settings["user"], llm=settings.get("user_model"), llm_args=user_args,
-        ),
+        git_commit=settings["tau2"],
+        num_trials=trials,
+        max_steps=settings["max_steps"],
+        max_errors=settings["max_errors"],
+        seed=settings["seed"],
+        agent_info=bench.AgentInfo(implementation="slime_tau2", llm=agent, llm_args=sampling or None),
+        user_info=bench.UserInfo(implementation=user, llm=settings.get("user_model"), llm_args=user_args),
         environment_info=world.environments.fresh().get_info(),
-    )  # fmt: skip
+    )
 
 
 def _simulation(record: dict[str, Any]) -> Any:
     times = [m["timestamp"] for m in record["messages"] if m.get("timestamp")] or [""]
+    reason = Termination(record["termination"]).tau2_reason
     return bench.SimulationRun(
-        id=f"{record['domain']}-{record['task_id']}-{record['attempt']}", task_id=record["task_id"], start_time=times[0], end_time=times[-1],
-        duration=record["wall_s"], termination_reason=bench.termination_reason(Termination(record["termination"]).tau2_reason),
-        agent_cost=0.0, user_cost=0.0, reward_info=bench.RewardInfo.model_validate(record["reward_info"]),
-        messages=[bench.parse_message(m) for m in record["messages"]], trial=record["attempt"], seed=record["seed"],
-    )  # fmt: skip
+        id=f"{record['domain']}-{record['task_id']}-{record['attempt']}",
+        task_id=record["task_id"],
+        start_time=times[0],
+        end_time=times[-1],
+        duration=record["wall_s"],
+        termination_reason=bench.termination_reason(reason),
+        agent_cost=0.0,
+        user_cost=0.0,
+        reward_info=bench.RewardInfo.model_validate(record["reward_info"]),
+        messages=[bench.parse_message(m) for m in record["messages"]],
+        trial=record["attempt"],
+        seed=record["seed"],
+    )
 
 
 def import_results(path: Path, output: Path) -> int:
@@ -86,18 +98,24 @@ def import_results(path: Path, output: Path) -> int:
         raise ConfigError(f"{path} is no results file that {bench.VINTAGE} can read: {' '.join(first[:3])}") from error
     domain, info = results.info.environment_info.domain_name, results.info
     world = worlds.load(domain)
-    ids = {t.id for t in results.tasks}
+    ids, user = {t.id for t in results.tasks}, info.user_info
     same = all(t.id in world.tasks and world.task(t.id).model_dump() == t.model_dump() for t in results.tasks)
-    tasks = (
-        world.tasks_sha256 if same else hashlib.sha256(json.dumps([t.model_dump(mode="json") for t in results.tasks]).encode()).hexdigest()
-    )
+    own = json.dumps([t.model_dump(mode="json") for t in results.tasks]).encode()
     settings = {
-        "domain": domain, "split": next((s for s, t in world.splits.items() if set(t) == ids), "imported"), "seed": info.seed,
-        "tasks_sha256": tasks, "tau2": info.git_commit, "policy": info.agent_info.llm or info.agent_info.implementation,
-        "user": "llm" if info.user_info.llm else info.user_info.implementation, "user_model": info.user_info.llm,
-        "user_temperature": (info.user_info.llm_args or {}).get("temperature"), "max_steps": info.max_steps, "max_errors": info.max_errors,
-        "retail_basis": Tau2Config.model_fields["retail_basis"].default if domain == "retail" else None, "imported_from": path.name,
-    }  # fmt: skip
+        "domain": domain,
+        "split": next((s for s, t in world.splits.items() if set(t) == ids), "imported"),
+        "seed": info.seed,
+        "tasks_sha256": world.tasks_sha256 if same else hashlib.sha256(own).hexdigest(),
+        "tau2": info.git_commit,
+        "policy": info.agent_info.llm or info.agent_info.implementation,
+        "user": "llm" if user.llm else user.implementation,
+        "user_model": user.llm,
+        "user_temperature": (user.llm_args or {}).get("temperature"),
+        "max_steps": info.max_steps,
+        "max_errors": info.max_errors,
+        "retail_basis": "judge",
+        "imported_from": path.name,
+    }
     seen: dict[str, int] = {}
     records = []
     for simulation in results.simulations:
@@ -116,12 +134,29 @@ def import_results(path: Path, output: Path) -> int:
 def _record(domain: str, simulation: Any, attempt: int, settings: dict[str, Any]) -> dict[str, Any]:
     messages = [m.model_dump(mode="json", exclude_none=True) for m in simulation.messages]
     info = simulation.reward_info
-    basis = [] if info is None else [b.value for b in info.reward_basis or []]
     return {
-        "attempt": attempt, "domain": domain, "task_id": simulation.task_id, "seed": simulation.seed, "reward": None if info is None else info.reward,
-        "termination": simulation.termination_reason.value, "policy": (Policy.RETRY if info is None else Policy.SCORE).value, "detail": "",
-        "partial": None, "components": {}, "reward_info": None if info is None else info.model_dump(mode="json", exclude_none=True), "turns": [],
-        "steps": len(messages), "tool_errors": sum(bool(m.get("error")) for m in messages), "response_tokens": 0, "sampled_tokens": 0,
-        "wall_s": simulation.duration, "policy_s": 0.0, "user_s": 0.0, "tau2": settings["tau2"], "tasks_sha256": settings["tasks_sha256"],
-        "reward_basis": basis, "user_stopped_early": False, "messages": messages,
-    }  # fmt: skip
+        "attempt": attempt,
+        "domain": domain,
+        "task_id": simulation.task_id,
+        "seed": simulation.seed,
+        "reward": None if info is None else info.reward,
+        "termination": simulation.termination_reason.value,
+        "policy": (Policy.RETRY if info is None else Policy.SCORE).value,
+        "detail": "",
+        "partial": None,
+        "components": {},
+        "reward_info": None if info is None else info.model_dump(mode="json", exclude_none=True),
+        "turns": [],
+        "steps": len(messages),
+        "tool_errors": sum(bool(m.get("error")) for m in messages),
+        "response_tokens": 0,
+        "sampled_tokens": 0,
+        "wall_s": simulation.duration,
+        "policy_s": 0.0,
+        "user_s": 0.0,
+        "tau2": settings["tau2"],
+        "tasks_sha256": settings["tasks_sha256"],
+        "reward_basis": [] if info is None else [b.value for b in info.reward_basis or []],
+        "user_stopped_early": False,
+        "messages": messages,
+    }
