@@ -109,7 +109,9 @@ def report(directories: Sequence[Path], output: Path | None, console: Console) -
         if not records:
             raise ConfigError(f"{directory} holds no attempt; run `slime-tau2 eval --output {directory}` first")
         stages.append(page.Stage("/".join(directory.parts[-2:]) if len(directories) > 1 else directory.name, records))
-        console.print(metrics_table(str(directory), runner.tables(records, stages[-1].attempts)))
+    for directory, stage in zip(directories, stages):
+        records = stage.records
+        console.print(metrics_table(str(directory), runner.tables(records, stage.attempts)))
         console.print(failures.table(page.failed(records)))
     facts = [" · ".join(dict.fromkeys(f"{r['domain']}: {r['tau2']}, tasks {r['tasks_sha256'][:12]}" for s in stages for r in s.records))]
     path = output or directories[0] / "report.html"

@@ -22,6 +22,8 @@ from slime_tau2.evaluation import statistics
 from slime_tau2.local.looplag import LoopLag
 from slime_tau2.types import Episode
 
+MOST_SPOILED = 32
+"""Attempts without a scored one before it must be the servers, or the configuration."""
 RunOne = Callable[[World, str, int], Awaitable[Episode]]
 """(world, task id, seed) -> the finished episode."""
 
@@ -79,7 +81,7 @@ async def run(job: Run) -> list[dict]:
     """Run what is missing; returns all records and writes `summary.json`.
 
     Raises:
-        ConfigError: the output holds a run with other settings.
+        ConfigError: the output holds a run with other settings; or not one attempt came back scored.
     """
     job.output.mkdir(parents=True, exist_ok=True)
     identity = {
@@ -91,19 +93,31 @@ async def run(job: Run) -> list[dict]:
     todo = [(t, n) for n in range(job.attempts) for t in job.tasks if (t, n) not in done]
     _end_cleanly(job.records_path)
     limiter = asyncio.Semaphore(job.concurrency)
+    ended: list[str | None] = []  # of this call's attempts, what ended them where it was the infrastructure
+
+    def dead() -> bool:
+        return len(ended) >= max(MOST_SPOILED, job.concurrency) and all(detail is not None for detail in ended)
+
     with job.records_path.open("a", encoding="utf-8") as sink:
 
         async def one(task_id: str, attempt: int) -> None:
             async with limiter:
+                if dead():
+                    return
                 episode = await job.run_one(job.world, task_id, derive_seed(job.seed, job.world.domain, task_id, attempt))
             record = {"attempt": attempt, **episode.record(), **turn_tokens(episode, job.tokenizer)}
             sink.write(json.dumps(record, ensure_ascii=False) + "\n")
             sink.flush()
+            ended.append(episode.detail if episode.reward is None else None)
             job.on_episode(episode)
 
         async with LoopLag() as lag:
             await asyncio.gather(*(one(*pair) for pair in todo))
     job.lags_ms = lag.lags_ms
+    if dead():
+        raise ConfigError(
+            f"the first {len(ended)} attempts were all ended by the infrastructure, the last by: {ended[-1]}; mend it and rerun"
+        )
     wanted = set(job.tasks)
     records = [r for r in read_records(job.records_path) if r["attempt"] < job.attempts and r["task_id"] in wanted]
     (job.output / "summary.json").write_text(json.dumps(summary(records, identity, job.attempts), indent=1), encoding="utf-8")

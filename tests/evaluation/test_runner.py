@@ -83,6 +83,15 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
         runner.read_records(path)
 
 
+async def test_a_dead_server_ends_the_run_early_and_the_same_command_resumes(helpdesk, tmp_path):
+    with pytest.raises(ConfigError, match=r"the first \d+ attempts were all ended by the infrastructure, the last by: user: down; mend it"):
+        await runner.run(job(helpdesk, tmp_path, fail=lambda task_id: True, attempts=10, concurrency=4)[0])
+    spoiled = runner.read_records(tmp_path / "attempts.jsonl")
+    assert runner.MOST_SPOILED <= len(spoiled) < 45 and all(r["reward"] is None for r in spoiled)
+    records = await runner.run(job(helpdesk, tmp_path, attempts=10, concurrency=4)[0])
+    assert len(records) == 60 and all(r["reward"] == 1.0 for r in records)
+
+
 @pytest.mark.exhaustive
 def test_twenty_kills_leave_the_result_of_an_undisturbed_run(tmp_path):
     """kill -9 at random moments, the same command again each time; deterministic policy, time fields aside."""
