@@ -20,12 +20,16 @@ class FakePolicy(FakeServer):
         self.asked = asyncio.Event()
         super().__init__({"/generate": self._generate})
 
+    def reply_to(self, request) -> Callable:
+        """What answers a request; one teacher a conversation would look at its routing key."""
+        return self.reply
+
     async def _generate(self, request):
         body = await request.json()
         self.requests.append(body)
         self.asked.set()
         await asyncio.sleep(self.delay)
-        said = self.reply(self.tokenizer.decode(body["input_ids"]), len(self.requests) - 1)
+        said = self.reply_to(request)(self.tokenizer.decode(body["input_ids"]), len(self.requests) - 1)
         if isinstance(said, web.Response):
             return said
         finish = {"type": "stop"}

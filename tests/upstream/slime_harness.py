@@ -38,6 +38,7 @@ class TeacherServer(FakePolicy):
 
     def __init__(self, tokenizer, flaws: float = 1.0, delay: float = 0.0):
         super().__init__(tokenizer, teacher_reply(flaws), 0.0)
+        self.flaws, self.teachers = flaws, {}
         self.token_delay, self.running, self.loop, self.port = delay, {}, asyncio.new_event_loop(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -69,6 +70,10 @@ class TeacherServer(FakePolicy):
         self.loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", self.port).start())
         ready.set()
         self.loop.run_forever()
+
+    def reply_to(self, request):
+        key = request.headers["X-SMG-Routing-Key"]
+        return self.teachers.setdefault(key, teacher_reply(self.flaws, seed=key))
 
     def _answer(self, make):
         async def handler(request):
