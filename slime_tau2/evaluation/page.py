@@ -196,18 +196,18 @@ def _body(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checks(info: Mapping[str, Any]) -> list[list[Any]]:
-    """[met, kind, what] of each of tau2's checks."""
-    out: list[list[Any]] = []
+    """[met, kind, what, whether the reward counts it] of each of tau2's checks."""
+    basis = set(info.get("reward_basis") or ())
+    found: list[tuple[bool, str, str, str]] = []
     if info.get("db_check"):
-        out.append([bool(info["db_check"]["db_match"]), "database", "in the state that the solution leaves"])
+        found.append((info["db_check"]["db_match"], "database", "in the state that the solution leaves", "DB"))
     for c in info.get("action_checks") or []:
-        out.append(
-            [bool(c["action_match"]), "action", f"{c['action']['name']}({json.dumps(c['action']['arguments'], ensure_ascii=False)})"]
-        )
+        call = f"{c['action']['name']}({json.dumps(c['action']['arguments'], ensure_ascii=False)})"
+        found.append((c["action_match"], "action", call, "ACTION"))
     for c in info.get("env_assertions") or []:
-        out.append([bool(c["met"]), "assertion", c["env_assertion"]["func_name"]])
+        found.append((c["met"], "assertion", c["env_assertion"]["func_name"], "ENV_ASSERTION"))
     for c in info.get("communicate_checks") or []:
-        out.append([bool(c["met"]), "told", c["info"]])
+        found.append((c["met"], "told", c["info"], "COMMUNICATE"))
     for c in info.get("nl_assertions") or []:
-        out.append([bool(c["met"]), "judged", c.get("nl_assertion", "")])
-    return out
+        found.append((c["met"], "judged", c.get("nl_assertion", ""), "NL_ASSERTION"))
+    return [[bool(met), kind, what, source in basis] for met, kind, what, source in found]

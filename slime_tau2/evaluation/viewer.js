@@ -45,7 +45,7 @@ function draw() {
     row.style.top = (first + i) * ROW + "px";
     row.dataset.n = n;
     row.append(make("span", "", r[0]), make("span", kind, { won: "✓", lost: "✗", none: "–" }[kind]), make("span", "", r[2]),
-      make("span", "n", "#" + r[3]), make("span", "n", r[5] === null ? "" : r[5].toFixed(2)), make("span", "n", r[7] + " turns"));
+      make("span", "n", "#" + r[3]), make("span", "n", r[5] === null ? "" : r[5].toFixed(2)), make("span", "n", r[7] + (r[7] === 1 ? " turn" : " turns")));
     row.title = `${r[1]}, ended: ${r[6]}, strict partial score ${r[5]}`;
     return row;
   }));
@@ -115,11 +115,13 @@ async function show(n) {
   head.append(make("b", kind, `${r[2]}, attempt ${r[3]}: ${kind === "none" ? "not scored" : "reward " + r[4]}`));
   head.append(make("div", "note", `${r[0]}; ended: ${r[6]}${body.detail ? " (" + body.detail + ")" : ""}; ${r[7]} turns`));
   const checks = make("ul", "checks");
-  for (const [met, type, what] of body.checks) {
-    const line = make("li");
-    line.append(make("span", met ? "won" : "lost", met ? "✓ " : "✗ "), document.createTextNode(`${type}: ${what}`));
+  for (const [met, type, what, counts] of body.checks) {
+    const line = make("li", counts ? "" : "none");
+    line.append(make("span", !counts ? "none" : met ? "won" : "lost", met ? "✓ " : "✗ "), document.createTextNode(`${type}: ${what}`));
+    if (!counts) line.title = "not part of this task's reward";
     checks.append(line);
   }
+  if (body.checks.some((c) => !c[3])) head.append(make("div", "note", "grey checks are not part of this task's reward"));
   talk.replaceChildren(head, checks, ...body.messages.map(bubble));
   talk.scrollTop = 0;
 }

@@ -68,6 +68,8 @@ def test_each_agent_message_has_its_turn(records):
         own = [m for m in body["messages"] if m["turn"]]
         assert len(own) == len(r["turns"]) and [m["turn"]["partial"] for m in own] == [t["partial"] for t in r["turns"]]
         assert body["messages"][0]["role"] == "assistant" and body["messages"][0]["turn"] is None, "tau2's greeting is nobody's turn"
+    phones = page._body(next(r for r in records if r["task_id"].startswith("phones")))
+    assert {kind: counts for _, kind, _, counts in phones["checks"]} == {"database": False, "action": False, "assertion": True}
     cut = page._body(records[0] | {"termination": "length"})
     assert cut["messages"][-1]["by"] == "unsent" and cut["messages"][-1]["text"] == records[0]["turns"][-1]["text"]
 
