@@ -21,8 +21,9 @@ from slime_tau2.errors import ConfigError
 
 
 def held_out(domains: Iterable[str]) -> set[tuple[str, str]]:
-    """(domain, task id) of the test split of each domain."""
-    return {(d, t) for d in domains for t in worlds.load(d).task_ids("test")}
+    """(domain, task id) of the test split of each domain that has one."""
+    loaded = {d: worlds.load(d) for d in domains}
+    return {(d, t) for d, world in loaded.items() if "test" in world.splits for t in world.task_ids("test")}
 
 
 def from_attempts(paths: list[Path], min_partial: float, best: int | None) -> tuple[list[dict], dict[str, int]]:

@@ -204,6 +204,10 @@ def test_check_finds_what_slime_would_train_on_silently(run, tmp_path, helpdesk,
     assert run("check-sft", str(clean), "--tokenizer", str(build_tokenizer.DIRECTORY)).exit_code == 0
 
 
+def test_a_domain_without_a_test_split_holds_nothing_back():
+    assert sft.held_out(["mock"]) == set() and len(sft.held_out(["airline", "helpdesk"])) == 20 + 150
+
+
 def test_nothing_to_write_is_an_error(run, tmp_path):
     (tmp_path / "attempts.jsonl").write_text("")
     done = run("rft", str(tmp_path / "attempts.jsonl"), "--output", str(tmp_path / "rows.jsonl"))
