@@ -122,6 +122,19 @@ need_rotary_base() {
   [ "$theta" = "$base" ] || fail "--rotary-base is $base (from $MODEL_ARGS_SCRIPT) and $MODEL_DIR/config.json has rope_theta $theta; set MODEL_ARGS_SCRIPT to the model's own script"
 }
 
+# need_training ENTRY INIT_FIX: what SFT and GRPO both need; MODEL_ARGS is set
+need_training() {
+  need_directory SLIME_DIR "$SLIME_DIR" "clone slime v0.3.1 there, or run inside its container"
+  need_file "$SLIME_DIR/$1" "SLIME_DIR must be slime's source tree (v0.3.1)"
+  need_directory MEGATRON_DIR "$MEGATRON_DIR" "slime's container has it at /root/Megatron-LM"
+  need_model MODEL_DIR "$MODEL_DIR"
+  need_directory INIT_DIR "$INIT_DIR" "$2"
+  need_rotary_base
+  need_gpus "$GPUS_PER_NODE"
+  need_disk "$OUTPUT_DIR" 120
+  need_ray
+}
+
 # --- pieces that SFT and GRPO share ----------------------------------------------------------------------------------------
 # model_arguments: MODEL_ARGS from slime's own script, so that no figure of the architecture is copied here
 model_arguments() {
@@ -175,6 +188,13 @@ show_or_run() {
     return
   fi
   "$@" ${EXTRA[@]+"${EXTRA[@]}"}
+}
+
+# evaluate DOMAIN SPLIT ATTEMPTS USER_MODEL RETAIL_BASIS OUTPUT: attempts of the served policy, against the user at USER_URL
+evaluate() {
+  show_or_run slime-tau2 eval --policy "$POLICY_URL" --tokenizer "$MODEL_DIR" --domain "$1" --split "$2" --attempts "$3" \
+    --temperature "$TEMPERATURE" --concurrency "$CONCURRENCY" --output "$6" --set "user_base_url=$USER_URL" --set "user_model=$4" \
+    --set "retail_basis=$5" --set seeded_sampling=false --set "max_context_tokens=$CONTEXT"
 }
 
 # submit ENTRYPOINT ARGS…: a Ray job; the runtime environment holds paths and switches, never a key

@@ -26,8 +26,5 @@ if [ "$DRY_RUN" = 0 ]; then
   esac
 fi
 for domain in airline retail telecom; do
-  show_or_run slime-tau2 eval --policy "$POLICY_URL" --tokenizer "$MODEL_DIR" --domain "$domain" --split test \
-    --attempts "$EVAL_ATTEMPTS" --temperature "$TEMPERATURE" --concurrency "$CONCURRENCY" --output "$OUTPUT_DIR/eval/$domain" \
-    --set "user_base_url=$USER_URL" --set "user_model=$EVAL_USER_MODEL" --set "retail_basis=$RETAIL_BASIS" \
-    --set seeded_sampling=false --set "max_context_tokens=$CONTEXT"
+  evaluate "$domain" test "$EVAL_ATTEMPTS" "$EVAL_USER_MODEL" "$RETAIL_BASIS" "$OUTPUT_DIR/eval/$domain"
 done

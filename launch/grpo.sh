@@ -67,15 +67,7 @@ else
 fi
 
 if [ "$DRY_RUN" = 0 ]; then
-  need_directory SLIME_DIR "$SLIME_DIR" "clone slime v0.3.1 there, or run inside its container"
-  need_file "$SLIME_DIR/train.py" "SLIME_DIR must be slime's source tree"
-  need_directory MEGATRON_DIR "$MEGATRON_DIR" "slime's container has it at /root/Megatron-LM"
-  need_model MODEL_DIR "$MODEL_DIR"
-  need_directory INIT_DIR "$INIT_DIR" "run launch/sft.sh and launch/rft.sh first, or leave INIT_DIR unset"
-  need_rotary_base
-  need_gpus "$GPUS_PER_NODE"
-  need_disk "$OUTPUT_DIR" 120
-  need_ray
+  need_training train.py "run launch/sft.sh and launch/rft.sh first, or leave INIT_DIR unset"
   if [ "$USER_GPUS" -gt 0 ]; then need_model USER_MODEL_DIR "$USER_MODEL_DIR"
   else need_server "$USER_URL" "the user simulator" "bash launch/serve_user_sim.sh --profile ${PROFILES[0]}, or set USER_URL"; fi
   python3 -c 'import slime_tau2.hooks.generate' || fail "slime_tau2 cannot be imported; bash launch/setup.sh"

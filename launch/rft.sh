@@ -37,10 +37,7 @@ if [ "$DRY_RUN" = 0 ]; then
 fi
 SELECT=(slime-tau2 rft)
 for domain in airline retail telecom; do
-  show_or_run slime-tau2 eval --policy "$POLICY_URL" --tokenizer "$MODEL_DIR" --domain "$domain" --split train \
-    --attempts "$RFT_ATTEMPTS" --temperature "$TEMPERATURE" --concurrency "$CONCURRENCY" --output "$OUTPUT_DIR/rft/$domain" \
-    --set "user_base_url=$USER_URL" --set "user_model=$USER_MODEL_DIR" --set retail_basis=communicate --set seeded_sampling=false \
-    --set "max_context_tokens=$CONTEXT"
+  evaluate "$domain" train "$RFT_ATTEMPTS" "$USER_MODEL_DIR" communicate "$OUTPUT_DIR/rft/$domain"
   SELECT+=("$OUTPUT_DIR/rft/$domain/attempts.jsonl")
 done
 EXTRA=()

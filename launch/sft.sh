@@ -30,15 +30,8 @@ CHECKPOINT_ARGS=(
 TRAIN_NODES=$NODES TRAIN_GPUS=$((GPUS_PER_NODE / TP * TP))
 
 if [ "$DRY_RUN" = 0 ]; then
-  need_file "$SLIME_DIR/train_async.py" "set SLIME_DIR to slime's source tree (v0.3.1)"
-  need_directory MEGATRON_DIR "$MEGATRON_DIR" "slime's container has it at /root/Megatron-LM"
-  need_model MODEL_DIR "$MODEL_DIR"
-  need_directory INIT_DIR "$INIT_DIR" "leave INIT_DIR unset to start from MODEL_DIR"
   need_file "$SFT_DATA" "write it with slime-tau2 collect, import-sft or rft, or set SFT_DATA"
-  need_rotary_base
-  need_gpus "$GPUS_PER_NODE"
-  need_disk "$OUTPUT_DIR" 120
-  need_ray
+  need_training train_async.py "leave INIT_DIR unset to start from MODEL_DIR"
   slime-tau2 check-sft "$SFT_DATA" --tokenizer "$MODEL_DIR" --max-tokens "$((MAX_TOKENS_PER_GPU * CP))"
 fi
 submit "$SLIME_DIR/train_async.py" --actor-num-nodes "$TRAIN_NODES" --actor-num-gpus-per-node "$TRAIN_GPUS" \

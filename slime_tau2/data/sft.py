@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,18 @@ from slime_tau2.episode.toolbox import system_prompt
 from slime_tau2.errors import ConfigError
 
 
-def held_out(domains: Iterable[str]) -> set[tuple[str, str]]:
-    """(domain, task id) of the test split of each domain that has one."""
-    loaded = {d: worlds.load(d) for d in domains}
-    return {(d, t) for d, world in loaded.items() if "test" in world.splits for t in world.task_ids("test")}
+@cache
+def held_out(domain: str) -> frozenset[str]:
+    """Task ids of a domain's test split; none where it has no such split."""
+    world = worlds.load(domain)
+    return frozenset(world.task_ids("test") if "test" in world.splits else ())
 
 
 def from_attempts(paths: list[Path], min_partial: float, best: int | None) -> tuple[list[dict], dict[str, int]]:
     """SFT rows selected from attempts.jsonl files, and what became of all attempts."""
     records = [r for path in paths for r in traces.read_jsonl(path)]
     config, domains = Tau2Config(), sorted({r["domain"] for r in records})
-    chosen = rejection.select(records, min_partial, best, held_out(domains))
+    chosen = rejection.select(records, min_partial, best, {(d, t) for d in domains for t in held_out(d)})
     prompts = {d: system_prompt(config, worlds.load(d).policy) for d in domains}
     made = (traces.record_to_row(r, prompts[r["domain"]], worlds.load(r["domain"]).tool_schemas) for r in chosen.records)
     return [r for r in made if r is not None], chosen.counts
@@ -47,7 +49,6 @@ def import_rows(path: Path, domain: str | None = None, unchecked: bool = False) 
         ConfigError: no conversation in a row, or no ids and not `unchecked`; names the row.
     """
     counts = dict.fromkeys(("rows", "of test tasks", "duplicates", "without an agent turn", "unchecked", "kept"), 0)
-    forbidden: dict[str, set[tuple[str, str]]] = {}
     out: list[dict] = []
     seen: set[str] = set()
     for number, raw in enumerate(_read(path), 1):
@@ -64,12 +65,9 @@ def import_rows(path: Path, domain: str | None = None, unchecked: bool = False) 
                     "split; name the domain with --domain, or take the rows as they are with --unchecked"
                 )
             counts["unchecked"] += 1
-        else:
-            if own not in forbidden:
-                forbidden[own] = held_out([own])
-            if (own, str(task_id)) in forbidden[own]:
-                counts["of test tasks"] += 1
-                continue
+        elif str(task_id) in held_out(own):
+            counts["of test tasks"] += 1
+            continue
         row = _row(
             path, number, raw, {"domain": own, "task_id": None if task_id is None else str(task_id), "reward": metadata.get("reward")}
         )
@@ -130,14 +128,11 @@ def check(path: Path, tokenizer: Any, max_tokens: int) -> Checked:
     """Measure rows as slime will train on them: nothing there filters a row that is too long, or that trains no token."""
     out = Checked(counts=dict.fromkeys(("rows", "of test tasks", "without a trained token", "too long"), 0))
     chats: dict[str, ChatRenderer] = {}
-    forbidden: dict[str, set[tuple[str, str]]] = {}
     for row in traces.read_jsonl(path):
         out.counts["rows"] += 1
         metadata = row.get("metadata") or {}
         domain = metadata.get("domain")
-        if domain is not None and domain not in forbidden:
-            forbidden[domain] = held_out([domain])
-        if domain is not None and (domain, str(metadata.get("task_id"))) in forbidden[domain]:
+        if domain is not None and str(metadata.get("task_id")) in held_out(domain):
             out.counts["of test tasks"] += 1
             continue
         tools = row.get("tools") or "[]"

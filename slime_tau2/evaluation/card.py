@@ -37,7 +37,7 @@ def write(directories: Sequence[Path], output: Path, name: str, base_model: str 
         n = min(len(s) for s in run.successes.values())
         ks = sorted({1, n})
         found = statistics.summarise(run.successes, ks)
-        metrics = [m for m in (f"pass@{k}" for k in ks)] + ([f"pass^{n}"] if n > 1 else [])
+        metrics = [f"pass@{k}" for k in ks] + ([f"pass^{n}"] if n > 1 else [])
         where = f"{run.settings['domain']} ({run.settings['split']})"
         for metric in metrics:
             results.append(

@@ -7,7 +7,7 @@ counted with the policy's tokenizer where one is named, else at `CHARACTERS` a t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -21,7 +21,7 @@ from slime_tau2.evaluation.presets import Plan
 TALK, SAID_TOKENS = 5, 60
 """Agent turns beside the calls (greeting, questions, confirmation, answer, farewell), and the tokens of each: assumed."""
 CALL_TOKENS, RESULT_TOKENS = 48, 240
-"""Tokens of a call and of its result: means over the gold conversations of the three domains' test tasks (36 to 65, 28 to 377)."""
+"""Tokens of a call and of its result: rounded means over the three domains that `python tests/bench/call_sizes.py` prints."""
 CHARACTERS = 4.0
 
 
@@ -43,7 +43,8 @@ def lines(plan: Plan, config: Tau2Config, world: World, task_ids: Sequence[str])
         out.append(f"judge: {config.judge_model} at {config.judge_base_url}, for {judged} of the tasks")
     criteria = [world.task(t).evaluation_criteria for t in task_ids]
     calls = fmean(len((c.actions if c else None) or []) for c in criteria)
-    head = _tokens(system_prompt(config, world.policy) + json.dumps(world.tool_schemas), request.tokenizer)
+    count_tokens = _counter(request.tokenizer)
+    head = count_tokens(system_prompt(config, world.policy) + json.dumps(world.tool_schemas))
     left, turns = count - done, calls + TALK
     sampled = calls * CALL_TOKENS + TALK * SAID_TOKENS
     added = sampled + calls * RESULT_TOKENS + TALK * SAID_TOKENS
@@ -55,7 +56,7 @@ def lines(plan: Plan, config: Tau2Config, world: World, task_ids: Sequence[str])
     ]
     if config.user == "llm":
         prompts = [bench.user_prompt(str(world.task(t).user_scenario), False) for t in list(task_ids)[:20]]
-        told = fmean(_tokens(p, request.tokenizer) for p in prompts) + TALK * SAID_TOKENS
+        told = fmean(count_tokens(p) for p in prompts) + TALK * SAID_TOKENS
         out.append(f"  user: {_millions(left * TALK * told)} tokens sent, {_millions(left * TALK * SAID_TOKENS)} sampled")
     return [*out, "  times your provider's prices; conversations that go wrong are longer"]
 
@@ -64,9 +65,11 @@ def _millions(tokens: float) -> str:
     return f"{tokens / 1e6:.2f} M"
 
 
-def _tokens(text: str, tokenizer: Path | None) -> float:
+def _counter(tokenizer: Path | None) -> Callable[[str], float]:
+    """Text -> its tokens, counted with a tokenizer or guessed from its length."""
     if tokenizer is None:
-        return len(text) / CHARACTERS
+        return lambda text: len(text) / CHARACTERS
     from slime_tau2.local.models import load_tokenizer
 
-    return len(load_tokenizer(tokenizer).encode(text, add_special_tokens=False))
+    loaded = load_tokenizer(tokenizer)
+    return lambda text: len(loaded.encode(text, add_special_tokens=False))

@@ -58,8 +58,9 @@ def write(page: Page, path: Path) -> None:
     here = Path(__file__).parent
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined)
     rows, chunks = _conversations(page.stages)
+    metrics, score_rows = _scores(page.stages)
     html = environment.get_template("page.html").render(
-        page=page, metrics=_metrics(page.stages), score_rows=_scores(page.stages), health=_health(page.stages),
+        page=page, metrics=metrics, score_rows=score_rows, health=_health(page.stages),
         terminations=_terminations(page.stages), failures=_failures(page.stages), curves=plots.pass_curves(_curves(page.stages)),
         training=plots.training(page.training) if page.training else "", script=(here / "viewer.js").read_text(encoding="utf-8"),
         rows=json.dumps(rows).replace("<", "\\u003c"), chunks=json.dumps(chunks), chunk=CHUNK,
@@ -69,23 +70,16 @@ def write(page: Page, path: Path) -> None:
     staging.replace(path)
 
 
-def _metrics(stages: Sequence[Stage]) -> list[str]:
-    found: dict[str, None] = {}
-    for stage in stages:
-        found |= dict.fromkeys(runner.tables(stage.records, stage.attempts)["overall"])
-    return [m for m in found if m != "pass^1"]  # it is pass@1
-
-
-def _scores(stages: Sequence[Stage]) -> list[dict[str, Any]]:
-    """A row a stage and family: name and one cell a metric."""
-    out, metrics = [], _metrics(stages)
-    for stage in stages:
-        tables = runner.tables(stage.records, stage.attempts)
-        for n, (name, row) in enumerate(tables.items()):
-            out.append(
-                {"stage": stage.name if n == 0 else "", "span": len(tables), "name": name, "cells": [cell(row.get(m)) for m in metrics]}
-            )
-    return out
+def _scores(stages: Sequence[Stage]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The metrics' names, and a row a stage and family: its name and one cell a metric."""
+    tables = [(stage.name, runner.tables(stage.records, stage.attempts)) for stage in stages]
+    found = dict.fromkeys(m for _, table in tables for m in table["overall"])
+    metrics = [m for m in found if m != "pass^1"]  # it is pass@1
+    out = []
+    for stage, table in tables:
+        for n, (name, row) in enumerate(table.items()):
+            out.append({"stage": stage if n == 0 else "", "name": name, "cells": [cell(row.get(m)) for m in metrics]})
+    return metrics, out
 
 
 def _curves(stages: Sequence[Stage]) -> dict[str, dict[int, tuple[statistics.Estimate, statistics.Estimate]]]:

@@ -14,6 +14,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError
 
 FIELD = "teacher_log_probs"
+PATH = f"{__name__}.turn_advantages"
 
 
 def check(args: Any, config: Tau2Config) -> None:
@@ -23,11 +24,9 @@ def check(args: Any, config: Tau2Config) -> None:
     for flag in ("use_opd", "normalize_advantages"):
         if getattr(args, flag, False):
             raise ConfigError(f"tau2_credit: {config.credit} cannot be combined with --{flag.replace('_', '-')}; drop one of them")
-    path = getattr(args, "custom_advantage_function_path", "slime_tau2.hooks.advantages.turn_advantages")
-    if path != "slime_tau2.hooks.advantages.turn_advantages":
-        raise ConfigError(
-            f"tau2_credit: {config.credit} needs --custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages, not {path}"
-        )
+    path = getattr(args, "custom_advantage_function_path", PATH)
+    if path != PATH:
+        raise ConfigError(f"tau2_credit: {config.credit} needs --custom-advantage-function-path {PATH}, not {path}")
 
 
 def turn_advantages(args: Any, rollout_data: dict[str, Any]) -> None:

@@ -150,6 +150,11 @@ def _wandb_run(args: Any) -> Any:
     return wandb.run
 
 
+def info(sample: Sample) -> dict[str, Any]:
+    """What `generate` left about the sample's episode; {} where none has run."""
+    return sample.metadata.get("tau2") or {}
+
+
 def flatten(samples: list) -> list[Sample]:
     """Samples of nested groups, in order (a fan-out makes an element a list)."""
     return [s for x in samples for s in (flatten(x) if isinstance(x, list) else [x])]

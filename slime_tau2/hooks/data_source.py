@@ -18,7 +18,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
 from slime_tau2.errors import CheckpointError, PolicyError
 from slime_tau2.hooks import advantages
-from slime_tau2.hooks.compat import Sample
+from slime_tau2.hooks.compat import Sample, info
 from slime_tau2.rewards.curriculum import Curriculum
 from slime_tau2.types import TaskRef
 
@@ -75,10 +75,10 @@ class Tau2DataSource:
 
     def _check_alive(self, num_samples: int) -> None:
         """slime fetches another group for each one that its filter drops, for ever: end that where nothing comes back scored."""
-        ended = [s for g in self._out.values() for s in g if s.metadata.get("tau2")]
+        ended = [s for g in self._out.values() for s in g if info(s)]
         if len(ended) < MOST_SPOILED_FETCHES * max(1, num_samples) * self.group_size or not all(s.remove_sample for s in ended):
             return
-        detail = ended[-1].metadata["tau2"].get("detail") or "no detail"
+        detail = info(ended[-1]).get("detail") or "no detail"
         raise PolicyError(f"all of the last {len(ended)} episodes were ended by the infrastructure, the last by: {detail}")
 
     def _from_buffer(self, count: int) -> list[list[Sample]]:
@@ -147,8 +147,7 @@ class Tau2DataSource:
                 if s.index is None or s.index in self._observed:
                     continue
                 self._observed.add(s.index)
-                info = s.metadata.get("tau2") or {}
-                ended = info.get("termination", "unknown")
+                ended = info(s).get("termination", "unknown")
                 self.metadata["terminations"][ended] = self.metadata["terminations"].get(ended, 0) + 1
                 key = f"{s.metadata.get('domain')}/{s.metadata.get('task_id')}"
                 if not s.remove_sample and key in self.tasks:

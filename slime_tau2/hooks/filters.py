@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.hooks.compat import DynamicFilterOutput, Sample, flatten
+from slime_tau2.hooks.compat import DynamicFilterOutput, Sample, flatten, info
 from slime_tau2.hooks.rewards import training_reward
 
 _OVERLONG = ("length", "context_overflow", "max_steps")
@@ -38,7 +38,7 @@ def rollout_sample_filter(args: Any, groups: list) -> None:
     if Tau2Config.from_args(args).overlong != "mask":
         return
     for s in flatten(groups):
-        if (s.metadata.get("tau2") or {}).get("termination") in _OVERLONG:
+        if info(s).get("termination") in _OVERLONG:
             s.remove_sample = True
 
 

@@ -6,29 +6,23 @@ conversations as a table. Both return False: slime's own logging runs too.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks import data_source
-from slime_tau2.hooks.compat import GenerateState, Sample, flatten, log_metrics, log_table
+from slime_tau2.hooks.compat import GenerateState, Sample, flatten, info, log_metrics, log_table
 from slime_tau2.hooks.generate import take_faults
 from slime_tau2.hooks.rewards import training_reward
 
-log = logging.getLogger(__name__)
 TABLE_COLUMNS = ["rollout", "domain", "task", "reward", "partial", "termination", "turns", "conversation"]
 LONGEST_TEXT = 20_000
 _MEANS = {
     "partial": "partial", "turns": "turns", "tool_calls": "calls", "tool_errors": "tool_errors", "malformed_calls": "malformed",
     "user_s": "user_s", "policy_s": "policy_s", "user_stopped_early": "user_stopped_early",
 }  # fmt: skip
-
-
-def _info(sample: Sample) -> dict[str, Any]:
-    return sample.metadata.get("tau2") or {}
 
 
 def episode_metrics(samples: list[Sample], prefix: str) -> dict[str, float]:
@@ -38,10 +32,10 @@ def episode_metrics(samples: list[Sample], prefix: str) -> dict[str, float]:
     for domain in ["", *(domains if len(domains) > 1 else [])]:
         part = [s for s in samples if not domain or s.metadata.get("domain") == domain]
         valid, name = [s for s in part if not s.remove_sample], f"{prefix}/{domain}/" if domain else f"{prefix}/"
-        for termination, count in Counter(_info(s).get("termination", "unknown") for s in part).items():
+        for termination, count in Counter(info(s).get("termination", "unknown") for s in part).items():
             out[f"{name}ended_{termination}"] = count / len(part)
         if valid:
-            infos = [_info(s) for s in valid]
+            infos = [info(s) for s in valid]
             out[f"{name}reward"] = fmean(float(s.reward or 0.0) for s in valid)
             out[f"{name}success"] = fmean(float(s.reward or 0.0) >= 1.0 - 1e-6 for s in valid)
             out |= {f"{name}{key}": fmean(float(i.get(field) or 0.0) for i in infos) for key, field in _MEANS.items()}
@@ -55,8 +49,7 @@ def episode_metrics(samples: list[Sample], prefix: str) -> dict[str, float]:
     return out
 
 
-def _ratio(infos: Iterable[dict[str, Any]], over: str, under: str) -> float:
-    infos = list(infos)
+def _ratio(infos: Sequence[dict[str, Any]], over: str, under: str) -> float:
     total = sum(float(i.get(under) or 0.0) for i in infos)
     return sum(float(i.get(over) or 0.0) for i in infos) / total if total else 0.0
 
@@ -100,10 +93,10 @@ def sample_rows(args: Any, rollout_id: int, samples: list[Sample], count: int) -
     for n in range(min(count, len(samples))):
         s = samples[n * len(samples) // min(count, len(samples))]
         text = tokenizer.decode(s.tokens[len(s.tokens) - s.response_length :], skip_special_tokens=False)
-        info = _info(s)
+        told = info(s)
         yield [
-            rollout_id, s.metadata.get("domain"), s.metadata.get("task_id"), float(s.reward or 0.0), info.get("partial", 0.0),
-            info.get("termination"), info.get("turns", 0), text[:LONGEST_TEXT],
+            rollout_id, s.metadata.get("domain"), s.metadata.get("task_id"), float(s.reward or 0.0), told.get("partial", 0.0),
+            told.get("termination"), told.get("turns", 0), text[:LONGEST_TEXT],
         ]  # fmt: skip
 
 

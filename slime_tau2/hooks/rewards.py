@@ -12,7 +12,7 @@ from typing import Any
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks import data_source
 from slime_tau2.hooks.advantages import FIELD
-from slime_tau2.hooks.compat import Sample
+from slime_tau2.hooks.compat import Sample, info
 from slime_tau2.rewards import credit, groups
 from slime_tau2.rewards.shaping import shaped
 
@@ -43,13 +43,13 @@ def reward_post_process(args: Any, samples: list[Sample]) -> tuple[list[float], 
 
 
 def _credited(sample: Sample, advantage: float, valid: bool) -> credit.Credited:
-    gains = (sample.metadata.get("tau2") or {}).get("turn_gains", ())
+    gains = info(sample).get("turn_gains", ())
     won = float(sample.reward or 0.0) >= 1.0 - 1e-6
     return credit.Credited(advantage, won, valid, sample.loss_mask or [], gains)
 
 
 def training_reward(config: Tau2Config, sample: Sample, raw: float) -> float:
     """The shaped reward of one sample."""
-    info = sample.metadata.get("tau2") or {}
-    domain, card = sample.metadata.get("domain", ""), info.get("card_components")
-    return shaped(config.shaping, raw, info.get("partial", 0.0), config.alpha, domain, card)
+    told = info(sample)
+    domain, card = sample.metadata.get("domain", ""), told.get("card_components")
+    return shaped(config.shaping, raw, told.get("partial", 0.0), config.alpha, domain, card)
