@@ -90,10 +90,14 @@ class Tau2Config(BaseModel):
     """Weight of the partial score."""
     advantage: Literal["mean", "std"] = "mean"
     """Group normalisation: subtract the mean, or also divide by the standard deviation."""
-    credit: Literal["episode", "turn"] = "episode"
-    """What an advantage is spread over: the whole episode alike, or its turns by what each added to the partial score."""
-    overlong: Literal["score", "mask"] = "score"
+    credit: Literal["episode", "turn", "turn_discounted"] = "episode"
+    """What an advantage is spread over: the episode alike, or its turns by what each (and those after it) added to the partial score."""
+    credit_discount: float = Field(0.8, ge=0, le=1)
+    """Discount a turn of the gains that follow it, for `credit: turn_discounted`."""
+    overlong: Literal["score", "mask", "penalty"] = "score"
     """What becomes of episodes that ran out of tokens or steps in training."""
+    overlong_penalty: float = Field(0.25, ge=0)
+    """What `overlong: penalty` takes from their training reward."""
     retail_basis: Literal["communicate", "no_judge", "judge"] = "communicate"
     """Reward basis of retail on tau2 v1.0.x, where 40 of 114 tasks otherwise need a judge."""
     judge_base_url: str = "https://api.openai.com/v1"

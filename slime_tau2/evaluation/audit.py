@@ -31,7 +31,7 @@ def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str) -> boo
     last, waits = next(texts, None), ledger.loss_mask[-1:] == [0] and written.endswith(AWAITED)
     if last is not None or waits:  # a turn that ended the episode and was never sent to tau2, or one that never came
         messages += _unanswered(episode)
-    if last is not None:
+    if last is not None and not waits:  # a budget that is used up before the turn leaves a turn in which nothing was sampled
         messages.append({"role": "assistant", "content": last})
     whole = chat.tokenizer.apply_chat_template(messages, tools=chat.tools, tokenize=False, add_generation_prompt=waits)
     if not whole.startswith(written) or whole[len(written) :] not in ("", "\n", f"{END_OF_TURN}\n"):

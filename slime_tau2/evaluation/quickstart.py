@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from slime_tau2.config import parse_assignments
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import page, runner, statistics
+from slime_tau2.evaluation import page, runner, statistics, watch
 from slime_tau2.evaluation.tables import stages_table
+
+if TYPE_CHECKING:
+    from slime_tau2.local.settings import PipelineSettings
 
 STAGES = ("base", "sft", "rft", "grpo")
 METRICS = ["pass@1", "pass@4", "pass^4"]
@@ -28,70 +29,33 @@ print(tokenizer.decode(model.generate(**tokenizer("Hi", return_tensors="pt"), ma
 
 def main(output: Path, smoke: bool, assignments: list[str], console: Console) -> None:
     """Run or resume the pipeline in `output`, then report."""
-    import pydantic
-
     from slime_tau2 import bench
-    from slime_tau2.local import pipeline
-    from slime_tau2.local.settings import SMOKE, PipelineSettings
+    from slime_tau2.local.pipeline import Pipeline
+    from slime_tau2.local.settings import SMOKE
 
-    changed = parse_assignments(assignments, PipelineSettings.model_fields, "--set")
-    try:
-        settings = PipelineSettings(**{**(SMOKE if smoke else {}), **changed})
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from error
+    settings = pipeline_settings(assignments, SMOKE if smoke else {})
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
-    if not console.is_terminal:
-        lines = _Lines(console)
-        pipeline.Pipeline(output, settings, pipeline.Progress(lines.start, lines.advance, lines.end)).run()
-        write_report(output, console)
-        return
-    columns = (
-        TextColumn("{task.description:<27}"),
-        BarColumn(10),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as bars:
-        watch = _Bars(bars)
-        pipeline.Pipeline(output, settings, pipeline.Progress(watch.start, watch.advance, watch.end)).run()
+    with watch.watching(console) as progress:
+        Pipeline(output, settings, progress).run()
     write_report(output, console)
 
 
-class _Bars:
-    """One progress bar a stage; only the current one moves."""
+def pipeline_settings(assignments: list[str], defaults: dict[str, Any]) -> PipelineSettings:
+    """Settings from `--set KEY=VALUE`, over other defaults.
 
-    def __init__(self, bars: Progress):
-        self.bars, self.current, self.note = bars, TaskID(0), ""
+    Raises:
+        ConfigError: an unknown key or a bad value.
+    """
+    import pydantic
 
-    def start(self, title: str, total: int) -> None:
-        self.current, self.note = self.bars.add_task(title, total=total, note=""), ""
+    from slime_tau2.local.settings import PipelineSettings
 
-    def advance(self, done: int, note: str) -> None:
-        self.note = note
-        self.bars.update(self.current, completed=done, note=note)
-
-    def end(self, note: str) -> None:
-        total = self.bars.tasks[self.bars.task_ids.index(self.current)].total
-        self.bars.update(self.current, completed=total, note=note or self.note)
-
-
-class _Lines:
-    """For logs: a line when a stage starts, one when it ends."""
-
-    def __init__(self, console: Console):
-        self.console, self.started, self.note = console, 0.0, ""
-
-    def start(self, title: str, total: int) -> None:
-        self.started, self.note = time.perf_counter(), ""
-        self.console.print(f"{title}: {total} …", highlight=False)
-
-    def advance(self, done: int, note: str) -> None:
-        self.note = note
-
-    def end(self, note: str) -> None:
-        self.console.print(f"  {time.perf_counter() - self.started:.0f} s  {note or self.note}", highlight=False)
+    changed = parse_assignments(assignments, PipelineSettings.model_fields, "--set")
+    try:
+        return PipelineSettings(**{**defaults, **changed})
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from error
 
 
 def write_report(directory: Path, console: Console) -> None:

@@ -133,17 +133,22 @@ class Tau2DataSource:
         `finished` are the groups that it did not abort.
         """
         with self._lock:
-            for group in finished:
-                self._out.pop(group[0].group_index, None)  # type: ignore[arg-type]
-            cut = [g for g in self._out.values() if any(s.status is Sample.Status.ABORTED for s in g)]
-            self._out.clear()
+            done = {g[0].group_index for g in finished}
+            cut = [g for k, g in self._out.items() if k not in done and any(s.status is Sample.Status.ABORTED for s in g)]
+            self._out = {k: g for k, g in self._out.items() if k in done}  # for `observe`: most of them the filter drops
             self.add_samples(cut)
             return len(cut)
 
     def observe(self, samples: list[Sample]) -> None:
-        """Feedback for the curriculum; idempotent a sample index."""
+        """Feedback for the curriculum; idempotent a sample index.
+
+        `samples` are those that train. Groups that the dynamic filter dropped are not among them, and those say most about what is solved
+        or hopeless: they are found among what was served.
+        """
         with self._lock:
-            for s in samples:
+            over = (Sample.Status.COMPLETED, Sample.Status.TRUNCATED, Sample.Status.FAILED)
+            finished = [s for g in self._out.values() for s in g if info(s) and s.status in over]
+            for s in [*samples, *finished]:
                 if s.index is None or s.index in self._observed:
                     continue
                 self._observed.add(s.index)

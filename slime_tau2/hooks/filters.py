@@ -7,9 +7,7 @@ from typing import Any
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks.compat import DynamicFilterOutput, Sample, flatten, info
-from slime_tau2.hooks.rewards import training_reward
-
-_OVERLONG = ("length", "context_overflow", "max_steps")
+from slime_tau2.hooks.rewards import OVERLONG, training_reward
 
 
 def dynamic_sampling_filter(args: Any, samples: list[Sample], **kwargs: Any) -> DynamicFilterOutput:
@@ -38,7 +36,7 @@ def rollout_sample_filter(args: Any, groups: list) -> None:
     if Tau2Config.from_args(args).overlong != "mask":
         return
     for s in flatten(groups):
-        if info(s).get("termination") in _OVERLONG:
+        if info(s).get("termination") in OVERLONG:
             s.remove_sample = True
 
 

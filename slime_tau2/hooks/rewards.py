@@ -2,7 +2,7 @@
 
 `reward` hands back what `generate` has already set: tau2's reward, binary in the benchmarks. `reward_post_process` sees whole
 groups, so all group maths happens there: shaping, then normalisation within `group_index`, over the samples that count, then, with
-`tau2_credit: turn`, one advantage a token, which `hooks.advantages` copies in the trainer.
+turn-level credit, one advantage a token, which `hooks.advantages` copies in the trainer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from slime_tau2.hooks.advantages import FIELD
 from slime_tau2.hooks.compat import Sample, info
 from slime_tau2.rewards import credit, groups
 from slime_tau2.rewards.shaping import shaped
+
+OVERLONG = ("length", "context_overflow", "max_steps")
 
 
 async def reward(args: Any, sample: Sample | list[Sample], **kwargs: Any) -> float | list[float]:
@@ -35,9 +37,10 @@ def reward_post_process(args: Any, samples: list[Sample]) -> tuple[list[float], 
         source.observe(samples)
     keys = [s.group_index if s.group_index is not None else id(s) for s in samples]
     advantages = groups.normalise(rewards, keys, valid, config.advantage)
-    if config.credit == "turn":
+    if config.credit != "episode":
         credited = [_credited(s, a, ok) for s, a, ok in zip(samples, advantages, valid)]
-        for s, tokens in zip(samples, credit.token_advantages(credited, keys)):
+        discount = config.credit_discount if config.credit == "turn_discounted" else 0.0
+        for s, tokens in zip(samples, credit.token_advantages(credited, keys, discount)):
             setattr(s, FIELD, tokens)
     return raw, advantages
 
@@ -49,7 +52,8 @@ def _credited(sample: Sample, advantage: float, valid: bool) -> credit.Credited:
 
 
 def training_reward(config: Tau2Config, sample: Sample, raw: float) -> float:
-    """The shaped reward of one sample."""
+    """The shaped reward of one sample, less the penalty of one that ran out of tokens or steps where there is one."""
     told = info(sample)
     domain, card = sample.metadata.get("domain", ""), told.get("card_components")
-    return shaped(config.shaping, raw, told.get("partial", 0.0), config.alpha, domain, card)
+    penalty = config.overlong_penalty if config.overlong == "penalty" and told.get("termination") in OVERLONG else 0.0
+    return shaped(config.shaping, raw, told.get("partial", 0.0), config.alpha, domain, card) - penalty

@@ -1,23 +1,29 @@
 """The losses, with slime's names and meanings. Pure functions of tensors.
 
-Shapes: every argument is a list with one 1-D float tensor a sample, aligned with its response tokens.
+Shapes: every tensor is 1-D, one float a response token of one sample; a list has one such tensor a sample.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
+
+from slime_tau2.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class LossOptions:
-    """slime's arguments of the same names.
+    """slime's arguments of the same names; docs/training.md says what each does to long episodes, and where it comes from.
 
-    `eps_clip_high` None means `eps_clip`. `use_tis` weighs each token by exp(train - rollout log-prob), clamped to
-    [`tis_clip_low`, `tis_clip`]. `calculate_per_token_loss` averages over all tokens instead of per sample first.
+    `eps_clip_high` None means `eps_clip`. `use_tis` weighs each token by exp(train - rollout log-prob): clamped to [`tis_clip_low`,
+    `tis_clip`] by `vanilla_tis_function`, zero outside of it by `icepop_function`. `use_opsm` drops the tokens of a sample with a
+    negative advantage whose mean log-ratio says that the policy has left it (`opsm_delta`). `calculate_per_token_loss` averages over all
+    tokens instead of per sample first; `dr_grpo` divides the policy term by a constant instead (`hooks.reducers`).
     """
 
+    advantage_estimator: str = "grpo"
     eps_clip: float = 0.2
     eps_clip_high: float | None = None
     eps_clip_c: float | None = None
@@ -26,23 +32,66 @@ class LossOptions:
     kl_loss_type: str = "low_var_kl"
     entropy_coef: float = 0.0
     use_tis: bool = False
+    custom_tis_function: str = "vanilla_tis_function"
     tis_clip: float = 2.0
     tis_clip_low: float = 0.0
+    use_opsm: bool = False
+    opsm_delta: float = 1e-4
     calculate_per_token_loss: bool = False
+    dr_grpo: bool = False
+
+    def __post_init__(self) -> None:
+        for name, known in _KNOWN.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigError(f"{name} = {value!r}; there are {', '.join(known)}")
+        if self.dr_grpo and self.calculate_per_token_loss:
+            raise ConfigError("dr_grpo cannot be combined with calculate_per_token_loss: two divisors; drop one of them")
+
+    @classmethod
+    def of(cls, changed: dict[str, Any], source: str) -> LossOptions:
+        """The quickstart's options (clip-higher, truncated importance sampling) with some changed.
+
+        Raises:
+            ConfigError: an option that does not exist, or a value it cannot have.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in changed:
+            if name not in known:
+                raise ConfigError(f"{source}: unknown option {name}; known: {', '.join(known)}")
+        return cls(**{"eps_clip_high": 0.28, "use_tis": True, **changed})
+
+
+_KNOWN = {
+    "advantage_estimator": ("grpo", "gspo"),
+    "kl_loss_type": ("k1", "k2", "k3", "low_var_kl"),
+    "custom_tis_function": ("vanilla_tis_function", "icepop_function"),
+}
 
 
 def reduce(values: list[torch.Tensor], masks: list[torch.Tensor], denominator: float, per_token: bool) -> torch.Tensor:
     """Sum over samples of each one's masked mean, over `denominator` samples; or masked sum over `denominator` tokens."""
     if per_token:
         return torch.stack([(v * m).sum() for v, m in zip(values, masks, strict=True)]).sum() / max(denominator, 1)
-    return torch.stack([(v * m).sum() / m.sum().clamp(min=1) for v, m in zip(values, masks, strict=True)]).sum() / max(denominator, 1)
+    return torch.stack([masked_mean(v, m) for v, m in zip(values, masks, strict=True)]).sum() / max(denominator, 1)
+
+
+def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean over the tokens whose mask is 1; 0 where there is none."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def policy_loss(
-    log_probs: torch.Tensor, old_log_probs: torch.Tensor, advantages: torch.Tensor, options: LossOptions
+    log_probs: torch.Tensor, old_log_probs: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, options: LossOptions
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """PPO's clipped loss a token, and whether it was clipped (1.0 or 0.0). arXiv 1707.06347; clip-higher: 2503.14476."""
-    ratio = (log_probs - old_log_probs).exp()
+    """PPO's clipped loss a token, and whether it was clipped (1.0 or 0.0). arXiv 1707.06347; clip-higher: 2503.14476.
+
+    `gspo` (2507.18071) has one ratio a sample, the geometric mean of its tokens'.
+    """
+    log_ratio = log_probs - old_log_probs
+    if options.advantage_estimator == "gspo":
+        log_ratio = masked_mean(log_ratio, mask).expand_as(log_probs)
+    ratio = log_ratio.exp()
     high = options.eps_clip if options.eps_clip_high is None else options.eps_clip_high
     plain, clipped = -ratio * advantages, -ratio.clamp(1 - options.eps_clip, 1 + high) * advantages
     loss = torch.maximum(plain, clipped)
@@ -52,8 +101,19 @@ def policy_loss(
 
 
 def tis_weights(old_log_probs: torch.Tensor, rollout_log_probs: torch.Tensor, options: LossOptions) -> torch.Tensor:
-    """Truncated importance weight a token: trainer's over sampler's probability."""
-    return (old_log_probs - rollout_log_probs).exp().clamp(options.tis_clip_low, options.tis_clip)
+    """Importance weight a token, trainer's over sampler's probability: truncated, or zero where it lies outside (IcePop, 2510.18855)."""
+    ratio = (old_log_probs - rollout_log_probs).exp()
+    if options.custom_tis_function == "icepop_function":
+        return torch.where((ratio >= options.tis_clip_low) & (ratio <= options.tis_clip), ratio, torch.zeros_like(ratio))
+    return ratio.clamp(options.tis_clip_low, options.tis_clip)
+
+
+def opsm_mask(
+    log_probs: torch.Tensor, old_log_probs: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, delta: float
+) -> torch.Tensor:
+    """Off-policy sequence mask: 0.0 for tokens with a negative advantage in a sample whose mean log-ratio is beyond `delta`."""
+    gone = masked_mean(old_log_probs - log_probs.detach(), mask) > delta
+    return 1.0 - ((advantages < 0) & gone).float()
 
 
 def approx_kl(log_probs: torch.Tensor, ref_log_probs: torch.Tensor, kind: str) -> torch.Tensor:
@@ -63,7 +123,5 @@ def approx_kl(log_probs: torch.Tensor, ref_log_probs: torch.Tensor, kind: str) -
         return log_ratio
     if kind == "k2":
         return log_ratio**2 / 2
-    if kind in ("k3", "low_var_kl"):
-        kl = (-log_ratio).exp() - 1 + log_ratio
-        return kl.clamp(-10, 10) if kind == "low_var_kl" else kl
-    raise ValueError(f"unknown kl_loss_type {kind!r}; known: k1, k2, k3, low_var_kl")
+    kl = (-log_ratio).exp() - 1 + log_ratio
+    return kl.clamp(-10, 10) if kind == "low_var_kl" else kl

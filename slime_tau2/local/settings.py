@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from slime_tau2.config import PREFIX
 
 
 class PipelineSettings(BaseModel):
@@ -45,6 +48,10 @@ class PipelineSettings(BaseModel):
     """Optimizer steps on each rollout (slime's num_steps_per_rollout)."""
     grpo_lr: float = Field(5e-4, gt=0)
     """Learning rate of GRPO."""
+    grpo_loss: dict[str, Any] = {}
+    """slime's loss options that differ from the recipe's (`local.losses.LossOptions`), e.g. {eps_clip: 0.1, use_kl_loss: true}."""
+    tau2: dict[str, Any] = {}
+    """Options of the hooks during GRPO (`Tau2Config`, docs/hooks.md), e.g. {shaping: none, credit: turn}."""
     eval_attempts: int = Field(4, gt=0)
     """Attempts a held-out task at each stage."""
     eval_tasks: int | None = None
@@ -67,12 +74,15 @@ SMOKE = {
 def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path, directory: Path) -> Namespace:
     """The arguments that slime would hand to the hooks, for the local engine."""
     host, port = server_url.removeprefix("http://").split(":")
+    options = {
+        "domains": ("helpdesk",), "split": "train", "user": "scripted", "seed": settings.seed, "seeded_sampling": True, "max_steps": 60,
+        "max_turn_tokens": settings.max_turn_tokens, "policy_timeout_s": 60.0, "policy_retries": 2, **settings.tau2,
+    }  # fmt: skip
     return Namespace(
         hf_checkpoint=str(tokenizer), sglang_router_ip=host, sglang_router_port=int(port), sglang_server_concurrency=settings.concurrency,
         rollout_batch_size=settings.grpo_groups, over_sampling_batch_size=settings.grpo_groups,
         n_samples_per_prompt=settings.grpo_group_size,
         rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=settings.max_response_tokens,
         reward_key=None, save=str(directory), load=str(directory),
-        tau2_domains=("helpdesk",), tau2_split="train", tau2_user="scripted", tau2_seed=settings.seed, tau2_seeded_sampling=True,
-        tau2_max_steps=60, tau2_max_turn_tokens=settings.max_turn_tokens, tau2_policy_timeout_s=60.0, tau2_policy_retries=2,
+        **{PREFIX + key: value for key, value in options.items()},
     )  # fmt: skip

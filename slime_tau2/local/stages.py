@@ -19,6 +19,7 @@ from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.hooks.rewards import reward_post_process
 from slime_tau2.local import checkpoint
 from slime_tau2.local.batches import length_bucketed
+from slime_tau2.local.losses import LossOptions
 from slime_tau2.local.models import save_model
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.local.rollout import generate_rollout
@@ -101,10 +102,8 @@ def train_grpo(stage: Stage, trainer: Trainer, tokenizer: Any, server: ServerPro
 
 
 def grpo_options(settings: PipelineSettings) -> TrainOptions:
-    """GRPO as slime would run it: clip-higher, truncated importance sampling, no KL, mean-only advantages."""
-    from slime_tau2.local.losses import LossOptions
-
-    loss = LossOptions(eps_clip=0.2, eps_clip_high=0.28, use_tis=True)
+    """GRPO as slime would run it, by default with clip-higher, truncated importance sampling, no KL and mean-only advantages."""
+    loss = LossOptions.of(settings.grpo_loss, "--set grpo_loss")
     return TrainOptions(lr=settings.grpo_lr, weight_decay=0.0, num_steps_per_rollout=settings.grpo_steps_per_rollout, loss=loss)
 
 

@@ -14,8 +14,11 @@ from typing import Any
 import torch
 
 from slime_tau2.hooks.advantages import FIELD
+from slime_tau2.hooks.reducers import dr_grpo
 from slime_tau2.local.batches import Row, micro_batches, score_tokens
-from slime_tau2.local.losses import LossOptions, approx_kl, policy_loss, reduce, tis_weights
+from slime_tau2.local.losses import LossOptions, approx_kl, opsm_mask, policy_loss, reduce, tis_weights
+
+_MEANS = ("clip_fraction", "entropy", "mismatch", "mismatch_kl", "kl", "tis_weight")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class Trainer:
             advantages: one a sample (`reward_post_process`); its tokens' own, where `tau2_credit: turn` has set them.
 
         Returns:
-            Means over the rollout; `mismatch` is the mean absolute difference of the trainer's and the sampler's log-probs.
+            Means over the rollout's trained tokens. `mismatch` is the absolute difference of the trainer's and the sampler's log-probs,
+            `mismatch_kl` the k3 estimate of KL(sampler || trainer); both are there whether or not they are corrected for.
         """
         self.model.train()
         used = [(s, a) for s, a in zip(samples, advantages, strict=True) if not s.remove_sample and sum(s.loss_mask)]
@@ -110,32 +114,40 @@ class Trainer:
         return report | {"trained_samples": len(rows), "lr": self.learning_rate()}
 
     def _policy_step(self, rows: list[Any], gains: list[torch.Tensor], old: list | None, ref: list | None) -> dict[str, float]:
-        o, sums = self.options.loss, {"loss": 0.0, "clip_fraction": 0.0, "entropy": 0.0, "mismatch": 0.0, "kl": 0.0, "tis_weight": 0.0}
+        o, sums = self.options.loss, dict.fromkeys(_MEANS, 0.0) | {"loss": 0.0}
         tokens = sum(sum(r.loss_mask) for r in rows)
         denominator = tokens if o.calculate_per_token_loss else len(rows)
         for batch in micro_batches(rows, self.options.max_tokens_per_gpu):
             part = [rows[n] for n in batch]
             scores = score_tokens(self.model, part, self.options.rollout_temperature, entropy=True)
-            masks, losses = [self._mask(r) for r in part], []
+            masks, policy, others = [self._mask(r) for r in part], [], []
             for n, log_probs, mask, spread in zip(batch, scores.log_probs, masks, scores.entropy or []):
                 before = log_probs.detach() if old is None else old[n]
-                sampled = torch.tensor(rows[n].rollout_log_probs, device=self.model.device)
-                loss, clipped = policy_loss(log_probs, before, gains[n], o)
-                weights = tis_weights(before, sampled, o)
-                loss = loss * weights if o.use_tis else loss
-                loss = loss - o.entropy_coef * spread
+                loss, clipped = policy_loss(log_probs, before, gains[n], mask, o)
+                if o.use_opsm:
+                    loss = loss * opsm_mask(log_probs, before, gains[n], mask, o.opsm_delta)
+                behaviour = torch.tensor(rows[n].rollout_log_probs, device=self.model.device)
+                weights = tis_weights(before, behaviour, o)
+                policy.append(loss * weights if o.use_tis else loss)
+                other, kl = -o.entropy_coef * spread, torch.zeros_like(spread)
                 if ref is not None:
                     kl = approx_kl(log_probs, ref[n], o.kl_loss_type)
-                    loss, sums["kl"] = loss + o.kl_loss_coef * kl, sums["kl"] + _total(kl, mask) / tokens
-                losses.append(loss)
-                sums["clip_fraction"] += _total(clipped, mask) / tokens
-                sums["entropy"] += _total(spread, mask) / tokens
-                sums["mismatch"] += _total((before - sampled).abs(), mask) / tokens
-                sums["tis_weight"] += _total(weights, mask) / tokens
-            loss = reduce(losses, masks, denominator, o.calculate_per_token_loss)
+                    other = other + o.kl_loss_coef * kl
+                others.append(other)
+                told = (clipped, spread, (before - behaviour).abs(), approx_kl(behaviour, before, "k3"), kl, weights)
+                for key, values in zip(_MEANS, told, strict=True):
+                    sums[key] += _total(values, mask) / tokens
+            loss = self._reduced(policy, masks, denominator) + reduce(others, masks, denominator, o.calculate_per_token_loss)
             loss.backward()
             sums["loss"] += float(loss.detach())
         return sums | {"grad_norm": self._step()}
+
+    def _reduced(self, losses: list[torch.Tensor], masks: list[torch.Tensor], denominator: int) -> torch.Tensor:
+        o = self.options.loss
+        if not o.dr_grpo:
+            return reduce(losses, masks, denominator, o.calculate_per_token_loss)
+        lengths = [len(m) for m in masks]
+        return dr_grpo(lengths, lengths, masks)(torch.cat(losses)) / max(denominator, 1)
 
     @torch.no_grad()
     def _score_frozen(self, model: Any, rows: list[Any]) -> list[torch.Tensor]:

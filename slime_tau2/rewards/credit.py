@@ -1,8 +1,9 @@
 """Turn-level credit: which turns of an episode its advantage is due to. Pure.
 
-Each turn brings a gain, the increment of the strict partial score. Within an episode the advantage of turn t becomes
-`A + s (g_t - g)`, where g is the mean gain over the episode's trained tokens: turns that moved the task forward get more, the rest
-less, and the sum over tokens stays that of the plain episode advantage. The scale s is a quarter of the gap, in the group, between
+Each turn brings a gain, the increment of the strict partial score; with a discount it is also credited with what the turns after it
+bring, as the discounted mean of the gains from it on. Within an episode the advantage of turn t becomes `A + s (g_t - g)`, where g is
+the mean of these over the episode's trained tokens: turns that moved the task forward get more, the rest less, and the sum over tokens
+stays that of the plain episode advantage. The scale s is a quarter of the gap, in the group, between
 the least advantage of a success and the largest of a failure; a gain and its mean differ by at most 2, so no turn of a failed
 episode ever gets more than any turn of a successful one. In a group of one outcome only, s is the group's own spread.
 
@@ -29,15 +30,28 @@ class Credited:
     gains: Sequence[float]
 
 
-def token_advantages(samples: Sequence[Credited], groups: Sequence[Hashable]) -> list[list[float]]:
-    """One advantage a response token of each sample, 0.0 where the mask is 0; samples that do not count get zeros."""
+def to_go(gains: Sequence[float], discount: float) -> list[float]:
+    """For each turn the discounted mean of its gain and those after it; equal gains stay what they are, 0.0 changes nothing."""
+    out, total, weight = [], 0.0, 0.0
+    for gain in reversed(gains):
+        total, weight = gain + discount * total, 1 + discount * weight
+        out.append(total / weight)
+    return out[::-1]
+
+
+def token_advantages(samples: Sequence[Credited], groups: Sequence[Hashable], discount: float = 0.0) -> list[list[float]]:
+    """One advantage a response token of each sample, 0.0 where the mask is 0; samples that do not count get zeros.
+
+    Args:
+        discount: of the gains after a turn, a turn; 0.0 credits each turn with its own gain alone.
+    """
     members: dict[Hashable, list[Credited]] = defaultdict(list)
     for sample, group in zip(samples, groups, strict=True):
         if sample.valid:
             members[group].append(sample)
     scales = {group: _scale(part) for group, part in members.items()}
     return [
-        _spread(sample, scales[group]) if sample.valid else [0.0] * len(sample.loss_mask)
+        _spread(sample, scales[group], discount) if sample.valid else [0.0] * len(sample.loss_mask)
         for sample, group in zip(samples, groups, strict=True)
     ]
 
@@ -49,10 +63,10 @@ def _scale(group: Sequence[Credited]) -> float:
     return (max(s.advantage for s in group) - min(s.advantage for s in group)) / 4
 
 
-def _spread(sample: Credited, scale: float) -> list[float]:
+def _spread(sample: Credited, scale: float, discount: float) -> list[float]:
     own = spans(sample.loss_mask)
     out = [0.0] * len(sample.loss_mask)
-    gains = list(sample.gains)
+    gains = to_go(sample.gains, discount)
     if len(gains) != len(own):  # a record without its turns: nothing to tell them apart by
         gains = [0.0] * len(own)
     tokens = sum(end - start for start, end in own)

@@ -84,6 +84,10 @@ async def test_budgets_end_an_episode_as_overflow(helpdesk, chat, tokenizer):
     episode, requests = await play(helpdesk, chat, tokenizer, lambda p, n: "Which order?", agent_options={"max_response_tokens": 20})
     assert episode.termination is Termination.CONTEXT_OVERFLOW and episode.outcome.reward == 0.0
     assert all(r["sampling_params"]["max_new_tokens"] <= 20 for r in requests)
+    call = '<tool_call>\n{"name": "get_order", "arguments": {"order_id": "W10"}}\n</tool_call>'
+    spent, _ = await play(helpdesk, chat, tokenizer, lambda p, n: call, agent_options={"max_response_tokens": 60})
+    assert spent.termination is Termination.CONTEXT_OVERFLOW and spent.turns[-1].start == spent.turns[-1].end
+    assert not audit.is_mismatch(spent, chat, PROMPT), "the last turn read its tool result and had nothing left to sample"
     cut, _ = await play(helpdesk, chat, tokenizer, lambda p, n: ("word", "length"), agent_options={"max_response_tokens": 1})
     assert cut.termination is Termination.CONTEXT_OVERFLOW, "a length stop that the episode's budget caused"
 

@@ -192,6 +192,15 @@ def test_overlong_samples_can_be_masked():
     assert s.remove_sample
 
 
+def test_overlong_samples_can_be_charged():
+    s = scored(0.0, 0.4, 0, 0)
+    s.metadata["tau2"]["termination"] = "max_steps"
+    charged = Tau2Config(overlong="penalty", overlong_penalty=0.3)
+    assert rewards.training_reward(charged, s, 0.0) == pytest.approx(0.25 * 0.4 - 0.3)
+    s.metadata["tau2"]["termination"] = "user_stop"
+    assert rewards.training_reward(charged, s, 0.0) == pytest.approx(0.1) == rewards.training_reward(Tau2Config(), s, 0.0)
+
+
 def source_args(tmp_path, **over):
     return Namespace(n_samples_per_prompt=2, save=str(tmp_path), load=str(tmp_path), tau2_user="scripted", **over)
 
@@ -223,6 +232,26 @@ def test_data_source_resumes_where_it_was(tmp_path, curriculum):
     a, b = first.get_samples(6), second.get_samples(6)
     assert [g[0].prompt for g in a] == [g[0].prompt for g in b] and a[0][0].prompt == groups[1][0].prompt, "the returned group first"
     assert len({s.index for g in b for s in g}) == 12 and min(s.index for g in b for s in g) >= 10
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_the_curriculum_hears_of_groups_that_the_filter_dropped(tmp_path, tells):
+    """`reward_post_process` is handed only what trains; what is solved or hopeless is never among it."""
+    args = source_args(tmp_path, tau2_curriculum=True)
+    source = data_source.Tau2DataSource(args)
+    groups = source.get_samples(3)
+    for group, wins in zip(groups, ((1, 1), (1, 0), (0, 0))):
+        for s, reward in zip(group, wins):
+            s.status, s.reward, s.metadata["tau2"] = Sample.Status.COMPLETED, float(reward), {"termination": "user_stop"}
+    groups[2][1].status, groups[2][1].remove_sample = Sample.Status.ABORTED, True
+    if tells:  # --rollout-all-samples-process-path is an option
+        filters.process_all_samples(args, groups[:2], source.get_samples)
+    for _ in range(2):
+        rewards.reward_post_process(args, groups[1])
+    counts = {g[0].prompt: source.curriculum.counts.get(g[0].prompt) for g in groups}
+    assert counts[groups[0][0].prompt] == pytest.approx((1.9, 0.0)) and sum(counts[groups[1][0].prompt]) == pytest.approx(1.9)
+    assert (counts[groups[2][0].prompt] is None) == tells, "a group that was cut off comes back, and is counted then"
+    assert bool(source.buffer) == tells and not source._out
 
 
 def test_groups_in_flight_at_a_checkpoint_are_served_again(tmp_path):

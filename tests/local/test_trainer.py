@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from slime_tau2.data.traces import TokenRow
+from slime_tau2.errors import ConfigError
 from slime_tau2.hooks.compat import Sample
+from slime_tau2.hooks.reducers import DR_GRPO_TOKENS, dr_grpo
 from slime_tau2.local.batches import length_bucketed, micro_batches, score_tokens
-from slime_tau2.local.losses import LossOptions, approx_kl, policy_loss, reduce, tis_weights
+from slime_tau2.local.losses import LossOptions, approx_kl, opsm_mask, policy_loss, reduce, tis_weights
 from slime_tau2.local.trainer import Trainer, TrainOptions
 
 
@@ -83,11 +85,12 @@ def test_micro_batches_cover_everything_within_bounds():
 def test_policy_loss_by_hand():
     new, old = torch.log(torch.tensor([0.5, 0.5, 0.1, 0.1])), torch.log(torch.tensor([0.25, 0.25, 0.2, 0.2]))
     gain = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    loss, clipped = policy_loss(new, old, gain, LossOptions(eps_clip=0.2, eps_clip_high=0.3))
+    mask = torch.ones(4)
+    loss, clipped = policy_loss(new, old, gain, mask, LossOptions(eps_clip=0.2, eps_clip_high=0.3))
     assert loss.tolist() == pytest.approx([-1.3, 2.0, -0.5, 0.8]) and clipped.tolist() == [1.0, 0.0, 0.0, 1.0]
-    dual, _ = policy_loss(new, old, gain, LossOptions(eps_clip_c=1.5))
+    dual, _ = policy_loss(new, old, gain, mask, LossOptions(eps_clip_c=1.5))
     assert dual.tolist() == pytest.approx([-1.2, 1.5, -0.5, 0.8])
-    same, _ = policy_loss(new, old, gain, LossOptions())
+    same, _ = policy_loss(new, old, gain, mask, LossOptions())
     assert same[0] == pytest.approx(-1.2), "eps_clip_high defaults to eps_clip"
 
 
@@ -98,8 +101,43 @@ def test_tis_and_kl_by_hand():
     assert approx_kl(train, rollout, "k1").tolist() == pytest.approx(difference)
     assert approx_kl(train, rollout, "k2").tolist() == pytest.approx([d * d / 2 for d in difference])
     assert approx_kl(train, rollout, "low_var_kl").tolist() == pytest.approx([1 / 9 - 1 + difference[0], 2 - 1 + difference[1]], rel=1e-5)
-    with pytest.raises(ValueError, match="unknown kl_loss_type"):
-        approx_kl(train, rollout, "k9")
+    icepop = LossOptions(custom_tis_function="icepop_function", tis_clip=2.0, tis_clip_low=0.4)
+    assert tis_weights(train, rollout, icepop).tolist() == pytest.approx([0.0, 0.5]), "outside: nothing, inside: the ratio itself"
+
+
+def test_gspo_has_one_ratio_a_sample_and_trains_every_token_of_it():
+    new = torch.log(torch.tensor([0.4, 0.2, 0.9])).requires_grad_()
+    old, mask = torch.log(torch.tensor([0.2, 0.4, 0.1])), torch.tensor([1.0, 1.0, 0.0])
+    loss, _ = policy_loss(new, old, torch.ones(3), mask, LossOptions(advantage_estimator="gspo"))
+    assert loss.tolist() == pytest.approx([-1.0] * 3), "the geometric mean of 2 and 1/2; the masked token is not in it"
+    (loss * mask).sum().backward()
+    assert new.grad.tolist() == pytest.approx([-1.0, -1.0, 0.0])
+
+
+def test_opsm_drops_what_the_policy_has_left_and_only_where_it_would_be_pushed_further():
+    old, mask = torch.tensor([-0.1, -0.1]), torch.ones(2)
+    left, near = torch.tensor([-3.0, -0.1]), torch.tensor([-0.1, -0.1])
+    assert opsm_mask(left, old, torch.tensor([-1.0, 1.0]), mask, 0.1).tolist() == [0.0, 1.0]
+    assert opsm_mask(near, old, torch.tensor([-1.0, 1.0]), mask, 0.1).tolist() == [1.0, 1.0]
+
+
+def test_dr_grpo_divides_by_a_constant_and_refuses_slices():
+    lengths, masks = [3, 1], [torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1.0])]
+    assert dr_grpo(lengths, lengths, masks)(torch.tensor([1.0, 2.0, 9.0, 4.0])) == pytest.approx(7.0 / DR_GRPO_TOKENS)
+    with pytest.raises(ValueError, match=r"3 of 4 tokens.*context-parallel-size"):
+        dr_grpo(lengths, lengths, masks)(torch.ones(3))
+    with pytest.raises(ValueError, match="drop one of them"):
+        dr_grpo(lengths, lengths, masks, calculate_per_token_loss=True)
+
+
+def test_options_that_do_not_exist_are_refused():
+    with pytest.raises(ConfigError, match="kl_loss_type = 'k9'; there are k1"):
+        LossOptions(kl_loss_type="k9")
+    with pytest.raises(ConfigError, match="two divisors"):
+        LossOptions(dr_grpo=True, calculate_per_token_loss=True)
+    with pytest.raises(ConfigError, match="--set grpo_loss: unknown option epsclip"):
+        LossOptions.of({"epsclip": 0.1}, "--set grpo_loss")
+    assert LossOptions.of({"use_tis": False}, "x") == LossOptions(eps_clip_high=0.28)
 
 
 def test_reductions_by_hand():
@@ -109,8 +147,13 @@ def test_reductions_by_hand():
 
 
 @pytest.mark.parametrize(
-    "options", [LossOptions(), LossOptions(use_tis=True, calculate_per_token_loss=True), LossOptions(entropy_coef=0.001)]
-)
+    "options",
+    [
+        LossOptions(), LossOptions(use_tis=True, calculate_per_token_loss=True), LossOptions(entropy_coef=0.001),
+        LossOptions(advantage_estimator="gspo", use_opsm=True), LossOptions(dr_grpo=True),
+        LossOptions(use_tis=True, custom_tis_function="icepop_function"),
+    ],
+)  # fmt: skip
 def test_advantages_push_log_probs_their_way(model, options):
     trainer = Trainer(model, TrainOptions(lr=2e-3, loss=options))
     batch = samples(model)
@@ -120,7 +163,12 @@ def test_advantages_push_log_probs_their_way(model, options):
     report = trainer.grpo_step(batch, gains)
     after = [masked_log_prob(model, s) for s in batch]
     assert all((b - a) * g > 0 for a, b, g in zip(before, after, gains[:4]))
-    assert report["trained_samples"] == 5 and report["mismatch"] < 1e-5 and report["clip_fraction"] == 0.0
+    assert (
+        report["trained_samples"] == 5
+        and report["mismatch"] < 1e-5
+        and abs(report["mismatch_kl"]) < 1e-6
+        and report["clip_fraction"] == 0.0
+    )
 
 
 def test_zero_advantages_and_masked_batches_change_nothing(model):

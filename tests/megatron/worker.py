@@ -106,7 +106,8 @@ def step(model, directory: Path) -> None:
     losses, ratios = [], []
     for scores, row in zip(log_probs(ddp, rows), rows):
         old = torch.tensor(row["old"])
-        losses.append(policy_loss(scores, old, torch.full_like(scores, row["advantage"]), options)[0])
+        mask = torch.tensor(row["loss_mask"], dtype=torch.float32)
+        losses.append(policy_loss(scores, old, torch.full_like(scores, row["advantage"]), mask, options)[0])
         ratios.append((scores.detach() - old)[torch.tensor(row["loss_mask"], dtype=torch.bool)])
     loss = reduce(losses, [torch.tensor(r["loss_mask"], dtype=torch.float32) for r in rows], len(rows), per_token=False)
     loss.backward()

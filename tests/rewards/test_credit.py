@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slime_tau2.episode.ledger import spans
-from slime_tau2.rewards.credit import Credited, token_advantages
+from slime_tau2.rewards.credit import Credited, to_go, token_advantages
 
 
 def test_hand_computed():
@@ -26,6 +26,15 @@ def test_a_group_of_one_outcome_and_a_sample_that_does_not_count():
     assert a == pytest.approx([0.1 + 0.05 * 0.2, 0.0, 0.1 - 0.05 * 0.2]) and b == [-0.1, -0.1] and c == [0.0, 0.0]
 
 
+def test_discounted_by_hand():
+    assert to_go([0.0, 1.0], 0.5) == pytest.approx([0.5 / 1.5, 1.0])
+    assert to_go([0.2, 0.4, 0.6], 1.0) == pytest.approx([0.4, 0.5, 0.6]) and to_go([], 0.5) == []
+    won = Credited(0.5, True, True, [1, 0, 1], [0.0, 1.0])
+    lost = Credited(-0.5, False, True, [1], [0.0])
+    (a, _) = token_advantages([won, lost], [0, 0], discount=0.5)
+    assert a == pytest.approx([0.5 + 0.25 * (1 / 3 - 2 / 3), 0.0, 0.5 + 0.25 * (1 - 2 / 3)]), "what led to the gain shares in it"
+
+
 def test_gains_that_do_not_fit_the_turns_change_nothing():
     assert token_advantages([Credited(0.3, True, True, [1, 0, 1], [1.0])], [0]) == [[0.3, 0.0, 0.3]]
 
@@ -43,10 +52,10 @@ def credited(won, turns, centre):
     return Credited(reward - centre, won, True, mask, [g for *_, g in turns])
 
 
-@given(episodes, st.floats(-1, 1))
-def test_promises(group, centre):
+@given(episodes, st.floats(-1, 1), st.sampled_from([0.0, 0.5, 1.0]))
+def test_promises(group, centre, discount):
     samples = [credited(won, turns, centre) for won, turns in group]
-    out = token_advantages(samples, [0] * len(samples))
+    out = token_advantages(samples, [0] * len(samples), discount)
     for s, tokens in zip(samples, out):
         assert len(tokens) == len(s.loss_mask) and all(a == 0.0 for a, m in zip(tokens, s.loss_mask) if not m)
         assert sum(tokens) == pytest.approx(s.advantage * sum(s.loss_mask), abs=1e-9), "the episode's advantage, spread otherwise"
@@ -58,9 +67,9 @@ def test_promises(group, centre):
         assert max(map(max, lost)) <= min(map(min, won)) + 1e-9, "no turn of a failure gets more than one of a success"
 
 
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.floats(-1, 1), st.floats(-1, 1))
-def test_equal_gains_are_the_episodes_advantage(lengths, gain, advantage):
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 1))
+def test_equal_gains_are_the_episodes_advantage(lengths, gain, advantage, discount):
     mask = [bit for n in lengths for bit in [1] * n + [0]]
     other = Credited(advantage - 1, False, True, [1], [0.0])
-    (tokens, _) = token_advantages([Credited(advantage, True, True, mask, [gain] * len(lengths)), other], [0, 0])
+    (tokens, _) = token_advantages([Credited(advantage, True, True, mask, [gain] * len(lengths)), other], [0, 0], discount)
     assert tokens == pytest.approx([advantage * m for m in mask])

@@ -1,0 +1,149 @@
+"""Episodes of local models on helpdesk: serve one, run attempts at tasks, add up what a report wants to know of it.
+
+Attempts are resumable; the figures (token mismatches, loop lag, memory, wall time) are added to those of earlier, interrupted runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slime_tau2 import bench
+from slime_tau2.config import Tau2Config
+from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.episode import worlds
+from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.toolbox import Toolbox
+from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation import audit, runner
+from slime_tau2.local.looplag import percentile
+from slime_tau2.local.models import load_tokenizer
+from slime_tau2.local.process import ServerProcess
+from slime_tau2.local.settings import PipelineSettings
+from slime_tau2.types import Episode
+
+
+@dataclass
+class Progress:
+    """What a run tells whoever watches: `start(title, total)`, `advance(done, note)`, `end(note)`."""
+
+    start: Callable[[str, int], None] = lambda title, total: None
+    advance: Callable[[int, str], None] = lambda done, note: None
+    end: Callable[[str], None] = lambda note: None
+
+
+@dataclass
+class Episodes:
+    """Of the models of one run, in its directory."""
+
+    directory: Path
+    settings: PipelineSettings
+    progress: Progress = field(default_factory=Progress)
+    worked: bool = field(default=False, init=False)
+    _mismatches: int = field(default=0, init=False)
+    _audited: int = field(default=0, init=False)
+    _lags_ms: list[float] = field(default_factory=list, init=False)
+    _server_rss_mib: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.tokenizer = load_tokenizer(build_tokenizer.DIRECTORY)
+        self.world = worlds.load("helpdesk")
+        self.chat = ChatRenderer(self.tokenizer, self.world.tool_schemas)
+        self.prompt = bench.agent_prompt(self.world.policy)
+        self.config = Tau2Config(user="scripted", seeded_sampling=True, max_steps=60, max_turn_tokens=self.settings.max_turn_tokens)
+
+    def server(self, model: Path) -> ServerProcess:
+        return ServerProcess(model, self.directory / "logs" / "server.log")
+
+    def note(self, server: ServerProcess, lags_ms: list[float]) -> None:
+        """Add a server's figures, and the loop's lag beside it after its warm-up."""
+        info = server.info()
+        self._server_rss_mib = max(self._server_rss_mib, info["peak_rss_mib"])
+        self._mismatches += info["prefix_mismatches"]
+        self._lags_ms += lags_ms[50:]
+
+    def spread(self, split: str, count: int | None) -> list[str]:
+        """`count` tasks of a split, evenly spread over its order and so over the families; None is all."""
+        tasks = self.world.task_ids(split)
+        return tasks if count is None or count >= len(tasks) else [tasks[i * len(tasks) // count] for i in range(count)]
+
+    def evaluate(self, name: str, model: Path, seed: int | None = None) -> list[dict]:
+        """Attempts at the held-out tasks, in `eval/NAME`; another `seed` is another evaluation of the same model."""
+        s = self.settings
+        tasks, output = self.spread("test", s.eval_tasks), self.directory / "eval" / name
+        return self.sample(name, model, "test", tasks, s.eval_attempts, output, f"evaluating {name}", s.seed if seed is None else seed)
+
+    def sample(
+        self, name: str, model: Path, split: str, tasks: list[str], attempts: int, output: Path, title: str, seed: int
+    ) -> list[dict]:  # fmt: skip
+        """Attempts of a model at tasks; resumable, and skipped when all are there.
+
+        Raises:
+            ConfigError: the infrastructure ended most of them.
+        """
+        count = attempts * len(tasks)
+        done = [r for r in runner.read_records(output / "attempts.jsonl") if r["reward"] is not None]
+        if len(done) >= count and (output / "summary.json").exists():
+            return done
+        started, seen = time.perf_counter(), [0, 0.0]
+        self.worked = True
+        self.progress.start(title, count)
+        with self.server(model) as server:
+            box = Toolbox(self.config, self.tokenizer, PolicyClient(server.url, timeout_s=60.0, retries=2))
+            sampling = {"temperature": 1.0, "max_new_tokens": self.settings.max_response_tokens}
+
+            async def one(world: worlds.World, task_id: str, episode_seed: int) -> Episode:
+                agent = box.agent(world, sampling, episode_seed, f"{name}-{task_id}-{episode_seed}")
+                return await box.run(world, task_id, agent, episode_seed)
+
+            def on_episode(episode: Episode) -> None:
+                self._audited += 1
+                self._mismatches += audit.is_mismatch(episode, self.chat, self.prompt)
+                seen[0], seen[1] = seen[0] + 1, seen[1] + (episode.reward or 0.0)
+                rate = seen[0] / (time.perf_counter() - started)
+                self.progress.advance(len(done) + int(seen[0]), f"reward {seen[1] / seen[0]:.2f}  {rate:.0f} episodes/s")
+
+            settings = {"model": name, "temperature": 1.0, "user": "scripted"}
+            job = runner.Run(
+                self.world, split, attempts, output, one, settings, self.settings.concurrency, seed, tasks, on_episode, self.tokenizer
+            )
+
+            async def all_of_it() -> list[dict]:
+                try:
+                    return await runner.run(job)
+                finally:
+                    await box.close()
+
+            records = asyncio.run(all_of_it())
+            server.check()
+            self.note(server, job.lags_ms)
+        failed = sum(r["reward"] is None for r in records)
+        if failed > len(records) // 2:
+            detail = next(r["detail"] for r in records if r["reward"] is None)
+            raise ConfigError(
+                f"{failed} of {len(records)} episodes failed in the infrastructure, e.g. {detail}; run the same command to resume"
+            )
+        self.progress.end("")
+        return records
+
+    def add_up(self, wall_s: float) -> None:
+        """Add this process's share to what earlier, interrupted ones measured (those killed with -9 leave no figures)."""
+        path = self.directory / "usage.json"
+        before: dict[str, Any] = {"wall_s": 0.0, "mismatches": 0, "audited": 0, "peak_rss_mib": 0, "lags": None}
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        lags = {"p50": percentile(self._lags_ms, 0.5), "p99": percentile(self._lags_ms, 0.99), "max": max(self._lags_ms, default=0.0)}
+        total = {
+            "wall_s": before["wall_s"] + wall_s, "mismatches": before["mismatches"] + self._mismatches,
+            "audited": before["audited"] + self._audited, "peak_rss_mib": max(before["peak_rss_mib"], own + self._server_rss_mib),
+            "lags": lags if self._lags_ms else before["lags"],
+        }  # fmt: skip
+        path.write_text(json.dumps(total, indent=1), encoding="utf-8")
