@@ -53,6 +53,22 @@ def quickstart(
     run(output, smoke, set_ or [], console)
 
 
+@app.command()
+def study(
+    output: Annotated[Path, typer.Option(help="Where everything goes; the same command resumes an interrupted study.")] = Path(
+        "outputs/study"
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="Whole pipelines, each with its own seed.")] = 3,
+    variant: Annotated[list[str] | None, typer.Option(help="Only this variant of GRPO; repeatable. By default all.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A few minutes that learn nothing.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable.")] = None,
+) -> None:
+    """Train over seeds, variants of GRPO and controls on the bundled domain, and say which differences are real."""
+    from slime_tau2.evaluation.study import main as run
+
+    run(output, seeds, variant, smoke, set_ or [], console)
+
+
 @app.command("eval")
 def evaluate(
     output: Annotated[Path, typer.Option(help="Directory of the results; the same command resumes.")],
@@ -106,10 +122,15 @@ def compare(
 
 @app.command()
 def report(
-    directories: Annotated[list[Path], typer.Argument(help="A quickstart run, or runs of `slime-tau2 eval` side by side.")],
+    directories: Annotated[list[Path], typer.Argument(help="A quickstart run, a study, or runs of `slime-tau2 eval` side by side.")],
     output: Annotated[Path | None, typer.Option(help="The page; by default report.html in the first directory.")] = None,
 ) -> None:
     """Print tables and what went wrong, and write one page with plots and every conversation (of a quickstart report.json, too)."""
+    if (directories[0] / "study.json").exists():
+        from slime_tau2.evaluation.study import write_report as write_study
+
+        write_study(directories[0], console)
+        return
     if (directories[0] / "settings.json").exists() and not (directories[0] / "attempts.jsonl").exists():
         from slime_tau2.evaluation.quickstart import write_report
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import runner, statistics
-from slime_tau2.evaluation.tables import cell
+from slime_tau2.evaluation.tables import cell, points
 
 ALIKE = (
     "domain",
@@ -125,11 +125,10 @@ def _differences_table(baseline: EvaluatedRun, others: Sequence[EvaluatedRun]) -
 
 def _difference(name: str, a: Mapping[str, float], b: Mapping[str, float]) -> tuple[str, ...]:
     gain, sign = statistics.paired_difference(a, b), statistics.sign_test(a, b)
-    points = f"{100 * gain.value:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
     return (
         name,
         str(gain.tasks),
-        points,
+        points(gain),
         f"{sign.better}, {sign.worse}",
         f"{sign.p:.2g}",
         f"{100 * statistics.smallest_difference(a, b):.1f}",

@@ -74,3 +74,23 @@ def training(rows: Sequence[Mapping[str, Any]]) -> str:
     for axes in (left, middle, right):
         axes.legend(frameon=False)
     return _svg(figure)
+
+
+def study(curves: Mapping[str, Sequence[tuple[int, float]]], differences: Mapping[str, Estimate], baseline: str) -> str:
+    """Training success over the episodes sampled, a line a variant; and each variant's paired difference from the baseline."""
+    figure, (left, right) = _figure(2)
+    for n, (name, points) in enumerate(curves.items()):
+        style = ("-", "--", ":")[n // len(COLORS) % 3]
+        left.plot([x for x, _ in points], [100 * y for _, y in points], style, color=COLORS[n % len(COLORS)], linewidth=1.2, label=name)
+    left.set(title="Training, first seed", xlabel="episodes sampled", ylabel="% of train episodes that succeed, 4 rollouts")
+    left.legend(frameon=False, fontsize=7, ncol=2)
+    names = list(differences)
+    for row, name in enumerate(reversed(names)):
+        e = differences[name]
+        clear = e.low > 0 or e.high < 0
+        right.plot([100 * e.low, 100 * e.high], [row, row], color=COLORS[0 if clear else 6], linewidth=2)
+        right.plot(100 * e.value, row, "o", color=COLORS[0 if clear else 6], markersize=5)
+    right.axvline(0, color="#333333", linewidth=0.8)
+    right.set(title=f"Held-out pass^1 against {baseline}", xlabel="points, paired 95 % CI over tasks")
+    right.set_yticks(range(len(names)), list(reversed(names)))
+    return _svg(figure)

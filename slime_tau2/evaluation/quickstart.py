@@ -15,7 +15,7 @@ from rich.console import Console
 from slime_tau2.config import parse_assignments
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import page, runner, statistics, watch
-from slime_tau2.evaluation.tables import stages_table
+from slime_tau2.evaluation.tables import points, stages_table
 
 if TYPE_CHECKING:
     from slime_tau2.local.settings import PipelineSettings
@@ -87,14 +87,14 @@ def write_report(directory: Path, console: Console) -> None:
     counted = f"{run['mismatches']} token mismatches in {run['audited']} audited episodes"
     size = f"{report['held_out_tasks']} held-out tasks, {attempts} attempts each"
     facts = [f"{size}; {counted}; {run['wall_s']:.0f} s; {run['peak_rss_mib']} MiB."]
-    facts += [f"{name} in pass^1: {_points(gain)}" for name, gain in gains.items()]
+    facts += [f"{name} in pass^1: {points(gain)} points, paired 95 % CI" for name, gain in gains.items()]
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     shown = [page.Stage(s, r) for s, r in records.items()]
     title = "slime_tau2 quickstart: SFT → RFT → GRPO on helpdesk"
     page.write(page.Page(title, shown, facts, rows, SNIPPET.format(path=model)), directory / "report.html")
     console.print(table)
     for name, gain in gains.items():
-        console.print(f"{name} in pass^1: {_points(gain)}")
+        console.print(f"{name} in pass^1: {points(gain)} points, paired 95 % CI")
     lags = run["lags"] or {"p99": float("nan"), "max": float("nan")}
     console.print(
         f"token mismatches {run['mismatches']} in {run['audited']} audited episodes; wall time {run['wall_s']:.0f} s; peak memory "
@@ -103,10 +103,6 @@ def write_report(directory: Path, console: Console) -> None:
     )
     console.print(f"report: {directory / 'report.html'}\nmodel:  {model}\n", soft_wrap=True)
     console.print(SNIPPET.format(path=model), soft_wrap=True, highlight=False)
-
-
-def _points(gain: statistics.Estimate) -> str:
-    return f"{100 * gain.value:+.1f} points, paired 95 % CI [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
 
 
 def _interval(estimate: statistics.Estimate) -> list[float]:

@@ -129,6 +129,18 @@ def summarise(successes: Mapping[str, Sequence[bool]], ks: Sequence[int]) -> dic
     return out
 
 
+def by_task(successes: Mapping[str, Sequence[bool]], metric: str) -> dict[str, float]:
+    """{task: its value} of a metric such as pass@4 or pass^1.
+
+    Raises:
+        ValueError: a metric of another name, or a task with fewer than k attempts.
+    """
+    for name, value in (("pass@", pass_at_k), ("pass^", pass_hat_k)):
+        if metric.startswith(name) and metric[len(name) :].isdigit():
+            return {task: value(len(s), sum(s), int(metric[len(name) :])) for task, s in successes.items()}
+    raise ValueError(f"{metric!r} is neither pass@k nor pass^k")
+
+
 def success_rates(successes: Mapping[str, Sequence[bool]]) -> dict[str, float]:
     """{task: share of attempts that succeeded}: pass^1 a task."""
     return {task: sum(s) / len(s) for task, s in successes.items() if s}

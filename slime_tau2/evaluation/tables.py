@@ -16,6 +16,11 @@ def cell(estimate: Estimate | None) -> str:
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
+def points(difference: Estimate) -> str:
+    """`+8.8 [+6.3, +11.5]`: a difference of rates in percentage points, with its 95 % interval."""
+    return f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+
+
 def metrics_table(title: str, tables: Mapping[str, Mapping[str, Estimate]]) -> Table:
     """Rows: overall and each family or domain; columns: the metrics they have."""
     metrics = list(next(iter(tables.values()), {}))

@@ -1,0 +1,193 @@
+"""`slime-tau2 study`: what a grid of trainings shows, and what it does not.
+
+Every difference is paired by task: over the seeds that both sides have, a task's value is the mean of its seeds', and intervals resample
+tasks. How much a training differs from seed to seed is shown beside it, not inside it. One comparison was declared before the first
+run; all others are exploratory. Reads only what the runs have written, finished or not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation import plots, statistics, watch
+from slime_tau2.evaluation.statistics import Estimate
+from slime_tau2.evaluation.study_results import Result, load_results, plateau, reached
+from slime_tau2.evaluation.tables import cell, points
+
+if TYPE_CHECKING:
+    from slime_tau2.local.study import StudySettings
+
+STAGES = ("base", "sft", "rft", "grpo")
+LEGEND = (
+    "episodes: sampled in one seed's training; plateau: how many until its training success reached what `none` ended at, seed by seed; "
+    "incomplete, repeated: % of held-out episodes with a call that lacks a required argument, or repeats one; "
+    "tau2's, strict: % of the checks met as tau2 counts them, and the strict partial score"
+)
+
+
+def main(output: Path, seeds: int, variants: Sequence[str] | None, smoke: bool, assignments: list[str], console: Console) -> None:
+    """Run or resume a study, then report it.
+
+    Raises:
+        ConfigError: an unknown variant or setting; another study in `output`.
+    """
+    import pydantic
+
+    from slime_tau2.evaluation.quickstart import pipeline_settings
+    from slime_tau2.local import study
+    from slime_tau2.local.settings import SMOKE
+
+    changed = pipeline_settings(assignments, {}).model_dump(mode="json", include={a.partition("=")[0] for a in assignments})
+    size: dict[str, Any] = {"seeds": 1, "repeats": 2} if smoke else {"seeds": seeds}
+    chosen = {} if variants is None else {"variants": tuple(variants)}
+    try:
+        settings = study.StudySettings(**size, **chosen, pipeline={**(SMOKE if smoke else {}), **changed})
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"--variant: {error.errors()[0]['msg']}") from error
+    with watch.watching(console) as progress:
+        study.run(output, settings, progress)
+    write_report(output, console)
+
+
+def write_report(directory: Path, console: Console) -> None:
+    """Print the tables, write report.json and study.svg.
+
+    Raises:
+        ConfigError: no pipeline of the study has finished.
+    """
+    from slime_tau2.local.study import BASELINE, VARIANTS, StudySettings
+
+    settings = StudySettings(**json.loads((directory / "study.json").read_text(encoding="utf-8")))
+    results = load_results(directory, settings)
+    if BASELINE not in results:
+        raise ConfigError(f"no pipeline of {directory} has finished; run: slime-tau2 study --output {directory}")
+    baseline = results[BASELINE]
+    steps = [{seed: by[stage] for seed, by in results["stages"].items() if stage in by} for stage in STAGES]
+    gains = {f"{b.upper()} − {a.upper()}": _difference(x, y) for (a, x), (b, y) in zip(_named(steps), _named(steps)[1:])}
+    controls = {name: _difference(results[name], baseline) for name in VARIANTS if name in results and VARIANTS[name].stage != "grpo"}
+    gains |= {f"GRPO − {name}": gain for name, gain in controls.items()}
+    variants = {name: _variant_row(settings, name, results) for name in (BASELINE, *settings.variants) if name in results}
+    report = {
+        "settings": settings.model_dump(mode="json"), "primary": _primary(settings, results),
+        "stages": {stage: _stage_row(found) for stage, found in zip(STAGES, steps)}, "paired": gains, "variants": variants,
+        "noise": _noise(results.get("repeats", {})),
+    }  # fmt: skip
+    (directory / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    curves = {
+        name: results[name][0].curve for name in (BASELINE, *settings.variants) if 0 in results.get(name, {}) and results[name][0].curve
+    }
+    differences = {name: _estimate(row["difference"]) for name, row in variants.items() if row["difference"]}
+    (directory / "study.svg").write_text(plots.study(curves, differences, BASELINE), encoding="utf-8")
+    _print(report, console)
+    console.print(f"everything: {directory / 'report.json'}, {directory / 'study.svg'}", soft_wrap=True)
+
+
+Seeds = Mapping[int, Result]
+
+
+def _named(steps: Sequence[Seeds]) -> list[tuple[str, Seeds]]:
+    return list(zip(STAGES, steps))
+
+
+def _pooled(runs: Seeds, seeds: Sequence[int], metric: str) -> dict[str, float]:
+    """{task: mean over seeds}."""
+    values = [statistics.by_task(runs[s].successes, metric) for s in seeds]
+    return {task: fmean(v[task] for v in values) for task in values[0]}
+
+
+def _difference(a: Seeds, b: Seeds, metric: str = "pass^1") -> dict[str, Any]:
+    """b − a over the seeds that both have, with each seed's own difference."""
+    seeds = sorted(set(a) & set(b))
+    own = [statistics.paired_difference(_pooled(a, [s], metric), _pooled(b, [s], metric)) for s in seeds]
+    whole = statistics.paired_difference(_pooled(a, seeds, metric), _pooled(b, seeds, metric))
+    return {**whole.to_json(), "seeds": {str(s): e.to_json() for s, e in zip(seeds, own)}}
+
+
+def _stage_row(runs: Seeds) -> dict[str, Any]:
+    seeds = sorted(runs)
+    row: dict[str, Any] = {"seeds": len(seeds)}
+    for metric in ("pass^1", "pass@4", "pass^4"):
+        if all(len(s) >= int(metric[-1]) for r in runs.values() for s in r.successes.values()):
+            row[metric] = statistics.bootstrap_mean(list(_pooled(runs, seeds, metric).values())).to_json()
+    row["pass^1 of each seed"] = [round(fmean(_pooled(runs, [s], "pass^1").values()), 4) for s in seeds]
+    return row
+
+
+def _variant_row(settings: StudySettings, name: str, results: Mapping[str, Seeds]) -> dict[str, Any]:
+    from slime_tau2.local.study import BASELINE, VARIANTS
+
+    runs, plain = results[name], results.get("none", {})
+    about = "gated shaping: the default" if name == BASELINE else VARIANTS[name].about
+    of_all = list(runs.values())
+    comparable = name != "curriculum"  # which serves other tasks: its training rewards are not those of the others
+    reaches = {s: reached(r.curve, plateau(plain[s].curve)) for s, r in runs.items() if s in plain and r.curve and comparable}
+    return {
+        "about": about, **_stage_row(runs), "difference": None if name == BASELINE else _difference(results[BASELINE], runs),
+        "episodes sampled": round(fmean(r.sampled for r in of_all)),
+        "episodes to the plateau": {str(s): n for s, n in reaches.items()},
+        **{key: round(fmean(getattr(r, field) for r in of_all), 4) for key, field in _SHARES.items()},
+    }  # fmt: skip
+
+
+_SHARES = {"incomplete": "incomplete", "repeated": "repeated", "tau2's": "tau2_fraction", "strict": "partial"}
+
+
+def _primary(settings: StudySettings, results: Mapping[str, Seeds]) -> dict[str, Any] | None:
+    this, against, metric = settings.primary
+    if this not in results or against not in results:
+        return None
+    return {"what": f"{this} − {against} in {metric}", **_difference(results[against], results[this], metric)}
+
+
+def _noise(repeats: Seeds) -> dict[str, Any] | None:
+    """Of one model's pass^1 from evaluation to evaluation."""
+    values = [fmean(_pooled(repeats, [n], "pass^1").values()) for n in sorted(repeats)]
+    if len(values) < 2:
+        return None
+    return {"repeats": len(values), "pass^1": [round(v, 4) for v in values], "standard deviation": round(stdev(values), 4)}
+
+
+def _estimate(found: Mapping[str, Any]) -> Estimate:
+    return Estimate(found["value"], found["low"], found["high"], found["tasks"])
+
+
+def _print(report: Mapping[str, Any], console: Console) -> None:
+    stages = Table(title="Stages (%, 95 % CI over tasks; each seed's own pass^1)", title_justify="left")
+    for column in ("", "pass^1", "pass@4", "pass^4", "seeds"):
+        stages.add_column(column, justify="right" if column else "left")
+    for name, row in report["stages"].items():
+        own = "  ".join(f"{100 * v:.1f}" for v in row["pass^1 of each seed"])
+        stages.add_row(name, *(cell(_estimate(row[m])) if m in row else "–" for m in ("pass^1", "pass@4", "pass^4")), own)
+    console.print(stages)
+    for name, gain in report["paired"].items():
+        own = ", ".join(points(_estimate(e)) for e in gain["seeds"].values())
+        console.print(f"{name} in pass^1: {points(_estimate(gain))}; seed by seed {own}", soft_wrap=True, highlight=False)
+    outcomes = Table(title="GRPO and its variants, from the same RFT models (points against gated)", title_justify="left")
+    training = Table(title="How they got there, and by what means", title_justify="left")
+    for table, columns in ((outcomes, ("", "seeds", "pass^1", "against gated")), (training, ("", "episodes", "plateau", *_SHARES))):
+        for column in columns:
+            table.add_column(column, justify="right" if column else "left")
+    for name, row in report["variants"].items():
+        gap = points(_estimate(row["difference"])) if row["difference"] else ""
+        outcomes.add_row(name, str(row["seeds"]), cell(_estimate(row["pass^1"])), gap)
+        to = " ".join("–" if n is None else str(n) for n in row["episodes to the plateau"].values())
+        training.add_row(name, str(row["episodes sampled"]), to, *(f"{100 * row[key]:.1f}" for key in _SHARES))
+    console.print(outcomes)
+    console.print(training)
+    console.print(LEGEND, soft_wrap=True, highlight=False)
+    if report["primary"]:
+        console.print(
+            f"primary, declared before the run: {report['primary']['what']}: {points(_estimate(report['primary']))}", soft_wrap=True
+        )
+    if report["noise"]:
+        noise = report["noise"]
+        text = f"the same model evaluated {noise['repeats']} times: pass^1 differs by {100 * noise['standard deviation']:.2f} points (SD)"
+        console.print(text, soft_wrap=True, highlight=False)

@@ -1,0 +1,91 @@
+"""What the runs of a study left on disk, one small value a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from slime_tau2.episode import worlds
+from slime_tau2.evaluation import exploits, runner, statistics
+from slime_tau2.rewards.shaping import card_fractions
+
+if TYPE_CHECKING:
+    from slime_tau2.local.study import StudySettings
+
+WINDOW = 4
+"""Rollouts that a training curve is averaged over."""
+Curve = Sequence[tuple[int, float]]
+"""(episodes sampled so far, success among the last WINDOW rollouts), a point a rollout."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluated model. `sampled` episodes are its training's; shares are of held-out episodes."""
+
+    successes: dict[str, list[bool]]
+    partial: float
+    tau2_fraction: float
+    incomplete: float
+    repeated: float
+    sampled: int = 0
+    curve: Curve = ()
+
+
+def load_results(directory: Path, settings: StudySettings) -> dict[str, dict]:
+    """{variant: {seed: Result}} of what has finished, and under `stages` {seed: {stage: Result}}, under `repeats` {n: Result}."""
+    from slime_tau2.local.study import BASELINE, jobs, read_metrics
+
+    required = exploits.required_arguments(worlds.load("helpdesk").tool_schemas)
+    out: dict[str, dict] = {"stages": {}}
+    for job in jobs(directory, settings):
+        evaluated = job.directory / "eval" / job.stage
+        if not (evaluated / "summary.json").exists():
+            continue
+        rows = {r["step"]: r for r in read_metrics(job.directory) if r["stage"] == "grpo"}
+        own = _result(evaluated, required, _training(job.directory, [rows[s] for s in sorted(rows)]))
+        out.setdefault(job.name, {})[job.seed] = own
+        if job.name == BASELINE:
+            earlier = {s: _result(job.directory / "eval" / s, required, {}) for s in ("base", "sft", "rft")}
+            out["stages"][job.seed] = {**earlier, "grpo": own}
+    for n in range(settings.repeats):
+        again = directory / "seed_0" / "eval" / f"repeat_{n}"
+        if (again / "summary.json").exists():
+            out.setdefault("repeats", {})[n] = _result(again, required, {})
+    return out
+
+
+def _result(evaluated: Path, required: dict[str, frozenset[str]], training: dict[str, Any]) -> Result:
+    scored = [r for r in runner.read_records(evaluated / "attempts.jsonl") if r["reward"] is not None]
+    counted = [exploits.exploits(r["messages"], required) for r in scored]
+    fractions = [card_fractions(r["reward_info"]) for r in scored]
+    return Result(
+        statistics.successes_by_task([(r["task_id"], r["reward"]) for r in scored]),
+        partial=fmean(r["partial"] for r in scored), tau2_fraction=fmean(fmean(f.values()) if f else 0.0 for f in fractions),
+        incomplete=fmean(c.incomplete > 0 for c in counted), repeated=fmean(c.repeated > 0 for c in counted), **training,
+    )  # fmt: skip
+
+
+def _training(directory: Path, rollouts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of GRPO from its log; of a supervised control, the episodes that it sampled to learn from."""
+    if not rollouts:
+        samples = directory / "data" / "rft_samples" / "attempts.jsonl"
+        count = sum(1 for _ in samples.open(encoding="utf-8")) if samples.exists() else 0
+        return {"sampled": count}
+    episodes = [int(r["rollout/episodes"]) for r in rollouts]
+    rates = [r["rollout/success"] for r in rollouts]
+    curve = [(sum(episodes[: n + 1]), fmean(rates[max(0, n + 1 - WINDOW) : n + 1])) for n in range(len(rollouts))]
+    return {"sampled": sum(episodes), "curve": curve}
+
+
+def plateau(curve: Curve) -> float:
+    """Mean success over the last quarter of a training."""
+    last = curve[-max(1, len(curve) // 4) :]
+    return fmean(success for _, success in last)
+
+
+def reached(curve: Curve, level: float) -> int | None:
+    """Episodes until a curve has reached a level; None where it never does. Its first points, means of too few rollouts, do not count."""
+    return next((episodes for episodes, success in curve[WINDOW - 1 :] if success >= level), None)

@@ -1,0 +1,151 @@
+"""A grid of trainings on helpdesk: does each stage, and each way of rewarding GRPO, do what it promises?
+
+For every seed the whole pipeline; then variants of GRPO, and controls, from that seed's own RFT model at equal budget; then the same
+model evaluated again and again, for the noise of the evaluation. The grid and its one primary comparison are written down before the
+first run. Resumable like everything here; `evaluation.study` reads what is there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from slime_tau2.errors import ConfigError
+from slime_tau2.local.episodes import Episodes, Progress
+from slime_tau2.local.pipeline import Pipeline
+from slime_tau2.local.settings import PipelineSettings
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is trained instead of the default GRPO (`gated`), with `stage` sft or rft for a control. `every_seed`: not of the first only."""
+
+    about: str
+    stage: str = "grpo"
+    settings: dict[str, Any] = field(default_factory=dict)
+    every_seed: bool = False
+
+
+def _tau2(**options: Any) -> dict[str, Any]:
+    return {"tau2": options}
+
+
+VARIANTS = {
+    "none": Variant("no shaping: tau2's reward alone", settings=_tau2(shaping="none"), every_seed=True),
+    "turn": Variant("gated shaping, turn credit", settings=_tau2(credit="turn"), every_seed=True),
+    "rft_continued": Variant("control: RFT again, as many episodes sampled and trained on", "rft", every_seed=True),
+    "sft_continued": Variant("control: SFT goes on, a trace for each episode that GRPO sampled or trained on", "sft", every_seed=True),
+    "turn_discounted": Variant("gated shaping, discounted turn credit", settings=_tau2(credit="turn_discounted")),
+    "card": Variant("the card's shaping", settings=_tau2(shaping="card")),
+    "curriculum": Variant("curriculum on", settings=_tau2(curriculum=True)),
+    "std": Variant("advantages divided by the group's deviation", settings=_tau2(advantage="std")),
+    "group_4": Variant("4 samples a group, twice the groups", settings={"grpo_group_size": 4, "grpo_groups": 32}),
+    "group_16": Variant("16 samples a group, half the groups", settings={"grpo_group_size": 16, "grpo_groups": 8}),
+    "audit_tau2": Variant("audit: tau2's own fractions, at weight 1", settings=_tau2(shaping="card", alpha=1.0)),
+    "audit_strict": Variant("audit: strict partial scores, at weight 1", settings=_tau2(shaping="gated", alpha=1.0)),
+}
+BASELINE = "gated"
+"""The default: a seed's own GRPO run."""
+
+
+class StudySettings(BaseModel):
+    """The whole grid, written to study.json before the first run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    seeds: int = Field(3, gt=0)
+    """Whole pipelines, with seeds 0, 1, …"""
+    repeats: int = Field(6, ge=0)
+    """Evaluations of the first seed's GRPO model, for the noise of one."""
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    """Which of VARIANTS to run."""
+    primary: tuple[str, str, str] = (BASELINE, "none", "pass^1")
+    """The one comparison that is not exploratory: (this, against this, in this metric)."""
+    pipeline: dict[str, Any] = {}
+    """Settings of the pipeline that differ from the study's own."""
+
+    @field_validator("variants")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in VARIANTS:
+                raise ValueError(f"there is no variant {name!r}; there are {', '.join(VARIANTS)}")
+        return names
+
+    def of_seed(self, seed: int, **changed: Any) -> PipelineSettings:
+        return PipelineSettings(**{"eval_attempts": 8, "grpo_steps": 24, **self.pipeline, **changed, "seed": seed})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell of the grid, and the directory of its results."""
+
+    seed: int
+    name: str
+    directory: Path
+
+    @property
+    def stage(self) -> str:
+        return "grpo" if self.name == BASELINE else VARIANTS[self.name].stage
+
+
+def jobs(directory: Path, settings: StudySettings) -> list[Job]:
+    """All cells in the order they are run: pipelines, what every seed has, then the rest."""
+    seeds = range(settings.seeds)
+    out = [Job(seed, BASELINE, directory / f"seed_{seed}") for seed in seeds]
+    for everywhere in (True, False):
+        for seed in seeds if everywhere else seeds[:1]:
+            names = [n for n in settings.variants if VARIANTS[n].every_seed == everywhere]
+            out += [Job(seed, n, directory / f"seed_{seed}" / "variants" / n) for n in names]
+    return out
+
+
+def run(directory: Path, settings: StudySettings, progress: Progress) -> None:
+    """Run what is missing.
+
+    Raises:
+        ConfigError: the directory holds another study.
+    """
+    claim(directory, settings)
+    for job in jobs(directory, settings):
+        origin = directory / f"seed_{job.seed}"
+        if job.name == BASELINE:
+            Pipeline(origin, settings.of_seed(job.seed), progress).run()
+            continue
+        chosen = VARIANTS[job.name]
+        changed = chosen.settings if chosen.stage == "grpo" else _as_much(origin, settings.of_seed(job.seed), chosen.stage)
+        Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress).run_stage(chosen.stage, origin / "rft" / "model")
+    first = Episodes(directory / "seed_0", settings.of_seed(0), progress)
+    for n in range(settings.repeats):
+        first.evaluate(f"repeat_{n}", directory / "seed_0" / "grpo" / "model", seed=1000 + n)
+
+
+def claim(directory: Path, settings: StudySettings) -> None:
+    """Write the grid down, or see that it is the one that was."""
+    path, wanted = directory / "study.json", settings.model_dump(mode="json")
+    directory.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found != wanted:
+        changed = [k for k in wanted if found.get(k) != wanted[k]]
+        raise ConfigError(f"{directory} holds a study with other settings ({', '.join(changed)}); use another --output")
+
+
+def _as_much(origin: Path, settings: PipelineSettings, stage: str) -> dict[str, Any]:
+    """Settings with which a supervised stage spends what the seed's GRPO did, counted in episodes."""
+    rows = {r["step"]: r for r in read_metrics(origin) if r["stage"] == "grpo"}
+    sampled, trained = (sum(int(r[key]) for r in rows.values()) for key in ("rollout/episodes", "trained_samples"))
+    if stage == "rft":
+        return {"rft_attempts": max(1, round(sampled / settings.rft_tasks)), "rft_steps": max(1, trained // settings.sft_batch)}
+    return {"sft_lr": settings.rft_lr, "sft_steps": max(1, (sampled + trained) // settings.sft_batch)}
+
+
+def read_metrics(run_directory: Path) -> list[dict[str, Any]]:
+    """Lines of a run's metrics.jsonl; [] where there is none."""
+    path = run_directory / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
