@@ -20,7 +20,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["slime_tau2*"]),
     package_data={
-        "slime_tau2": ["py.typed", "domains/helpdesk/*.md", "domains/helpdesk/tokenizer/*", "evaluation/*.html", "evaluation/*.js"]
+        "slime_tau2": ["py.typed", "domains/helpdesk/*.md", "domains/helpdesk/tokenizer/*", "episode/*.txt", "evaluation/*.html", "evaluation/*.js"]
     },
     install_requires=[
         "aiohttp>=3.10",

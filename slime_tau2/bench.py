@@ -158,7 +158,9 @@ class _Mailbox:
 
 
 class MailboxAgent(_Mailbox, getattr(_agent_base, "HalfDuplexAgent", None) or _agent_base.LocalAgent):  # type: ignore[misc]
-    """tau2's agent. Only the user can end a conversation (what tau2's own LLMAgent does in text mode)."""
+    """tau2's agent. Only the user can end a conversation, as with tau2's own LLMAgent, unless the driver names a last word."""
+
+    last_word: Any = None
 
     def __init__(self, domain_policy: str):
         super().__init__(tools=[], domain_policy=domain_policy)
@@ -166,9 +168,8 @@ class MailboxAgent(_Mailbox, getattr(_agent_base, "HalfDuplexAgent", None) or _a
     def get_init_state(self, message_history: list | None = None):
         return list(message_history or [])
 
-    @classmethod
-    def is_stop(cls, message) -> bool:
-        return False
+    def is_stop(self, message) -> bool:  # type: ignore[override]
+        return message is self.last_word
 
 
 class MailboxUser(_Mailbox, getattr(_user_base, "HalfDuplexUser", None) or _user_base.BaseUser):  # type: ignore[misc]

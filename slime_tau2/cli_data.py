@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from slime_tau2.config import Tau2Config, parse_assignments
 from slime_tau2.errors import ConfigError
 
 
@@ -44,11 +45,12 @@ def rft(
     output: Annotated[Path, typer.Option(help="SFT rows (JSONL), for slime's SFT path.")],
     min_partial: Annotated[float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")] = 0.6,
     best: Annotated[int | None, typer.Option(min=1, help="At most so many successes a task.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="protocol=card or agent_prompt=FILE, as the policy is trained.")] = None,
 ) -> None:
     """Rejection-sample attempts into training data; test tasks and repetitions never qualify."""
     from slime_tau2.data import sft
 
-    _write_rows(output, *sft.from_attempts(records, min_partial, best))
+    _write_rows(output, *sft.from_attempts(records, min_partial, best, _tau2_options(set_)))
 
 
 def collect(
@@ -94,7 +96,11 @@ def collect(
         )  # fmt: skip
         run_eval(request, Console())
         paths.append(directory / "attempts.jsonl")
-    _write_rows(output, *sft.from_attempts(paths, min_partial, best))
+    _write_rows(output, *sft.from_attempts(paths, min_partial, best, _tau2_options(set_)))
+
+
+def _tau2_options(assignments: list[str] | None) -> Tau2Config:
+    return Tau2Config.from_mapping(parse_assignments(assignments or [], Tau2Config.model_fields, "--set"), "--set")
 
 
 def import_sft(

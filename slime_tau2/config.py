@@ -42,10 +42,12 @@ class Tau2Config(BaseModel):
     """Longest single agent turn, in tokens."""
     max_context_tokens: int = Field(32768, gt=0)
     """Longest prompt plus response of an episode, in tokens."""
+    protocol: Literal["native", "card"] = "native"
+    """How the agent speaks: Qwen's own tool format, or the model card's one action a turn with `respond` and `done`."""
     stop_at_tool_call: bool = False
-    """Stop sampling at `</tool_call>`; the closing `<|im_end|>` is then appended untrained."""
+    """Stop sampling at `</tool_call>`; the closing `<|im_end|>` is then appended untrained. The card's protocol always does."""
     agent_prompt: Path | None = None
-    """Template file of the agent's system prompt with `{policy}` in it; None is tau2's own."""
+    """Template file of the agent's system prompt with `{policy}`, and `{tools}` for the card's protocol; None is tau2's own, or ours."""
 
     user: Literal["scripted", "llm", "gold", "plain"] = "llm"
     """Who speaks for the user: helpdesk's scripted user, a model, or the two test users."""

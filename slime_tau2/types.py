@@ -24,6 +24,7 @@ class Termination(StrEnum):
     """Every way an episode ends; each has one `policy` (invariant 3) and one name in tau2's results (`tau2_reason`)."""
 
     USER_STOP = "user_stop"
+    AGENT_STOP = "agent_stop"  # `done`, in the card's protocol only
     MAX_STEPS = "max_steps"
     TOO_MANY_ERRORS = "too_many_errors"
     AGENT_ERROR = "agent_error"  # an empty agent turn
@@ -47,12 +48,12 @@ class Termination(StrEnum):
     @property
     def tau2_reason(self) -> str:
         """tau2's name for it; what tau2 has no name for is exported as max_steps, which scores 0 there too."""
-        named = (Termination.USER_STOP, Termination.MAX_STEPS, Termination.TOO_MANY_ERRORS)
+        named = (Termination.USER_STOP, Termination.AGENT_STOP, Termination.MAX_STEPS, Termination.TOO_MANY_ERRORS)
         return self.value if self in named else "max_steps"
 
 
 _SCORED = {
-    Termination.USER_STOP, Termination.MAX_STEPS, Termination.TOO_MANY_ERRORS,
+    Termination.USER_STOP, Termination.AGENT_STOP, Termination.MAX_STEPS, Termination.TOO_MANY_ERRORS,
     Termination.AGENT_ERROR, Termination.LENGTH, Termination.CONTEXT_OVERFLOW,
 }  # fmt: skip
 

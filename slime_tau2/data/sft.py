@@ -17,7 +17,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.data import rejection, traces
 from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
-from slime_tau2.episode.toolbox import system_prompt
+from slime_tau2.episode.protocols import PROTOCOLS
 from slime_tau2.errors import ConfigError
 
 
@@ -28,13 +28,22 @@ def held_out(domain: str) -> frozenset[str]:
     return frozenset(world.task_ids("test") if "test" in world.splits else ())
 
 
-def from_attempts(paths: list[Path], min_partial: float, best: int | None) -> tuple[list[dict], dict[str, int]]:
-    """SFT rows selected from attempts.jsonl files, and what became of all attempts."""
+def from_attempts(
+    paths: list[Path], min_partial: float, best: int | None, config: Tau2Config | None = None
+) -> tuple[list[dict], dict[str, int]]:  # fmt: skip
+    """SFT rows selected from attempts.jsonl files, and what became of all attempts.
+
+    Args:
+        config: names the protocol and the prompt of the rows; those of the attempts may have been others.
+    """
+    config = config or Tau2Config()
     records = [r for path in paths for r in traces.read_jsonl(path)]
-    config, domains = Tau2Config(), sorted({r["domain"] for r in records})
+    protocol, domains = PROTOCOLS[config.protocol], sorted({r["domain"] for r in records})
     chosen = rejection.select(records, min_partial, best, {(d, t) for d in domains for t in held_out(d)})
-    prompts = {d: system_prompt(config, worlds.load(d).policy) for d in domains}
-    made = (traces.record_to_row(r, prompts[r["domain"]], worlds.load(r["domain"]).tool_schemas) for r in chosen.records)
+    found = {d: worlds.load(d) for d in domains}
+    prompts = {d: protocol.system_prompt(w.policy, w.tool_schemas, config.agent_prompt) for d, w in found.items()}
+    tools = {d: protocol.template_tools(w.tool_schemas) for d, w in found.items()}
+    made = (traces.record_to_row(r, prompts[r["domain"]], tools[r["domain"]], protocol) for r in chosen.records)
     return [r for r in made if r is not None], chosen.counts
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slime_tau2.episode.chat import ChatRenderer, chat_messages
+from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.errors import ConfigError
 from slime_tau2.types import Episode
 
@@ -31,9 +32,12 @@ class TokenRow:
     log_probs: list[float]
 
 
-def spoken(messages: Iterable[dict]) -> list[dict]:
+NATIVE = PROTOCOLS["native"]
+
+
+def spoken(messages: Iterable[dict], protocol: Native = NATIVE) -> list[dict]:
     """Chat messages up to the agent's last turn; nothing trains on what follows it."""
-    out = chat_messages(messages)
+    out = protocol.chat(messages)
     while out and out[-1]["role"] != "assistant":
         out.pop()
     return out
@@ -44,15 +48,19 @@ def to_row(episode: Episode, system_prompt: str, tools: list[dict]) -> dict[str,
     return record_to_row(episode.record(), system_prompt, tools)
 
 
-def record_to_row(record: dict[str, Any], system_prompt: str, tools: list[dict]) -> dict[str, Any] | None:
-    """The SFT row of an episode's record (a line of attempts.jsonl); None when the agent never spoke."""
-    said = spoken(record["messages"])
+def record_to_row(record: dict[str, Any], system_prompt: str, tools: list[dict] | None, protocol: Native = NATIVE) -> dict[str, Any] | None:
+    """The SFT row of an episode's record (a line of attempts.jsonl), in any protocol; None when the agent never spoke.
+
+    Args:
+        tools: what the protocol gives to the chat template.
+    """
+    said = spoken(record["messages"], protocol)
     first = next((n for n, m in enumerate(said) if m["role"] == "user"), len(said))
     if all(m["role"] != "assistant" for m in said[first:]):
         return None
     metadata = {k: record[k] for k in ("domain", "task_id", "reward", "seed")}
     messages = row_messages([{"role": "system", "content": system_prompt}, *said])
-    return {"messages": messages, "tools": json.dumps(tools, ensure_ascii=False), "metadata": metadata}
+    return {"messages": messages, "tools": json.dumps(tools or [], ensure_ascii=False), "metadata": metadata}
 
 
 JOIN = "\n</tool_response>\n<tool_response>\n"

@@ -15,16 +15,17 @@ from typing import Any, Protocol
 
 from slime_tau2 import bench
 from slime_tau2.episode import toolcalls
-from slime_tau2.episode.chat import ChatRenderer, chat_messages
+from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.ledger import Ids, TokenLedger
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.errors import PolicyAborted
 from slime_tau2.types import Termination
 
 
 @dataclass(frozen=True)
 class AgentAction:
-    """What an agent does on its turn. With `termination` the episode ends here and `message` is not sent."""
+    """What an agent does on its turn. With `termination` the episode ends here and `message` is not sent; with `last` it ends it."""
 
     message: Any | None
     termination: Termination | None = None
@@ -37,6 +38,7 @@ class AgentAction:
     weight_versions: tuple[str, ...] = ()
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    last: bool = False
 
 
 class Agent(Protocol):
@@ -96,14 +98,15 @@ class TokenAgent:
     seed: int | None = None
     routing_key: str | None = None
     aborted: Callable[[], bool] = lambda: False
+    protocol: Native = PROTOCOLS["native"]
     ledger: TokenLedger | None = None
     turn: int = field(default=0)
 
     async def act(self, history: list, message: Any) -> AgentAction:
         if self.ledger is None:
-            self.ledger = TokenLedger(self.chat.prompt([{"role": "system", "content": self.system_prompt}, *_as_chat(history)]))
+            self.ledger = TokenLedger(self.chat.prompt([{"role": "system", "content": self.system_prompt}, *self._heard(history)]))
         else:
-            self.ledger.append_context(self.chat.delta(_as_chat(_parts(message))))
+            self.ledger.append_context(self.chat.delta(self._heard(_parts(message))))
         ledger, start = self.ledger, self.ledger.response_length
         left = min(self.max_response_tokens - start, self.max_context_tokens - len(ledger) - 1)
         if left <= 0:
@@ -115,10 +118,10 @@ class TokenAgent:
         ids = said.ids[:-1] if said.ids[-1:] == [self.chat.end_of_turn] else said.ids
         text = self.chat.tokenizer.decode(ids, skip_special_tokens=False)
 
-        def action(message: Any | None, termination: Termination | None = None, detail: str = "", malformed: int = 0) -> AgentAction:
+        def action(message: Any | None, termination: Termination | None = None, detail: str = "", **more: Any) -> AgentAction:
             return AgentAction(
-                message, termination, detail, text, start, end, malformed, said.finish_reason, tuple(said.versions), said.prompt_tokens,
-                said.cached_tokens,
+                message, termination, detail, text, start, end, finish_reason=said.finish_reason, weight_versions=tuple(said.versions),
+                prompt_tokens=said.prompt_tokens, cached_tokens=said.cached_tokens, **more,
             )  # fmt: skip
 
         if said.finish_reason == "abort":
@@ -128,10 +131,13 @@ class TokenAgent:
             return action(None, over, f"{len(said.ids)} tokens without an end of turn")
         if said.ids[-1] != self.chat.end_of_turn:
             ledger.append_context(Ids.of([self.chat.end_of_turn]))  # stopped at </tool_call>: the template closes the turn, untrained
-        turn = toolcalls.parse(text)
-        if turn.empty:
+        meant = self.protocol.read(text)
+        if meant.message is None:
             return action(None, Termination.AGENT_ERROR, "an empty turn")
-        return action(_to_tau2(turn), malformed=sum(bool(c.error) for c in turn.calls))
+        return action(meant.message, malformed=meant.malformed, last=meant.last)
+
+    def _heard(self, messages: list) -> list[dict]:
+        return self.protocol.chat(as_json(messages))
 
     async def _sample(self, budget: int) -> _Sampled:
         """Sample one turn of at most `budget` tokens into the ledger, over as many requests as weight updates cut it into."""
@@ -202,10 +208,6 @@ def _parts(message: Any) -> list:
     return list(message.tool_messages) if isinstance(message, bench.MultiToolMessage) else [message]
 
 
-def _as_chat(messages: list) -> list[dict]:
-    return chat_messages(m.model_dump(include={"role", "content", "tool_calls", "requestor"}) for m in messages)
-
-
-def _to_tau2(turn: toolcalls.ParsedTurn) -> Any:
-    calls = [bench.ToolCall(name=c.name, arguments=c.arguments) for c in turn.calls]
-    return bench.AssistantMessage(role="assistant", content=turn.text, tool_calls=calls or None, cost=0.0)
+def as_json(messages: list) -> list[dict]:
+    """tau2's messages as JSON, as far as an agent hears them."""
+    return [m.model_dump(include={"role", "content", "tool_calls", "requestor"}) for m in messages]

@@ -1,6 +1,7 @@
-"""An agent behind an OpenAI-compatible server: a teacher whose traces are collected, or a model that is only evaluated.
+"""Agents behind an OpenAI-compatible server: a teacher whose traces are collected, or a model that is only evaluated.
 
-It speaks through chat completions with the domain's tools; there are no tokens to train on.
+`ApiAgent` speaks through chat completions with the domain's tools, `TextApiAgent` in texts alone, by a protocol that needs no more.
+There are no tokens to train on.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import json
 from typing import Any
 
 from slime_tau2 import bench
-from slime_tau2.episode.agents import AgentAction
+from slime_tau2.episode.agents import AgentAction, as_json
 from slime_tau2.episode.ledger import TokenLedger
 from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.protocols import Native
+from slime_tau2.types import Termination
 
 
 class ApiAgent:
@@ -49,3 +52,27 @@ class ApiAgent:
 
     def _hears(self, message: dict[str, Any]) -> None:
         self.messages.append(json.dumps(message, ensure_ascii=False).encode())
+
+
+class TextApiAgent:
+    """One conversation in texts: what the protocol makes of tau2's messages goes out, what it reads in the reply comes back."""
+
+    ledger: TokenLedger | None = None
+
+    def __init__(self, client: ChatClient, system_prompt: str, protocol: Native, seed: int):
+        self.client, self.protocol, self.seed = client, protocol, seed
+        self.messages: list[dict[str, Any]] = [{"role": "system", "content": system_prompt}]
+        self._seen = 0
+
+    async def act(self, history: list, message: Any) -> AgentAction:
+        own = self._seen > 0  # from now on the assistant's words are ours, and kept as they were said
+        fresh = [m for m in history[self._seen :] if not (own and isinstance(m, bench.AssistantMessage))]
+        self.messages += self.protocol.chat(as_json(fresh))
+        self._seen = len(history)
+        sent = [json.dumps(m, ensure_ascii=False).encode() for m in self.messages]
+        text = (await self.client.complete(sent, None, self.seed)).text or ""
+        self.messages.append({"role": "assistant", "content": text})
+        meant = self.protocol.read(text)
+        if meant.message is None:
+            return AgentAction(None, Termination.AGENT_ERROR, "an empty turn", text)
+        return AgentAction(meant.message, text=text, malformed=meant.malformed, last=meant.last)

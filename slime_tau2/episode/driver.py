@@ -144,6 +144,8 @@ class _Run:
                 if action.termination is not None:
                     return action.termination, action.detail
                 orchestrator.agent.box = self._own(action.message, "assistant", "call")
+                if action.last:
+                    orchestrator.agent.last_word = action.message
             elif orchestrator.to_role == bench.Role.USER:
                 clock = time.perf_counter()
                 said = await self.user.respond(orchestrator.message)
@@ -200,7 +202,7 @@ class _Run:
 
     async def judged(self, judge: Judge | None) -> str | None:
         """What the judge answers; None where there is nothing to judge."""
-        if self.episode.termination is not Termination.USER_STOP:
+        if self.episode.termination not in (Termination.USER_STOP, Termination.AGENT_STOP):
             return None
         request = bench.judge_request(self.task, self.messages())
         if request is None:

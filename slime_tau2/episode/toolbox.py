@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import users, worlds
 from slime_tau2.episode.agents import Agent, TokenAgent
@@ -18,6 +17,7 @@ from slime_tau2.episode.judge import LLMJudge
 from slime_tau2.episode.official import OfficialCheck
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.errors import JudgeError, UserSimulatorError
 from slime_tau2.types import Episode
 
@@ -36,8 +36,15 @@ class Toolbox:
 
     def chat(self, domain: str) -> ChatRenderer:
         if domain not in self._chats:
-            self._chats[domain] = ChatRenderer(self.tokenizer, self.world(domain).tool_schemas)
+            self._chats[domain] = ChatRenderer(self.tokenizer, self.protocol.template_tools(self.world(domain).tool_schemas))
         return self._chats[domain]
+
+    @property
+    def protocol(self) -> Native:
+        return PROTOCOLS[self.config.protocol]
+
+    def system_prompt(self, world: worlds.World) -> str:
+        return self.protocol.system_prompt(world.policy, world.tool_schemas, self.config.agent_prompt)
 
     def agent(
         self, world: worlds.World, sampling: dict[str, Any], seed: int | None, routing_key: str | None,
@@ -47,9 +54,10 @@ class Toolbox:
         assert isinstance(self.policy, PolicyClient), "a token agent needs a policy server"
         config, sampling = self.config, dict(sampling)
         budget = int(sampling.pop("max_new_tokens", config.max_context_tokens))
+        stops = config.stop_at_tool_call or self.protocol.stop_at_tool_call
         return TokenAgent(
-            self.policy, self.chat(world.domain), system_prompt(config, world.policy), sampling, config.max_turn_tokens, budget,
-            config.max_context_tokens, config.stop_at_tool_call, seed, routing_key, aborted,
+            self.policy, self.chat(world.domain), self.system_prompt(world), sampling, config.max_turn_tokens, budget,
+            config.max_context_tokens, stops, seed, routing_key, aborted, self.protocol,
         )  # fmt: skip
 
     def user(self, evaluation: bool = False) -> users.User:
@@ -126,10 +134,3 @@ class Toolbox:
             await client.close()
         if "official" in vars(self) and self.official is not None:
             self.official.close()
-
-
-def system_prompt(config: Tau2Config, policy: str) -> str:
-    """The agent's system prompt: tau2's, or the user's template file with `{policy}`."""
-    if config.agent_prompt is None:
-        return bench.agent_prompt(policy)
-    return config.agent_prompt.read_text(encoding="utf-8").replace("{policy}", policy)

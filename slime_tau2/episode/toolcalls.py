@@ -45,29 +45,30 @@ def parse(text: str) -> ParsedTurn:
     calls = []
     for block in _BLOCK.finditer(text):
         closed = block[0].endswith(CLOSE)
-        calls.append(_call(block[1]) if closed else _malformed(f"no {CLOSE}", block[1]))
+        calls.append(_call(block[1]) if closed else malformed(f"no {CLOSE}", block[1]))
     if len(calls) > MAX_CALLS:
-        calls = [*calls[: MAX_CALLS - 1], _malformed(f"more than {MAX_CALLS} calls in one turn", "")]
+        calls = [*calls[: MAX_CALLS - 1], malformed(f"more than {MAX_CALLS} calls in one turn", "")]
     rest = _BLOCK.sub("", text).strip()
     return ParsedTurn(rest or None, calls)
 
 
-def _malformed(error: str, body: str) -> ParsedCall:
+def malformed(error: str, body: str) -> ParsedCall:
+    """The call that stands in for what could not be read."""
     return ParsedCall(MALFORMED, {"error": error, "text": body.strip()[:200]}, error)
 
 
 def _call(body: str) -> ParsedCall:
     if len(body) > MAX_ARGUMENT_CHARS:
-        return _malformed(f"longer than {MAX_ARGUMENT_CHARS} characters", body)
+        return malformed(f"longer than {MAX_ARGUMENT_CHARS} characters", body)
     try:
         value = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        return _malformed(f"not JSON: {error}", body)
+        return malformed(f"not JSON: {error}", body)
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
-        return _malformed("no string under 'name'", body)
+        return malformed("no string under 'name'", body)
     arguments = value.get("arguments", {})
     if not isinstance(arguments, dict):
-        return _malformed("'arguments' is not an object", body)
+        return malformed("'arguments' is not an object", body)
     return ParsedCall(value["name"], arguments)
 
 

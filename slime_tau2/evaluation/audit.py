@@ -8,13 +8,14 @@ policy sampled another spelling of the same text, the decoded texts must be.
 from __future__ import annotations
 
 from slime_tau2.data.traces import spoken
-from slime_tau2.episode.chat import END_OF_TURN, ChatRenderer, chat_messages
+from slime_tau2.episode.chat import END_OF_TURN, ChatRenderer
+from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.types import Episode
 
 AWAITED = "<|im_start|>assistant\n"  # the template's generation prompt
 
 
-def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str) -> bool:
+def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str, protocol: Native = PROTOCOLS["native"]) -> bool:
     """True when the ledger differs from the one-shot rendering. Episodes without a ledger have nothing to compare."""
     ledger = episode.ledger
     if ledger is None or not episode.turns:
@@ -22,7 +23,7 @@ def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str) -> boo
     texts = iter(t.text for t in episode.turns)
     messages: list[dict] = [{"role": "system", "content": system_prompt}]
 
-    for message in spoken(episode.messages):
+    for message in spoken(episode.messages, protocol):
         own = message["role"] == "assistant" and any(m["role"] == "user" for m in messages)
         if own:
             message = {"role": "assistant", "content": next(texts)}
@@ -30,7 +31,7 @@ def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str) -> boo
     written = chat.tokenizer.decode(ledger.tokens, skip_special_tokens=False)
     last, waits = next(texts, None), ledger.loss_mask[-1:] == [0] and written.endswith(AWAITED)
     if last is not None or waits:  # a turn that ended the episode and was never sent to tau2, or one that never came
-        messages += _unanswered(episode)
+        messages += protocol.chat(_unanswered(episode))
     if last is not None and not waits:  # a budget that is used up before the turn leaves a turn in which nothing was sampled
         messages.append({"role": "assistant", "content": last})
     whole = chat.tokenizer.apply_chat_template(messages, tools=chat.tools, tokenize=False, add_generation_prompt=waits)
@@ -51,4 +52,4 @@ def _unanswered(episode: Episode) -> list[dict]:
         if m["role"] == "assistant":
             break
         tail.insert(0, m)
-    return chat_messages(tail)
+    return tail

@@ -13,7 +13,7 @@ from statistics import fmean
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode.toolbox import system_prompt
+from slime_tau2.episode.protocols import PROTOCOLS
 from slime_tau2.episode.worlds import World
 from slime_tau2.evaluation import runner
 from slime_tau2.evaluation.presets import Plan
@@ -34,7 +34,7 @@ def lines(plan: Plan, config: Tau2Config, world: World, task_ids: Sequence[str])
     out = [
         f"{where}: {len(task_ids)} tasks × {plan.attempts} attempts = {count}, {done} of them done",
         f"temperature {plan.temperature}, top_p {plan.top_p}, top_k {plan.top_k}; seed {request.seed}; {request.concurrency} at a time",
-        f"user: {config.user}{user}",
+        f"protocol: {config.protocol}; user: {config.user}{user}",
         f"limits: {config.max_steps} steps, {config.max_errors} errors, {config.max_context_tokens} tokens",
         f"reward basis of retail: {config.retail_basis}",
     ]
@@ -44,7 +44,9 @@ def lines(plan: Plan, config: Tau2Config, world: World, task_ids: Sequence[str])
     criteria = [world.task(t).evaluation_criteria for t in task_ids]
     calls = fmean(len((c.actions if c else None) or []) for c in criteria)
     count_tokens = _counter(request.tokenizer)
-    head = count_tokens(system_prompt(config, world.policy) + json.dumps(world.tool_schemas))
+    protocol = PROTOCOLS[config.protocol]
+    prompt = protocol.system_prompt(world.policy, world.tool_schemas, config.agent_prompt)
+    head = count_tokens(prompt + json.dumps(protocol.template_tools(world.tool_schemas) or ""))
     left, turns = count - done, calls + TALK
     sampled = calls * CALL_TOKENS + TALK * SAID_TOKENS
     added = sampled + calls * RESULT_TOKENS + TALK * SAID_TOKENS

@@ -15,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config, from_environment, parse_assignments
 from slime_tau2.episode import scripts, worlds
-from slime_tau2.episode.toolbox import system_prompt
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import audit, baselines, estimate, failures, page, policies, runner
 from slime_tau2.evaluation.presets import EvalRequest
@@ -55,7 +54,7 @@ def main(request: EvalRequest, console: Console, dry_run: bool = False) -> None:
             progress.advance(bar)
             if episode.ledger is not None:
                 audited["episodes"] += 1
-                audited["mismatches"] += audit.is_mismatch(episode, box.chat(world.domain), system_prompt(config, world.policy))
+                audited["mismatches"] += audit.is_mismatch(episode, box.chat(world.domain), box.system_prompt(world), box.protocol)
 
         job = runner.Run(
             world,

@@ -10,10 +10,10 @@ from typing import Any
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
-from slime_tau2.episode.api_agent import ApiAgent
+from slime_tau2.episode.api_agent import ApiAgent, TextApiAgent
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox, system_prompt
+from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import runner
 from slime_tau2.evaluation.presets import Plan
@@ -29,6 +29,8 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
     }  # fmt: skip
     if config.user == "llm":
         settings |= {"user_model": config.eval_user_model or config.user_model, "user_temperature": config.user_temperature}
+    if config.protocol != "native":
+        settings["protocol"] = config.protocol
     if request.policy in scripts.SCRIPTS:
         box = Toolbox(config)
 
@@ -85,7 +87,9 @@ def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tup
     async def asked(world: worlds.World, task_id: str, seed: int) -> Episode:
         if world.domain not in tools:
             tools[world.domain] = json.dumps(world.tool_schemas, ensure_ascii=False).encode()
-        agent = ApiAgent(client, system_prompt(config, world.policy), tools[world.domain], seed)
+        prompt = box.system_prompt(world)
+        native = ApiAgent(client, prompt, tools[world.domain], seed)
+        agent = native if config.protocol == "native" else TextApiAgent(client, prompt, box.protocol, seed)
         return await box.run(world, task_id, agent, seed, evaluation=True)
 
     return asked, settings | sampling | {"model": request.model}, box

@@ -1,7 +1,7 @@
 """How to evaluate, in one word: the settings under which others published, beside which a score can be put.
 
-`card` is the model card's (its one-action-a-turn protocol is not part of it), `leaderboard` tau2's own. What is given on the command line
-wins over a preset.
+`card` is the model card's, its one-action-a-turn protocol included (`--set protocol=native` measures the same under Qwen's own),
+`leaderboard` tau2's own. What is given on the command line wins over a preset.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEFAULTS: dict[str, Any] = {"split": "test", "attempts": 1, "temperature": 1.0, 
 PRESETS: dict[str, dict[str, Any]] = {
     "card": {
         "attempts": 4, "temperature": 0.8, "top_p": 1.0, "top_k": 20,
-        "options": [OPENAI, "user_model=gpt-4.1-mini", "user_temperature=0.7", "max_steps=100"],
+        "options": [OPENAI, "user_model=gpt-4.1-mini", "user_temperature=0.7", "max_steps=100", "protocol=card"],
     },
     "leaderboard": {
         "split": "base", "attempts": 4, "temperature": 0.0,

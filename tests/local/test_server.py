@@ -14,7 +14,7 @@ import pytest
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import driver
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox, system_prompt
+from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import audit
 from slime_tau2.local.looplag import LoopLag, percentile
@@ -160,7 +160,7 @@ async def test_same_tokens_at_concurrency_1_and_32(server, helpdesk, tokenizer):
     together, lags, box = await many(server.url, helpdesk, tokenizer, ids, 32)
     different = sum(a.ledger.tokens != b.ledger.tokens for a, b in zip(alone, together))
     assert different <= server.info()["near_ties"] - ties
-    prompt = system_prompt(box.config, helpdesk.policy)
+    prompt = box.system_prompt(helpdesk)
     assert sum(audit.is_mismatch(e, box.chat("helpdesk"), prompt) for e in alone + together) == 0
     info = server.info()
     assert info["prefix_mismatches"] == 0 and percentile(lags, 0.99) < 1000

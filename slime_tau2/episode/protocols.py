@@ -1,0 +1,139 @@
+"""How an agent and tau2 talk: what the policy reads, and what its text means.
+
+`native`: Qwen's own tool format, the one its chat template renders: several calls a turn, or words to the user; only the user ends
+the conversation. `card`: the format in which the model card's checkpoints were trained: exactly one call a turn, `respond` to speak and
+`done` to end, tools as JSON in the system prompt, what is heard as `user: …` and `tool: …`. Its prompt's exact words are not ours
+to ship: `tau2_agent_prompt` takes a file with them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slime_tau2 import bench
+from slime_tau2.episode import toolcalls
+from slime_tau2.episode.chat import chat_messages
+
+RESPOND, DONE = "respond", "done"
+LAST_WORD = "###STOP###"
+"""What tau2 itself writes in place of a `done`."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """An agent turn as tau2 takes it; `message` None for an empty turn. With `last` it ends the conversation."""
+
+    message: Any | None
+    malformed: int = 0
+    last: bool = False
+
+
+class Native:
+    """Qwen's own."""
+
+    name = "native"
+    stop_at_tool_call = False
+
+    def template_tools(self, schemas: list[dict]) -> list[dict] | None:
+        """What the chat template is given as `tools`."""
+        return schemas
+
+    def system_prompt(self, policy: str, schemas: list[dict], template: Path | None) -> str:
+        """tau2's, or the user's file with `{policy}` in it."""
+        return bench.agent_prompt(policy) if template is None else _filled(template, policy, schemas)
+
+    def chat(self, messages: Iterable[dict]) -> list[dict]:
+        """tau2's messages (as JSON) in chat-template form."""
+        return chat_messages(messages)
+
+    def read(self, text: str) -> Said:
+        """What a turn's text says."""
+        turn = toolcalls.parse(text)
+        if turn.empty:
+            return Said(None)
+        return Said(_message(turn.text, turn.calls), sum(bool(c.error) for c in turn.calls))
+
+
+class Card(Native):
+    """One action a turn."""
+
+    name = "card"
+    stop_at_tool_call = True
+
+    def template_tools(self, schemas: list[dict]) -> list[dict] | None:
+        return None
+
+    def system_prompt(self, policy: str, schemas: list[dict], template: Path | None) -> str:
+        return _filled(template or Path(__file__).with_name("card_prompt.txt"), policy, [*schemas, *_PSEUDO_TOOLS])
+
+    def chat(self, messages: Iterable[dict]) -> list[dict]:
+        """An assistant's words before the user's first are left out. Several calls of a turn are shown as turns, each before its result."""
+        out: list[dict] = []
+        waiting: list[dict] = []
+        for m in chat_messages(messages):
+            if m["role"] == "assistant":
+                calls = [c["function"] for c in m.get("tool_calls", ())]
+                waiting = calls or [_call(DONE) if m["content"] == LAST_WORD else _call(RESPOND, content=m["content"])]
+                if out or calls:
+                    out.append(_turn(waiting.pop(0)))
+                continue
+            if m["role"] == "tool" and out and out[-1]["role"] == "user" and waiting:
+                out.append(_turn(waiting.pop(0)))
+            out.append({"role": "user", "content": f"{m['role']}: {m['content']}"})
+        return out
+
+    def read(self, text: str) -> Said:
+        """Exactly one call; words beside it are the policy's thoughts."""
+        turn = toolcalls.parse(text)
+        if turn.empty:
+            return Said(None)
+        if len(turn.calls) != 1:
+            return _malformed(f"{len(turn.calls)} tool calls in one turn, not 1", text)
+        (call,) = turn.calls
+        if call.name == DONE:
+            return Said(_message(LAST_WORD, []), last=True)
+        if call.name != RESPOND:
+            return Said(_message(None, [call]), bool(call.error))
+        content = call.arguments.get("content")
+        if not isinstance(content, str) or not content.strip():
+            return _malformed("respond without a text as its content", text)
+        return Said(_message(content, []))
+
+
+PROTOCOLS: dict[str, Native] = {p.name: p for p in (Native(), Card())}
+
+_PSEUDO_TOOLS = [
+    {"type": "function", "function": {
+        "name": RESPOND, "description": "Say something to the user.",
+        "parameters": {"type": "object", "properties": {"content": {"type": "string"}}, "required": ["content"]},
+    }},
+    {"type": "function", "function": {
+        "name": DONE, "description": "End the conversation.", "parameters": {"type": "object", "properties": {}, "required": []},
+    }},
+]  # fmt: skip
+
+
+def _filled(template: Path, policy: str, schemas: list[dict]) -> str:
+    text = template.read_text(encoding="utf-8").replace("{policy}", policy)
+    return text.replace("{tools}", json.dumps(schemas, indent=2, ensure_ascii=False)).strip()
+
+
+def _call(name: str, **arguments: Any) -> dict:
+    return {"name": name, "arguments": arguments}
+
+
+def _turn(call: dict) -> dict:
+    return {"role": "assistant", "content": f"{toolcalls.OPEN}\n{json.dumps(call, ensure_ascii=False)}\n{toolcalls.CLOSE}"}
+
+
+def _message(text: str | None, calls: list[toolcalls.ParsedCall]) -> Any:
+    made = [bench.ToolCall(name=c.name, arguments=c.arguments) for c in calls]
+    return bench.AssistantMessage(role="assistant", content=text, tool_calls=made or None, cost=0.0)
+
+
+def _malformed(error: str, text: str) -> Said:
+    return Said(_message(None, [toolcalls.malformed(error, text)]), 1)
