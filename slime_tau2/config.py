@@ -114,6 +114,8 @@ class Tau2Config(BaseModel):
     """Whole conversations a rollout that W&B gets as a table."""
     curriculum: bool = False
     """Sample tasks by what can be learned from them instead of in shuffled epochs."""
+    prefix_starts: Path | None = None
+    """attempts.jsonl with successes on train tasks: with `curriculum`, every other group of a hopeless task begins within one of them."""
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str) -> Tau2Config:

@@ -74,7 +74,7 @@ class Turn:
     """One agent turn. `start`/`end` index the ledger's response tokens.
 
     `partial` is the strict score once everything that followed from the turn has happened, `gain` what the turn added to it:
-    the gains of an episode sum to its last `partial`.
+    the gains of an episode sum to its last `partial`, less what the prefix had earned where it began behind one.
     """
 
     index: int
@@ -106,7 +106,8 @@ class Episode:
     `messages` are tau2's, as JSON, in order. `provenance` says by which tau2, task file and reward basis it was scored.
     Times are seconds: `policy_s` and `user_s` waited for the two models, `wall_s` in all. `weight_versions` has one entry a
     request to the policy, in order; a turn that a weight update interrupted has several. `prompt_tokens` and `cached_tokens` are
-    sums over those requests: what was sent, and what of it the server had in its prefix cache.
+    sums over those requests: what was sent, and what of it the server had in its prefix cache. `prefix_turns` agent turns were played
+    again before the first of `turns`.
     """
 
     task: TaskRef
@@ -126,6 +127,7 @@ class Episode:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
+    prefix_turns: int = 0
 
     @property
     def reward(self) -> float | None:

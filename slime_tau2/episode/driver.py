@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from slime_tau2 import bench
@@ -46,6 +46,7 @@ async def run_episode(
     aborted: Callable[[], bool] = lambda: False,
     judge: Judge | None = None,
     official: OfficialCheck | None = None,
+    prefix: Sequence[dict] = (),
 ) -> Episode:
     """Run one conversation to its end and score it.
 
@@ -55,12 +56,14 @@ async def run_episode(
         aborted: asked before each agent turn; True ends the episode as ABORTED.
         judge: answers natural-language assertions where the reward basis has them.
         official: grades every scored episode a second time with tau2's own evaluator, in another process.
+        prefix: what agent and user said first, as an episode's record holds it (tau2 messages as JSON, the greeting excluded). It is
+            played again, tools and all; only then do `agent` and `user` take over. It is the agent's prompt, and earns it nothing.
     """
     task = world.task(task_id)
     episode = Episode(TaskRef(world.domain, task_id), seed, Termination.ENVIRONMENT_ERROR, None, provenance=world.provenance(task))
     started = time.perf_counter()
     await _turnstile()
-    run = _Run(world, task, agent, user, episode, max_steps, max_errors, aborted)
+    run = _Run(world, task, agent, user, episode, max_steps, max_errors, aborted, prefix)
     try:
         async with asyncio.timeout(deadline_s):
             try:
@@ -109,8 +112,9 @@ class _Run:
     """The state of one conversation. Splits along what changes when: who speaks, what was said, how far it got."""
 
     def __init__(
-        self, world: World, task: Any, agent: Agent, user: User, episode: Episode, max_steps: int, max_errors: int, aborted: Callable
-    ):
+        self, world: World, task: Any, agent: Agent, user: User, episode: Episode, max_steps: int, max_errors: int, aborted: Callable,
+        prefix: Sequence[dict] = (),
+    ):  # fmt: skip
         self.world, self.task, self.agent, self.user, self.episode, self.aborted = world, task, agent, user, episode, aborted
         self.scorer, self.environment = world.grader.scorer(task), world.environments.fresh()
         self.orchestrator = bench.Orchestrator(
@@ -121,13 +125,16 @@ class _Run:
         self._calls: dict[str, Any] = {}
         self._turn_errors = 0
         self._open: AgentAction | None = None
+        self._prefix = [m for m in prefix if m["role"] != "tool"]
+        self._earned_before = 0.0
 
     async def converse(self) -> tuple[Termination, str]:
         orchestrator, episode = self.orchestrator, self.episode
         orchestrator.initialize()
         self._seen = len(orchestrator.trajectory)  # a task may begin in the middle of a conversation: nothing of it is earned
         self.scorer.start(self.world.grader.assertions_met(self.task, self.environment))
-        self.user.start(self.world, self.task, self.environment, orchestrator.user_state.messages, episode.seed)
+        history = [*orchestrator.user_state.messages, *self._play_prefix()]
+        self.user.start(self.world, self.task, self.environment, history, episode.seed)
         while not orchestrator.done:
             await _turnstile()
             if orchestrator.to_role == bench.Role.AGENT:
@@ -155,6 +162,29 @@ class _Run:
             bench.check_termination(orchestrator)
             self._observe()
         return Termination(orchestrator.termination_reason.value), ""
+
+    def _play_prefix(self) -> list:
+        """Play the prefix; returns what the user has said and heard in it."""
+        orchestrator, start = self.orchestrator, len(self.orchestrator.trajectory)
+        for told in self._prefix:
+            while orchestrator.to_role == bench.Role.ENV:
+                orchestrator.step()
+            fresh = {k: v for k, v in told.items() if k not in ("timestamp", "turn_idx")}  # tau2 sorts by time: it is said now
+            message, agent = bench.parse_message(fresh), told["role"] == "assistant"
+            expected = bench.Role.AGENT if agent else bench.Role.USER
+            if orchestrator.to_role != expected or orchestrator.done:
+                raise ValueError(f"the prefix has {told['role']} speak where tau2 awaits {orchestrator.to_role.value}")
+            self.episode.prefix_turns += agent
+            box = orchestrator.agent if agent else orchestrator.user
+            box.box = self._own(message, told["role"], "call" if agent else "user")
+            orchestrator.step()
+            self._observe()
+        while self._prefix and orchestrator.to_role == bench.Role.ENV:
+            orchestrator.step()
+            self._observe()
+        self.scorer.set_assertions_met(self.world.grader.assertions_met(self.task, self.environment))
+        self._earned_before = round(self.scorer.value(), 6)
+        return [m for m in orchestrator.trajectory[start:] if _users(m)]
 
     def _own(self, message: Any, requestor: str, prefix: str) -> Any:
         """Fix who calls and under which id before tau2 sees it: a policy could name the user as requestor."""
@@ -186,7 +216,7 @@ class _Run:
         self.scorer.set_assertions_met(self.world.grader.assertions_met(self.task, self.environment))
         calls = len(action.message.tool_calls or []) if action.message is not None else 0
         turns, partial = self.episode.turns, round(self.scorer.value(), 6)
-        gain = round(partial - (turns[-1].partial if turns else 0.0), 6)
+        gain = round(partial - (turns[-1].partial if turns else self._earned_before), 6)
         turns.append(
             Turn(len(turns), action.start, action.end, action.text, calls, self._turn_errors, action.malformed, action.finish_reason,
                  partial, gain)
@@ -217,3 +247,10 @@ class _Run:
         self.scorer.set_assertions_met(self.world.grader.assertions_met(self.task, self.environment))
         partial = round(self.scorer.value(), 6)
         return Outcome(float(info.reward), partial, self.scorer.components(), info.model_dump(mode="json", exclude_none=True))
+
+
+def _users(message: Any) -> bool:
+    """Whether the user has said or heard a message."""
+    if isinstance(message, bench.ToolMessage):
+        return message.requestor == "user"
+    return isinstance(message, bench.UserMessage) or not message.tool_calls

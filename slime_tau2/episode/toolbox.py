@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -69,13 +69,13 @@ class Toolbox:
 
     async def run(
         self, world: worlds.World, task_id: str, agent: Agent, seed: int, evaluation: bool = False,
-        aborted: Callable[[], bool] = lambda: False,
+        aborted: Callable[[], bool] = lambda: False, prefix: Sequence[dict] = (),
     ) -> Episode:  # fmt: skip
         """Run one episode under the configuration's limits."""
         config = self.config
         return await run_episode(
             world, task_id, agent, self.user(evaluation), seed=seed, max_steps=config.max_steps, max_errors=config.max_errors,
-            deadline_s=config.episode_timeout_s, aborted=aborted, judge=self.judge, official=self.official,
+            deadline_s=config.episode_timeout_s, aborted=aborted, judge=self.judge, official=self.official, prefix=prefix,
         )  # fmt: skip
 
     @cached_property

@@ -82,8 +82,14 @@ class DomainUser:
         from slime_tau2.domains.helpdesk.user import HelpdeskUser
 
         self.user = HelpdeskUser(facts_of(task), seed)
+        for message in history:  # what it said then is said; it only has to remember
+            if not isinstance(message, bench.UserMessage):
+                self._reply(message)
 
     async def respond(self, message: Any) -> Any:
+        return self._reply(message)
+
+    def _reply(self, message: Any) -> Any:
         if isinstance(message, bench.AssistantMessage):
             return self.user.reply(message.content or "", [])
         parts = message.tool_messages if isinstance(message, bench.MultiToolMessage) else [message]

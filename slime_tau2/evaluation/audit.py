@@ -22,11 +22,12 @@ def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str, protoc
         return False
     texts = iter(t.text for t in episode.turns)
     messages: list[dict] = [{"role": "system", "content": system_prompt}]
-
+    before = episode.prefix_turns  # agent turns that the policy did not sample
     for message in spoken(episode.messages, protocol):
-        own = message["role"] == "assistant" and any(m["role"] == "user" for m in messages)
-        if own:
-            message = {"role": "assistant", "content": next(texts)}
+        if message["role"] == "assistant" and any(m["role"] == "user" for m in messages):
+            if before == 0:
+                message = {"role": "assistant", "content": next(texts)}
+            before = max(0, before - 1)
         messages.append(message)
     written = chat.tokenizer.decode(ledger.tokens, skip_special_tokens=False)
     last, waits = next(texts, None), ledger.loss_mask[-1:] == [0] and written.endswith(AWAITED)

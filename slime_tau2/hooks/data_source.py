@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slime_tau2.config import Tau2Config
+from slime_tau2.data import prefixes
 from slime_tau2.episode import worlds
 from slime_tau2.errors import CheckpointError, PolicyError
 from slime_tau2.hooks import advantages
@@ -47,6 +48,7 @@ class Tau2DataSource:
         ]
         self.tasks = {str(t): t for t in tasks}
         self.curriculum = Curriculum()
+        self.prefixes = prefixes.load(self.config.prefix_starts, self.tasks)
         self.epoch, self.position, self.next_group, self.next_index = 0, 0, 0, 0
         self.buffer: list[list[Sample]] = []
         self._out: dict[int, list[Sample]] = {}  # groups that are being generated
@@ -110,12 +112,20 @@ class Tau2DataSource:
 
     def _group(self, task: TaskRef) -> list[Sample]:
         group = []
+        metadata = {"domain": task.domain, "task_id": task.task_id, **self._prefix(str(task))}
         for _ in range(self.group_size):
-            metadata = {"domain": task.domain, "task_id": task.task_id}
-            group.append(Sample(group_index=self.next_group, index=self.next_index, prompt=str(task), metadata=metadata))
+            group.append(Sample(group_index=self.next_group, index=self.next_index, prompt=str(task), metadata={**metadata}))
             self.next_index += 1
         self.next_group += 1
         return group
+
+    def _prefix(self, key: str) -> dict[str, Any]:
+        """{"prefix": …} for a group that begins within a success of a task that the policy never solves."""
+        known = self.prefixes.get(key)
+        rng = random.Random(f"{self.config.seed}:prefix:{self.next_group}")
+        if not self.config.curriculum or not known or self.curriculum.pool(key) != "hopeless" or rng.random() < 0.5:
+            return {}
+        return {"prefix": prefixes.cut(rng.choice(known), rng)}
 
     def add_samples(self, samples: list[list[Sample]]) -> None:
         """Take groups back to be served again."""
@@ -155,7 +165,7 @@ class Tau2DataSource:
                 ended = info(s).get("termination", "unknown")
                 self.metadata["terminations"][ended] = self.metadata["terminations"].get(ended, 0) + 1
                 key = f"{s.metadata.get('domain')}/{s.metadata.get('task_id')}"
-                if not s.remove_sample and key in self.tasks:
+                if not s.remove_sample and key in self.tasks and "prefix" not in s.metadata:
                     self.curriculum.observe(key, int((s.reward or 0.0) >= 1.0 - 1e-6), 1)
             seen = {s.group_index for s in samples}
             unfinished = {k: g for k, g in self._out.items() if any(s.status is Sample.Status.PENDING for s in g)}

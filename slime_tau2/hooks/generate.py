@@ -83,7 +83,7 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
             seed = derive_seed(config.seed, ref["domain"], ref["task_id"], sample.index, "eval" if evaluation else "train", attempt)
             own_seed = seed if config.seeded_sampling else None
             agent = box.agent(world, sampling_params, own_seed, _routing_key(sample, attempt), lambda: state.aborted)
-            episode = await box.run(world, ref["task_id"], agent, seed, evaluation, lambda: state.aborted)
+            episode = await box.run(world, ref["task_id"], agent, seed, evaluation, lambda: state.aborted, ref.get("prefix", ()))
             if episode.termination.policy is not Policy.RETRY or state.aborted:
                 break
         fill(args, sample, episode)

@@ -13,6 +13,10 @@ from fake_policy import FakePolicy, teacher_reply
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk.teacher import Teacher
+from slime_tau2.episode import driver
+from slime_tau2.episode.agents import CallableAgent
+from slime_tau2.episode.users import DomainUser
 from slime_tau2.errors import CheckpointError, ConfigError, PolicyError
 from slime_tau2.hooks import advantages, data_source, filters, generate, rewards
 from slime_tau2.hooks import logging as log_hooks
@@ -252,6 +256,26 @@ def test_the_curriculum_hears_of_groups_that_the_filter_dropped(tmp_path, tells)
     assert counts[groups[0][0].prompt] == pytest.approx((1.9, 0.0)) and sum(counts[groups[1][0].prompt]) == pytest.approx(1.9)
     assert (counts[groups[2][0].prompt] is None) == tells, "a group that was cut off comes back, and is counted then"
     assert bool(source.buffer) == tells and not source._out
+
+
+async def test_hopeless_tasks_begin_within_a_success(tmp_path, tokenizer, helpdesk):
+    whole = await driver.run_episode(helpdesk, "orders_3", CallableAgent(Teacher("0", 0.0).act), DomainUser(), seed=3, max_steps=60)
+    assert whole.reward == 1.0
+    path = tmp_path / "attempts.jsonl"
+    path.write_text(json.dumps({"attempt": 0, **whole.record()}) + "\n")
+    source = data_source.Tau2DataSource(source_args(tmp_path, tau2_curriculum=True, tau2_prefix_starts=path))
+    task = source.tasks["helpdesk/orders_3"]
+    assert all("prefix" not in source._group(task)[0].metadata for _ in range(20)), "nothing is known of it yet"
+    source.curriculum.observe("helpdesk/orders_3", 0, 40)
+    groups = [source._group(task) for _ in range(40)]
+    begun = [g for g in groups if "prefix" in g[0].metadata]
+    assert 8 < len(begun) < 32 and all(g[0].metadata["prefix"] == g[1].metadata["prefix"] for g in begun), "every other group"
+    out, *_ = await generated(tokenizer, lambda p, n: "Sorry.", given=begun[0][0])
+    assert_well_formed(out)
+    assert tokenizer.decode(out.tokens).count("<|im_start|>assistant") > sum(m["role"] == "assistant" for m in out.metadata["prefix"])
+    before = dict(source.curriculum.counts)
+    rewards.reward_post_process(source.args, [out])
+    assert source.curriculum.counts == before, "an easier task than the one that is counted"
 
 
 def test_groups_in_flight_at_a_checkpoint_are_served_again(tmp_path):
