@@ -17,6 +17,7 @@ fail() { echo "error: $*" >&2; exit 2; }
 : "${MODEL_DIR:=$ROOT/models/Qwen3-4B-Instruct-2507}"             # the Hugging Face model that training starts from
 : "${MODEL_ARGS_SCRIPT:=scripts/models/qwen3-4B-Instruct-2507.sh}"  # slime's Megatron arguments of that architecture, in SLIME_DIR
 : "${USER_MODEL_DIR:=$ROOT/models/Qwen3-4B-Instruct-2507}"        # the model that plays the user
+: "${USER_MODEL:=$USER_MODEL_DIR}"                                # its name there (launch/serve_user_sim.sh: the path)
 : "${USER_URL:=http://127.0.0.1:30001/v1}"                        # its server, where slime does not serve it itself
 : "${DATA_DIR:=$ROOT/outputs/data}"                                # task index and SFT rows
 case "$(basename "$0" .sh)" in sft|rft) STAGE_NAME=$(basename "$0" .sh) ;; *) STAGE_NAME=grpo ;; esac
@@ -38,6 +39,7 @@ Settings (environment):
   MEGATRON_DIR=$MEGATRON_DIR
   MODEL_DIR=$MODEL_DIR
   USER_MODEL_DIR=$USER_MODEL_DIR
+  USER_MODEL=$USER_MODEL
   USER_URL=$USER_URL
   DATA_DIR=$DATA_DIR
   OUTPUT_DIR=$OUTPUT_DIR
@@ -73,66 +75,23 @@ need_directory() { [ -d "$2" ] || fail "$1=$2 does not exist; $3"; }
 need_file()      { [ -f "$1" ] || fail "$1 does not exist; $2"; }
 need_command()   { command -v "$1" >/dev/null || fail "$1 is not on PATH; $2"; }
 
-need_model() {
-  need_directory "$1" "$2" "bash launch/prepare.sh downloads it"
-  need_file "$2/config.json" "$2 is no Hugging Face model"
-  need_file "$2/tokenizer.json" "copy the tokenizer beside the model"
-  compgen -G "$2/*.safetensors" >/dev/null || fail "$2 holds no *.safetensors; bash launch/prepare.sh downloads them"
+# doctor OPTIONS: what it finds wanting, one line each with the fix, on stderr; the script ends there
+doctor() {
+  need_command slime-tau2 "bash launch/setup.sh"
+  slime-tau2 doctor --quiet "$@" >&2 || { echo "error: not everything is in place; see above" >&2; exit 2; }
 }
 
-# need_gpus N: as many GPUs, none of them occupied by somebody else
-need_gpus() {
-  need_command nvidia-smi "this script runs on a GPU node; the bare machine's way in is launch/quickstart.sh"
-  local found used
-  found=$(nvidia-smi --query-gpu=index --format=csv,noheader | wc -l)
-  [ "$found" -ge "$1" ] || fail "the profile wants $1 GPUs on this node and there are $found; choose another --profile"
-  used=$(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | sort -n | tail -1)
-  [ "$used" -lt 2000 ] || say "warning: a GPU already has $used MiB in use; whoever holds it will compete with this run"
-}
+# rotary_base: Megatron's, of MODEL_ARGS
+rotary_base() { printf '%s\n' "${MODEL_ARGS[@]}" | grep -A1 -- '^--rotary-base$' | tail -1; }
 
-# need_disk DIR GIB
-need_disk() {
-  mkdir -p "$1" || fail "$1 cannot be made; set OUTPUT_DIR to a directory that can be written"
-  local free
-  free=$(df --output=avail -BG "$1" | tail -1 | tr -dc 0-9)
-  [ "$free" -ge "$2" ] || fail "$1 has $free GiB free and this needs about $2; make room or set OUTPUT_DIR"
-}
-
-need_free_port() {
-  if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then fail "port $1 is taken; $2"; fi
-}
-
-# need_server URL WHAT FIX: answers /models (OpenAI's API)
-need_server() {
-  need_command curl "install it"
-  curl --silent --fail --max-time 10 --output /dev/null "$1/models" || fail "$2 does not answer at $1; $3"
-}
-
-need_ray() {
-  need_command ray "run this inside slime's container"
-  curl --silent --fail --max-time 10 --output /dev/null "$RAY_ADDRESS/api/version" ||
-    fail "no Ray at $RAY_ADDRESS; on the head node: ray start --head --num-gpus $GPUS_PER_NODE --disable-usage-stats (export WANDB_API_KEY and other secrets first: its workers inherit them), on the others: ray start --address HEAD:6379"
-}
-
-# rope theta of Hugging Face's config.json must be Megatron's --rotary-base: a wrong one trains without an error
-need_rotary_base() {
-  local theta base
-  theta=$(python3 -c 'import json, sys; c = json.load(open(sys.argv[1])); print(int(c.get("rope_theta") or c["rope_parameters"]["rope_theta"]))' "$MODEL_DIR/config.json")
-  base=$(printf '%s\n' "${MODEL_ARGS[@]}" | grep -A1 -- '^--rotary-base$' | tail -1)
-  [ "$theta" = "$base" ] || fail "--rotary-base is $base (from $MODEL_ARGS_SCRIPT) and $MODEL_DIR/config.json has rope_theta $theta; set MODEL_ARGS_SCRIPT to the model's own script"
-}
-
-# need_training ENTRY INIT_FIX: what SFT and GRPO both need; MODEL_ARGS is set
+# need_training ENTRY INIT_FIX [DOCTOR OPTIONS]: what SFT and GRPO both need; MODEL_ARGS is set
 need_training() {
   need_directory SLIME_DIR "$SLIME_DIR" "clone slime v0.3.1 there, or run inside its container"
   need_file "$SLIME_DIR/$1" "SLIME_DIR must be slime's source tree (v0.3.1)"
   need_directory MEGATRON_DIR "$MEGATRON_DIR" "slime's container has it at /root/Megatron-LM"
-  need_model MODEL_DIR "$MODEL_DIR"
+  PYTHONPATH="$MEGATRON_DIR:$SLIME_DIR:${PYTHONPATH:-}" doctor --train --gpus "$GPUS_PER_NODE" --model "$MODEL_DIR" \
+    --rotary-base "$(rotary_base)" --output "$OUTPUT_DIR" --disk 120 --ray "$RAY_ADDRESS" "${@:3}"
   need_directory INIT_DIR "$INIT_DIR" "$2"
-  need_rotary_base
-  need_gpus "$GPUS_PER_NODE"
-  need_disk "$OUTPUT_DIR" 120
-  need_ray
 }
 
 # --- pieces that SFT and GRPO share ----------------------------------------------------------------------------------------

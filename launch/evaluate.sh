@@ -8,7 +8,7 @@ usage() {
 usage: launch/evaluate.sh [--profile NAME]… [--dry-run] [-- OPTIONS OF slime-tau2 eval]
 
 EVAL_ATTEMPTS attempts (default 4) at every test task of airline, retail and telecom, against POLICY_URL (launch/serve_policy.sh) and the
-user at USER_URL; results in OUTPUT_DIR/eval/DOMAIN. EVAL_USER_MODEL names the user's model (default: USER_MODEL_DIR); with
+user at USER_URL; results in OUTPUT_DIR/eval/DOMAIN. EVAL_USER_MODEL names the user's model (default: USER_MODEL); with
 USER_URL=https://api.openai.com/v1 and EVAL_USER_MODEL=gpt-4.1-mini it is the model card's, its key in OPENAI_API_KEY.
 RETAIL_BASIS is judge by default on tau2 v1.0.x (the judge's key: OPENAI_API_KEY), or communicate, no_judge.
 TEXT
@@ -16,14 +16,10 @@ TEXT
 parse_options "$@"
 : "${POLICY_URL:=http://127.0.0.1:30000}"
 : "${EVAL_ATTEMPTS:=4}"
-: "${EVAL_USER_MODEL:=$USER_MODEL_DIR}"
+: "${EVAL_USER_MODEL:=$USER_MODEL}"
 : "${RETAIL_BASIS:=judge}"
 if [ "$DRY_RUN" = 0 ]; then
-  need_server "$POLICY_URL/v1" "the policy" "bash launch/serve_policy.sh MODEL"
-  case "$USER_URL" in
-    https://api.openai.com/*) [ -n "${OPENAI_API_KEY:-}" ] || fail "USER_URL is OpenAI's and OPENAI_API_KEY is not set; export it" ;;
-    *) need_server "$USER_URL" "the user simulator" "bash launch/serve_user_sim.sh" ;;
-  esac
+  doctor --policy "$POLICY_URL" --user "$USER_URL" --user-model "$EVAL_USER_MODEL"
 fi
 for domain in airline retail telecom; do
   evaluate "$domain" test "$EVAL_ATTEMPTS" "$EVAL_USER_MODEL" "$RETAIL_BASIS" "$OUTPUT_DIR/eval/$domain"

@@ -17,6 +17,6 @@ parse_options "$@"
 if [ "$DRY_RUN" = 0 ]; then
   need_directory CHECKPOINT "$CHECKPOINT" "train first, or set CHECKPOINT"
   need_file "$MODEL_DIR/config.json" "MODEL_DIR must be the model that training started from"
-  need_disk "$(dirname "$EXPORT_DIR")" 10
+  doctor --output "$(dirname "$EXPORT_DIR")" --disk 10
 fi
 show_or_run slime-tau2 export-hf "$CHECKPOINT" --hf-config "$MODEL_DIR" --output "$EXPORT_DIR"

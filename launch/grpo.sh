@@ -63,13 +63,12 @@ if [ "$USER_GPUS" -gt 0 ]; then
   SERVER_ARGS+=(--sglang-config "$OUTPUT_DIR/sglang.yaml" --sglang-tool-call-parser qwen25)
   TAU2_OVERRIDES+=(tau2_user_base_url=slime:user_sim "tau2_user_model=$USER_MODEL_DIR")
 else
-  TAU2_OVERRIDES+=("tau2_user_base_url=$USER_URL")
+  TAU2_OVERRIDES+=("tau2_user_base_url=$USER_URL" "tau2_user_model=$USER_MODEL")
 fi
 
 if [ "$DRY_RUN" = 0 ]; then
-  need_training train.py "run launch/sft.sh and launch/rft.sh first, or leave INIT_DIR unset"
-  if [ "$USER_GPUS" -gt 0 ]; then need_model USER_MODEL_DIR "$USER_MODEL_DIR"
-  else need_server "$USER_URL" "the user simulator" "bash launch/serve_user_sim.sh --profile ${PROFILES[0]}, or set USER_URL"; fi
+  if [ "$USER_GPUS" -gt 0 ]; then SIMULATOR=(--model "$USER_MODEL_DIR"); else SIMULATOR=(--user "$USER_URL" --user-model "$USER_MODEL"); fi
+  need_training train.py "run launch/sft.sh and launch/rft.sh first, or leave INIT_DIR unset" "${SIMULATOR[@]}"
   python3 -c 'import slime_tau2.hooks.generate' || fail "slime_tau2 cannot be imported; bash launch/setup.sh"
   [ -f "$DATA_DIR/tasks.jsonl" ] || slime-tau2 tasks --domain airline,retail,telecom --split train --output "$DATA_DIR/tasks.jsonl"
   for domain in airline retail telecom; do

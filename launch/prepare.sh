@@ -19,7 +19,7 @@ parse_options "$@"
 : "${CONVERT:=0}"
 fetch() {
   if [ "$DRY_RUN" = 0 ] && compgen -G "$2/*.safetensors" >/dev/null; then say "$2 is there"; return; fi
-  if [ "$DRY_RUN" = 0 ]; then need_command hf "pip install 'huggingface_hub[cli]'"; need_disk "$2" 10; fi
+  if [ "$DRY_RUN" = 0 ]; then need_command hf "pip install 'huggingface_hub[cli]'"; doctor --output "$2" --disk 10; fi
   show_or_run hf download "$1" --local-dir "$2"
 }
 fetch "$MODEL_ID" "$MODEL_DIR"
@@ -31,7 +31,7 @@ for domain in airline retail telecom; do
 done
 if [ "$CONVERT" = 1 ]; then
   model_arguments
-  if [ "$DRY_RUN" = 0 ]; then need_gpus 1; need_rotary_base; fi
+  if [ "$DRY_RUN" = 0 ]; then doctor --gpus 1 --model "$MODEL_DIR" --rotary-base "$(rotary_base)"; fi
   show_or_run env "PYTHONPATH=$MEGATRON_DIR:$SLIME_DIR" python3 "$SLIME_DIR/tools/convert_hf_to_torch_dist.py" "${MODEL_ARGS[@]}" \
     --hf-checkpoint "$MODEL_DIR" --save "${MODEL_DIR}_torch_dist"
 fi

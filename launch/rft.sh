@@ -32,12 +32,11 @@ if [ "$STAGE" = train ]; then
 fi
 
 if [ "$DRY_RUN" = 0 ]; then
-  need_server "$POLICY_URL/v1" "the policy" "bash launch/serve_policy.sh SFT_MODEL"
-  need_server "$USER_URL" "the user simulator" "bash launch/serve_user_sim.sh"
+  doctor --policy "$POLICY_URL" --user "$USER_URL" --user-model "$USER_MODEL"
 fi
 SELECT=(slime-tau2 rft)
 for domain in airline retail telecom; do
-  evaluate "$domain" train "$RFT_ATTEMPTS" "$USER_MODEL_DIR" communicate "$OUTPUT_DIR/rft/$domain"
+  evaluate "$domain" train "$RFT_ATTEMPTS" "$USER_MODEL" communicate "$OUTPUT_DIR/rft/$domain"
   SELECT+=("$OUTPUT_DIR/rft/$domain/attempts.jsonl")
 done
 EXTRA=()

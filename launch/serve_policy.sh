@@ -16,9 +16,7 @@ parse_options "$@"
 : "${POLICY_PORT:=30000}"
 : "${POLICY_DP:=1}"
 if [ "$DRY_RUN" = 0 ]; then
-  need_model MODEL "$MODEL"
-  need_gpus "$POLICY_DP"
-  need_free_port "$POLICY_PORT" "set POLICY_PORT, or stop what listens there"
+  doctor --serve --gpus "$POLICY_DP" --model "$MODEL" --port "$POLICY_PORT"
 fi
 show_or_run exec python3 -m sglang.launch_server --model-path "$MODEL" --host 127.0.0.1 --port "$POLICY_PORT" --dp-size "$POLICY_DP" \
   --context-length "$CONTEXT" --mem-fraction-static 0.85

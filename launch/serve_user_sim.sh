@@ -16,9 +16,7 @@ parse_options "$@"
 : "${USER_PORT:=30001}"
 : "${USER_DP:=1}"
 if [ "$DRY_RUN" = 0 ]; then
-  need_model USER_MODEL_DIR "$USER_MODEL_DIR"
-  need_gpus "$USER_DP"
-  need_free_port "$USER_PORT" "set USER_PORT, or stop what listens there"
+  doctor --serve --gpus "$USER_DP" --model "$USER_MODEL_DIR" --port "$USER_PORT"
 fi
 if [ -n "$USER_DEVICES" ]; then export CUDA_VISIBLE_DEVICES="$USER_DEVICES"; say "on GPU $USER_DEVICES"; fi
 # the served name is the path: what grpo.sh, rft.sh and evaluate.sh ask for

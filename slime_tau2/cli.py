@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from slime_tau2 import cli_data
+from slime_tau2 import cli_data, cli_evaluation
 from slime_tau2.errors import InfrastructureError, UserError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
 console = Console()
 
 
-for name, command in cli_data.COMMANDS.items():
+for name, command in {**cli_data.COMMANDS, **cli_evaluation.COMMANDS}.items():
     app.command(name)(command)
 
 
@@ -69,115 +69,6 @@ def study(
     run(output, seeds, variant, smoke, set_ or [], console)
 
 
-@app.command("eval")
-def evaluate(
-    output: Annotated[Path, typer.Option(help="Directory of the results; the same command resumes.")],
-    domain: str = "helpdesk",
-    split: Annotated[str | None, typer.Option(help="By default test.")] = None,
-    policy: Annotated[
-        str,
-        typer.Option(
-            help="gold, noop, transfer-only, empty-arguments, a model directory, an SGLang URL, or an OpenAI-compatible one (…/v1)."
-        ),
-    ] = "gold",
-    model: Annotated[str | None, typer.Option(help="Model of an OpenAI-compatible server.")] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="card (the model card's settings) or leaderboard (tau2's); options win over it.")
-    ] = None,
-    attempts: Annotated[int | None, typer.Option(min=1, help="Attempts at each task, by default 1.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Only this task id; repeatable.")] = None,
-    user: Annotated[str | None, typer.Option(help="scripted, llm, gold or plain; by default what suits the policy.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0.0, help="By default 1.0.")] = None,
-    top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="By default 1.0.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="By default -1: all tokens.")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory; needed with an SGLang server's URL.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1)] = 64,
-    seed: int = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and an estimate of tokens, and stop.")] = False,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option, e.g. max_turn_tokens=64; repeatable.")
-    ] = None,
-) -> None:
-    """Evaluate a policy: attempts.jsonl and summary.json."""
-    from slime_tau2.evaluation.evaluate import main as run
-    from slime_tau2.evaluation.presets import EvalRequest
-
-    request = EvalRequest(
-        output, domain, policy, split, attempts, task, user, temperature, top_p, top_k, tokenizer, concurrency, seed, tuple(set_ or ()),
-        model, preset,
-    )  # fmt: skip
-    run(request, console, dry_run)
-
-
-@app.command()
-def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Directories of `slime-tau2 eval`; the first is the baseline.")],
-    anyway: Annotated[bool, typer.Option("--anyway", help="Compare runs of other tasks, users or reward bases too, and say so.")] = False,
-) -> None:
-    """Compare runs on the same tasks: pass@k, pass^k, paired differences with intervals, an exact sign test."""
-    from slime_tau2.evaluation.compare import main as run
-
-    run(runs, anyway, console)
-
-
-@app.command()
-def report(
-    directories: Annotated[list[Path], typer.Argument(help="A quickstart run, a study, or runs of `slime-tau2 eval` side by side.")],
-    output: Annotated[Path | None, typer.Option(help="The page; by default report.html in the first directory.")] = None,
-) -> None:
-    """Print tables and what went wrong, and write one page with plots and every conversation (of a quickstart report.json, too)."""
-    if (directories[0] / "study.json").exists():
-        from slime_tau2.evaluation.study import write_report as write_study
-
-        write_study(directories[0], console)
-        return
-    if (directories[0] / "settings.json").exists() and not (directories[0] / "attempts.jsonl").exists():
-        from slime_tau2.evaluation.quickstart import write_report
-
-        write_report(directories[0], console)
-        return
-    from slime_tau2.evaluation.evaluate import report as run
-
-    run(directories, output, console)
-
-
-@app.command("export-tau2")
-def export_tau2(
-    run: Annotated[Path, typer.Argument(help="Directory of `slime-tau2 eval`.")],
-    output: Annotated[Path, typer.Option(help="tau2's results.json; must not exist.")],
-) -> None:
-    """Write a run as tau2's own results file, for its viewer, its metrics and its leaderboard."""
-    from slime_tau2.evaluation.tau2_results import export_run
-
-    written, left_out = export_run(run, output)
-    print(f"{written} simulations written to {output}; {left_out} attempts that infrastructure ended are left out")
-
-
-@app.command("import-tau2")
-def import_tau2(
-    results: Annotated[Path, typer.Argument(help="A results.json of tau2.")],
-    output: Annotated[Path, typer.Option(help="Directory, as of `slime-tau2 eval`; must not exist.")],
-) -> None:
-    """Read tau2's results, published ones too, so that report and compare treat them as any other run."""
-    from slime_tau2.evaluation.tau2_results import import_results
-
-    print(f"{import_results(results, output)} attempts written to {output}; slime-tau2 report {output} shows them")
-
-
-@app.command()
-def card(
-    runs: Annotated[list[Path], typer.Argument(help="Directories of `slime-tau2 eval`.")],
-    name: Annotated[str, typer.Option(help="Name of the model.")],
-    output: Annotated[Path, typer.Option(help="The card, e.g. README.md beside the weights; must not exist.")],
-    base_model: Annotated[str | None, typer.Option(help="Repository that training started from.")] = None,
-    license_name: Annotated[str, typer.Option("--license")] = "apache-2.0",
-) -> None:
-    """Write a Hugging Face model card whose every number comes from a run's own records."""
-    from slime_tau2.evaluation.card import write
-
-    write(runs, output, name, base_model, license_name, console)
-
-
 @app.command("export-hf")
 def export_hf(
     checkpoint: Annotated[Path, typer.Argument(help="torch_dist checkpoint of Megatron: iter_0000100, or the folder above it.")],
@@ -195,6 +86,34 @@ def export_hf(
     done = export(checkpoint, hf_config, output, dtype, int(shard_gib * 2**30))
     seconds = time.perf_counter() - started
     print(f"{done.tensors} tensors, {done.size / 2**30:.2f} GiB in {done.shards} files, {done.size / seconds / 1e6:.0f} MB/s: {output}")
+
+
+@app.command()
+def doctor(
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs that the run needs on this node.")] = 0,
+    train: Annotated[bool, typer.Option("--train", help="slime and Megatron are needed.")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="SGLang is needed.")] = False,
+    model: Annotated[list[Path] | None, typer.Option(help="A Hugging Face model: its files, its chat template; repeatable.")] = None,
+    rotary_base: Annotated[int | None, typer.Option(help="Megatron's --rotary-base, to be compared with the first model's.")] = None,
+    policy: Annotated[str | None, typer.Option(help="URL of the policy's SGLang server.")] = None,
+    user: Annotated[str | None, typer.Option(help="URL of the user simulator (…/v1); it is asked to call a tool.")] = None,
+    user_model: Annotated[str, typer.Option(help="Its model.")] = "Qwen/Qwen3-4B-Instruct-2507",
+    user_key: Annotated[str, typer.Option(help="Environment variable of its key.")] = "OPENAI_API_KEY",
+    ray: Annotated[str | None, typer.Option(help="Address of Ray's job server.")] = None,
+    port: Annotated[list[int] | None, typer.Option(help="A port that must be free; repeatable.")] = None,
+    output: Annotated[Path, typer.Option(help="Where the run will write.")] = Path(),
+    disk: Annotated[float, typer.Option(min=0.0, help="GiB that it will write.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only what is not ok.")] = False,
+) -> None:
+    """Look at this machine, and at the models and servers that are named; exit code 1 where something is missing."""
+    from slime_tau2.doctor.run import Question
+    from slime_tau2.doctor.run import main as run
+
+    question = Question(
+        gpus, train, serve, tuple(model or ()), rotary_base, policy, user, user_model, user_key, ray, tuple(port or ()), output, disk
+    )
+    raise typer.Exit(run(question, as_json, quiet, console))
 
 
 INTERRUPTED = 130  # a shell's exit code for Ctrl-C, which typer raises by itself too

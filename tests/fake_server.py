@@ -10,10 +10,18 @@ class FakeServer:
     """`routes`: {path: handler} of POST requests. `async with FakeServer(…) as fake:`; `fake.url` has no slash at its end."""
 
     def __init__(self, routes):
-        app = web.Application(client_max_size=2**26)
+        self.app = web.Application(client_max_size=2**26)
         for path, handler in routes.items():
-            app.router.add_post(path, handler)
-        self.server = TestServer(app)
+            self.app.router.add_post(path, handler)
+        self.server = TestServer(self.app)
+
+    def tells(self, path, value):
+        """A GET of `path` is answered with `value` as JSON."""
+
+        async def tell(request):
+            return web.json_response(value)
+
+        self.app.router.add_get(path, tell)
 
     async def __aenter__(self):
         await self.server.start_server()

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 LAUNCH = Path(__file__).parents[1] / "launch"
@@ -25,7 +26,7 @@ def fake_slime(directory: Path) -> Path:
 
 
 def launch(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")}
+    kept = {"HOME": os.environ["HOME"], "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # `slime-tau2` is beside Python
     command = ["bash", str(LAUNCH / f"{script}.sh"), *arguments]
     return subprocess.run(command, env=kept | environment, capture_output=True, text=True, timeout=60)
 

@@ -1,0 +1,110 @@
+"""This machine: Python, packages, GPUs, tau2 and its data, disk, ports, keys."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from slime_tau2 import vintage
+from slime_tau2.doctor.findings import Finding, fail, ok, warn
+from slime_tau2.errors import UserError
+
+VERIFIED = {"sglang": "0.5.15.post1", "megatron-core": "0.17.1", "transformer-engine": "2.16.1"}
+"""What the GPU path was written for (docs/training.md, "The stack")."""
+
+
+def python() -> Finding:
+    return ok("python", f"{'.'.join(map(str, sys.version_info[:3]))} at {sys.executable}")
+
+
+def torch(gpus: int) -> list[Finding]:
+    """torch and the GPUs that it sees.
+
+    Args:
+        gpus: how many the run needs.
+    """
+    try:
+        import torch as t
+    except ImportError:
+        return [warn("torch", "not installed", "pip install -e '.[local]'; evaluation of servers alone needs none")]
+    out = [ok("torch", t.__version__)]
+    seen = t.cuda.device_count() if t.cuda.is_available() else 0
+    if seen < gpus:
+        fix = "choose another --profile, or set CUDA_VISIBLE_DEVICES; the bare machine's way in is launch/quickstart.sh"
+        out.append(fail("gpus", f"this run wants {gpus}, torch sees {seen}", fix))
+    for n in range(seen):
+        free, total = t.cuda.mem_get_info(n)
+        name, size = t.cuda.get_device_name(n), f"{total / 2**30:.0f} GiB, {free / 2**30:.0f} free"
+        used = total - free > 2 * 2**30
+        out.append(
+            warn(f"gpu {n}", f"{name}, {size}", "who holds the rest will compete with this run")
+            if used
+            else ok(f"gpu {n}", f"{name}, {size}")
+        )
+    return out or [ok("gpus", "none; only the GPU path needs them")]
+
+
+def package(name: str, module: str, needed: bool, fix: str) -> Finding:
+    """Whether a package is there, and whether its version is the one that was verified."""
+    found, version = vintage.locations(module), _version(name)
+    if not found:
+        return fail(name, "not installed", fix) if needed else ok(name, "not installed; only the GPU path needs it")
+    text, wanted = f"{version or 'of no version'} at {found[0]}", VERIFIED.get(name)
+    if wanted is not None and version is not None and version != wanted:
+        return warn(name, text, f"verified with {wanted}")
+    return ok(name, text)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def tau2() -> list[Finding]:
+    """Which tau2, and the sha256 of each benchmark's task file (what a score depends on)."""
+    try:
+        found = vintage.find()
+    except UserError as error:
+        return [fail("tau2", str(error), "")]
+    out = [ok("tau2", str(found))]
+    for domain in ("airline", "retail", "telecom"):
+        path = found.data_dir / "tau2" / "domains" / domain / "tasks.json"
+        path = path if path.exists() else found.data_dir / "domains" / domain / "tasks.json"
+        if not path.exists():
+            out.append(fail(f"tau2 {domain}", f"{path} is absent", "set TAU2_DATA_DIR to tau2-bench's data folder"))
+            continue
+        out.append(ok(f"tau2 {domain}", f"tasks {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"))
+    return out
+
+
+def disk(directory: Path, gib: float) -> Finding:
+    existing = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        return fail("disk", f"{existing} cannot be written to", "name a directory that can")
+    free = shutil.disk_usage(existing).free / 2**30
+    if free < gib:
+        return fail("disk", f"{free:.0f} GiB free at {existing}, and this needs about {gib:.0f}", "make room, or write elsewhere")
+    return ok("disk", f"{free:.0f} GiB free at {existing}")
+
+
+def port(number: int) -> Finding:
+    with socket.socket() as probe:
+        probe.settimeout(2.0)
+        taken = probe.connect_ex(("127.0.0.1", number)) == 0
+    if taken:
+        return fail(f"port {number}", "is taken", "choose another one, or stop what listens there")
+    return ok(f"port {number}", "is free")
+
+
+def key(variable: str, needed: bool) -> Finding:
+    """Whether a key is in the environment; it is never shown."""
+    if os.environ.get(variable):
+        return ok(variable, "is set")
+    return fail(variable, "is not set", "export it") if needed else ok(variable, "is not set; nothing that was asked about needs it")

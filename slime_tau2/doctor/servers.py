@@ -1,0 +1,109 @@
+"""What is running: the policy's server, the user simulator's, Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable
+from typing import Any
+
+import aiohttp
+
+from slime_tau2.doctor.findings import Finding, fail, ok, warn
+from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.errors import ConfigError, InfrastructureError, UserSimulatorError
+
+PATIENCE_S = 10.0
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "check_signal", "description": "Reads the signal of your phone.",
+        "parameters": {"type": "object", "properties": {"line": {"type": "string"}}, "required": ["line"]},
+    },
+}  # fmt: skip
+
+
+async def policy(url: str) -> list[Finding]:
+    """An SGLang server: its model, and whether a sampled token comes back with its log-prob."""
+    what, fix = f"policy {url}", "bash launch/serve_policy.sh, or name the server's own URL (without /v1)"
+    told = await _get(f"{url.rstrip('/')}/get_model_info")
+    if isinstance(told, str):
+        return [fail(what, told, fix)]
+    out = [ok(what, f"serves {told.get('model_path')}")]
+    client = PolicyClient(url, timeout_s=60.0, retries=0)
+    try:
+        got = await client.generate(b"[1, 2, 3]", {"max_new_tokens": 1, "temperature": 1.0}, "doctor")
+        return [*out, ok("policy /generate", f"{len(got.ids)} token with its log-prob")]
+    except InfrastructureError as error:
+        return [*out, fail("policy /generate", str(error), fix)]
+    finally:
+        await client.close()
+
+
+async def user(url: str, model: str, key_env: str) -> list[Finding]:
+    """An OpenAI-compatible server: the models that it serves, and whether this one calls a tool when it is told to."""
+    what = f"user {url}"
+    key = os.environ.get(key_env)
+    told = await _get(f"{url.rstrip('/')}/models", {"Authorization": f"Bearer {key}"} if key else {})
+    if isinstance(told, str):
+        return [fail(what, told, f"bash launch/serve_user_sim.sh, or set the URL; its key belongs into {key_env}")]
+    served = [m.get("id") for m in told.get("data", [])]
+    if served and model not in served:
+        shown = ", ".join(map(str, served[:5]))
+        return [fail(what, f"serves {shown}, not {model}", "name one of these as tau2_user_model")]
+    return [ok(what, f"serves {model}"), await _calls_a_tool(url, model, key_env)]
+
+
+async def _calls_a_tool(url: str, model: str, key_env: str) -> Finding:
+    what = "user's tools"
+    fix = "start SGLang with --tool-call-parser qwen25: telecom's users operate their phone through calls"
+    try:
+        client = ChatClient(url, model, key_env, UserSimulatorError, {"temperature": 0.0}, timeout_s=60.0, retries=1)
+    except ConfigError as error:
+        return fail(what, str(error), "")
+    said = [
+        {"role": "system", "content": "You play a customer. When you are asked to check your phone, call check_signal."},
+        {"role": "user", "content": "Please check the signal of line L1 now, with the tool."},
+    ]
+    try:
+        reply = await client.complete([json.dumps(m).encode() for m in said], json.dumps([_TOOL]).encode())
+    except InfrastructureError as error:
+        return fail(what, str(error), fix)
+    finally:
+        await client.close()
+    if any(name == "check_signal" for name, _ in reply.calls):
+        return ok(what, f"{model} calls a tool when it is asked to")
+    return warn(what, f"{model} was asked to call a tool and said {(reply.text or '')[:80]!r}", fix)
+
+
+async def ray(address: str) -> Finding:
+    told = await _get(f"{address.rstrip('/')}/api/version")
+    if isinstance(told, str):
+        fix = "ray start --head --num-gpus N --disable-usage-stats, with WANDB_API_KEY and other secrets exported before it"
+        return fail("ray", f"{address}: {told}", fix)
+    return ok("ray", f"{told.get('ray_version')} at {address}")
+
+
+async def _get(url: str, headers: dict[str, str] | None = None) -> dict[str, Any] | str:
+    """The JSON at a URL, or why there is none."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as session,
+            session.get(url, headers=headers or {}) as answer,
+        ):
+            if answer.status >= 400:
+                return f"HTTP {answer.status}"
+            told = await answer.json(content_type=None)
+            return told if isinstance(told, dict) else "an answer that is no JSON object"
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        return f"does not answer ({type(error).__name__})"
+
+
+async def gathered(*checks: Awaitable[Any]) -> list[Finding]:
+    """The findings of all checks, in order."""
+    out: list[Finding] = []
+    for check in checks:
+        found = await check
+        out += found if isinstance(found, list) else [found]
+    return out

@@ -1,0 +1,149 @@
+"""The doctor: every check in its good and its bad case, against real servers over HTTP, and no key in anything it says."""
+
+import json
+import shutil
+import socket
+
+import pytest
+from aiohttp import web
+from fake_openai import FakeOpenAI
+from fake_policy import FakePolicy
+from fake_server import FakeServer
+
+from slime_tau2.doctor import findings, installation, models, servers
+from slime_tau2.doctor.findings import Status
+from slime_tau2.doctor.run import Question, examine
+from slime_tau2.domains.helpdesk import build_tokenizer
+
+
+def test_this_machine(tmp_path):
+    found = {f.what: f for f in examine(Question(output=tmp_path))}
+    assert not findings.failed(list(found.values())), [findings.as_line(f) for f in found.values()]
+    assert found["python"].status is Status.OK and "tau2" in found["tau2"].text
+    assert found["tau2 retail"].text.startswith("tasks ") and found["disk"].text.endswith(str(tmp_path))
+
+
+def test_what_a_run_needs_fails_where_it_is_absent(monkeypatch, tmp_path):
+    monkeypatch.setattr(installation.vintage, "locations", lambda name: [])
+    for needed, status in ((True, Status.FAIL), (False, Status.OK)):
+        assert installation.package("sglang", "sglang", needed, "fix it").status is status
+    assert installation.torch(99)[1].status is Status.FAIL and "wants 99" in installation.torch(99)[1].text
+    assert installation.disk(tmp_path, 10**9).status is Status.FAIL and installation.disk(tmp_path / "a" / "b", 0).status is Status.OK
+    assert installation.tau2()[0].status is Status.FAIL
+
+
+def test_another_version_than_was_verified_is_a_warning(monkeypatch, tmp_path):
+    monkeypatch.setattr(installation.vintage, "locations", lambda name: [tmp_path])
+    monkeypatch.setattr(installation, "_version", lambda name: "9.9")
+    found = installation.package("sglang", "sglang", True, "")
+    assert found.status is Status.WARN and "9.9" in found.text and installation.VERIFIED["sglang"] in found.fix
+
+
+def test_ports():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        assert installation.port(number).status is Status.FAIL
+    assert installation.port(number).status is Status.OK
+
+
+def test_keys_are_never_shown(monkeypatch, tmp_path, cli):
+    monkeypatch.setenv("WANDB_API_KEY", "sekret-w")
+    monkeypatch.setenv("OPENAI_API_KEY", "sekret-o")
+    for options in (("--json",), ()):
+        code, out, err = cli("doctor", "--output", str(tmp_path), *options)
+        assert code == 0 and "WANDB_API_KEY" in out and "is set" in out and "sekret" not in out + err
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert installation.key("OPENAI_API_KEY", True).status is Status.FAIL
+
+
+@pytest.fixture
+def model(tmp_path):
+    directory = tmp_path / "model"
+    shutil.copytree(build_tokenizer.DIRECTORY, directory)
+    (directory / "config.json").write_text(json.dumps({"rope_theta": 5000000.0}))
+    (directory / "model.safetensors").write_bytes(b"0" * 100)
+    return directory
+
+
+def test_a_models_files(model, tmp_path):
+    assert models.files(model).status is Status.OK and models.template(model).status is Status.OK
+    assert models.rotary_base(model, 5000000).status is Status.OK
+    wrong = models.rotary_base(model, 1000000)
+    assert wrong.status is Status.FAIL and "5000000" in wrong.text and "1000000" in wrong.text
+    (model / "config.json").write_text(json.dumps({"rope_parameters": {"rope_theta": 1e6}}))
+    assert models.rotary_base(model, 1000000).status is Status.OK
+    (model / "config.json").write_text("{}")
+    assert models.rotary_base(model, 1000000).status is Status.FAIL
+    assert "does not exist" in models.files(tmp_path / "no").text
+    (model / "model.safetensors").unlink()
+    assert "no *.safetensors" in models.files(model).text
+    (model / "tokenizer.json").unlink()
+    assert "no tokenizer.json" in models.files(model).text
+    assert models.template(model).status is Status.FAIL
+    (model / "tokenizer.json").write_text("{}")
+    assert models.template(model).status is Status.FAIL, "a broken file is a finding, too"
+
+
+def test_a_template_without_tools_is_found(model):
+    plain = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    (model / "chat_template.jinja").write_text(plain)
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    config["chat_template"] = plain
+    (model / "tokenizer_config.json").write_text(json.dumps(config))
+    found = models.template(model)
+    assert found.status is Status.FAIL and "Qwen3" in found.fix
+
+
+class SGLang(FakePolicy):
+    def __init__(self, tokenizer):
+        super().__init__(tokenizer, lambda prompt, n: "Hi")
+        self.tells("/get_model_info", {"model_path": "qwen"})
+
+
+async def test_the_policys_server(tokenizer):
+    async with SGLang(tokenizer) as fake:
+        found = await servers.policy(fake.url)
+    assert [f.status for f in found] == [Status.OK, Status.OK] and "qwen" in found[0].text
+    (gone,) = await servers.policy(fake.url)
+    assert gone.status is Status.FAIL and "does not answer" in gone.text
+
+
+class User(FakeOpenAI):
+    def __init__(self, answers):
+        super().__init__(answers)
+        self.tells("/v1/models", {"data": [{"id": "m"}]})
+
+
+@pytest.mark.parametrize(
+    "said, status",
+    [([("check_signal", '{"line": "L1"}')], Status.OK), ("I am offline.", Status.WARN), (web.Response(status=500), Status.FAIL)],
+)
+async def test_the_user_simulator_is_asked_to_call_a_tool(said, status):
+    async with User([said]) as fake:
+        found = await servers.user(fake.url, "m", "NO_KEY")
+    assert [f.status for f in found] == [Status.OK, status]
+    assert status is Status.OK or "tool-call-parser" in found[1].fix
+
+
+async def test_a_server_of_another_model(tokenizer):
+    async with User(["x"]) as fake:
+        (found,) = await servers.user(fake.url, "other", "NO_KEY")
+    assert found.status is Status.FAIL and "serves m, not other" in found.text
+
+
+async def test_ray():
+    fake = FakeServer({})
+    fake.tells("/api/version", {"ray_version": "2.55"})
+    async with fake:
+        assert (await servers.ray(fake.url)).text.startswith("2.55")
+    assert (await servers.ray(fake.url)).status is Status.FAIL
+
+
+def test_the_exit_code_and_json_are_for_scripts(cli, tmp_path):
+    code, out, _ = cli("doctor", "--model", "/nowhere", "--json", "--output", str(tmp_path))
+    told = json.loads(out)
+    assert code == 1 and told["failed"] and any(f["what"] == "model /nowhere" and f["fix"] for f in told["findings"])
+    code, out, _ = cli("doctor", "--model", "/nowhere", "--quiet", "--output", str(tmp_path))
+    assert code == 1 and out.strip().startswith("fail  model /nowhere") and "\n" not in out.strip()
