@@ -359,6 +359,10 @@ def test_turn_credit_reaches_the_trainer(tmp_path):
     data = {"teacher_log_probs": [torch.tensor(t) for t in per_token], "rewards": per_sample}
     advantages.turn_advantages(args, data)
     assert all(torch.equal(a, c) for a, c in zip(data["advantages"], data["teacher_log_probs"])) and len(data["returns"]) == 3
+    # a rank holds some samples of the group (data parallel), and of each some tokens (context parallel): it needs no more than those
+    share = {"teacher_log_probs": [torch.tensor(t)[1::2] for t in per_token[:2]], "rewards": per_sample[:2]}
+    advantages.turn_advantages(args, share)
+    assert all(torch.equal(a, torch.tensor(t)[1::2]) for a, t in zip(share["advantages"], per_token))
     plain = {"log_probs": [torch.zeros(3), torch.zeros(2)], "rewards": [0.5, -0.5]}
     advantages.turn_advantages(Namespace(), plain)
     assert plain["advantages"][0].tolist() == [0.5] * 3 and plain["advantages"][1].tolist() == [-0.5] * 2

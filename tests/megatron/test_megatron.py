@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from slime_tau2.checkpoints.export import export
 from slime_tau2.local.models import load_model, save_model
 from slime_tau2.local.trainer import LossOptions, Trainer, TrainOptions
+from slime_tau2.rewards.credit import Credited, token_advantages
 
 
 def installed() -> bool:
@@ -85,8 +86,11 @@ class Row:
         self.response_length = len(loss_mask)
 
 
-def batch(model, vocab):
-    """Four samples of one group, a masked turn in each, scored by a policy that is not the trained one any more."""
+def batch(model, vocab, credit):
+    """Four samples of one group, a masked turn in each, scored by a policy that is not the trained one any more.
+
+    With `credit` turn their advantages are what `reward_post_process` puts into the field that slime carries to the trainer.
+    """
     generator, rows = torch.Generator().manual_seed(11), []
     for length, advantage in zip((40, 23, 55, 31), (0.75, -0.25, -0.25, 0.5)):
         tokens = torch.randint(0, vocab, (17 + length,), generator=generator).tolist()
@@ -95,16 +99,21 @@ def batch(model, vocab):
             scores = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
         own = scores[16:-1].gather(-1, torch.tensor(tokens[17:])[:, None])[:, 0]
         old = own + (0.13 * torch.randn(length, generator=generator)).clamp(-0.45, 0.45)
-        rows.append({"tokens": tokens, "loss_mask": mask, "old": old.tolist(), "advantage": advantage})
+        rows.append({"tokens": tokens, "loss_mask": mask, "old": old.tolist(), "advantages": [advantage] * length})
+    if credit == "turn":
+        gains = ([0.0, 0.8], [0.4, 0.0], [0.0, 0.1], [0.5, 0.5])
+        credited = [Credited(r["advantages"][0], r["advantages"][0] > 0, True, r["loss_mask"], g) for r, g in zip(rows, gains)]
+        for row, tokens in zip(rows, token_advantages(credited, [0] * 4)):
+            row["advantages"] = tokens
     return rows
 
 
-@pytest.fixture(scope="module")
-def steps(tmp_path_factory, tokenizer):
+@pytest.fixture(scope="module", params=["episode", "turn"])
+def steps(request, tmp_path_factory, tokenizer):
     """{who: (loss, gradient norm, whole gradients, weights after the step)} and the weights before it, under Megatron's names."""
     directory = tmp_path_factory.mktemp("steps")
     model = gqa_model(-(-len(tokenizer) // 256) * 256)  # rows of padding would enter Megatron's softmax and not Hugging Face's
-    rows, out = batch(model.eval(), len(tokenizer)), {}
+    rows, out = batch(model.eval(), len(tokenizer), request.param), {}
     names = lambda weights: megatron_state(model.config, weights, stacked=False, padded=model.config.vocab_size)  # noqa: E731
     for tp in (1, 2):
         own = directory / f"tp{tp}"
@@ -128,7 +137,7 @@ def steps(tmp_path_factory, tokenizer):
     torch.nn.utils.clip_grad_norm_ = before_clipping
     try:
         samples = [Row(r["tokens"], r["loss_mask"], r["old"]) for r in rows]
-        gains = [torch.full((len(r["loss_mask"]),), r["advantage"]) for r in rows]
+        gains = [torch.tensor(r["advantages"]) for r in rows]
         report = trainer._policy_step(samples, gains, [torch.tensor(r["old"]) for r in rows], None)
     finally:
         torch.nn.utils.clip_grad_norm_ = clip

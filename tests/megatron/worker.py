@@ -107,7 +107,7 @@ def step(model, directory: Path) -> None:
     for scores, row in zip(log_probs(ddp, rows), rows):
         old = torch.tensor(row["old"])
         mask = torch.tensor(row["loss_mask"], dtype=torch.float32)
-        losses.append(policy_loss(scores, old, torch.full_like(scores, row["advantage"]), mask, options)[0])
+        losses.append(policy_loss(scores, old, torch.tensor(row["advantages"]), mask, options)[0])
         ratios.append((scores.detach() - old)[torch.tensor(row["loss_mask"], dtype=torch.bool)])
     loss = reduce(losses, [torch.tensor(r["loss_mask"], dtype=torch.float32) for r in rows], len(rows), per_token=False)
     loss.backward()
