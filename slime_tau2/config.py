@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from slime_tau2 import plugins
 from slime_tau2.errors import ConfigError
 
 PREFIX = "tau2_"
@@ -25,6 +26,8 @@ class Tau2Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    plugins: tuple[str, ...] = ()
+    """Modules to import first: those that register domains of your own (docs/extending.md)."""
     domains: tuple[str, ...] = ("helpdesk",)
     """Domains whose tasks the data source serves."""
     split: str = "train"
@@ -49,8 +52,8 @@ class Tau2Config(BaseModel):
     agent_prompt: Path | None = None
     """Template file of the agent's system prompt with `{policy}`, and `{tools}` for the card's protocol; None is tau2's own, or ours."""
 
-    user: Literal["scripted", "llm", "gold", "plain"] = "llm"
-    """Who speaks for the user: helpdesk's scripted user, a model, or the two test users."""
+    user: str = "llm"
+    """Who speaks for the user: `llm`, a model; `scripted`, helpdesk's own; the test users `gold` and `plain`; or `module:Class`."""
     user_base_url: str = "http://127.0.0.1:30001/v1"
     """OpenAI-compatible server of the user model; under slime also `slime:NAME`, a model of its `--sglang-config`."""
     user_model: str = "Qwen/Qwen3-4B-Instruct-2507"
@@ -86,8 +89,8 @@ class Tau2Config(BaseModel):
     episode_retries: int = Field(1, ge=0)
     """Further tries of an episode that infrastructure ended, before its sample is dropped."""
 
-    shaping: Literal["gated", "card", "none"] = "gated"
-    """How partial scores enter the reward: ordering failures only, the card author's formula, or not at all."""
+    shaping: str = "gated"
+    """How partial scores enter the reward: `gated`, ordering failures only; `card`, its author's formula; `none`; or `module:function`."""
     alpha: float = Field(0.25, ge=0)
     """Weight of the partial score."""
     advantage: Literal["mean", "std"] = "mean"
@@ -117,12 +120,20 @@ class Tau2Config(BaseModel):
     prefix_starts: Path | None = None
     """attempts.jsonl with successes on train tasks: with `curriculum`, every other group of a hopeless task begins within one of them."""
 
+    @field_validator("user", "shaping")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        known = {"user": ("scripted", "llm", "gold", "plain"), "shaping": ("gated", "card", "none")}[info.field_name or ""]
+        if value not in known and not plugins.named(value):
+            raise ValueError(f"there are {', '.join(known)}, and module:name for your own")
+        return value
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str) -> Tau2Config:
-        """Build from plain keys.
+        """Build from plain keys, and import the plugins that they name.
 
         Raises:
-            ConfigError: an unknown key or a bad value; names it, the source and the fix.
+            ConfigError: an unknown key, a bad value or a module that is not there; names it, the source and the fix.
         """
         for key in values:
             if key not in cls.model_fields:
@@ -130,11 +141,13 @@ class Tau2Config(BaseModel):
                 hint = f"; did you mean {PREFIX}{near[0]}?" if near else f"; known: {', '.join(PREFIX + k for k in cls.model_fields)}"
                 raise ConfigError(f"{source}: unknown key {PREFIX}{key}{hint}")
         try:
-            return cls(**values)
+            config = cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"{source}: {PREFIX}{name} = {first.get('input')!r}: {first['msg']}") from error
+            raise ConfigError(f"{source}: {PREFIX}{name} = {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}") from error
+        plugins.import_all(config.plugins)
+        return config
 
     @classmethod
     def from_args(cls, args: Any) -> Tau2Config:
@@ -153,7 +166,7 @@ def from_environment() -> dict[str, str | list[str]]:
     for key in Tau2Config.model_fields:
         value = os.environ.get(f"TAU2_{key.upper()}")
         if value is not None:
-            found[key] = value.split(",") if key == "domains" else value
+            found[key] = value.split(",") if key in ("domains", "plugins") else value
     return found
 
 

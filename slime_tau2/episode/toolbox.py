@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import users, worlds
 from slime_tau2.episode.agents import Agent, TokenAgent
@@ -61,11 +62,17 @@ class Toolbox:
         )  # fmt: skip
 
     def user(self, evaluation: bool = False) -> users.User:
-        """A fresh user for one episode; in evaluation the second user model, where one is named."""
-        if self.config.user == "llm":
-            return users.LLMUser(self.eval_user_client if evaluation else self.user_client)
-        kinds: dict[str, type] = {"scripted": users.DomainUser, "gold": users.GoldUser, "plain": users.PlainUser}
-        return kinds[self.config.user]()
+        """A fresh user for one episode; in evaluation the second user model, where one is named.
+
+        Raises:
+            ConfigError: `module:Class` is not there.
+        """
+        kinds: dict[str, type] = {"llm": users.LLMUser, "scripted": users.DomainUser, "gold": users.GoldUser, "plain": users.PlainUser}
+        name = self.config.user
+        kind = plugins.load(name, "user") if plugins.named(name) else kinds[name]
+        if issubclass(kind, users.LLMUser):
+            return kind(self.eval_user_client if evaluation else self.user_client)
+        return kind()
 
     async def run(
         self, world: worlds.World, task_id: str, agent: Agent, seed: int, evaluation: bool = False,

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
@@ -27,7 +28,7 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
         "policy": request.policy, "user": config.user, "max_steps": config.max_steps, "max_errors": config.max_errors,
         "retail_basis": config.retail_basis, "judge_model": config.judge_model,
     }  # fmt: skip
-    if config.user == "llm":
+    if config.user == "llm" or plugins.named(config.user):
         settings |= {"user_model": config.eval_user_model or config.user_model, "user_temperature": config.user_temperature}
     if config.protocol != "native":
         settings["protocol"] = config.protocol

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks import data_source
 from slime_tau2.hooks.advantages import FIELD
@@ -56,4 +57,6 @@ def training_reward(config: Tau2Config, sample: Sample, raw: float) -> float:
     told = info(sample)
     domain, card = sample.metadata.get("domain", ""), told.get("card_components")
     penalty = config.overlong_penalty if config.overlong == "penalty" and told.get("termination") in OVERLONG else 0.0
+    if plugins.named(config.shaping):
+        return float(plugins.load(config.shaping, "shaping")(raw, {"domain": domain, **told})) - penalty
     return shaped(config.shaping, raw, told.get("partial", 0.0), config.alpha, domain, card) - penalty

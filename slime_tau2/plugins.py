@@ -1,0 +1,50 @@
+"""What users bring of their own, by import path: domains, user simulators, rewards."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from slime_tau2.errors import ConfigError
+
+
+def named(path: str) -> bool:
+    """Whether a value is an import path (`module:name`), not the name of something that we ship."""
+    return ":" in path
+
+
+def load(path: str, option: str) -> Any:
+    """What `module:name` names.
+
+    Raises:
+        ConfigError: no such module, or nothing of that name in it; names the option.
+    """
+    module, _, name = path.partition(":")
+    found = _module(module, option)
+    if not name or not hasattr(found, name):
+        raise ConfigError(f"tau2_{option} = {path}: {found.__file__} has no {name or 'name behind the colon'}")
+    return getattr(found, name)
+
+
+def import_all(modules: Iterable[str]) -> None:
+    """Import modules for what importing them does: registering a domain.
+
+    Raises:
+        ConfigError: no such module.
+    """
+    for module in modules:
+        _module(module, "plugins")
+
+
+def _module(name: str, option: str) -> Any:
+    if os.getcwd() not in sys.path:  # as `python -m` would have it; a console script starts without
+        sys.path.append(os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not name.startswith(error.name):
+            raise
+        raise ConfigError(f"tau2_{option}: no module {name}; install it, or put its folder on PYTHONPATH") from error
