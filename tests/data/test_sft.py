@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from fake_openai import FakeOpenAI
+from serving import Serving
 
 from slime_tau2.data import sft, traces
 from slime_tau2.domains.helpdesk import build_tokenizer
@@ -40,37 +41,9 @@ def teaching(flaws=0.0):
     return answer
 
 
-class Serving:
-    """A fake server in a thread of its own, for commands that run their own event loop."""
-
-    def __init__(self, answers):
-        self.answers = answers
-
-    def __enter__(self):
-        import asyncio
-        import threading
-
-        self.loop, ready = asyncio.new_event_loop(), threading.Event()
-
-        async def start():
-            self.fake = await FakeOpenAI(self.answers).__aenter__()
-            ready.set()
-
-        def main():
-            self.loop.run_until_complete(start())
-            self.loop.run_forever()
-
-        threading.Thread(target=main, daemon=True).start()
-        assert ready.wait(10)
-        return self.fake
-
-    def __exit__(self, *exc):
-        self.loop.call_soon_threadsafe(self.loop.stop)
-
-
 def test_collect_from_an_api(run, tmp_path, chat, helpdesk):
     out = tmp_path / "rows.jsonl"
-    with Serving(teaching()) as fake:
+    with Serving(FakeOpenAI(teaching())) as fake:
         command = [
             "collect",
             "--domain",

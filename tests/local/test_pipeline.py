@@ -1,11 +1,14 @@
 """The whole pipeline, small: every stage for real, resumable at any moment."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -36,14 +39,32 @@ def command(output, sizes=SIZES):
     ]
 
 
+PLANTED = {name: f"planted-{name.lower()}" for name in ("OPENAI_API_KEY", "WANDB_API_KEY", "HF_TOKEN")}
+
+
 def run(output, sizes=SIZES):
-    return subprocess.run(command(output, sizes), capture_output=True, text=True, timeout=600)
+    return subprocess.run(command(output, sizes), capture_output=True, text=True, timeout=600, env={**os.environ, **PLANTED})
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    output = tmp_path_factory.mktemp("run") / "quickstart"
-    done = run(output)
+    """A run's directory, its end, and the command lines of all processes that lived while it ran."""
+    output, seen, over = tmp_path_factory.mktemp("run") / "quickstart", set(), threading.Event()
+
+    def watch():
+        while not over.wait(0.2):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    seen.add(path.read_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        done = run(output)
+    finally:
+        over.set()
+        watcher.join()
+    done.command_lines = seen
     return output, done
 
 
@@ -58,6 +79,13 @@ def test_it_runs_end_to_end_and_reports(finished):
     assert "http://" not in (output / "report.html").read_text().replace("http://www.w3.org", "")
     stages = {json.loads(line)["stage"] for line in (output / "metrics.jsonl").read_text().splitlines()}
     assert stages == {"sft", "rft", "grpo"}
+
+
+def test_no_key_is_in_anything_that_the_run_leaves_or_shows(finished):
+    output, done = finished
+    assert any(b"serve" in line and b"slime_tau2" in line for line in done.command_lines), "the server's process was seen"
+    left = [done.stdout.encode(), done.stderr.encode(), *done.command_lines, *(p.read_bytes() for p in output.rglob("*") if p.is_file())]
+    assert len(left) > 30 and not any(b"planted-" in text for text in left)
 
 
 def test_the_printed_snippet_loads_the_model(finished):
