@@ -7,11 +7,15 @@ Pure functions of arrays.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 NEAR_TIE = 1e-5
+_IGNORED = {"skip_special_tokens", "no_stop_trim", "spaces_between_special_tokens", "min_new_tokens", "n", "stop"}
+_KNOWN = {"max_new_tokens", "temperature", "top_p", "top_k", "stop_token_ids", "ignore_eos", "sampling_seed"}
 _MASK = (1 << 64) - 1
 
 
@@ -26,6 +30,28 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     sampling_seed: int = 0
+
+
+def sampling_params(body: dict[str, Any]) -> SamplingParams:
+    """SGLang's `sampling_params`.
+
+    Raises:
+        ValueError: an unknown key, or a value this server does not support.
+    """
+    unknown = set(body) - _KNOWN - _IGNORED
+    if unknown:
+        raise ValueError(f"unknown sampling parameters: {', '.join(sorted(unknown))}")
+    if body.get("stop"):
+        raise ValueError("stop strings are not supported here; use stop_token_ids")
+    if body.get("n", 1) != 1 or body.get("min_new_tokens"):
+        raise ValueError("n and min_new_tokens are not supported here")
+    values = {k: v for k, v in body.items() if k in _KNOWN and v is not None}
+    values["stop_token_ids"] = tuple(values.get("stop_token_ids") or ())
+    values.setdefault("sampling_seed", random.getrandbits(31))
+    params = SamplingParams(**values)
+    if params.max_new_tokens < 1 or params.temperature < 0 or not 0 < params.top_p <= 1:
+        raise ValueError(f"out of range: {params}")
+    return params
 
 
 def uniform(seed: int, position: int) -> float:

@@ -13,8 +13,6 @@ import asyncio
 import itertools
 import logging
 import os
-import queue
-import random
 import threading
 import time
 from collections import OrderedDict
@@ -25,96 +23,10 @@ from aiohttp import web
 
 from slime_tau2.errors import ConfigError
 from slime_tau2.local.engine import Engine, Request
-from slime_tau2.local.sampling import SamplingParams
+from slime_tau2.local.engine_thread import EngineThread
+from slime_tau2.local.sampling import sampling_params
 
 log = logging.getLogger(__name__)
-_IGNORED = {"skip_special_tokens", "no_stop_trim", "spaces_between_special_tokens", "min_new_tokens", "n", "stop"}
-_KNOWN = {"max_new_tokens", "temperature", "top_p", "top_k", "stop_token_ids", "ignore_eos", "sampling_seed"}
-
-
-def sampling_params(body: dict[str, Any]) -> SamplingParams:
-    """SGLang's `sampling_params`.
-
-    Raises:
-        ValueError: an unknown key, or a value this server does not support.
-    """
-    unknown = set(body) - _KNOWN - _IGNORED
-    if unknown:
-        raise ValueError(f"unknown sampling parameters: {', '.join(sorted(unknown))}")
-    if body.get("stop"):
-        raise ValueError("stop strings are not supported here; use stop_token_ids")
-    if body.get("n", 1) != 1 or body.get("min_new_tokens"):
-        raise ValueError("n and min_new_tokens are not supported here")
-    values = {k: v for k, v in body.items() if k in _KNOWN and v is not None}
-    values["stop_token_ids"] = tuple(values.get("stop_token_ids") or ())
-    values.setdefault("sampling_seed", random.getrandbits(31))
-    params = SamplingParams(**values)
-    if params.max_new_tokens < 1 or params.temperature < 0 or not 0 < params.top_p <= 1:
-        raise ValueError(f"out of range: {params}")
-    return params
-
-
-class EngineThread:
-    """Runs an Engine in a thread; everything crosses through one inbox, results come back as futures."""
-
-    def __init__(self, engine: Engine, load_weights: Any):
-        self.engine, self._load = engine, load_weights
-        self.inbox: queue.SimpleQueue[tuple[str, Any, asyncio.Future]] = queue.SimpleQueue()
-        self._futures: dict[str, asyncio.Future] = {}
-        self.loop = asyncio.get_running_loop()
-        threading.Thread(target=self._run, name="engine", daemon=True).start()
-
-    def submit(self, kind: str, value: Any) -> asyncio.Future:
-        future = self.loop.create_future()
-        self.inbox.put((kind, value, future))
-        return future
-
-    def _answer(self, future: asyncio.Future, result: Any) -> None:
-        def deliver() -> None:
-            if not future.done():
-                future.set_exception(result) if isinstance(result, Exception) else future.set_result(result)
-
-        self.loop.call_soon_threadsafe(deliver)
-
-    def _finish(self, requests: list[Request]) -> None:
-        for request in requests:
-            self._answer(self._futures.pop(request.rid), request)
-
-    def _run(self) -> None:
-        engine = self.engine
-        while True:
-            idle = not engine.waiting and not engine.running
-            while idle or not self.inbox.empty():
-                self._handle(*self.inbox.get())
-                idle = not engine.waiting and not engine.running and self.inbox.empty()
-            try:
-                self._finish(engine.step())
-            except Exception as error:  # a failed forward pass must not silence every later request
-                log.exception("engine step failed")
-                for request in engine.abort():
-                    self._answer(self._futures.pop(request.rid), error)
-                engine.flush()
-
-    def _handle(self, kind: str, value: Any, future: asyncio.Future) -> None:
-        engine = self.engine
-        try:
-            if kind == "generate":
-                engine.admit(value)
-                self._futures[value.rid] = future
-            elif kind == "abort":
-                hit = engine.abort(value)
-                self._finish(hit)
-                self._answer(future, len(hit))
-            elif kind == "weights":
-                self._finish(engine.abort())
-                self._load(value)
-                engine.flush()
-                self._answer(future, None)
-            elif kind == "flush":
-                engine.flush()
-                self._answer(future, None)
-        except Exception as error:
-            self._answer(future, error)
 
 
 class Server:

@@ -1,0 +1,94 @@
+"""The pages: links lead somewhere, and every command in them exists with the options that it is given."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from slime_tau2.cli import app
+from slime_tau2.config import Tau2Config
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("patches/*.md")])
+COMMANDS = typer.main.get_command(app).commands
+
+
+def anchors(page):
+    """GitHub's anchors of a page's headings."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name}: {target}"
+
+
+def commands(page):
+    """Words of each command in a page's shell blocks and inline code; comments and continuations resolved."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = [line for b in blocks for line in b.replace("\\\n", " ").splitlines()]
+    lines += [m for m in re.findall(r"`([^`\n]+)`", text) if re.match(r"(bash launch|slime-tau2|python) ", m)]
+    for line in lines:
+        for part in re.split(r" && |; ", line.partition(" #")[0]):
+            if part.strip() and not part.startswith("#"):
+                try:
+                    yield shlex.split(part)
+                except ValueError:
+                    yield part.split()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_exist(page):
+    for words in commands(page):
+        while words and "=" in words[0] and not words[0].startswith("-"):
+            words = words[1:]  # VARIABLE=value
+        if not words:
+            continue
+        name = Path(words[0]).name
+        if name == "slime-tau2" and len(words) > 1 and not words[1].startswith("…"):
+            check_command(page, words[1:])
+        elif name == "bash" and len(words) > 1 and words[1].endswith(".sh"):
+            assert (ROOT / words[1]).exists(), f"{page.name}: {words}"
+            for n, word in enumerate(words):
+                if word == "--profile":
+                    assert (ROOT / "launch" / "profiles" / f"{words[n + 1]}.sh").exists() or words[n + 1] == "NAME", f"{page.name}: {words}"
+        elif name.startswith("python") and len(words) > 1 and words[1].endswith(".py"):
+            assert (ROOT / words[1]).exists(), f"{page.name}: {words}"
+
+
+def check_command(page, words):
+    if words[0].startswith("-"):
+        return
+    assert words[0] in COMMANDS, f"{page.name}: slime-tau2 {words[0]}"
+    options = {o for p in COMMANDS[words[0]].params for o in (*p.opts, *p.secondary_opts)}
+    for n, word in enumerate(words[1:], 1):
+        if word.startswith("--"):
+            assert word.partition("=")[0] in options, f"{page.name}: slime-tau2 {words[0]} {word}"
+        if word == "--set" and words[0] in ("eval", "collect", "rft") and "=" in words[n + 1]:
+            assert words[n + 1].partition("=")[0] in (*Tau2Config.model_fields, "KEY"), f"{page.name}: {words[n + 1]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_options_exist(page):
+    """`tau2_…` in text and YAML is an option of Tau2Config."""
+    known = {f"tau2_{f}" for f in Tau2Config.model_fields}
+    for word in re.findall(r"(?<![\w/.])tau2_[a-z_]+[a-z](?![\w/])", page.read_text(encoding="utf-8")):
+        assert word in known or word in ("tau2_eval", "tau2_data"), f"{page.name}: {word}"
+
+
+def test_the_checks_can_fail(tmp_path):
+    page = tmp_path / "x.md"
+    page.write_text("```bash\nslime-tau2 eval --nonsense\n```\n[a](b.md) `tau2_nope`\n")
+    for check in (test_links_lead_somewhere, test_commands_exist, test_options_exist):
+        with pytest.raises(AssertionError):
+            check(page)
