@@ -12,6 +12,11 @@ from typing import Any
 from slime_tau2.episode.user_errors import stopped_after_confirming
 
 
+def is_success(reward: float | None) -> bool:
+    """tau2's rule: |reward - 1| < 1e-6. An episode without a score is no success."""
+    return reward is not None and abs(reward - 1.0) < 1e-6
+
+
 class Policy(StrEnum):
     """What becomes of an episode: score it and train on it, mask it out of training, or try again and then drop it."""
 

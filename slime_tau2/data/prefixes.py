@@ -12,6 +12,7 @@ from typing import Any
 
 from slime_tau2.data.traces import read_jsonl
 from slime_tau2.errors import ConfigError
+from slime_tau2.types import is_success
 
 
 def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[dict[str, Any]]]]:
@@ -26,7 +27,7 @@ def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[dict[
     for number, record in enumerate(read_jsonl(path), 1):
         try:
             key = f"{record['domain']}/{record['task_id']}"
-            solved = record["reward"] is not None and record["reward"] >= 1.0 - 1e-6
+            solved = is_success(record["reward"])
             said = spoken(record["messages"])
         except (KeyError, TypeError) as error:
             raise ConfigError(f"tau2_prefix_starts = {path}, line {number}: no record of an attempt ({error!r})") from error

@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from slime_tau2.types import is_success
+
 MIN_PARTIAL = 0.6
 
 
@@ -61,7 +63,7 @@ def select(
     out = Selection(counts=counts)
     for attempts in by_task.values():
         counts["tasks"] += 1
-        won = [r for r in attempts if r["reward"] >= 1.0 - 1e-6]
+        won = [r for r in attempts if is_success(r["reward"])]
         if won:
             counts["tasks with a success"] += 1
             out.records += won if best is None else sorted(won, key=lambda r: (r.get("tool_errors", 0), r.get("steps", 0)))[:best]

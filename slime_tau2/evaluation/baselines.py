@@ -16,7 +16,7 @@ from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.users import GoldUser
 from slime_tau2.episode.worlds import World
-from slime_tau2.evaluation.statistics import is_success
+from slime_tau2.types import is_success
 
 KINDS = ("noop", "transfer-only")
 

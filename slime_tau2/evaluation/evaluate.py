@@ -19,7 +19,7 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import audit, baselines, estimate, failures, page, policies, runner
 from slime_tau2.evaluation.presets import EvalRequest
 from slime_tau2.evaluation.tables import metrics_table
-from slime_tau2.types import Episode
+from slime_tau2.types import Episode, is_success
 
 
 def main(request: EvalRequest, console: Console, dry_run: bool = False) -> None:
@@ -85,7 +85,7 @@ def main(request: EvalRequest, console: Console, dry_run: bool = False) -> None:
     shares = ", ".join(f"{kind} {'needs the judge' if share is None else f'{100 * share:.1f} %'}" for kind, share in beside.items())
     console.print(f"beside it, on the same tasks: {shares}", soft_wrap=True)
     failed = [r for r in records if r["reward"] is None]
-    won = sum(r["reward"] is not None and r["reward"] >= 1 - 1e-6 for r in records)
+    won = sum(is_success(r["reward"]) for r in records)
     console.print(f"{won} of {len(records) - len(failed)} scored attempts earned reward 1.0; results in {request.output}", soft_wrap=True)
     if audited["episodes"]:
         console.print(f"token mismatches: {audited['mismatches']} in {audited['episodes']} episodes")

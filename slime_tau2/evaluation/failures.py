@@ -16,6 +16,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from slime_tau2.types import is_success
+
 KINDS = {
     "parse errors": "malformed calls or empty turns ended it, or half of its calls were malformed",
     "too many errors": "tau2's limit on error results",
@@ -59,7 +61,7 @@ def classify(record: Mapping[str, Any], writes: AbstractSet[str]) -> Failure | N
     Args:
         writes: names of the domain's tools that write.
     """
-    if record["reward"] is None or record["reward"] >= 1 - 1e-6:
+    if record["reward"] is None or is_success(record["reward"]):
         return None
     kind, detail = _kind(record, writes)
     return Failure(kind, detail, record["domain"], record["task_id"], record["attempt"])

@@ -13,13 +13,10 @@ from math import comb
 
 import numpy as np
 
+from slime_tau2.types import is_success
+
 RESAMPLES = 10_000
 LEVEL = 0.95
-
-
-def is_success(reward: float) -> bool:
-    """tau2's rule: |reward - 1| < 1e-6."""
-    return abs(reward - 1.0) < 1e-6
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

@@ -21,7 +21,7 @@ from slime_tau2.errors import CheckpointError, PolicyError
 from slime_tau2.hooks import advantages
 from slime_tau2.hooks.compat import Sample, info
 from slime_tau2.rewards.curriculum import Curriculum
-from slime_tau2.types import TaskRef
+from slime_tau2.types import TaskRef, is_success
 
 MOST_SPOILED_FETCHES = 8
 """Fetches without one scored episode before it must be the servers, or the configuration."""
@@ -166,7 +166,7 @@ class Tau2DataSource:
                 self.metadata["terminations"][ended] = self.metadata["terminations"].get(ended, 0) + 1
                 key = f"{s.metadata.get('domain')}/{s.metadata.get('task_id')}"
                 if not s.remove_sample and key in self.tasks and "prefix" not in s.metadata:
-                    self.curriculum.observe(key, int((s.reward or 0.0) >= 1.0 - 1e-6), 1)
+                    self.curriculum.observe(key, int(is_success(s.reward)), 1)
             seen = {s.group_index for s in samples}
             unfinished = {k: g for k, g in self._out.items() if any(s.status is Sample.Status.PENDING for s in g)}
             self._out = {k: g for k, g in unfinished.items() if k not in seen}

@@ -16,6 +16,7 @@ from slime_tau2.hooks import data_source
 from slime_tau2.hooks.compat import GenerateState, Sample, flatten, info, log_metrics, log_table
 from slime_tau2.hooks.generate import take_faults
 from slime_tau2.hooks.rewards import training_reward
+from slime_tau2.types import is_success
 
 TABLE_COLUMNS = ["rollout", "domain", "task", "reward", "partial", "termination", "turns", "conversation"]
 LONGEST_TEXT = 20_000
@@ -37,7 +38,7 @@ def episode_metrics(samples: list[Sample], prefix: str) -> dict[str, float]:
         if valid:
             infos = [info(s) for s in valid]
             out[f"{name}reward"] = fmean(float(s.reward or 0.0) for s in valid)
-            out[f"{name}success"] = fmean(float(s.reward or 0.0) >= 1.0 - 1e-6 for s in valid)
+            out[f"{name}success"] = fmean(is_success(s.reward) for s in valid)
             out |= {f"{name}{key}": fmean(float(i.get(field) or 0.0) for i in infos) for key, field in _MEANS.items()}
             out[f"{name}user_s_per_turn"] = _ratio(infos, "user_s", "turns")
             out[f"{name}prefix_cache_hits"] = _ratio(infos, "cached_tokens", "prompt_tokens")
@@ -66,8 +67,8 @@ def group_metrics(config: Tau2Config, samples: list[Sample], prefix: str) -> dic
     raw = [[float(s.reward or 0.0) for s in g] for g in groups.values()]
     return {
         f"{prefix}/zero_variance_groups": fmean(max(r) - min(r) < 1e-6 for r in rewards),
-        f"{prefix}/solved_groups": fmean(min(r) >= 1.0 - 1e-6 for r in raw),
-        f"{prefix}/unsolved_groups": fmean(max(r) < 1.0 - 1e-6 for r in raw),
+        f"{prefix}/solved_groups": fmean(all(map(is_success, r)) for r in raw),
+        f"{prefix}/unsolved_groups": fmean(not any(map(is_success, r)) for r in raw),
     }
 
 

@@ -16,6 +16,7 @@ from slime_tau2.hooks.advantages import FIELD
 from slime_tau2.hooks.compat import Sample, info
 from slime_tau2.rewards import credit, groups
 from slime_tau2.rewards.shaping import shaped
+from slime_tau2.types import is_success
 
 OVERLONG = ("length", "context_overflow", "max_steps")
 
@@ -48,8 +49,7 @@ def reward_post_process(args: Any, samples: list[Sample]) -> tuple[list[float], 
 
 def _credited(sample: Sample, advantage: float, valid: bool) -> credit.Credited:
     gains = info(sample).get("turn_gains", ())
-    won = float(sample.reward or 0.0) >= 1.0 - 1e-6
-    return credit.Credited(advantage, won, valid, sample.loss_mask or [], gains)
+    return credit.Credited(advantage, is_success(sample.reward), valid, sample.loss_mask or [], gains)
 
 
 def training_reward(config: Tau2Config, sample: Sample, raw: float) -> float:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
 import threading
 import time
@@ -25,8 +24,6 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.local.engine import Engine, Request
 from slime_tau2.local.engine_thread import EngineThread
 from slime_tau2.local.sampling import sampling_params
-
-log = logging.getLogger(__name__)
 
 
 class Server:

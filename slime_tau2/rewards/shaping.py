@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from slime_tau2.rewards.partial import weighted
+from slime_tau2.types import is_success
 
 CARD_WEIGHTS = {"action": 0.5, "communicate": 0.15, "env_assertion": 0.35}
 CARD_TELECOM_WEIGHTS = {"action": 0.35, "communicate": 0.35, "env_assertion": 0.30}
@@ -28,7 +29,7 @@ def shaped(
     if kind == "none":
         return reward
     if kind == "gated":
-        return reward if reward >= 1.0 - 1e-6 else max(reward, min(alpha, 1.0) * partial)
+        return reward if is_success(reward) else max(reward, min(alpha, 1.0) * partial)
     if kind == "card":
         weights = CARD_TELECOM_WEIGHTS if domain.startswith("telecom") else CARD_WEIGHTS
         return reward + alpha * CARD_DOMAIN.get(domain.split("-")[0], 1.0) * weighted(card_components or {}, weights)
