@@ -82,7 +82,7 @@ def study(curves: Mapping[str, Sequence[tuple[int, float]]], differences: Mappin
     for n, (name, points) in enumerate(curves.items()):
         style = ("-", "--", ":")[n // len(COLORS) % 3]
         left.plot([x for x, _ in points], [100 * y for _, y in points], style, color=COLORS[n % len(COLORS)], linewidth=1.2, label=name)
-    left.set(title="Training, first seed", xlabel="episodes sampled", ylabel="% of train episodes that succeed, 4 rollouts")
+    left.set(title="Training, first seed", xlabel="episodes sampled", ylabel="train success, % (mean of 4 rollouts)")
     left.legend(frameon=False, fontsize=7, ncol=2)
     names = list(differences)
     for row, name in enumerate(reversed(names)):

@@ -81,7 +81,10 @@ def test_three_steps(policy, tmp_path, tokenizer):
             own = tmp_path / f"step{step}"
             own.mkdir()
             (own / "hf").symlink_to(weights)
-            rows = [{"tokens": s.tokens, "loss_mask": s.loss_mask, "old": s.rollout_log_probs, "advantage": a} for s, a in used]
+            rows = [
+                {"tokens": s.tokens, "loss_mask": s.loss_mask, "old": s.rollout_log_probs, "advantages": [a] * s.response_length}
+                for s, a in used
+            ]
             torch.save(rows, own / "batch.pt")
             run_megatron("step", own, 2)
             report = json.loads((own / "report.json").read_text())
