@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STAGES = ("base", "sft", "rft", "grpo")
 LEGEND = (
-    "episodes: sampled in one seed's training; plateau: how many until its training success reached what `none` ended at, seed by seed; "
+    "episodes: sampled in training; plateau: how many until its success reached what `none` ended at; both seed by seed; "
     "incomplete, repeated: % of held-out episodes with a call that lacks a required argument, or repeats one; "
     "tau2's, strict: % of the checks met as tau2 counts them, and the strict partial score"
 )
@@ -131,7 +131,7 @@ def _variant_row(settings: StudySettings, name: str, results: Mapping[str, Seeds
     reaches = {s: reached(r.curve, plateau(plain[s].curve)) for s, r in runs.items() if s in plain and r.curve and comparable}
     return {
         "about": about, **_stage_row(runs), "difference": None if name == BASELINE else _difference(results[BASELINE], runs),
-        "episodes sampled": round(fmean(r.sampled for r in of_all)),
+        "episodes sampled": {str(s): r.sampled for s, r in runs.items()},
         "episodes to the plateau": {str(s): n for s, n in reaches.items()},
         **{key: round(fmean(getattr(r, field) for r in of_all), 4) for key, field in _SHARES.items()},
     }  # fmt: skip
@@ -179,7 +179,8 @@ def _print(report: Mapping[str, Any], console: Console) -> None:
         gap = points(_estimate(row["difference"])) if row["difference"] else ""
         outcomes.add_row(name, str(row["seeds"]), cell(_estimate(row["pass^1"])), gap)
         to = " ".join("–" if n is None else str(n) for n in row["episodes to the plateau"].values())
-        training.add_row(name, str(row["episodes sampled"]), to, *(f"{100 * row[key]:.1f}" for key in _SHARES))
+        episodes = " ".join(map(str, row["episodes sampled"].values()))
+        training.add_row(name, episodes, to, *(f"{100 * row[key]:.1f}" for key in _SHARES))
     console.print(outcomes)
     console.print(training)
     console.print(LEGEND, soft_wrap=True, highlight=False)

@@ -34,7 +34,7 @@ def test_a_small_grid_runs_resumes_and_refuses_another(tmp_path):
     report = json.loads((output / "report.json").read_text())
     assert set(report["variants"]) == {"gated", "none", "rft_continued"} and report["noise"]["repeats"] == 2
     assert set(report["paired"]) == {"SFT − BASE", "RFT − SFT", "GRPO − RFT", "GRPO − rft_continued"}
-    assert report["primary"]["what"] == "gated − none in pass^1" and report["variants"]["none"]["episodes sampled"] > 0
+    assert report["primary"]["what"] == "gated − none in pass^1" and report["variants"]["none"]["episodes sampled"]["0"] > 0
     assert "primary, declared before the run" in done.stdout and (output / "study.svg").read_text().startswith("<svg")
     weights = output / "seed_0" / "variants" / "none" / "grpo" / "model" / "model.safetensors"
     before = weights.read_bytes()
