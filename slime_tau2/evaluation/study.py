@@ -72,7 +72,9 @@ def write_report(directory: Path, console: Console) -> None:
     baseline = results[BASELINE]
     steps = [{seed: by[stage] for seed, by in results["stages"].items() if stage in by} for stage in STAGES]
     gains = {f"{b.upper()} − {a.upper()}": _difference(x, y) for (a, x), (b, y) in zip(_named(steps), _named(steps)[1:])}
-    controls = {name: _difference(results[name], baseline) for name in VARIANTS if name in results and VARIANTS[name].stage != "grpo"}
+    controls = {
+        n: _difference(results[n], baseline) for n, v in VARIANTS.items() if n in results and v.stage != "grpo" and v.start == "rft"
+    }
     gains |= {f"GRPO − {name}": gain for name, gain in controls.items()}
     variants = {name: _variant_row(settings, name, results) for name in (BASELINE, *settings.variants) if name in results}
     report = {
@@ -81,9 +83,8 @@ def write_report(directory: Path, console: Console) -> None:
         "noise": _noise(results.get("repeats", {})),
     }  # fmt: skip
     (directory / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    curves = {
-        name: results[name][0].curve for name in (BASELINE, *settings.variants) if 0 in results.get(name, {}) and results[name][0].curve
-    }
+    alike = [BASELINE, *(n for n in settings.variants if VARIANTS[n].start == "rft")]
+    curves = {n: results[n][0].curve for n in alike if 0 in results.get(n, {}) and results[n][0].curve}
     differences = {name: _estimate(row["difference"]) for name, row in variants.items() if row["difference"]}
     (directory / "study.svg").write_text(plots.study(curves, differences, BASELINE), encoding="utf-8")
     _print(report, console)
@@ -126,11 +127,12 @@ def _variant_row(settings: StudySettings, name: str, results: Mapping[str, Seeds
 
     runs, plain = results[name], results.get("none", {})
     about = "gated shaping: the default" if name == BASELINE else VARIANTS[name].about
+    alike = name != BASELINE and VARIANTS[name].start == "rft"  # what began elsewhere is not to be compared
     of_all = list(runs.values())
-    comparable = name != "curriculum"  # which serves other tasks: its training rewards are not those of the others
+    comparable = name == BASELINE or (alike and name != "curriculum")  # which serves other tasks, so that its training rewards are others
     reaches = {s: reached(r.curve, plateau(plain[s].curve)) for s, r in runs.items() if s in plain and r.curve and comparable}
     return {
-        "about": about, **_stage_row(runs), "difference": None if name == BASELINE else _difference(results[BASELINE], runs),
+        "about": about, **_stage_row(runs), "difference": _difference(results[BASELINE], runs) if alike else None,
         "episodes sampled": {str(s): r.sampled for s, r in runs.items()},
         "episodes to the plateau": {str(s): n for s, n in reaches.items()},
         **{key: round(fmean(getattr(r, field) for r in of_all), 4) for key, field in _SHARES.items()},

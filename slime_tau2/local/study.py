@@ -22,12 +22,16 @@ from slime_tau2.local.settings import PipelineSettings
 
 @dataclass(frozen=True)
 class Variant:
-    """What is trained instead of the default GRPO (`gated`), with `stage` sft or rft for a control. `every_seed`: not of the first only."""
+    """What is trained instead of the default GRPO (`gated`), with `stage` sft or rft for a control.
+
+    `start` is the model that it starts from: one of the seed's own pipeline, or another variant's. `every_seed`: not of the first only.
+    """
 
     about: str
     stage: str = "grpo"
     settings: dict[str, Any] = field(default_factory=dict)
     every_seed: bool = False
+    start: str = "rft"
 
 
 def _tau2(**options: Any) -> dict[str, Any]:
@@ -47,6 +51,9 @@ VARIANTS = {
     "group_16": Variant("16 samples a group, half the groups", settings={"grpo_group_size": 16, "grpo_groups": 8}),
     "audit_tau2": Variant("audit: tau2's own fractions, at weight 1", settings=_tau2(shaping="card", alpha=1.0)),
     "audit_strict": Variant("audit: strict partial scores, at weight 1", settings=_tau2(shaping="gated", alpha=1.0)),
+    "weak": Variant("audit: SFT ended before it has learned to copy names", "sft", {"sft_steps": 300}, start="base"),
+    "weak_tau2": Variant("audit: from there, tau2's own fractions", settings=_tau2(shaping="card", alpha=1.0), start="weak"),
+    "weak_strict": Variant("audit: from there, strict partial scores", settings=_tau2(shaping="gated", alpha=1.0), start="weak"),
 }
 BASELINE = "gated"
 """The default: a seed's own GRPO run."""
@@ -74,6 +81,8 @@ class StudySettings(BaseModel):
         for name in names:
             if name not in VARIANTS:
                 raise ValueError(f"there is no variant {name!r}; there are {', '.join(VARIANTS)}")
+            if VARIANTS[name].start in VARIANTS and VARIANTS[name].start not in names:
+                raise ValueError(f"variant {name} starts from {VARIANTS[name].start}; name that one, too")
         return names
 
     def of_seed(self, seed: int, **changed: Any) -> PipelineSettings:
@@ -117,11 +126,17 @@ def run(directory: Path, settings: StudySettings, progress: Progress) -> None:
             Pipeline(origin, settings.of_seed(job.seed), progress).run()
             continue
         chosen = VARIANTS[job.name]
-        changed = chosen.settings if chosen.stage == "grpo" else _as_much(origin, settings.of_seed(job.seed), chosen.stage)
-        Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress).run_stage(chosen.stage, origin / "rft" / "model")
+        changed = chosen.settings or _as_much(origin, settings.of_seed(job.seed), chosen.stage)
+        Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress).run_stage(chosen.stage, _start(origin, chosen))
     first = Episodes(directory / "seed_0", settings.of_seed(0), progress)
     for n in range(settings.repeats):
         first.evaluate(f"repeat_{n}", directory / "seed_0" / "grpo" / "model", seed=1000 + n)
+
+
+def _start(origin: Path, variant: Variant) -> Path:
+    if variant.start in VARIANTS:
+        return origin / "variants" / variant.start / VARIANTS[variant.start].stage / "model"
+    return origin / variant.start / "model"
 
 
 def claim(directory: Path, settings: StudySettings) -> None:

@@ -52,6 +52,12 @@ def test_the_grid_is_whole_and_starts_with_what_every_seed_has(tmp_path):
     everywhere = sum(v.every_seed for v in VARIANTS.values())
     assert len(cells) == 3 + 3 * everywhere + len(VARIANTS) - everywhere
     assert {c.name for c in cells} == {"gated", *VARIANTS}
+    order = [c.name for c in cells]
+    assert all(v.start not in VARIANTS or order.index(v.start) < order.index(n) for n, v in VARIANTS.items()), (
+        "what it starts from is there"
+    )
+    with pytest.raises(ValueError, match="starts from weak; name that one, too"):
+        StudySettings(variants=("weak_tau2",))
     for variant in VARIANTS.values():  # a setting that does not exist fails here, not after an hour
         StudySettings().of_seed(1, **variant.settings)
 
