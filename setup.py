@@ -20,8 +20,15 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["slime_tau2*"]),
     package_data={
-        "slime_tau2": ["py.typed", "domains/helpdesk/*.md", "domains/helpdesk/tokenizer/*", "episode/*.txt", "evaluation/*.html", "evaluation/*.js"]
-    },
+        "slime_tau2": [
+            "py.typed",
+            "domains/helpdesk/*.md",
+            "domains/helpdesk/tokenizer/*",
+            "episode/*.txt",
+            "evaluation/*.html",
+            "evaluation/*.js",
+        ]
+    },  # fmt: skip
     install_requires=[
         "aiohttp>=3.10",
         "jinja2>=3.1",
