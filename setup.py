@@ -28,7 +28,7 @@ setup(
             "evaluation/*.html",
             "evaluation/*.js",
         ]
-    },  # fmt: skip
+    },
     install_requires=[
         "aiohttp>=3.10",
         "jinja2>=3.1",
