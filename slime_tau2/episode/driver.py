@@ -165,6 +165,8 @@ class _Run:
 
     def _play_prefix(self) -> list:
         """Play the prefix; returns what the user has said and heard in it."""
+        if not self._prefix:
+            return []
         orchestrator, start = self.orchestrator, len(self.orchestrator.trajectory)
         for told in self._prefix:
             while orchestrator.to_role == bench.Role.ENV:
@@ -179,7 +181,7 @@ class _Run:
             box.box = self._own(message, told["role"], "call" if agent else "user")
             orchestrator.step()
             self._observe()
-        while self._prefix and orchestrator.to_role == bench.Role.ENV:
+        while orchestrator.to_role == bench.Role.ENV:
             orchestrator.step()
             self._observe()
         self.scorer.set_assertions_met(self.world.grader.assertions_met(self.task, self.environment))

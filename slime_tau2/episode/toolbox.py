@@ -31,6 +31,7 @@ class Toolbox:
     tokenizer: Any = None
     policy: PolicyClient | ChatClient | None = None
     _chats: dict[str, ChatRenderer] = field(default_factory=dict, init=False, repr=False)
+    _prompts: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def world(self, domain: str) -> worlds.World:
         return worlds.load(domain, self.config.retail_basis)
@@ -45,7 +46,9 @@ class Toolbox:
         return PROTOCOLS[self.config.protocol]
 
     def system_prompt(self, world: worlds.World) -> str:
-        return self.protocol.system_prompt(world.policy, world.tool_schemas, self.config.agent_prompt)
+        if world.domain not in self._prompts:  # a file and the schemas' JSON are read and written once, not once an episode
+            self._prompts[world.domain] = self.protocol.system_prompt(world.policy, world.tool_schemas, self.config.agent_prompt)
+        return self._prompts[world.domain]
 
     def agent(
         self, world: worlds.World, sampling: dict[str, Any], seed: int | None, routing_key: str | None,

@@ -76,7 +76,7 @@ def write_report(directory: Path, console: Console) -> None:
         n: _difference(results[n], baseline) for n, v in VARIANTS.items() if n in results and v.stage != "grpo" and v.start == "rft"
     }
     gains |= {f"GRPO − {name}": gain for name, gain in controls.items()}
-    variants = {name: _variant_row(settings, name, results) for name in (BASELINE, *settings.variants) if name in results}
+    variants = {name: _variant_row(name, results) for name in (BASELINE, *settings.variants) if name in results}
     report = {
         "settings": settings.model_dump(mode="json"), "primary": _primary(settings, results),
         "stages": {stage: _stage_row(found) for stage, found in zip(STAGES, steps)}, "paired": gains, "variants": variants,
@@ -122,7 +122,7 @@ def _stage_row(runs: Seeds) -> dict[str, Any]:
     return row
 
 
-def _variant_row(settings: StudySettings, name: str, results: Mapping[str, Seeds]) -> dict[str, Any]:
+def _variant_row(name: str, results: Mapping[str, Seeds]) -> dict[str, Any]:
     from slime_tau2.local.study import BASELINE, VARIANTS
 
     runs, plain = results[name], results.get("none", {})
