@@ -64,14 +64,16 @@ class _Sampled:
     """What one turn sampled so far."""
 
     ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
     versions: list[str] = field(default_factory=list)
     finish_reason: str = "stop"
     detail: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0
 
-    def add(self, ids: list[int], version: Any) -> None:
-        self.ids = self.ids + ids
+    def add(self, ids: list[int], log_probs: list[float], version: Any) -> None:
+        self.ids += ids
+        self.log_probs += log_probs
         if version is not None:
             self.versions.append(str(version))
 
@@ -85,6 +87,9 @@ class TokenAgent:
 
     A request that the server aborts while `aborted()` is False was cut by a weight update: the ids sampled so far are kept with
     their log-probs, and the same turn goes on behind them. Where it is True the rollout itself was aborted, and the episode ends.
+
+    A turn enters the ledger whole, when it has ended: one that a failure or the episode's deadline cuts leaves nothing there, so
+    that the ledger's spans always are the episode's turns.
     """
 
     client: PolicyClient
@@ -113,7 +118,8 @@ class TokenAgent:
             return AgentAction(
                 None, Termination.CONTEXT_OVERFLOW, f"{len(ledger)} tokens fill the episode's budget", start=start, end=start
             )
-        said = await self._sample(min(self.max_turn_tokens, left))
+        said = await self._sample(ledger, min(self.max_turn_tokens, left))
+        ledger.append_sampled(said.ids, said.log_probs)
         end = ledger.response_length
         ids = said.ids[:-1] if said.ids[-1:] == [self.chat.end_of_turn] else said.ids
         text = self.chat.tokenizer.decode(ids, skip_special_tokens=False)
@@ -139,22 +145,20 @@ class TokenAgent:
     def _heard(self, messages: list) -> list[dict]:
         return self.protocol.chat(as_json(messages))
 
-    async def _sample(self, budget: int) -> _Sampled:
-        """Sample one turn of at most `budget` tokens into the ledger, over as many requests as weight updates cut it into."""
-        ledger, said, params = self.ledger, _Sampled(), dict(self.sampling)
-        assert ledger is not None
+    async def _sample(self, ledger: TokenLedger, budget: int) -> _Sampled:
+        """Sample one turn of at most `budget` tokens behind the ledger's, over as many requests as weight updates cut it into."""
+        said, params = _Sampled(), dict(self.sampling)
         if self.stop_at_tool_call:
             params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]
         for attempt in range(MOST_INTERRUPTIONS):
             params["max_new_tokens"] = budget - len(said.ids)
             if self.seed is not None:
                 params["sampling_seed"] = derive_seed(self.seed, self.turn, *([attempt] if attempt else []))
-            said.prompt_tokens += len(ledger)
+            said.prompt_tokens += len(ledger) + len(said.ids)
             try:
-                out = await self.client.generate(ledger.ids_json, params, self.routing_key)
+                out = await self.client.generate(ledger.ids_json(said.ids), params, self.routing_key)
             except PolicyAborted as cut:
-                ledger.append_sampled(cut.token_ids, cut.log_probs)
-                said.add(cut.token_ids, cut.weight_version)
+                said.add(cut.token_ids, cut.log_probs, cut.weight_version)
                 said.finish_reason, said.detail = "abort", str(cut)
                 if self.aborted():
                     break
@@ -165,8 +169,7 @@ class TokenAgent:
                 if self.aborted():
                     break
                 continue
-            ledger.append_sampled(out.ids, out.log_probs)
-            said.add(out.ids, out.meta.get("weight_version"))
+            said.add(out.ids, out.log_probs, out.meta.get("weight_version"))
             said.cached_tokens += int(out.meta.get("cached_tokens") or 0)
             said.finish_reason = out.finish_reason
             break

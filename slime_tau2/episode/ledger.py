@@ -64,10 +64,9 @@ class TokenLedger:
     def tokens(self) -> list[int]:
         return list(self._tokens)
 
-    @property
-    def ids_json(self) -> bytes:
-        """`tokens` as a JSON list. Each id is serialised once: what a turn sends costs what the turn added."""
-        return b"[%b]" % self._json
+    def ids_json(self, more: Sequence[int] = ()) -> bytes:
+        """`tokens`, and `more` behind them, as a JSON list. Each id is serialised once: what a turn sends costs what it added."""
+        return b"[%b%b]" % (self._json, b"".join(b",%d" % i for i in more))
 
     @property
     def loss_mask(self) -> list[int]:

@@ -80,6 +80,22 @@ async def test_every_ending_has_one_termination_and_its_policy(helpdesk, chat, t
         assert not audit.is_mismatch(episode, chat, PROMPT)
 
 
+@pytest.mark.parametrize(
+    "then, termination", [(web.Response(status=400, text="gone"), Termination.POLICY_FAILURE), (("", "abort"), Termination.TIMEOUT)]
+)
+async def test_a_turn_that_fails_after_an_abort_leaves_nothing_in_the_ledger(helpdesk, chat, tokenizer, then, termination):
+    """The ledger's spans are the episode's turns, whatever cut the last one."""
+
+    def reply(prompt, n):
+        return [("Which", "stop"), ("Let me", "abort")][n] if n < 2 else then
+
+    episode, requests = await play(helpdesk, chat, tokenizer, reply, deadline_s=1.0)
+    assert episode.termination is termination and len(requests) > 2
+    assert requests[2]["input_ids"] == requests[1]["input_ids"] + tokenizer.encode("Let me"), "what was sampled is asked to go on"
+    assert episode.ledger.spans() == [(t.start, t.end) for t in episode.turns] and len(episode.turns) == 1
+    assert not audit.is_mismatch(episode, chat, PROMPT)
+
+
 async def test_budgets_end_an_episode_as_overflow(helpdesk, chat, tokenizer):
     episode, requests = await play(helpdesk, chat, tokenizer, lambda p, n: "Which order?", agent_options={"max_response_tokens": 20})
     assert episode.termination is Termination.CONTEXT_OVERFLOW and episode.outcome.reward == 0.0
