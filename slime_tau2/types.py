@@ -76,7 +76,7 @@ class TaskRef:
 
 @dataclass(frozen=True)
 class Turn:
-    """One agent turn. `start`/`end` index the ledger's response tokens.
+    """One agent turn. `start`/`end` index the ledger's response tokens; `sent` is False where it ended the episode before tau2 read it.
 
     `partial` is the strict score once everything that followed from the turn has happened, `gain` what the turn added to it:
     the gains of an episode sum to its last `partial`, less what the prefix had earned where it began behind one.
@@ -90,6 +90,7 @@ class Turn:
     call_errors: int
     malformed: int
     finish_reason: str
+    sent: bool
     partial: float
     gain: float
 
@@ -111,8 +112,7 @@ class Episode:
     `messages` are tau2's, as JSON, in order. `provenance` says by which tau2, task file and reward basis it was scored.
     Times are seconds: `policy_s` and `user_s` waited for the two models, `wall_s` in all. `weight_versions` has one entry a
     request to the policy, in order; a turn that a weight update interrupted has several. `prompt_tokens` and `cached_tokens` are
-    sums over those requests: what was sent, and what of it the server had in its prefix cache. `prefix_turns` agent turns were played
-    again before the first of `turns`.
+    sums over those requests: what was sent, and what of it the server had in its prefix cache.
     """
 
     task: TaskRef
@@ -132,7 +132,6 @@ class Episode:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
-    prefix_turns: int = 0
 
     @property
     def reward(self) -> float | None:

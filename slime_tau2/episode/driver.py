@@ -176,7 +176,6 @@ class _Run:
             expected = bench.Role.AGENT if agent else bench.Role.USER
             if orchestrator.to_role != expected or orchestrator.done:
                 raise ValueError(f"the prefix has {told['role']} speak where tau2 awaits {orchestrator.to_role.value}")
-            self.episode.prefix_turns += agent
             box = orchestrator.agent if agent else orchestrator.user
             box.box = self._own(message, told["role"], "call" if agent else "user")
             orchestrator.step()
@@ -221,7 +220,7 @@ class _Run:
         gain = round(partial - (turns[-1].partial if turns else self._earned_before), 6)
         turns.append(
             Turn(len(turns), action.start, action.end, action.text, calls, self._turn_errors, action.malformed, action.finish_reason,
-                 partial, gain)
+                 action.message is not None, partial, gain)
         )  # fmt: skip
         self._turn_errors = 0
 

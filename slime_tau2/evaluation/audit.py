@@ -20,21 +20,18 @@ def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str, protoc
     ledger = episode.ledger
     if ledger is None or not episode.turns:
         return False
-    texts = iter(t.text for t in episode.turns)
-    messages: list[dict] = [{"role": "system", "content": system_prompt}]
-    before = episode.prefix_turns  # agent turns that the policy did not sample
-    for message in spoken(episode.messages, protocol):
-        if message["role"] == "assistant" and any(m["role"] == "user" for m in messages):
-            if before == 0:
-                message = {"role": "assistant", "content": next(texts)}
-            before = max(0, before - 1)
-        messages.append(message)
+    said, last = spoken(episode.messages, protocol), episode.turns[-1]
+    sent = [t.text for t in episode.turns if t.sent]
+    agents = [n for n, m in enumerate(said) if m["role"] == "assistant"]
+    for n, text in zip(agents[len(agents) - len(sent) :], sent):  # those before were not sampled: a greeting, a history, a prefix
+        said[n] = {"role": "assistant", "content": text}
+    messages = [{"role": "system", "content": system_prompt}, *said]
     written = chat.tokenizer.decode(ledger.tokens, skip_special_tokens=False)
-    last, waits = next(texts, None), ledger.loss_mask[-1:] == [0] and written.endswith(AWAITED)
-    if last is not None or waits:  # a turn that ended the episode and was never sent to tau2, or one that never came
+    waits = ledger.loss_mask[-1:] == [0] and written.endswith(AWAITED)
+    if waits or not last.sent:  # a turn that never came, or one that ended the episode
         messages += protocol.chat(_unanswered(episode))
-    if last is not None and not waits:  # a budget that is used up before the turn leaves a turn in which nothing was sampled
-        messages.append({"role": "assistant", "content": last})
+    if not waits and not last.sent:  # a budget that is used up before the turn leaves a turn in which nothing was sampled
+        messages.append({"role": "assistant", "content": last.text})
     whole = chat.tokenizer.apply_chat_template(messages, tools=chat.tools, tokenize=False, add_generation_prompt=waits)
     if not whole.startswith(written) or whole[len(written) :] not in ("", "\n", f"{END_OF_TURN}\n"):
         return True

@@ -24,8 +24,6 @@ from slime_tau2.evaluation.tables import cell
 
 CHUNK = 40
 """Conversations compressed together: opening one unpacks so many."""
-UNSENT = ("length", "context_overflow", "agent_error", "aborted", "policy_failure")
-"""Terminations that come of an agent turn which never reached tau2."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +171,7 @@ def _body(record: Mapping[str, Any]) -> dict[str, Any]:
         }
         for t in turns
     ]
-    unsent = bool(turns) and record["termination"] in UNSENT
-    sent = len(turns) - unsent
+    sent = sum(t["sent"] for t in turns)
     spoken = [n for n, m in enumerate(record["messages"]) if m["role"] == "assistant"]
     own = dict(zip(spoken[len(spoken) - sent :], marks))
     messages = []
@@ -184,7 +181,7 @@ def _body(record: Mapping[str, Any]) -> dict[str, Any]:
         messages.append(
             {"role": m["role"], "by": by, "text": m.get("content") or "", "calls": calls, "error": bool(m.get("error")), "turn": own.get(n)}
         )
-    if unsent:
+    if sent < len(turns):
         messages.append({"role": "assistant", "by": "unsent", "text": turns[-1]["text"], "calls": [], "error": False, "turn": marks[-1]})
     return {"detail": record["detail"], "messages": messages, "checks": _checks(record.get("reward_info") or {})}
 

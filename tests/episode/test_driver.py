@@ -7,8 +7,9 @@ from aiohttp import web
 from fake_policy import FakePolicy, teacher_reply
 
 from slime_tau2 import bench
-from slime_tau2.episode import driver, scripts
+from slime_tau2.episode import driver, scripts, worlds
 from slime_tau2.episode.agents import AgentAction, ScriptedAgent, TokenAgent
+from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.users import DomainUser, GoldUser
 from slime_tau2.errors import JudgeError, UserSimulatorError
@@ -44,6 +45,20 @@ async def test_every_request_strictly_extends_the_last(helpdesk, chat, tokenizer
     assert [t.partial for t in episode.turns] == sorted(t.partial for t in episode.turns)
     assert episode.turns[-1].partial == episode.outcome.partial == 1.0
     assert episode.weight_versions == ["3"] * len(requests)
+
+
+@pytest.mark.parametrize("task", ["update_task_with_message_history", "update_task_with_history_and_env_assertions"])
+async def test_a_task_that_begins_within_a_conversation(tokenizer, task):
+    mock = worlds.load("mock")
+    chat = ChatRenderer(tokenizer, mock.tool_schemas)
+    call = '<tool_call>\n{"name": "get_users", "arguments": {}}\n</tool_call>'
+    user = GoldUser()
+    episode, requests = await play(mock, chat, tokenizer, lambda p, n: [call, "Done."][min(n, 1)], task, user, max_steps=12)
+    said = [m.content for m in mock.task(task).initial_state.message_history if m.role != "tool" and m.content]
+    assert said and len(episode.turns) > 1
+    assert all(text in tokenizer.decode(requests[0]["input_ids"]) for text in said)
+    assert episode.ledger.prompt_length == len(requests[0]["input_ids"]), "what was said before is not the policy's"
+    assert not audit.is_mismatch(episode, chat, PROMPT)
 
 
 async def test_the_audit_sees_a_wrong_token(helpdesk, chat, tokenizer):

@@ -59,7 +59,7 @@ async def test_every_cut_of_a_success_can_be_finished(helpdesk, tokenizer, task)
     said = await solved(helpdesk, task)
     cuts = turns_of(said)[1:]
     assert cuts
-    for nth, at in enumerate(cuts, 1):
+    for at in cuts:
         replies = [as_text(m) for m in said[at:] if m["role"] == "assistant"]
         user = Recorded([m for m in said[at:] if m["role"] == "user"])
         async with FakePolicy(tokenizer, lambda prompt, n, replies=replies: replies[n]) as fake:
@@ -68,7 +68,7 @@ async def test_every_cut_of_a_success_can_be_finished(helpdesk, tokenizer, task)
             episode = await run_episode(helpdesk, task, agent, user, prefix=said[:at])
             await box.close()
         assert episode.reward == 1.0 and episode.termination is Termination.USER_STOP, (at, episode.detail)
-        assert len(episode.turns) == len(replies) and episode.prefix_turns == nth, "only live turns are turns"
+        assert len(episode.turns) == len(replies), "only live turns are turns"
         assert episode.ledger.prompt_length == len(fake.requests[0]["input_ids"])
         prompt = tokenizer.decode(fake.requests[0]["input_ids"])
         assert all(m["content"] in prompt for m in said[:at] if m.get("content"))

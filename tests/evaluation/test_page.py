@@ -70,7 +70,9 @@ def test_each_agent_message_has_its_turn(records):
         assert body["messages"][0]["role"] == "assistant" and body["messages"][0]["turn"] is None, "tau2's greeting is nobody's turn"
     phones = page._body(next(r for r in records if r["task_id"].startswith("phones")))
     assert {kind: counts for _, kind, _, counts in phones["checks"]} == {"database": False, "action": False, "assertion": True}
-    cut = page._body(records[0] | {"termination": "length"})
+    turns = records[0]["turns"]
+    assert all(m["by"] != "unsent" for m in page._body(records[0] | {"termination": "policy_failure"})["messages"]), "all were sent"
+    cut = page._body(records[0] | {"termination": "length", "turns": [*turns[:-1], turns[-1] | {"sent": False}]})
     assert cut["messages"][-1]["by"] == "unsent" and cut["messages"][-1]["text"] == records[0]["turns"][-1]["text"]
 
 
