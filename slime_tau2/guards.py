@@ -1,4 +1,4 @@
-"""What an agent may not do to the process it runs in. Pure; `bench.py` puts it around tau2's tools.
+"""What an agent may not do to the process it runs in. Pure; `bench` puts it around tau2's tools.
 
 tau2's `calculate` is an `eval` of digits and operators: `9**9**9` holds the interpreter for hours. An RL policy finds it.
 """

@@ -13,9 +13,11 @@ import random
 from collections.abc import Iterator
 
 from slime_tau2 import bench
-from slime_tau2.episode import driver, scripts, worlds
-from slime_tau2.episode.agents import ScriptedAgent, derive_seed
+from slime_tau2.episode import scripts, worlds
+from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.conversation import Conversation
 from slime_tau2.episode.users import GoldUser
+from slime_tau2.seeds import derive_seed
 from slime_tau2.types import Episode, TaskRef, Termination
 
 KINDS = ("gold", "noop", "empty-arguments", "transfer-only", "fuzz-0", "fuzz-1", "fuzz-2")
@@ -133,7 +135,7 @@ def differences(domain: str, retail_basis: str, task_id: str) -> list[str]:
 
 def _compare(world, task, script, answer) -> Iterator[str]:
     episode = Episode(TaskRef(world.domain, task.id), 0, Termination.ENVIRONMENT_ERROR, None)
-    run = driver._Run(world, task, ScriptedAgent(script), GoldUser(), episode, 200, 10, lambda: False)
+    run = Conversation(world, task, ScriptedAgent(script), GoldUser(), episode, 200, 10, lambda: False)
     termination, _ = asyncio.run(run.converse())
     live = outcome(lambda: world.grader.score(task, run.environment, run.messages(), termination.tau2_reason, answer))
     graded = outcome(lambda: bench.evaluate(bench.finalize(run.orchestrator, 0.0), task, world.domain, answer))

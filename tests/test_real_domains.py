@@ -6,9 +6,10 @@ import pytest
 
 from slime_tau2 import bench
 from slime_tau2.episode import driver, scripts, worlds
-from slime_tau2.episode.agents import ScriptedAgent, TokenAgent
+from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import GoldUser, PlainUser
 from slime_tau2.errors import BenchDataError
 from slime_tau2.evaluation import audit

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from slime_tau2 import bench
 from slime_tau2.data.traces import to_row
 from slime_tau2.episode import worlds
-from slime_tau2.episode.agents import CallableAgent, derive_seed
+from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.users import DomainUser
+from slime_tau2.seeds import derive_seed
 
 
 def collect(episodes: int, flaws: float, seed: int, advance: Callable[[int, str], None]) -> tuple[list[dict], float]:

@@ -11,7 +11,7 @@ from typing import Any
 from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import users, worlds
-from slime_tau2.episode.agents import Agent, TokenAgent
+from slime_tau2.episode.agents import Agent
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.judge import LLMJudge
@@ -19,6 +19,7 @@ from slime_tau2.episode.official import OfficialCheck
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import PROTOCOLS, Native
+from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.errors import JudgeError, UserSimulatorError
 from slime_tau2.types import Episode
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from slime_tau2 import bench
-from slime_tau2.episode.agents import derive_seed
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import statistics
 from slime_tau2.local.looplag import LoopLag
+from slime_tau2.seeds import derive_seed
 from slime_tau2.types import Episode
 
 MOST_SPOILED = 32

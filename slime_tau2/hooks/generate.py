@@ -15,13 +15,13 @@ from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode.agents import derive_seed
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.episode.user_errors import stopped_after_confirming
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.rewards.shaping import card_fractions
+from slime_tau2.seeds import derive_seed
 from slime_tau2.types import Episode, Policy, Termination
 
 log = logging.getLogger(__name__)

@@ -25,10 +25,10 @@ from model_servers import ModelServers
 from transformers import AutoTokenizer
 
 from slime_tau2.domains.helpdesk import build_tokenizer
-from slime_tau2.episode.agents import derive_seed
 from slime_tau2.episode.endpoint import Reply
 from slime_tau2.hooks import generate
 from slime_tau2.hooks.compat import GenerateState, Sample
+from slime_tau2.seeds import derive_seed
 
 SAMPLES, TURNS, ROUNDS = 256, 95, 3
 

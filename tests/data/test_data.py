@@ -5,8 +5,8 @@ from fake_policy import FakePolicy, teacher_reply
 
 from slime_tau2.data import rejection, tasks, teacher_traces, traces
 from slime_tau2.episode import driver
-from slime_tau2.episode.agents import TokenAgent
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser
 from slime_tau2.errors import ConfigError
 

@@ -8,9 +8,11 @@ from fake_policy import FakePolicy, teacher_reply
 
 from slime_tau2 import bench
 from slime_tau2.episode import driver, scripts, worlds
-from slime_tau2.episode.agents import AgentAction, ScriptedAgent, TokenAgent
+from slime_tau2.episode.agents import AgentAction, ScriptedAgent
 from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.conversation import Conversation
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser, GoldUser
 from slime_tau2.errors import JudgeError, UserSimulatorError
 from slime_tau2.evaluation import audit
@@ -238,7 +240,7 @@ async def test_live_score_equals_tau2s_evaluator_on_helpdesk(helpdesk):
 
     for n, task_id in enumerate(helpdesk.task_ids("test")):
         agent = CallableAgent(Teacher(n, flaws=1.5).act)
-        run = driver._Run(helpdesk, helpdesk.task(task_id), agent, DomainUser(), _episode(task_id, n), 60, 10, lambda: False)
+        run = Conversation(helpdesk, helpdesk.task(task_id), agent, DomainUser(), _episode(task_id, n), 60, 10, lambda: False)
         termination, _ = await run.converse()
         live = helpdesk.grader.score(run.task, run.environment, run.messages(), termination.tau2_reason)
         official = bench.evaluate(bench.finalize(run.orchestrator, 0.0), run.task, "helpdesk")

@@ -152,9 +152,9 @@ async def test_what_the_model_reads_is_what_tau2_would_send(helpdesk):
         await c.close()
     messages = [bench.parse_message(m) for m in episode.messages[:-1]]
     prompt = bench.user_prompt(str(helpdesk.task("phones_5").user_scenario), True)
-    system = [bench._message.SystemMessage(role="system", content=prompt)]
-    state = bench._user_base.UserState(system_messages=system, messages=messages)
-    theirs = bench._load("utils.llm_utils").to_litellm_messages(state.system_messages + state.flip_roles())
+    system = [bench.load("data_model.message").SystemMessage(role="system", content=prompt)]
+    state = bench.load("user.user_simulator_base", "user.base").UserState(system_messages=system, messages=messages)
+    theirs = bench.load("utils.llm_utils").to_litellm_messages(state.system_messages + state.flip_roles())
 
     def plain(rows):
         """Without the ids of calls, which need only agree with each other, and without nulls."""

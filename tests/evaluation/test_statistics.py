@@ -21,7 +21,7 @@ def test_estimators_equal_brute_force_over_all_subsets():
 def test_tau2s_own_formula_agrees():
     from slime_tau2 import bench
 
-    pass_hat_k = bench._load("metrics.agent_metrics").pass_hat_k
+    pass_hat_k = bench.load("metrics.agent_metrics").pass_hat_k
     for n, c, k in ((4, 3, 2), (4, 0, 1), (5, 5, 5), (8, 3, 4)):
         assert stats.pass_hat_k(n, c, k) == pytest.approx(pass_hat_k(n, c, k))
 

@@ -16,10 +16,11 @@ from slime_tau2 import bench
 from slime_tau2.data.traces import TokenRow, to_row, tokenise
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode import driver
-from slime_tau2.episode.agents import CallableAgent, TokenAgent
+from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser, LLMUser
 from slime_tau2.errors import PolicyAborted, PolicyError, UserSimulatorError
 from slime_tau2.evaluation import audit

@@ -1,0 +1,76 @@
+"""tau2-bench, as the rest of this package sees it.
+
+Three vintages will do: tau2 v1.0.x, the model card's pin (commit 337326e), and the v0.1 copy that PyPI carries as `vendor.tau2`;
+`VINTAGE` says which one was found.
+
+Invariant: a caller cannot tell the vintages apart. Where one lacks what v1.0.x has, one adapter function supplies it: `load_tasks`,
+`register_domain` (tasks.py), `user_tools`, `check_termination`, `finalize` (orchestration.py), `evaluate`, `action_checks`
+(evaluation.py). Only tau2.py imports tau2.
+"""
+
+from slime_tau2.bench.calculator import guard
+from slime_tau2.bench.evaluation import (
+    CommunicateEvaluator,
+    JudgeRequest,
+    NLAssertionsEvaluator,
+    action_checks,
+    evaluate,
+    judge_request,
+    unjudged,
+    with_answer,
+)
+from slime_tau2.bench.orchestration import (
+    MailboxAgent,
+    MailboxUser,
+    agent_prompt,
+    check_termination,
+    finalize,
+    parse_message,
+    termination_reason,
+    user_prompt,
+    user_tools,
+)
+from slime_tau2.bench.tasks import load_tasks, register_domain, task_splits, tasks_sha256
+from slime_tau2.bench.tau2 import (
+    DB,
+    GREETING,
+    HAS_V1_RUNNER,
+    STOP,
+    TRANSFER,
+    VINTAGE,
+    AgentInfo,
+    AssistantMessage,
+    DBCheck,
+    EnvAssertionCheck,
+    Environment,
+    MultiToolMessage,
+    Orchestrator,
+    Results,
+    ResultsInfo,
+    RewardInfo,
+    RewardType,
+    Role,
+    SimulationRun,
+    Task,
+    TerminationReason,
+    ToolCall,
+    ToolKitBase,
+    ToolMessage,
+    ToolType,
+    UserInfo,
+    UserMessage,
+    get_tool_types,
+    is_tool,
+    load,
+    registry,
+)
+
+__all__ = [
+    "DB", "GREETING", "HAS_V1_RUNNER", "STOP", "TRANSFER", "VINTAGE", "AgentInfo", "AssistantMessage", "CommunicateEvaluator", "DBCheck",
+    "EnvAssertionCheck", "Environment", "JudgeRequest", "MailboxAgent", "MailboxUser", "MultiToolMessage", "NLAssertionsEvaluator",
+    "Orchestrator", "Results", "ResultsInfo", "RewardInfo", "RewardType", "Role", "SimulationRun", "Task", "TerminationReason",
+    "ToolCall", "ToolKitBase", "ToolMessage", "ToolType", "UserInfo", "UserMessage", "action_checks", "agent_prompt",
+    "check_termination", "evaluate", "finalize", "get_tool_types", "guard", "is_tool", "judge_request", "load", "load_tasks",
+    "parse_message", "register_domain", "registry", "task_splits", "tasks_sha256", "termination_reason", "unjudged", "user_prompt",
+    "user_tools", "with_answer",
+]  # fmt: skip

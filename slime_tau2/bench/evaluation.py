@@ -1,0 +1,96 @@
+"""tau2's own evaluators, with its judge's call to a model taken out: whoever scores awaits the judge beforehand."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from slime_tau2.bench.tau2 import VINTAGE, AssistantMessage, RewardType, load
+from slime_tau2.errors import BenchDataError, JudgeError
+
+_evaluator, _action = load("evaluator.evaluator"), load("evaluator.evaluator_action")
+_nl = load("evaluator.evaluator_nl_assertions")
+CommunicateEvaluator, NLAssertionsEvaluator = load("evaluator.evaluator_communicate").CommunicateEvaluator, _nl.NLAssertionsEvaluator
+
+_judge_answer: contextvars.ContextVar[str | None] = contextvars.ContextVar("tau2_judge_answer", default=None)
+
+
+@dataclass(frozen=True)
+class JudgeRequest:
+    """What tau2 asks its judge: chat messages (role, content), and on how many assertions."""
+
+    messages: tuple[dict[str, str], ...]
+    assertions: int
+
+
+class _JudgeAsked(Exception):
+    def __init__(self, messages: list):
+        super().__init__("tau2 asked its judge")
+        self.messages = tuple({"role": m.role, "content": m.content or ""} for m in messages)
+
+
+def _generate(*args: Any, **options: Any) -> Any:
+    """In place of the blocking call to a model in tau2's judge: hands over the answer, or the question."""
+    answer = _judge_answer.get()
+    if answer is None:
+        raise _JudgeAsked(options["messages"] if "messages" in options else args[1])
+    return AssistantMessage(role="assistant", content=answer, cost=0.0)
+
+
+if not hasattr(_nl, "generate"):
+    raise BenchDataError(f"{VINTAGE}: the judge of natural-language assertions is not where it was: an unknown vintage")
+_nl.generate = _generate
+
+
+def judge_request(task: Any, messages: list) -> JudgeRequest | None:
+    """What tau2's judge must answer before a conversation can be scored; None where the reward basis has nothing to judge."""
+    criteria = unjudged(task).evaluation_criteria
+    if criteria is None or not criteria.nl_assertions:
+        return None
+    try:
+        NLAssertionsEvaluator.evaluate_nl_assertions(messages, criteria.nl_assertions)
+    except _JudgeAsked as asked:
+        return JudgeRequest(asked.messages, len(criteria.nl_assertions))
+    raise BenchDataError(f"{VINTAGE}: tau2 judged without asking: an unknown vintage")
+
+
+def with_answer(answer: str | None, call: Callable[[], Any]) -> Any:
+    """Run `call`, in which tau2's judge gives `answer`.
+
+    Raises:
+        JudgeError: tau2 asks its judge and there is no answer.
+    """
+    token = _judge_answer.set(answer)
+    try:
+        return call()
+    except _JudgeAsked as asked:
+        raise JudgeError("natural-language assertions need a judge and none answered") from asked
+    finally:
+        _judge_answer.reset(token)
+
+
+def unjudged(task: Any) -> Any:
+    """The task without natural-language assertions where they are not in the reward basis (the PyPI copy always judges)."""
+    criteria = task.evaluation_criteria
+    if criteria is None or not criteria.nl_assertions or RewardType.NL_ASSERTION in criteria.reward_basis:
+        return task
+    return task.model_copy(update={"evaluation_criteria": criteria.model_copy(update={"nl_assertions": None})})
+
+
+def action_checks(task: Any, messages: list, tool_types: dict) -> Any:
+    """tau2's ActionEvaluator (adapter: v1.0.x takes the tool types)."""
+    evaluate = _action.ActionEvaluator.calculate_reward
+    try:
+        return evaluate(task=task, full_trajectory=messages, tool_types=tool_types)
+    except TypeError:
+        return evaluate(task=task, full_trajectory=messages)
+
+
+def evaluate(simulation: Any, task: Any, domain: str, answer: str | None = None) -> Any:
+    """tau2's own `evaluate_simulation`, which rebuilds and replays the environment: the reference for `worlds.score`."""
+    kind = _evaluator.EvaluationType.ALL
+    grade = functools.partial(_evaluator.evaluate_simulation, evaluation_type=kind, solo_mode=False, domain=domain)
+    return with_answer(answer, lambda: grade(simulation=simulation, task=unjudged(task)))

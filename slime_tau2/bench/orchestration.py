@@ -1,0 +1,128 @@
+"""Who takes part in tau2's conversations, what they are told, and how a conversation ends."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+from slime_tau2.bench.tau2 import (
+    HAS_V1_RUNNER,
+    AssistantMessage,
+    Role,
+    SimulationRun,
+    TerminationReason,
+    ToolMessage,
+    UserMessage,
+    load,
+)
+
+_agent_base, _user_base = load("agent.base_agent", "agent.base"), load("user.user_simulator_base", "user.base")
+_user_simulator, _llm_agent = load("user.user_simulator"), load("agent.llm_agent")
+
+
+class _Mailbox:
+    """Hands tau2 the message that the driver awaited beforehand."""
+
+    box: Any = None
+
+    def generate_next_message(self, message, state):
+        out, self.box = self.box, None
+        if out is None:
+            raise RuntimeError("tau2 asked a participant whose mailbox the driver had not filled")
+        return out, state
+
+    def set_seed(self, seed: int) -> None:  # seeds live with the clients
+        pass
+
+
+class MailboxAgent(_Mailbox, getattr(_agent_base, "HalfDuplexAgent", None) or _agent_base.LocalAgent):  # type: ignore[misc]
+    """tau2's agent. Only the user can end a conversation, as with tau2's own LLMAgent, unless the driver names a last word."""
+
+    last_word: Any = None
+
+    def __init__(self, domain_policy: str):
+        super().__init__(tools=[], domain_policy=domain_policy)
+
+    def get_init_state(self, message_history: list | None = None):
+        return list(message_history or [])
+
+    def is_stop(self, message) -> bool:  # type: ignore[override]
+        return message is self.last_word
+
+
+class MailboxUser(_Mailbox, getattr(_user_base, "HalfDuplexUser", None) or _user_base.BaseUser):  # type: ignore[misc]
+    """tau2's user; stops on ###STOP###, ###TRANSFER### and ###OUT-OF-SCOPE### as tau2's simulator does."""
+
+    def __init__(self, instructions: str):
+        super().__init__(instructions=instructions)
+
+    def get_init_state(self, message_history: list | None = None):
+        return _user_base.UserState(system_messages=[], messages=list(message_history or []))
+
+    is_stop = _user_simulator.UserSimulator.is_stop
+
+
+_MESSAGES = {"assistant": AssistantMessage, "user": UserMessage, "tool": ToolMessage}
+
+
+def parse_message(message: dict) -> Any:
+    """A tau2 message from its JSON."""
+    return _MESSAGES[message["role"]].model_validate(message)
+
+
+def user_tools(environment: Any, task: Any) -> list:
+    """The user's tools for a task (adapter: v1.0.x filters by `task.user_tools`); [] where the domain has none."""
+    if environment.user_tools is None:
+        return []
+    include = getattr(task, "user_tools", None)
+    tools = environment.get_user_tools()
+    return [t for t in tools if include is None or t.name in include]
+
+
+def user_prompt(instructions: str, with_tools: bool) -> str:
+    """tau2's own system prompt for its user simulator."""
+    return _user_simulator.UserSimulator(instructions=instructions, llm="none", tools=[] if with_tools else None).system_prompt
+
+
+def agent_prompt(policy: str) -> str:
+    """tau2's own system prompt for its agent."""
+    return _llm_agent.SYSTEM_PROMPT.format(agent_instruction=_llm_agent.AGENT_INSTRUCTION, domain_policy=policy)
+
+
+def check_termination(orchestrator: Any) -> None:
+    """End the conversation at max_steps or max_errors, as v1.0.x does (adapter: older copies do it inside `run`).
+
+    max_steps is checked only when nobody waits for a tool result and never overwrites a user's stop; max_errors
+    counts all error results, the user's too (the PyPI copy never counts any).
+    """
+    if HAS_V1_RUNNER:
+        orchestrator._check_termination()
+        return
+    orchestrator.num_errors = sum(1 for m in orchestrator.trajectory if isinstance(m, ToolMessage) and m.error)
+    if orchestrator.done or orchestrator.to_role == Role.ENV:
+        return
+    if orchestrator.step_count >= orchestrator.max_steps:
+        orchestrator.done, orchestrator.termination_reason = True, TerminationReason.MAX_STEPS
+    if orchestrator.num_errors >= orchestrator.max_errors:
+        orchestrator.done, orchestrator.termination_reason = True, TerminationReason.TOO_MANY_ERRORS
+
+
+def termination_reason(name: str) -> Any:
+    """tau2's TerminationReason by value; MAX_STEPS for those a vintage lacks (it scores 0 everywhere)."""
+    try:
+        return TerminationReason(name)
+    except ValueError:
+        return TerminationReason.MAX_STEPS
+
+
+def finalize(orchestrator: Any, started: float) -> Any:
+    """The SimulationRun of a finished conversation (adapter: `_finalize` is v1.0.x's)."""
+    if HAS_V1_RUNNER:
+        return orchestrator._finalize()
+    now = load("utils.utils").get_now()
+    return SimulationRun(
+        id=str(uuid.uuid4()), task_id=orchestrator.task.id, start_time=now, end_time=now, duration=time.perf_counter() - started,
+        termination_reason=orchestrator.termination_reason, messages=orchestrator.get_trajectory(), seed=orchestrator.seed,
+        agent_cost=0.0, user_cost=0.0,
+    )  # fmt: skip

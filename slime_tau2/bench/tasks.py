@@ -1,0 +1,60 @@
+"""Domains and their tasks, as tau2's registry has them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from slime_tau2.bench.tau2 import VINTAGE, registry
+from slime_tau2.errors import BenchDataError
+
+_splits: dict[str, Callable[[], dict[str, list[str]]]] = {}
+
+
+def task_splits(domain: str) -> dict[str, list[str]]:
+    """{split: task ids} of a domain; from the domain's registration, else from its split file."""
+    if domain in _splits:
+        return _splits[domain]()
+    path = domain_dir(domain) / "split_tasks.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def domain_dir(domain: str) -> Path:
+    """The folder of a tau2 domain's data files."""
+    base = VINTAGE.data_dir / "domains" if VINTAGE.name == "pypi" else VINTAGE.data_dir / "tau2" / "domains"
+    return base / domain.split("-")[0].split("_")[0]
+
+
+def load_tasks(domain: str) -> dict[str, Any]:
+    """All tasks of a domain by id (adapter: loaders differ in whether they take a split)."""
+    if domain not in registry.get_task_sets():
+        known = ", ".join(sorted(set(registry.get_domains()) & set(registry.get_task_sets())))
+        raise BenchDataError(f"unknown domain {domain!r}; known domains: {known}")
+    loader = registry.get_tasks_loader(domain)
+    try:
+        tasks = loader(None)
+    except TypeError:
+        tasks = loader()
+    return {task.id: task for task in tasks}
+
+
+def tasks_sha256(domain: str) -> str:
+    """sha256 of the domain's task file (of the tasks' canonical JSON where tasks are generated)."""
+    path = domain_dir(domain) / "tasks.json"
+    if domain not in _splits and path.exists():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    canonical = json.dumps([t.model_dump(mode="json") for t in load_tasks(domain).values()], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def register_domain(name: str, environment: Callable[..., Any], tasks: Callable[..., list], splits: Callable[[], dict]) -> None:
+    """Register a domain with tau2 and read it back (some vintages only log failures). Idempotent."""
+    if name not in registry.get_domains():
+        registry.register_domain(environment, name)
+        registry.register_tasks(tasks, name)
+    _splits[name] = splits
+    if registry.get_env_constructor(name) is not environment or registry.get_tasks_loader(name) is not tasks:
+        raise BenchDataError(f"tau2's registry already holds another domain named {name!r}; rename one of the two")

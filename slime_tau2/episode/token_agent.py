@@ -1,0 +1,139 @@
+"""The policy as an agent: token ids through a server, recorded in a ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from slime_tau2.episode import toolcalls
+from slime_tau2.episode.agents import AgentAction, as_json, parts
+from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.ledger import Ids, TokenLedger
+from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.protocols import PROTOCOLS, Native
+from slime_tau2.errors import PolicyAborted
+from slime_tau2.seeds import derive_seed
+from slime_tau2.types import Termination
+
+MOST_INTERRUPTIONS = 64
+"""Aborted requests within one turn before the episode is given up (about two minutes of a server that aborts everything)."""
+
+
+@dataclass
+class _Sampled:
+    """What one turn sampled so far."""
+
+    ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    finish_reason: str = "stop"
+    detail: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+    def add(self, ids: list[int], log_probs: list[float], version: Any) -> None:
+        self.ids += ids
+        self.log_probs += log_probs
+        if version is not None:
+            self.versions.append(str(version))
+
+
+@dataclass
+class TokenAgent:
+    """The policy.
+
+    `sampling` goes to the server; `max_turn_tokens` bounds one turn, `max_response_tokens` the episode after its prompt,
+    `max_context_tokens` prompt and response together. `seed` None leaves sampling to the server.
+
+    A request that the server aborts while `aborted()` is False was cut by a weight update: the ids sampled so far are kept with
+    their log-probs, and the same turn goes on behind them. Where it is True the rollout itself was aborted, and the episode ends.
+
+    A turn enters the ledger whole, when it has ended: one that a failure or the episode's deadline cuts leaves nothing there, so
+    that the ledger's spans always are the episode's turns.
+    """
+
+    client: PolicyClient
+    chat: ChatRenderer
+    system_prompt: str
+    sampling: dict[str, Any]
+    max_turn_tokens: int
+    max_response_tokens: int
+    max_context_tokens: int
+    stop_at_tool_call: bool = False
+    seed: int | None = None
+    routing_key: str | None = None
+    aborted: Callable[[], bool] = lambda: False
+    protocol: Native = PROTOCOLS["native"]
+    ledger: TokenLedger | None = None
+    turn: int = field(default=0)
+
+    async def act(self, history: list, message: Any) -> AgentAction:
+        if self.ledger is None:
+            self.ledger = TokenLedger(self.chat.prompt([{"role": "system", "content": self.system_prompt}, *self._heard(history)]))
+        else:
+            self.ledger.append_context(self.chat.delta(self._heard(parts(message))))
+        ledger, start = self.ledger, self.ledger.response_length
+        left = min(self.max_response_tokens - start, self.max_context_tokens - len(ledger) - 1)
+        if left <= 0:
+            return AgentAction(
+                None, Termination.CONTEXT_OVERFLOW, f"{len(ledger)} tokens fill the episode's budget", start=start, end=start
+            )
+        said = await self._sample(ledger, min(self.max_turn_tokens, left))
+        ledger.append_sampled(said.ids, said.log_probs)
+        end = ledger.response_length
+        ids = said.ids[:-1] if said.ids[-1:] == [self.chat.end_of_turn] else said.ids
+        text = self.chat.tokenizer.decode(ids, skip_special_tokens=False)
+
+        def action(message: Any | None, termination: Termination | None = None, detail: str = "", **more: Any) -> AgentAction:
+            return AgentAction(
+                message, termination, detail, text, start, end, finish_reason=said.finish_reason, weight_versions=tuple(said.versions),
+                prompt_tokens=said.prompt_tokens, cached_tokens=said.cached_tokens, **more,
+            )  # fmt: skip
+
+        if said.finish_reason == "abort":
+            return action(None, Termination.ABORTED, said.detail)
+        if said.finish_reason == "length":
+            over = Termination.CONTEXT_OVERFLOW if left <= self.max_turn_tokens else Termination.LENGTH
+            return action(None, over, f"{len(said.ids)} tokens without an end of turn")
+        if said.ids[-1] != self.chat.end_of_turn:
+            ledger.append_context(Ids.of([self.chat.end_of_turn]))  # stopped at </tool_call>: the template closes the turn, untrained
+        meant = self.protocol.read(text)
+        if meant.message is None:
+            return action(None, Termination.AGENT_ERROR, "an empty turn")
+        return action(meant.message, malformed=meant.malformed, last=meant.last)
+
+    def _heard(self, messages: list) -> list[dict]:
+        return self.protocol.chat(as_json(messages))
+
+    async def _sample(self, ledger: TokenLedger, budget: int) -> _Sampled:
+        """Sample one turn of at most `budget` tokens behind the ledger's, over as many requests as weight updates cut it into."""
+        said, params = _Sampled(), dict(self.sampling)
+        if self.stop_at_tool_call:
+            params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]
+        for attempt in range(MOST_INTERRUPTIONS):
+            params["max_new_tokens"] = budget - len(said.ids)
+            if self.seed is not None:
+                params["sampling_seed"] = derive_seed(self.seed, self.turn, *([attempt] if attempt else []))
+            said.prompt_tokens += len(ledger) + len(said.ids)
+            try:
+                out = await self.client.generate(ledger.ids_json(said.ids), params, self.routing_key)
+            except PolicyAborted as cut:
+                said.add(cut.token_ids, cut.log_probs, cut.weight_version)
+                said.finish_reason, said.detail = "abort", str(cut)
+                if self.aborted():
+                    break
+                if len(said.ids) >= budget:
+                    said.finish_reason = "length"
+                    break
+                await asyncio.sleep(min(0.05 * 2**attempt, 2.0))  # the server is loading weights
+                if self.aborted():
+                    break
+                continue
+            said.add(out.ids, out.log_probs, out.meta.get("weight_version"))
+            said.cached_tokens += int(out.meta.get("cached_tokens") or 0)
+            said.finish_reason = out.finish_reason
+            break
+        self.turn += 1
+        return said
