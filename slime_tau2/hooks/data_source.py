@@ -1,26 +1,24 @@
 """`--data-source-path slime_tau2.hooks.data_source.Tau2DataSource`: tasks in, groups of samples out, nothing lost.
 
-Serves each task once an epoch in shuffled order, or by curriculum. Groups that come back (aborted, or ended by
-infrastructure) are served first. The whole state is one JSON file a rollout id: position, counters, curriculum, and the
-tasks of returned groups (slime's own buffer does not survive a restart; this one does).
+Groups that come back (aborted, or ended by infrastructure) are served first, then those that `TaskOrder` names. The whole state is
+one JSON file a rollout id: order, curriculum, counters, and the tasks of returned groups (slime's own buffer does not survive a
+restart; this one does).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import threading
 from pathlib import Path
 from typing import Any
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.data import prefixes
 from slime_tau2.episode import worlds
 from slime_tau2.errors import CheckpointError, PolicyError
 from slime_tau2.hooks import advantages
 from slime_tau2.hooks.compat import Sample, info
-from slime_tau2.rewards.curriculum import Curriculum
+from slime_tau2.hooks.task_order import TaskOrder
 from slime_tau2.types import TaskRef, is_success
 
 MOST_SPOILED_FETCHES = 8
@@ -47,9 +45,8 @@ class Tau2DataSource:
             for task_id in worlds.load(domain, self.config.retail_basis).task_ids(self.config.split)
         ]
         self.tasks = {str(t): t for t in tasks}
-        self.curriculum = Curriculum()
-        self.prefixes = prefixes.load(self.config.prefix_starts, self.tasks)
-        self.epoch, self.position, self.next_group, self.next_index = 0, 0, 0, 0
+        self.order = TaskOrder(self.config, list(self.tasks))
+        self.next_group, self.next_index = 0, 0
         self.buffer: list[list[Sample]] = []
         self._out: dict[int, list[Sample]] = {}  # groups that are being generated
         self.metadata: dict[str, Any] = {"terminations": {}}
@@ -71,7 +68,7 @@ class Tau2DataSource:
         with self._lock:
             self._check_alive(num_samples)
             groups = self._from_buffer(num_samples)
-            groups += [self._group(self.tasks[key]) for key in self._choose(num_samples - len(groups))]
+            groups += [self._group(self.tasks[key]) for key in self.order.draw(num_samples - len(groups))]
             self._out |= {g[0].group_index: g for g in groups}  # type: ignore[misc]
             return groups
 
@@ -93,39 +90,14 @@ class Tau2DataSource:
             sample.metadata.pop("tau2", None)  # of the try that was cut off
         return taken
 
-    def _choose(self, count: int) -> list[str]:
-        keys = list(self.tasks)
-        out: list[str] = []
-        while len(out) < count:
-            rng = random.Random(f"{self.config.seed}:{self.epoch}:{self.position}")
-            if self.config.curriculum:
-                out += self.curriculum.draw(keys, count - len(out), rng)
-                self.position += count
-                continue
-            order = random.Random(f"{self.config.seed}:{self.epoch}").sample(keys, len(keys))
-            taken = order[self.position : self.position + count - len(out)]
-            out += taken
-            self.position += len(taken)
-            if self.position >= len(keys):
-                self.epoch, self.position = self.epoch + 1, 0
-        return out
-
     def _group(self, task: TaskRef) -> list[Sample]:
-        group = []
-        metadata = {"domain": task.domain, "task_id": task.task_id, **self._prefix(str(task))}
+        group, prefix = [], self.order.prefix(str(task), self.next_group)
+        metadata = {"domain": task.domain, "task_id": task.task_id, **({} if prefix is None else {"prefix": prefix})}
         for _ in range(self.group_size):
             group.append(Sample(group_index=self.next_group, index=self.next_index, prompt=str(task), metadata={**metadata}))
             self.next_index += 1
         self.next_group += 1
         return group
-
-    def _prefix(self, key: str) -> dict[str, Any]:
-        """{"prefix": …} for a group that begins within a success of a task that the policy never solves."""
-        known = self.prefixes.get(key)
-        rng = random.Random(f"{self.config.seed}:prefix:{self.next_group}")
-        if not self.config.curriculum or not known or self.curriculum.pool(key) != "hopeless" or rng.random() < 0.5:
-            return {}
-        return {"prefix": prefixes.cut(rng.choice(known), rng)}
 
     def add_samples(self, samples: list[list[Sample]]) -> None:
         """Take groups back to be served again."""
@@ -166,7 +138,7 @@ class Tau2DataSource:
                 self.metadata["terminations"][ended] = self.metadata["terminations"].get(ended, 0) + 1
                 key = f"{s.metadata.get('domain')}/{s.metadata.get('task_id')}"
                 if not s.remove_sample and key in self.tasks and "prefix" not in s.metadata:
-                    self.curriculum.observe(key, int(is_success(s.reward)), 1)
+                    self.order.curriculum.observe(key, int(is_success(s.reward)), 1)
             seen = {s.group_index for s in samples}
             unfinished = {k: g for k, g in self._out.items() if any(s.status is Sample.Status.PENDING for s in g)}
             self._out = {k: g for k, g in unfinished.items() if k not in seen}
@@ -179,15 +151,14 @@ class Tau2DataSource:
             waiting = [*self.buffer, *(g for g in self._out.values() if any(s.status is Sample.Status.PENDING for s in g))]
             returned = [f"{g[0].metadata['domain']}/{g[0].metadata['task_id']}" for g in waiting]
             return {
-                "epoch": self.epoch, "position": self.position, "next_group": self.next_group, "next_index": self.next_index,
-                "returned": returned, "curriculum": self.curriculum.state_dict(), "metadata": self.metadata,
+                **self.order.state_dict(), "next_group": self.next_group, "next_index": self.next_index,
+                "returned": returned, "metadata": self.metadata,
             }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         with self._lock:
-            self.epoch, self.position = state["epoch"], state["position"]
+            self.order.load_state_dict(state)
             self.next_group, self.next_index = state["next_group"], state["next_index"]
-            self.curriculum.load_state_dict(state["curriculum"])
             self.metadata = state["metadata"]
             self.buffer = [self._group(self.tasks[key]) for key in state["returned"] if key in self.tasks]
 

@@ -80,8 +80,8 @@ def log_rollout(rollout_id: int, args: Any, samples: list[Sample], rollout_extra
     metrics["tau2/episodes_per_s"] = len(flat) / rollout_time if rollout_time else 0.0
     source = data_source.current()
     if source is not None:
-        metrics |= {f"tau2/curriculum/{pool}": float(n) for pool, n in source.curriculum.pools(list(source.tasks)).items()}
-        metrics["tau2/epoch"] = float(source.epoch)
+        metrics |= {f"tau2/curriculum/{pool}": float(n) for pool, n in source.order.curriculum.pools(list(source.tasks)).items()}
+        metrics["tau2/epoch"] = float(source.order.epoch)
     log_metrics(args, {**metrics, "rollout/step": rollout_id}, "rollout/step")
     if config.log_samples and flat:
         log_table(args, "tau2/samples", TABLE_COLUMNS, lambda: sample_rows(args, rollout_id, flat, config.log_samples))

@@ -213,7 +213,7 @@ def test_data_source_serves_every_task_once_an_epoch(tmp_path):
     source = data_source.Tau2DataSource(source_args(tmp_path))
     assert len(source) == 750
     groups = source.get_samples(750)
-    assert len({g[0].metadata["task_id"] for g in groups}) == 750 and source.epoch == 1
+    assert len({g[0].metadata["task_id"] for g in groups}) == 750 and source.order.epoch == 1
     assert all(len(g) == 2 and g[0].group_index == g[1].group_index for g in groups)
     assert [s.index for g in groups for s in g] == list(range(1500))
     assert [g[0].prompt for g in source.get_samples(750)] != [g[0].prompt for g in groups], "another order in the next epoch"
@@ -227,12 +227,12 @@ def test_data_source_resumes_where_it_was(tmp_path, curriculum):
         g[0].reward, g[1].reward = 1.0, 0.0
     first.observe([s for g in groups for s in g])
     first.observe([s for g in groups for s in g])  # idempotent
-    assert first.curriculum.counts[groups[0][0].prompt][1] > 0 and sum(first.metadata["terminations"].values()) == 10
+    assert first.order.curriculum.counts[groups[0][0].prompt][1] > 0 and sum(first.metadata["terminations"].values()) == 10
     first.add_samples([groups[1]])
     first.save(7)
     second = data_source.Tau2DataSource(source_args(tmp_path, tau2_curriculum=curriculum))
     second.load(7)
-    assert second.curriculum == first.curriculum
+    assert second.order.curriculum == first.order.curriculum
     a, b = first.get_samples(6), second.get_samples(6)
     assert [g[0].prompt for g in a] == [g[0].prompt for g in b] and a[0][0].prompt == groups[1][0].prompt, "the returned group first"
     assert len({s.index for g in b for s in g}) == 12 and min(s.index for g in b for s in g) >= 10
@@ -252,7 +252,7 @@ def test_the_curriculum_hears_of_groups_that_the_filter_dropped(tmp_path, tells)
         filters.process_all_samples(args, groups[:2], source.get_samples)
     for _ in range(2):
         rewards.reward_post_process(args, groups[1])
-    counts = {g[0].prompt: source.curriculum.counts.get(g[0].prompt) for g in groups}
+    counts = {g[0].prompt: source.order.curriculum.counts.get(g[0].prompt) for g in groups}
     assert counts[groups[0][0].prompt] == pytest.approx((1.9, 0.0)) and sum(counts[groups[1][0].prompt]) == pytest.approx(1.9)
     assert (counts[groups[2][0].prompt] is None) == tells, "a group that was cut off comes back, and is counted then"
     assert bool(source.buffer) == tells and not source._out
@@ -266,16 +266,16 @@ async def test_hopeless_tasks_begin_within_a_success(tmp_path, tokenizer, helpde
     source = data_source.Tau2DataSource(source_args(tmp_path, tau2_curriculum=True, tau2_prefix_starts=path))
     task = source.tasks["helpdesk/orders_3"]
     assert all("prefix" not in source._group(task)[0].metadata for _ in range(20)), "nothing is known of it yet"
-    source.curriculum.observe("helpdesk/orders_3", 0, 40)
+    source.order.curriculum.observe("helpdesk/orders_3", 0, 40)
     groups = [source._group(task) for _ in range(40)]
     begun = [g for g in groups if "prefix" in g[0].metadata]
     assert 8 < len(begun) < 32 and all(g[0].metadata["prefix"] == g[1].metadata["prefix"] for g in begun), "every other group"
     out, *_ = await generated(tokenizer, lambda p, n: "Sorry.", given=begun[0][0])
     assert_well_formed(out)
     assert tokenizer.decode(out.tokens).count("<|im_start|>assistant") > sum(m["role"] == "assistant" for m in out.metadata["prefix"])
-    before = dict(source.curriculum.counts)
+    before = dict(source.order.curriculum.counts)
     rewards.reward_post_process(source.args, [out])
-    assert source.curriculum.counts == before, "an easier task than the one that is counted"
+    assert source.order.curriculum.counts == before, "an easier task than the one that is counted"
 
 
 def test_groups_in_flight_at_a_checkpoint_are_served_again(tmp_path):
