@@ -6,8 +6,6 @@ viewer turns into text nodes; it is never markup.
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,11 +17,8 @@ from typing import Any
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
 from slime_tau2.errors import BenchDataError
-from slime_tau2.evaluation import failures, plots, runner, statistics
+from slime_tau2.evaluation import conversations, failures, plots, runner, statistics
 from slime_tau2.evaluation.tables import cell
-
-CHUNK = 40
-"""Conversations compressed together: opening one unpacks so many."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +50,14 @@ def write(page: Page, path: Path) -> None:
 
     here = Path(__file__).parent
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined)
-    rows, chunks = _conversations(page.stages)
+    rows = [conversations.row(stage.name, r) for stage in page.stages for r in stage.records]
+    chunks = conversations.pack([conversations.body(r) for stage in page.stages for r in stage.records])
     metrics, score_rows = _scores(page.stages)
     html = environment.get_template("page.html").render(
         page=page, metrics=metrics, score_rows=score_rows, health=_health(page.stages),
         terminations=_terminations(page.stages), failures=_failures(page.stages), curves=plots.pass_curves(_curves(page.stages)),
         training=plots.training(page.training) if page.training else "", script=(here / "viewer.js").read_text(encoding="utf-8"),
-        rows=json.dumps(rows).replace("<", "\\u003c"), chunks=json.dumps(chunks), chunk=CHUNK,
+        rows=json.dumps(rows).replace("<", "\\u003c"), chunks=json.dumps(chunks), chunk=conversations.CHUNK,
     )  # fmt: skip
     staging = path.with_suffix(".part")
     staging.write_text(html, encoding="utf-8")
@@ -144,61 +140,3 @@ def _writes(domain: str) -> set[str]:
     except BenchDataError:  # a run of another machine's domain is still worth reading
         return set()
     return {name for name, kind in types.items() if kind == bench.ToolType.WRITE}
-
-
-def _conversations(stages: Sequence[Stage]) -> tuple[list[list[Any]], list[str]]:
-    """(a row a conversation for the list, the conversations in compressed chunks)."""
-    rows: list[list[Any]] = []
-    bodies: list[dict[str, Any]] = []
-    for stage in stages:
-        for r in stage.records:
-            partial = None if r["partial"] is None else round(r["partial"], 2)
-            rows.append([stage.name, runner.family(r), r["task_id"], r["attempt"], r["reward"], partial, r["termination"], len(r["turns"])])
-            bodies.append(_body(r))
-    chunks = [bodies[n : n + CHUNK] for n in range(0, len(bodies), CHUNK)]
-    return rows, [base64.b64encode(gzip.compress(json.dumps(c, ensure_ascii=False).encode(), 6)).decode() for c in chunks]
-
-
-def _body(record: Mapping[str, Any]) -> dict[str, Any]:
-    """One conversation as the viewer reads it: messages, each agent message with its turn's scores and tokens, and the checks."""
-    turns, tokens = record["turns"], iter(record.get("turn_tokens") or [])
-    marks = [
-        {
-            "partial": t["partial"],
-            "gain": t["gain"],
-            "malformed": t["malformed"],
-            "tokens": next(tokens, []) if t["end"] > t["start"] else [],
-        }
-        for t in turns
-    ]
-    sent = sum(t["sent"] for t in turns)
-    spoken = [n for n, m in enumerate(record["messages"]) if m["role"] == "assistant"]
-    own = dict(zip(spoken[len(spoken) - sent :], marks))
-    messages = []
-    for n, m in enumerate(record["messages"]):
-        calls = [[c["name"], c["arguments"]] for c in m.get("tool_calls") or []]
-        by = m.get("requestor", "assistant") if m["role"] == "tool" else m["role"]
-        messages.append(
-            {"role": m["role"], "by": by, "text": m.get("content") or "", "calls": calls, "error": bool(m.get("error")), "turn": own.get(n)}
-        )
-    if sent < len(turns):
-        messages.append({"role": "assistant", "by": "unsent", "text": turns[-1]["text"], "calls": [], "error": False, "turn": marks[-1]})
-    return {"detail": record["detail"], "messages": messages, "checks": _checks(record.get("reward_info") or {})}
-
-
-def _checks(info: Mapping[str, Any]) -> list[list[Any]]:
-    """[met, kind, what, whether the reward counts it] of each of tau2's checks."""
-    basis = set(info.get("reward_basis") or ())
-    found: list[tuple[bool, str, str, str]] = []
-    if info.get("db_check"):
-        found.append((info["db_check"]["db_match"], "database", "in the state that the solution leaves", "DB"))
-    for c in info.get("action_checks") or []:
-        call = f"{c['action']['name']}({json.dumps(c['action']['arguments'], ensure_ascii=False)})"
-        found.append((c["action_match"], "action", call, "ACTION"))
-    for c in info.get("env_assertions") or []:
-        found.append((c["met"], "assertion", c["env_assertion"]["func_name"], "ENV_ASSERTION"))
-    for c in info.get("communicate_checks") or []:
-        found.append((c["met"], "told", c["info"], "COMMUNICATE"))
-    for c in info.get("nl_assertions") or []:
-        found.append((c["met"], "judged", c.get("nl_assertion", ""), "NL_ASSERTION"))
-    return [[bool(met), kind, what, source in basis] for met, kind, what, source in found]

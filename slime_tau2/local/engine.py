@@ -1,8 +1,7 @@
 """Continuous batching for a small Qwen3 on one device: requests in, tokens with log-probs out.
 
-Each request owns a slot of one key/value store. A finished slot stays warm, so that a conversation's next turn, whose ids
-extend the last (invariant 1), computes only what is new; a new conversation copies the longest prefix any slot holds.
-Prompts are read in chunks, so that a long one neither needs a large mask nor starves the others for long.
+Each request owns a slot of `SlotCache` and computes only what that does not hold yet. Prompts are read in chunks, so that a long one
+neither needs a large mask nor starves the others for long.
 
 Knows only token ids. Not thread-safe: one thread calls `admit`, `step` and the rest.
 """
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from slime_tau2.local.sampling import SamplingParams, sample, uniform
+from slime_tau2.local.slots import SlotCache
 
 CHUNK = 512
 MIN_CAPACITY = 512
@@ -33,58 +33,21 @@ class Request:
     log_probs: list[float] = field(default_factory=list)
     finish: str = ""
     cached_tokens: int = 0
-    near_ties: int = 0
-
-
-class _SlotCache:
-    """The `past_key_values` that transformers' attention layers write to and read from."""
-
-    is_compileable = False
-
-    def __init__(self, engine: Engine):
-        self.engine = engine
-        self.rows: torch.Tensor
-        self.positions: torch.Tensor
-        self.width = 0
-
-    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        keys, values = self.engine.keys[layer], self.engine.values[layer]
-        keys[self.rows.unsqueeze(1), self.positions] = key.transpose(1, 2)
-        values[self.rows.unsqueeze(1), self.positions] = value.transpose(1, 2)
-        return keys[self.rows, : self.width].transpose(1, 2), values[self.rows, : self.width].transpose(1, 2)
 
 
 class Engine:
     """`token_budget` bounds the store: slots times capacity, in tokens."""
 
     def __init__(self, model: Any, eos: int, max_slots: int = 64, token_budget: int = 262_144):
-        self.model, self.eos, self.max_slots, self.token_budget = model.eval(), eos, max_slots, token_budget
+        self.model, self.eos = model.eval(), eos
         self.device, self.config = model.device, model.config
         self.context_length: int = self.config.max_position_embeddings
         self.waiting: deque[Request] = deque()
         self.near_ties = 0
-        self._cache = _SlotCache(self)
-        self._allocate(MIN_CAPACITY)
+        self.slots = SlotCache(model, max_slots, token_budget, MIN_CAPACITY)
+        self._owner: list[Request | None] = [None] * len(self.slots)
 
-    # --- slots -------------------------------------------------------------------------------------------------------
-
-    def _slots(self, capacity: int) -> int:
-        return max(1, min(self.max_slots, self.token_budget // capacity))
-
-    def _allocate(self, capacity: int) -> None:
-        slots, config = self._slots(capacity), self.config
-        # one spare column takes the writes of padding
-        shape = (slots, capacity + 1, config.num_key_value_heads, config.head_dim)
-        layers = range(config.num_hidden_layers)
-        dtype = next(self.model.parameters()).dtype
-        self.keys = [torch.zeros(shape, device=self.device, dtype=dtype) for _ in layers]
-        self.values = [torch.zeros(shape, device=self.device, dtype=dtype) for _ in layers]
-        self.capacity = capacity
-        self._ids = np.full((slots, capacity), -1, dtype=np.int64)  # the ids whose keys and values a slot holds
-        self._held = np.zeros(slots, dtype=np.int64)
-        self._owner: list[Request | None] = [None] * slots
-        self._used = np.zeros(slots, dtype=np.int64)  # last use, for eviction
-        self._clock = 0
+    # --- requests ----------------------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> list[Request]:
@@ -110,31 +73,17 @@ class Engine:
         """Give waiting requests slots, first come first served; grows the store only when it is idle enough to."""
         while self.waiting:
             need = len(self.waiting[0].input_ids) + self.waiting[0].params.max_new_tokens
-            if need > self.capacity:
+            if need > self.slots.capacity:
                 if self.running:
                     return
-                self._allocate(min(self.context_length, 1 << (need - 1).bit_length()))
+                self.slots.allocate(min(self.context_length, 1 << (need - 1).bit_length()))
+                self._owner = [None] * len(self.slots)
             free = [s for s, owner in enumerate(self._owner) if owner is None]
             if not free:
                 return
-            self._occupy(self.waiting.popleft(), free)
-
-    def _occupy(self, request: Request, free: list[int]) -> None:
-        ids = np.asarray(request.input_ids)
-        width = min(len(ids) - 1, self.capacity)  # the last id is always computed: its logits are needed
-        same = (self._ids[:, :width] == ids[:width]) & (np.arange(width) < self._held[:, None])
-        prefix = np.where(same.all(1), width, same.argmin(1)) if width else np.zeros(len(same), dtype=np.int64)
-        best = int(prefix.argmax())
-        continues = best in free and prefix[best] >= self._held[best]
-        slot = best if continues else min(free, key=lambda s: self._used[s])
-        length = int(prefix[best])
-        if slot != best:
-            for store in (*self.keys, *self.values):
-                store[slot, :length] = store[best, :length]
-        self._ids[slot, :length], self._ids[slot, length:] = ids[:length], -1
-        self._held[slot], self._owner[slot], request.cached_tokens = length, request, length
-        self._clock += 1
-        self._used[slot] = self._clock
+            request = self.waiting.popleft()
+            slot = self.slots.take(request.input_ids, free)
+            self._owner[slot], request.cached_tokens = request, int(self.slots.held[slot])
 
     # --- compute -----------------------------------------------------------------------------------------------------
 
@@ -154,17 +103,15 @@ class Engine:
         return done
 
     def _pending(self, slot: int, request: Request) -> int:
-        return len(request.input_ids) + len(request.output_ids) - int(self._held[slot])
+        return len(request.input_ids) + len(request.output_ids) - int(self.slots.held[slot])
 
     def _advance(self, batch: list[tuple[int, Request]]) -> list[Request]:
-        held = [int(self._held[s]) for s, _ in batch]
+        held = [int(self.slots.held[s]) for s, _ in batch]
         news = [self._new_ids(s, r) for s, r in batch]
         logits = self._forward([s for s, _ in batch], held, news)
         sampling = []
         for row, (slot, request) in enumerate(batch):
-            new = news[row]
-            self._ids[slot, held[row] : held[row] + len(new)] = new
-            self._held[slot] += len(new)
+            self.slots.extend(slot, news[row])
             if self._pending(slot, request) == 0:
                 sampling.append(row)
         if not sampling:
@@ -186,7 +133,7 @@ class Engine:
         return done
 
     def _new_ids(self, slot: int, request: Request) -> list[int]:
-        held, prompt = int(self._held[slot]), len(request.input_ids)
+        held, prompt = int(self.slots.held[slot]), len(request.input_ids)
         if held < prompt:
             return request.input_ids[held : min(held + CHUNK, prompt)]
         return request.output_ids[held - prompt :]
@@ -202,11 +149,10 @@ class Engine:
         for row, new in enumerate(news):
             ids[row, : len(new)] = new
         steps = np.arange(width)[None, :]
-        positions = np.where(steps < lengths[:, None], np.asarray(held)[:, None] + steps, self.capacity)
+        positions = np.where(steps < lengths[:, None], np.asarray(held)[:, None] + steps, self.slots.capacity)
         hidden_from = np.arange(total)[None, None, :] > positions[:, :, None]
-        cache, device, model = self._cache, self.device, self.model.model
-        cache.rows, cache.width = torch.tensor(slots, device=device), total
-        cache.positions = torch.from_numpy(positions).to(device)
+        cache, device, model = self.slots, self.device, self.model.model
+        cache.aim(slots, positions, total)
         hidden = model.embed_tokens(torch.from_numpy(ids).to(device))
         rotary = model.rotary_emb(hidden, cache.positions)
         mask = torch.from_numpy(hidden_from).to(device).unsqueeze(1)
@@ -230,5 +176,4 @@ class Engine:
 
     def flush(self) -> None:
         """Forget all warm slots (after a change of weights)."""
-        self._held[:] = 0
-        self._ids[:] = -1
+        self.slots.flush()

@@ -10,7 +10,7 @@ from fake_policy import FakePolicy, teacher_reply
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
-from slime_tau2.evaluation import page, runner
+from slime_tau2.evaluation import conversations, page, runner
 
 browser = pytest.mark.skipif(BINARY is None, reason=REASON)
 EVIL = '<script>window.pwned = 1</script><img src=x onerror="window.pwned = 1"></script><b>bold</b>'
@@ -64,15 +64,15 @@ def test_what_was_sampled_is_recorded(records, tokenizer):
 
 def test_each_agent_message_has_its_turn(records):
     for r in records:
-        body = page._body(r)
+        body = conversations.body(r)
         own = [m for m in body["messages"] if m["turn"]]
         assert len(own) == len(r["turns"]) and [m["turn"]["partial"] for m in own] == [t["partial"] for t in r["turns"]]
         assert body["messages"][0]["role"] == "assistant" and body["messages"][0]["turn"] is None, "tau2's greeting is nobody's turn"
-    phones = page._body(next(r for r in records if r["task_id"].startswith("phones")))
+    phones = conversations.body(next(r for r in records if r["task_id"].startswith("phones")))
     assert {kind: counts for _, kind, _, counts in phones["checks"]} == {"database": False, "action": False, "assertion": True}
     turns = records[0]["turns"]
-    assert all(m["by"] != "unsent" for m in page._body(records[0] | {"termination": "policy_failure"})["messages"]), "all were sent"
-    cut = page._body(records[0] | {"termination": "length", "turns": [*turns[:-1], turns[-1] | {"sent": False}]})
+    assert all(m["by"] != "unsent" for m in conversations.body(records[0] | {"termination": "policy_failure"})["messages"]), "all were sent"
+    cut = conversations.body(records[0] | {"termination": "length", "turns": [*turns[:-1], turns[-1] | {"sent": False}]})
     assert cut["messages"][-1]["by"] == "unsent" and cut["messages"][-1]["text"] == records[0]["turns"][-1]["text"]
 
 

@@ -113,7 +113,7 @@ def test_the_store_grows_for_a_long_request_and_stays_within_budget(tiny_model):
     engine.admit(long)
     engine.admit(request("after", [5] * 40))
     done = finish(engine)
-    assert len(done) == 5 and engine.capacity == 4096 and len(engine.keys[0]) * engine.capacity <= 8192
+    assert len(done) == 5 and engine.slots.capacity == 4096 and len(engine.slots) * engine.slots.capacity <= 8192
     assert_exact(tiny_model, [long])
 
 
