@@ -170,7 +170,7 @@ async def test_a_server_that_dies_mid_run_is_infrastructure(tiny_model_dir, tmp_
     with ServerProcess(tiny_model_dir, tmp_path / "s.log") as process:
         process.process.kill()
         process.process.wait()
-        episodes, _, _ = await many_quickly(process.url, helpdesk, tokenizer)
+        episodes = await many_quickly(process.url, helpdesk, tokenizer)
         assert Counter(e.termination for e in episodes) == {Termination.POLICY_FAILURE: 4} and all(e.reward is None for e in episodes)
         with pytest.raises(ConfigError, match=r"the local server exited with code -9.*run the same command to resume"):
             process.check()
@@ -180,7 +180,9 @@ async def many_quickly(url, helpdesk, tokenizer):
     config = Tau2Config(user="scripted")
     box = Toolbox(config, tokenizer, PolicyClient(url, retries=1, backoff_s=0.01))
     agents = [box.agent(helpdesk, {"max_new_tokens": 50}, n, str(n)) for n in range(4)]
-    return await asyncio.gather(*(driver.run_episode(helpdesk, "orders_0", a, box.user()) for a in agents)), [], box
+    episodes = await asyncio.gather(*(driver.run_episode(helpdesk, "orders_0", a, box.user()) for a in agents))
+    await box.close()
+    return episodes
 
 
 def test_a_port_in_use_is_named(server, tiny_model_dir):
