@@ -1,17 +1,15 @@
 """The pages: links lead somewhere, and every command in them exists with the options that it is given."""
 
+import importlib
 import re
-import shlex
-from pathlib import Path
 
 import pytest
 import typer
+from documented import NAMES, PAGES, ROOT, commands
 
 from slime_tau2.cli import app
 from slime_tau2.config import Tau2Config
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("patches/*.md")])
 SLIMES_OWN = ("train.py", "train_async.py")
 COMMANDS = typer.main.get_command(app).commands
 
@@ -22,7 +20,7 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if target.startswith(("http://", "https://")):
@@ -33,30 +31,11 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(there), f"{page.name}: {target}"
 
 
-def commands(page):
-    """Words of each command in a page's shell blocks and inline code; comments and continuations resolved."""
-    text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    lines = [line for b in blocks for line in b.replace("\\\n", " ").splitlines()]
-    lines += [m for m in re.findall(r"`([^`\n]+)`", text) if re.match(r"(bash launch|slime-tau2|python) ", m)]
-    for line in lines:
-        for part in re.split(r" && |; ", line.partition(" #")[0]):
-            if part.strip() and not part.startswith("#"):
-                try:
-                    yield shlex.split(part)
-                except ValueError:
-                    yield part.split()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_commands_exist(page):
-    for words in commands(page):
-        while words and "=" in words[0] and not words[0].startswith("-"):
-            words = words[1:]  # VARIABLE=value
-        if not words:
-            continue
-        name = Path(words[0]).name
-        if name == "slime-tau2" and len(words) > 1 and not words[1].startswith("…"):
+    for words in (c.words for c in commands(page)):
+        name = words[0]
+        if name == "slime-tau2":
             check_command(page, words[1:])
         elif name == "bash" and len(words) > 1 and words[1].endswith(".sh"):
             assert (ROOT / words[1]).exists(), f"{page.name}: {words}"
@@ -79,7 +58,15 @@ def check_command(page, words):
             assert words[n + 1].partition("=")[0] in (*Tau2Config.model_fields, "KEY"), f"{page.name}: {words[n + 1]}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_paths_of_hooks_lead_to_them(page):
+    """`--…-path slime_tau2.…` names something that slime can call."""
+    for path in re.findall(r"--[\w-]+-path\s+(slime_tau2\.[\w.]+)", page.read_text(encoding="utf-8")):
+        module, _, name = path.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), name)), f"{page.name}: {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_options_exist(page):
     """`tau2_…` in text and YAML is an option of Tau2Config."""
     known = {f"tau2_{f}" for f in Tau2Config.model_fields}

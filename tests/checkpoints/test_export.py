@@ -10,31 +10,16 @@ import shutil
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
-from megatron_names import gqa_model, megatron_state
+from checkpoint_files import write_checkpoint
+from megatron_names import gqa_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from slime_tau2.checkpoints.export import export
 from slime_tau2.checkpoints.torch_dist import TorchDist
 from slime_tau2.errors import CheckpointError
-from slime_tau2.local.models import save_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-
-
-def write(directory, model, tokenizer, change=lambda state: None, vocab_size=None, **options):
-    """(checkpoint parent, Hugging Face directory)."""
-    state = megatron_state(model.config, model.state_dict(), **options) | {
-        "optimizer.state.exp_avg.decoder.final_layernorm.weight": torch.zeros(3)
-    }
-    change(state)
-    iteration = directory / "checkpoint" / "iter_0000007"
-    dcp.save(state, checkpoint_id=iteration, no_dist=True)
-    torch.save({"args": argparse.Namespace(vocab_size=vocab_size or model.config.vocab_size), "iteration": 7}, iteration / "common.pt")
-    (directory / "checkpoint" / "latest_checkpointed_iteration.txt").write_text("7\n")
-    save_model(directory / "hf", model, tokenizer)
-    return directory / "checkpoint", directory / "hf"
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +34,13 @@ def untied(tokenizer):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, model, tokenizer):
-    return write(tmp_path_factory.mktemp("written"), model, tokenizer)
+    return write_checkpoint(tmp_path_factory.mktemp("written"), model, tokenizer)
 
 
 @pytest.mark.parametrize("which, stacked", [("model", True), ("model", False), ("untied", True)])
 def test_a_model_comes_back_bit_for_bit(request, tmp_path, tokenizer, which, stacked):
     model = request.getfixturevalue(which)
-    checkpoint, hf = write(tmp_path, model, tokenizer, stacked=stacked)
+    checkpoint, hf = write_checkpoint(tmp_path, model, tokenizer, stacked=stacked)
     seen = []
     done = export(checkpoint, hf, tmp_path / "out", progress=lambda written, total: seen.append((written, total)))
     assert done.shards == 1 and seen[-1] == (done.size, done.size) and seen == sorted(seen)
@@ -104,7 +89,7 @@ def narrow(name):
     ],
 )  # fmt: skip
 def test_a_checkpoint_that_disagrees_is_refused_by_name(tmp_path, model, tokenizer, change, config, message):
-    checkpoint, hf = write(tmp_path, model, tokenizer, change)
+    checkpoint, hf = write_checkpoint(tmp_path, model, tokenizer, change)
     path = hf / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
     with pytest.raises(CheckpointError, match=message):
@@ -113,7 +98,7 @@ def test_a_checkpoint_that_disagrees_is_refused_by_name(tmp_path, model, tokeniz
 
 
 def test_without_the_trainers_arguments_more_than_padding_is_refused(tmp_path, model, tokenizer):
-    checkpoint, hf = write(tmp_path, model, tokenizer, padded=len(tokenizer) + 128 * 64)
+    checkpoint, hf = write_checkpoint(tmp_path, model, tokenizer, padded=len(tokenizer) + 128 * 64)
     (checkpoint / "iter_0000007" / "common.pt").unlink()
     with pytest.raises(CheckpointError, match="more than padding; is vocab_size right"):
         export(checkpoint, hf, tmp_path / "out")

@@ -1,0 +1,137 @@
+"""Every command in the pages is run: here, as it is written, or by the test that is named. What cannot be is marked where it stands.
+
+Paths that the pages name (`outputs/base`, `published.parquet`, `Qwen3-4B`) are small stand-ins; api.openai.com is a fake server.
+"""
+
+import ast
+import importlib.util
+import json
+import re
+import shutil
+
+import pytest
+from checkpoint_files import write_checkpoint
+from documented import NAMES, PAGES, ROOT, commands
+from fake_openai import FakeOpenAI
+from launch_commands import fake_slime, launch
+from serving import Serving
+
+from slime_tau2.data import traces
+
+HERE, DRY, MARKED = "here", "as a dry run, and marked", "marked"
+OPENAI = "https://api.openai.com/v1"
+RULES: list[tuple[str, str, tuple[str, ...]]] = [
+    # a pattern of the whole command, how it is tested, what is added to make it short
+    (r"bash launch/quickstart\.sh", "tests/local/test_pipeline.py::test_it_runs_end_to_end_and_reports", ()),
+    (r"slime-tau2 quickstart --set .*", "tests/local/test_pipeline.py::test_it_runs_end_to_end_and_reports", ()),
+    (r"bash launch/test\.sh.*", ".ci/run", ()),
+    (r"slime-tau2 eval .*--set plugins=\[lockers\].*", "tests/test_extending.py::test_the_pages_commands", ()),
+    (r"slime-tau2 eval --preset card.*", "tests/evaluation/test_presets.py::test_a_dry_run_says_what_it_would_do_and_does_nothing", ()),
+    (r"slime-tau2 doctor --user .*", "tests/test_doctor.py::test_the_exit_code_and_json_are_for_scripts", ()),
+    (r"slime-tau2 doctor --model MODEL .*", "tests/test_doctor.py::test_a_models_files", ()),
+    (r"slime-tau2 collect .*", HERE, ("--set", f"user_base_url={OPENAI}")),
+    (r"slime-tau2 eval --domain helpdesk --policy outputs/.*", HERE, ("--task", "orders_250", "--set", "max_turn_tokens=8")),
+    (r"slime-tau2 .*", HERE, ()),
+    (r"bash launch/\w+\.sh.*", DRY, ()),
+    (r"python3 train(_async)?\.py .*|ray start .*|export WANDB_PROJECT=.*", MARKED, ()),
+    (r"python tests/bench/\w+\.py.*|python -m pytest -m upstream .*|export \w+=.*|git clone .*|pip(-audit)? .*", MARKED, ()),
+]
+
+
+def rule(command):
+    """(how, what is added), by the first pattern that fits; how is empty where none does."""
+    return next(((how, added) for pattern, how, added in RULES if re.fullmatch(pattern, command.text)), ("", ()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_command_is_tested_or_marked(page):
+    for command in commands(page):
+        how, _ = rule(command)
+        assert how, f"{page.name}: {command.text}: say in RULES how it is tested"
+        if how in (DRY, MARKED):
+            assert command.marks or "--dry-run" in command.words, f"{page.name}: {command.text}: say what it needs beside it"
+        elif how != HERE:
+            path, _, name = how.partition("::")
+            assert f"def {name}(" in (ROOT / path).read_text() if name else (ROOT / path).exists(), how
+
+
+def answer(body):
+    """Of agent and user alike: the agent refuses, the user asks and then stops, so that refusals earn what doing nothing earns."""
+    said = [m["role"] for m in body["messages"]]
+    if "customer service agent" in body["messages"][0]["content"]:
+        return "I cannot help you with that."
+    return "Thanks. ###STOP###" if said.count("assistant") > 0 else "Hello, I need help."
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, tiny_model, tiny_model_dir, tokenizer):
+    """What the pages take as given, in a folder of its own."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    place = tmp_path_factory.mktemp("workspace")
+    checkpoint, hf = write_checkpoint(tmp_path_factory.mktemp("trained"), tiny_model, tokenizer)
+    shutil.copytree(checkpoint / "iter_0000007", place / "checkpoints" / "iter_0000100")
+    shutil.copytree(hf, place / "Qwen3-4B")
+    shutil.copytree(tiny_model_dir, place / "outputs" / "grpo" / "hf")
+    shutil.copytree(tiny_model_dir, place / "outputs" / "quickstart" / "grpo" / "model")
+    talk = [{"role": "user", "content": "My order, please."}, {"role": "assistant", "content": "It is on its way."}]
+    rows = [{"messages": talk, "metadata": json.dumps({"domain": "retail", "task_id": "1"})}]
+    for name in ("published", "tau2-sft-seed-v3", "a-published-set"):
+        parquet.write_table(pa.Table.from_pylist(rows), place / f"{name}.parquet")
+    return place
+
+
+def evaluated(cli, place):
+    """Runs that pages begin with."""
+    three = ("--task", "orders_250", "--task", "refunds_250", "--task", "phones_250")
+    for output, policy in (("base", "noop"), ("grpo", "gold")):
+        assert cli("eval", "--policy", policy, *three, "--output", place / "outputs" / output)[0] == 0
+    assert cli("eval", "--split", "train", "--task", "orders_3", "--output", place / "outputs" / "train")[0] == 0
+    for domain in ("airline", "retail", "telecom"):
+        for output in (place / "outputs" / "grpo" / "eval" / domain, place / "outputs" / domain):
+            assert cli("eval", "--domain", domain, "--policy", "noop", "--output", output)[0] == 0
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(rule(c)[0] == HERE for c in commands(p))], ids=NAMES)
+def test_the_pages_commands_run(page, workspace, cli, monkeypatch, tmp_path):
+    shutil.copytree(workspace, tmp_path, dirs_exist_ok=True)
+    evaluated(cli, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "planted")
+    with Serving(FakeOpenAI(answer)) as fake:
+        for command in commands(page):
+            how, added = rule(command)
+            if how != HERE:
+                continue
+            words = [w.replace(OPENAI, fake.url) for w in (*command.words[1:], *added)]
+            files = [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.glob("outputs/*/attempts.jsonl"))]
+            words = [x for w in words for x in (files if w == "outputs/*/attempts.jsonl" else [w])]  # the shell's part
+            code, out, err = cli(*words)
+            assert code == 0, f"{page.name}: {command.text}\n{out[-1500:]}\n{err}"
+            if "--output" in words and "--dry-run" not in words:
+                assert (tmp_path / words[words.index("--output") + 1]).exists(), command.text
+    if page.name == "README.md":
+        (row,) = traces.read_jsonl(tmp_path / "rft.jsonl")
+        assert row["metadata"]["task_id"] == "orders_3", "test tasks never qualify"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(rule(c)[0] == DRY for c in commands(p))], ids=NAMES)
+def test_the_pages_scripts_run_dry(page, tmp_path):
+    slime = {"SLIME_DIR": str(fake_slime(tmp_path / "slime")), "OUTPUT_DIR": str(tmp_path / "out"), "DATA_DIR": str(tmp_path / "data")}
+    for command in commands(page):
+        if rule(command)[0] == DRY:
+            script = command.words[1].removeprefix("launch/").removesuffix(".sh")
+            options = [w for w in command.words[2:] if w != "--dry-run"]
+            done = launch(script, *options, "--dry-run", **slime)
+            assert done.returncode == 0 and done.stdout, f"{page.name}: {command.text}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "tests" / "bench").glob("*.py")), ids=lambda p: p.stem)
+def test_what_the_benchmarks_import_is_there(script):
+    """They are run by hand: nothing may move away under them unseen."""
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("slime_tau2"):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                assert hasattr(module, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}"), f"{node.module}.{name.name}"
