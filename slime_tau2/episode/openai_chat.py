@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from slime_tau2.episode import strict_json
 from slime_tau2.episode.endpoint import Endpoint, Garbage, Transport
 from slime_tau2.errors import ConfigError, InfrastructureError
 
@@ -87,6 +88,7 @@ def _reply(answer: dict) -> ChatReply:
     said = answer["choices"][0]["message"]
     calls = tuple((c["function"]["name"], _arguments(c["function"]["arguments"])) for c in said.get("tool_calls") or [])
     text = said.get("content") or ""
+    strict_json.check_text(text)
     if "</think>" in text:  # a server without a reasoning parser: thoughts are nobody's to read
         text = text.rpartition("</think>")[2].lstrip()
     if not text.strip() and not calls:
@@ -96,7 +98,7 @@ def _reply(answer: dict) -> ChatReply:
 
 def _arguments(text: str | None) -> dict[str, Any]:
     try:
-        value = json.loads(text or "{}")
+        value = strict_json.loads(text or "{}")
     except ValueError as error:
         raise Garbage("malformed_arguments", f"malformed tool arguments {text!r}: {error}") from error
     if not isinstance(value, dict):

@@ -7,10 +7,11 @@ answers with an error, and the model learns from it.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
+
+from slime_tau2.episode import strict_json
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MALFORMED = "malformed_tool_call"
@@ -61,8 +62,8 @@ def _call(body: str) -> ParsedCall:
     if len(body) > MAX_ARGUMENT_CHARS:
         return malformed(f"longer than {MAX_ARGUMENT_CHARS} characters", body)
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        value = strict_json.loads(body)
+    except ValueError as error:
         return malformed(f"not JSON: {error}", body)
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
         return malformed("no string under 'name'", body)
@@ -70,7 +71,3 @@ def _call(body: str) -> ParsedCall:
     if not isinstance(arguments, dict):
         return malformed("'arguments' is not an object", body)
     return ParsedCall(value["name"], arguments)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

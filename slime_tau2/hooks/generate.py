@@ -1,7 +1,8 @@
 """`--custom-generate-function-path slime_tau2.hooks.generate.generate`: one tau2 episode a sample.
 
-It mutates the Sample it is given and never raises: whatever fails comes back as a well-formed sample with log-probs, out of
-training and out of its group's mean. The reward is tau2's; partial scores and the termination go to `metadata["tau2"]`.
+It mutates the Sample it is given. Whatever fails in an episode comes back as a well-formed sample with log-probs, out of training and
+out of its group's mean; only a bad configuration is raised, at the first sample. The reward is tau2's; partial scores and the
+termination go to `metadata["tau2"]`.
 """
 
 from __future__ import annotations
@@ -74,10 +75,14 @@ def take_faults() -> Counter[str]:
 
 
 async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], evaluation: bool = False) -> Sample:
-    """Run the episode that `sample.metadata` names (`domain`, `task_id`) and fill the sample."""
+    """Run the episode that `sample.metadata` names (`domain`, `task_id`) and fill the sample.
+
+    Raises:
+        UserError: the configuration, or the installation, will not do: no sample would ever be right.
+    """
+    state, box = GenerateState(args), toolbox(args)
+    config, ref = box.config, sample.metadata
     try:
-        state, box = GenerateState(args), toolbox(args)
-        config, ref = box.config, sample.metadata
         world = box.world(ref["domain"])
         for attempt in range(config.episode_retries + 1):
             seed = derive_seed(config.seed, ref["domain"], ref["task_id"], sample.index, "eval" if evaluation else "train", attempt)

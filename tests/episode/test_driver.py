@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import json
 from collections import Counter
 
 import pytest
@@ -13,7 +14,7 @@ from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.conversation import Conversation
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.token_agent import TokenAgent
-from slime_tau2.episode.users import DomainUser, GoldUser
+from slime_tau2.episode.users import DomainUser, GoldUser, PlainUser
 from slime_tau2.errors import JudgeError, UserSimulatorError
 from slime_tau2.evaluation import audit
 from slime_tau2.types import Policy, Termination
@@ -47,6 +48,22 @@ async def test_every_request_strictly_extends_the_last(helpdesk, chat, tokenizer
     assert [t.partial for t in episode.turns] == sorted(t.partial for t in episode.turns)
     assert episode.turns[-1].partial == episode.outcome.partial == 1.0
     assert episode.weight_versions == ["3"] * len(requests)
+
+
+@pytest.mark.parametrize("domain, tool", [("helpdesk", "get_order"), ("airline", "get_user_details"), ("telecom", "get_customer_by_id")])
+@pytest.mark.parametrize(
+    "value",
+    ['"\\ud800"', '"\\udfff\\ud800"', '"\\u0000"', "1e999", "1" * 4000, "1" * 5000, "[" * 300 + "]" * 300, '{"a":' * 900 + "1" + "}" * 900],
+)
+async def test_no_call_escapes_its_score(tokenizer, domain, tool, value):
+    """What JSON can say and nothing behind it can take is the policy's mistake, never trouble in the infrastructure."""
+    world = worlds.load(domain)
+    call = f'<tool_call>{{"name": "{tool}", "arguments": {{"x": {value}}}}}</tool_call>'
+    chat, budgets = ChatRenderer(tokenizer, world.tool_schemas), {"max_turn_tokens": 20_000, "max_response_tokens": 30_000}
+    task = world.task_ids("test")[0]
+    episode, _ = await play(world, chat, tokenizer, lambda p, n: [call, "Sorry."][min(n, 1)], task, PlainUser(1), budgets)
+    assert episode.termination.policy is Policy.SCORE and episode.reward is not None, episode.detail
+    json.dumps(episode.record(), ensure_ascii=False, allow_nan=False).encode()
 
 
 @pytest.mark.parametrize("task", ["update_task_with_message_history", "update_task_with_history_and_env_assertions"])

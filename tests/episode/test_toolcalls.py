@@ -48,11 +48,22 @@ def test_never_raises_on_debris(text):
         ('{"name": "f", "arguments": {"x": NaN}}', "not JSON"),
         ("[" * 100_000, "longer than"),
         ("[" * 5_000, "not JSON"),
+        ('{"name": "f", "arguments": {"x": "\\ud800"}}', "half a surrogate pair"),
+        ('{"name": "f", "arguments": {"\\udfff": 1}}', "half a surrogate pair"),
+        ('{"name": "\\ud800", "arguments": {}}', "half a surrogate pair"),
+        ('{"name": "f", "arguments": {"x": [1e999]}}', "beyond all floats"),
+        ('{"name": "f", "arguments": {"x": ' + "[" * 31 + "]" * 31 + "}}", "nested deeper than 32"),
     ],
 )
 def test_malformed_calls_are_typed(body, why):
     (call,) = parse(f"<tool_call>\n{body}\n</tool_call>").calls
     assert call.name == MALFORMED and why in call.error and len(json.dumps(call.arguments)) < 2_000
+
+
+@given(st.text(alphabet='[]{}":,ae19.\\ud8f-'))
+def test_what_is_taken_can_be_encoded_and_dumped(text):
+    for call in parse(f'<tool_call>{{"name": "f", "arguments": {{"x": {text}}}}}</tool_call>').calls:
+        json.dumps([call.name, call.arguments], ensure_ascii=False, allow_nan=False).encode()
 
 
 def test_an_unclosed_block_is_malformed_and_text_is_kept():

@@ -45,7 +45,8 @@ async def test_it_plays_tau2s_simulator(helpdesk, monkeypatch):
     assert fake.headers[0]["Authorization"] == "Bearer sk-planted" and "sk-planted" not in json.dumps(episode.record())
 
 
-@pytest.mark.parametrize("bad", ["", "   ", web.Response(status=500), [("toggle", "{not json")], [("toggle", "[1]")]])
+@pytest.mark.parametrize("bad", ["", "   ", web.Response(status=500), [("toggle", "{not json")], [("toggle", "[1]")],
+                                 "half \ud800", [("toggle", '{"setting": "\\ud800"}')]])  # fmt: skip
 async def test_trouble_is_retried_and_then_named(bad):
     async with FakeOpenAI([bad, "fine"]) as fake:
         c = client(fake.url)

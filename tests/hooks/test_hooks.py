@@ -4,6 +4,9 @@ import asyncio
 import copy
 import inspect
 import json
+import os
+import subprocess
+import sys
 from argparse import Namespace
 
 import pytest
@@ -114,6 +117,22 @@ async def test_a_bad_task_never_raises(tokenizer):
         out = await generate.generate(args, Sample(index=0, metadata=metadata), {"temperature": 1.0})
         assert_well_formed(out)
         assert out.remove_sample and out.status is Sample.Status.FAILED and out.metadata["tau2"]["detail"]
+
+
+async def test_a_bad_configuration_ends_the_run_at_its_first_sample():
+    with pytest.raises(ConfigError, match="tau2_max_stesp; did you mean tau2_max_steps"):
+        await generate.generate(make_args(tau2_max_stesp=3), Sample(index=0, metadata={}), {})
+
+
+@pytest.mark.parametrize("under_slime, code", [(True, 1), (False, 0)])
+def test_stand_ins_never_take_the_place_of_a_slime_that_runs(tmp_path, under_slime, code):
+    (tmp_path / "slime").mkdir()
+    (tmp_path / "slime" / "__init__.py").write_text("")
+    first = "import slime; " if under_slime else ""
+    script = f"{first}from slime_tau2.hooks import compat; print(compat.HAS_SLIME)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == code and "slime.rollout" in done.stderr
+    assert under_slime or ("stand-ins take its place" in done.stderr and done.stdout == "False\n")
 
 
 async def test_agent_failures_are_trained_zeros(tokenizer):
