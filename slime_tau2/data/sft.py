@@ -64,7 +64,7 @@ def import_rows(path: Path, domain: str | None = None, unchecked: bool = False) 
         counts["rows"] += 1
         metadata = {
             **{k: raw[k] for k in ("domain", "task_id", "reward") if raw.get(k) is not None},
-            **(_parsed(raw.get("metadata")) or {}),
+            **(parsed if isinstance(parsed := _parsed(raw.get("metadata")), dict) else {}),
         }
         own, task_id = metadata.get("domain") or domain, metadata.get("task_id")
         if own is None or task_id is None:

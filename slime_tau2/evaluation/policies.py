@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,6 +33,8 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
         settings |= {"user_model": config.eval_user_model or config.user_model, "user_temperature": config.user_temperature}
     if config.protocol != "native":
         settings["protocol"] = config.protocol
+    if config.agent_prompt is not None:
+        settings["agent_prompt_sha256"] = hashlib.sha256(config.agent_prompt.read_bytes()).hexdigest()
     if request.policy in scripts.SCRIPTS:
         box = Toolbox(config)
 
@@ -70,7 +73,8 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
         )
         return await box.run(world, task_id, agent, seed, evaluation=True)
 
-    return sampled, settings | sampling | {"max_turn_tokens": config.max_turn_tokens}, box
+    limits = {"max_turn_tokens": config.max_turn_tokens, "max_context_tokens": config.max_context_tokens}
+    return sampled, settings | sampling | limits, box
 
 
 def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tuple[runner.RunOne, dict[str, Any], Any]:

@@ -65,7 +65,7 @@ def read_records(path: Path) -> list[dict]:
     if not path.exists():
         return []
     by_key: dict[tuple[str, str, int], dict] = {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # splitlines() would also split at U+2028 within a text
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)

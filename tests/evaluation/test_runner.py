@@ -81,6 +81,10 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
     path.write_text('{"domain": "d", "task_id": "t", "attempt": 0}\n{oops\n{"domain": "d", "task_id": "t", "attempt": 1}\n')
     with pytest.raises(ConfigError, match="line 2: not JSON"):
         runner.read_records(path)
+    separators = "a\u2028b\u2029c\x85d\x1ce"  # lines to str.splitlines, text to JSON
+    record = {"domain": "d", "task_id": "t", "attempt": 0, "messages": [separators]}
+    path.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert runner.read_records(path) == [record]
 
 
 async def test_a_dead_server_ends_the_run_early_and_the_same_command_resumes(helpdesk, tmp_path):
