@@ -32,6 +32,7 @@ def test_errors_are_one_line_in_a_real_process_too(tmp_path):
         (["quickstart", "--output", "{tmp}", "--set", "sft_lr=-1"], "--set sft_lr=-1: Input should be greater than 0"),
         (["quickstart", "--output", "{tmp}", "--set", "grpo_step=3"], "unknown key grpo_step; did you mean grpo_steps?"),
         (["quickstart", "--output", "/proc/nowhere"], "cannot write to /proc/nowhere"),
+        (["eval", "--output", "{tmp}", "--set", "agent_prompt=/no/prompt.txt"], "tau2_agent_prompt = /no/prompt.txt: "),
         (["report", "{tmp}"], "holds no attempt; run `slime-tau2 eval --output"),
         (["serve", "{tmp}"], "holds no tokenizer"),
         (["rft", "{tmp}/none.jsonl", "--output", "{tmp}/x"], "none.jsonl does not exist"),

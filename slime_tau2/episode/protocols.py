@@ -17,6 +17,7 @@ from typing import Any
 from slime_tau2 import bench
 from slime_tau2.episode import toolcalls
 from slime_tau2.episode.chat import chat_messages
+from slime_tau2.errors import ConfigError
 
 RESPOND, DONE = "respond", "done"
 LAST_WORD = "###STOP###"
@@ -117,8 +118,16 @@ _PSEUDO_TOOLS = [
 ]  # fmt: skip
 
 
+def read_template(path: Path) -> str:
+    """A prompt's file. Raises ConfigError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"tau2_agent_prompt = {path}: {error}") from error
+
+
 def _filled(template: Path, policy: str, schemas: list[dict]) -> str:
-    text = template.read_text(encoding="utf-8").replace("{policy}", policy)
+    text = read_template(template).replace("{policy}", policy)
     return text.replace("{tools}", json.dumps(schemas, indent=2, ensure_ascii=False)).strip()
 
 

@@ -15,6 +15,7 @@ from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.api_agent import ApiAgent, TextApiAgent
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.protocols import read_template
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import runner
@@ -34,7 +35,7 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
     if config.protocol != "native":
         settings["protocol"] = config.protocol
     if config.agent_prompt is not None:
-        settings["agent_prompt_sha256"] = hashlib.sha256(config.agent_prompt.read_bytes()).hexdigest()
+        settings["agent_prompt_sha256"] = hashlib.sha256(read_template(config.agent_prompt).encode()).hexdigest()
     if request.policy in scripts.SCRIPTS:
         box = Toolbox(config)
 
