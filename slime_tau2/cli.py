@@ -130,10 +130,12 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+        if error.filename is None and not full:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror}{where}; make room and run the same command: what was saved before is intact", file=sys.stderr)
+        fix = "; make room and run the same command: what was saved before is intact" if full else ""
+        print(f"error: {error.strerror or error}{where}{fix}", file=sys.stderr)
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

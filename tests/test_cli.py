@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from slime_tau2.domains.helpdesk import build_tokenizer
+
 
 def test_errors_are_one_line_in_a_real_process_too(tmp_path):
     command = [sys.executable, "-m", "slime_tau2.cli", "tasks", "--domain", "retial"]
@@ -36,11 +38,23 @@ def test_errors_are_one_line_in_a_real_process_too(tmp_path):
         (["report", "{tmp}"], "holds no attempt; run `slime-tau2 eval --output"),
         (["serve", "{tmp}"], "holds no tokenizer"),
         (["rft", "{tmp}/none.jsonl", "--output", "{tmp}/x"], "none.jsonl does not exist"),
+        (["rft", "{files}/rows.jsonl", "--output", "{tmp}/x"], "rows.jsonl, line 1: no domain in it"),
+        (["rft", "{files}", "--output", "{tmp}/x"], "Is a directory ({files})"),
+        (["check-sft", "{files}/rows.jsonl", "--tokenizer", str(build_tokenizer.DIRECTORY)], "rows.jsonl, line 1: no messages in it"),
+        (["check-sft", "{files}/list.jsonl", "--tokenizer", str(build_tokenizer.DIRECTORY)], "list.jsonl, line 1: no JSON object in it"),
+        (["import-sft", "{files}/x.parquet", "--output", "{tmp}/x"], "x.parquet is no Parquet file"),
+        (["import-sft", "{files}/none.parquet", "--output", "{tmp}/x"], "none.parquet does not exist"),
+        (["tasks", "--output", "/proc/nowhere"], "No such file or directory"),
+        (["eval", "--output", "{files}/rows.jsonl"], "File exists ({files}/rows.jsonl)"),
+        (["eval", "--output", "{tmp}", "--set", "user=json:dumps"], "tau2_user = json:dumps is function, not a class with start"),
     ],
 )
 def test_bad_input_is_one_line_with_the_fix(cli, tmp_path, arguments, why):
-    code, _, err = cli(*(a.format(tmp=tmp_path / "out") for a in arguments))
-    assert code == 2 and err.startswith("error: ") and why in err and "Traceback" not in err
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n')
+    (tmp_path / "list.jsonl").write_text("[1]\n")
+    (tmp_path / "x.parquet").write_text("x")
+    code, _, err = cli(*(a.format(tmp=tmp_path / "out", files=tmp_path) for a in arguments))
+    assert code == 2 and err.startswith("error: ") and why.format(files=tmp_path) in err and "Traceback" not in err
 
 
 def test_gold_and_noop(cli, tmp_path):

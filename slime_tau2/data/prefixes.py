@@ -24,14 +24,9 @@ def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[dict[
     if path is None:
         return {}
     out: dict[str, list[list[dict[str, Any]]]] = {}
-    for number, record in enumerate(read_jsonl(path), 1):
-        try:
-            key = f"{record['domain']}/{record['task_id']}"
-            solved = is_success(record["reward"])
-            said = spoken(record["messages"])
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"tau2_prefix_starts = {path}, line {number}: no record of an attempt ({error!r})") from error
-        if key in tasks and solved and len(_turns(said)) > 1:
+    for record in read_jsonl(path, ("domain", "task_id", "reward", "messages")):
+        key, said = f"{record['domain']}/{record['task_id']}", spoken(record["messages"])
+        if key in tasks and is_success(record["reward"]) and len(_turns(said)) > 1:
             out.setdefault(key, []).append(said)
     if not out:
         raise ConfigError(f"tau2_prefix_starts = {path}: it holds no success on the {len(tasks)} tasks that are trained on")

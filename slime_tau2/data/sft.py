@@ -37,7 +37,7 @@ def from_attempts(
         config: names the protocol and the prompt of the rows; those of the attempts may have been others.
     """
     config = config or Tau2Config()
-    records = [r for path in paths for r in traces.read_jsonl(path)]
+    records = [r for path in paths for r in traces.read_jsonl(path, ("domain", "task_id", "reward", "partial", "messages"))]
     protocol, domains = PROTOCOLS[config.protocol], sorted({r["domain"] for r in records})
     chosen = rejection.select(records, min_partial, best, {(d, t) for d in domains for t in held_out(d)})
     found = {d: worlds.load(d) for d in domains}
@@ -112,12 +112,17 @@ def _parsed(value: Any) -> Any:
 
 
 def _read(path: Path) -> Iterator[dict]:
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist")
     if path.suffix == ".parquet":
         try:
             import pyarrow.parquet as parquet
         except ImportError as error:
             raise ConfigError(f"{path} is Parquet: pip install pyarrow, or convert it to JSONL") from error
-        yield from parquet.read_table(path).to_pylist()
+        try:
+            yield from parquet.read_table(path).to_pylist()
+        except ValueError as error:  # pyarrow's errors are
+            raise ConfigError(f"{path} is no Parquet file: {error}") from error
         return
     yield from traces.read_jsonl(path)
 
@@ -137,7 +142,7 @@ def check(path: Path, tokenizer: Any, max_tokens: int) -> Checked:
     """Measure rows as slime will train on them: nothing there filters a row that is too long, or that trains no token."""
     out = Checked(counts=dict.fromkeys(("rows", "of test tasks", "without a trained token", "too long"), 0))
     chats: dict[str, ChatRenderer] = {}
-    for row in traces.read_jsonl(path):
+    for row in traces.read_jsonl(path, ("messages",)):
         out.counts["rows"] += 1
         metadata = row.get("metadata") or {}
         domain = metadata.get("domain")

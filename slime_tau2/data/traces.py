@@ -125,17 +125,24 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> int:
     return count
 
 
-def read_jsonl(path: Path) -> Iterator[dict]:
+def read_jsonl(path: Path, needed: Iterable[str] = ()) -> Iterator[dict]:
     """Rows of a file.
 
+    Args:
+        needed: keys that every row must have.
+
     Raises:
-        ConfigError: the file is absent or a line is not JSON; names the line.
+        ConfigError: the file is absent, or a line is no JSON object with these keys; names the line.
     """
     if not path.exists():
         raise ConfigError(f"{path} does not exist")
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield json.loads(line)
+                row = json.loads(line)
             except ValueError as error:
                 raise ConfigError(f"{path}, line {number}: not JSON ({error})") from error
+            missing = [k for k in needed if k not in row] if isinstance(row, dict) else ["JSON object"]
+            if missing:
+                raise ConfigError(f"{path}, line {number}: no {missing[0]} in it; is it the file that you mean?")
+            yield row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.episode.token_agent import TokenAgent
-from slime_tau2.errors import JudgeError, UserSimulatorError
+from slime_tau2.errors import ConfigError, JudgeError, UserSimulatorError
 from slime_tau2.types import Episode
 
 
@@ -73,7 +74,9 @@ class Toolbox:
         """
         kinds: dict[str, type] = {"llm": users.LLMUser, "scripted": users.DomainUser, "gold": users.GoldUser, "plain": users.PlainUser}
         name = self.config.user
-        kind = plugins.load(name, "user") if plugins.named(name) else kinds[name]
+        kind: Any = plugins.load(name, "user") if plugins.named(name) else kinds[name]
+        if not inspect.isclass(kind):
+            raise ConfigError(f"tau2_user = {name} is {type(kind).__name__}, not a class with start and respond (docs/extending.md)")
         if issubclass(kind, users.LLMUser):
             return kind(self.eval_user_client if evaluation else self.user_client)
         return kind()

@@ -55,7 +55,7 @@ def pipeline_settings(assignments: list[str], defaults: dict[str, Any]) -> Pipel
         return PipelineSettings(**{**defaults, **changed})
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from error
+        raise ConfigError(f"--set {first['loc'][0]}={first['input']}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def write_report(directory: Path, console: Console) -> None:

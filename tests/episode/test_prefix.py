@@ -126,7 +126,7 @@ def test_a_file_that_is_of_no_use_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         prefixes.load(path, {"a"})
     path.write_text('{"x": 1}\n')
-    with pytest.raises(ConfigError, match="line 1: no record of an attempt"):
+    with pytest.raises(ConfigError, match="line 1: no domain in it; is it the file that you mean"):
         prefixes.load(path, {"a"})
     path.write_text(json.dumps(record()) + "\n")
     with pytest.raises(ConfigError, match="no success on the 1 tasks"):
