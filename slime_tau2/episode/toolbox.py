@@ -72,9 +72,9 @@ class Toolbox:
         Raises:
             ConfigError: `module:Class` is not there.
         """
-        kinds: dict[str, type] = {"llm": users.LLMUser, "scripted": users.DomainUser, "gold": users.GoldUser, "plain": users.PlainUser}
+        kinds: dict[str, Any] = {"llm": users.LLMUser, "scripted": users.DomainUser, "gold": users.GoldUser, "plain": users.PlainUser}
         name = self.config.user
-        kind: Any = plugins.load(name, "user") if plugins.named(name) else kinds[name]
+        kind: type[users.User] = plugins.load(name, "user") if plugins.named(name) else kinds[name]
         if not inspect.isclass(kind):
             raise ConfigError(f"tau2_user = {name} is {type(kind).__name__}, not a class with start and respond (docs/extending.md)")
         if issubclass(kind, users.LLMUser):
