@@ -77,7 +77,7 @@ def test_three_steps(policy, tmp_path, tokenizer):
             raw, advantages = reward_post_process(args, rollout.samples)
             used = [(s, a) for s, a in zip(rollout.samples, advantages) if not s.remove_sample]
             assert len(used) > 6 and {v for s, _ in used for v in s.weight_versions} == {str(step)}, "each step samples its own weights"
-            assert any(abs(a) > 1e-6 for _, a in used)
+            assert any(abs(a) > 1e-6 for _, a in used), [(s.prompt, s.reward, s.metadata["tau2"]) for s, _ in used]
             own = tmp_path / f"step{step}"
             own.mkdir()
             (own / "hf").symlink_to(weights)
