@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from slime_tau2.config import parse_assignments
+from slime_tau2.data.traces import read_jsonl
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import page, runner, statistics, watch
 from slime_tau2.evaluation.tables import points, stages_table
@@ -88,7 +89,7 @@ def write_report(directory: Path, console: Console) -> None:
     size = f"{report['held_out_tasks']} held-out tasks, {attempts} attempts each"
     facts = [f"{size}; {counted}; {run['wall_s']:.0f} s; {run['peak_rss_mib']} MiB."]
     facts += [f"{name} in pass^1: {points(gain)} points, paired 95 % CI" for name, gain in gains.items()]
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = list(read_jsonl(directory / "metrics.jsonl"))
     shown = [page.Stage(s, r) for s, r in records.items()]
     title = "slime_tau2 quickstart: SFT → RFT → GRPO on helpdesk"
     page.write(page.Page(title, shown, facts, rows, SNIPPET.format(path=model)), directory / "report.html")

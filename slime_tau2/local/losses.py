@@ -15,7 +15,7 @@ from slime_tau2.errors import ConfigError
 
 @dataclass(frozen=True)
 class LossOptions:
-    """slime's arguments of the same names; docs/training.md says what each does to long episodes, and where it comes from.
+    """slime's arguments of the same names; docs/cookbook.md says what each does to long episodes, and where it comes from.
 
     `eps_clip_high` None means `eps_clip`. `use_tis` weighs each token by exp(train - rollout log-prob): clamped to [`tis_clip_low`,
     `tis_clip`] by `vanilla_tis_function`, zero outside of it by `icepop_function`. `use_opsm` drops the tokens of a sample with a

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from slime_tau2.data.traces import read_jsonl
 from slime_tau2.errors import ConfigError
 from slime_tau2.local.episodes import Episodes, Progress
 from slime_tau2.local.pipeline import Pipeline
@@ -163,4 +164,4 @@ def _as_much(origin: Path, settings: PipelineSettings, stage: str) -> dict[str, 
 def read_metrics(run_directory: Path) -> list[dict[str, Any]]:
     """Lines of a run's metrics.jsonl; [] where there is none."""
     path = run_directory / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return list(read_jsonl(path)) if path.exists() else []
