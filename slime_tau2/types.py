@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from slime_tau2.episode.user_errors import stopped_after_confirming
-
 
 def is_success(reward: float | None) -> bool:
     """tau2's rule: |reward - 1| < 1e-6. An episode without a score is no success."""
@@ -112,7 +110,8 @@ class Episode:
     `messages` are tau2's, as JSON, in order. `provenance` says by which tau2, task file and reward basis it was scored.
     Times are seconds: `policy_s` and `user_s` waited for the two models, `wall_s` in all. `weight_versions` has one entry a
     request to the policy, in order; a turn that a weight update interrupted has several. `prompt_tokens` and `cached_tokens` are
-    sums over those requests: what was sent, and what of it the server had in its prefix cache.
+    sums over those requests: what was sent, and what of it the server had in its prefix cache. `user_stopped_early`: the user hung up
+    right after confirming (`episode.user_errors`).
     """
 
     task: TaskRef
@@ -132,6 +131,7 @@ class Episode:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)
+    user_stopped_early: bool = False
 
     @property
     def reward(self) -> float | None:
@@ -149,5 +149,5 @@ class Episode:
             "response_tokens": self.ledger.response_length if self.ledger else 0,
             "sampled_tokens": self.ledger.sampled if self.ledger else 0,
             "wall_s": round(self.wall_s, 4), "policy_s": round(self.policy_s, 4), "user_s": round(self.user_s, 4),
-            **self.provenance, "user_stopped_early": stopped_after_confirming(self.messages), "messages": self.messages,
+            **self.provenance, "user_stopped_early": self.user_stopped_early, "messages": self.messages,
         }  # fmt: skip

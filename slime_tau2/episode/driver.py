@@ -15,6 +15,7 @@ from slime_tau2.episode.agents import Agent
 from slime_tau2.episode.conversation import Conversation, turnstile
 from slime_tau2.episode.judge import Judge
 from slime_tau2.episode.official import OfficialCheck
+from slime_tau2.episode.user_errors import stopped_after_confirming
 from slime_tau2.episode.users import User
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import InfrastructureError, LedgerError, ScoreMismatch
@@ -84,4 +85,5 @@ async def run_episode(
         episode.termination, episode.detail = Termination.ENVIRONMENT_ERROR, f"{type(error).__name__}: {error}"
     episode.ledger, episode.wall_s = agent.ledger, time.perf_counter() - started
     episode.messages = [m.model_dump(mode="json", exclude_none=True) for m in run.messages()]
+    episode.user_stopped_early = stopped_after_confirming(episode.messages)
     return episode

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slime_tau2.errors import LedgerError
+from slime_tau2.masks import spans
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,6 @@ class Ids:
 
     def __len__(self) -> int:
         return len(self.values)
-
-
-def spans(mask: Sequence[int]) -> list[tuple[int, int]]:
-    """[start, end) of each run of ones."""
-    out, start = [], None
-    for n, bit in enumerate([*mask, 0]):
-        if bit and start is None:
-            start = n
-        elif not bit and start is not None:
-            out.append((start, n))
-            start = None
-    return out
 
 
 class TokenLedger:

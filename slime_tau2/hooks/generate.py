@@ -18,7 +18,6 @@ from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
-from slime_tau2.episode.user_errors import stopped_after_confirming
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.rewards.shaping import card_fractions
@@ -143,7 +142,7 @@ def _summary(episode: Episode) -> dict[str, Any]:
         "turn_gains": [t.gain for t in episode.turns if t.end > t.start], "calls": sum(t.calls for t in episode.turns),
         "policy_s": episode.policy_s, "prompt_tokens": episode.prompt_tokens, "cached_tokens": episode.cached_tokens,
         "tool_errors": episode.tool_errors, "malformed": sum(t.malformed for t in episode.turns), "wall_s": episode.wall_s,
-        "user_s": episode.user_s, "user_stopped_early": stopped_after_confirming(episode.messages), **episode.provenance,
+        "user_s": episode.user_s, "user_stopped_early": episode.user_stopped_early, **episode.provenance,
     }  # fmt: skip
 
 

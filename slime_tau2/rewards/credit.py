@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from slime_tau2.episode.ledger import spans
+from slime_tau2.masks import spans
 
 
 @dataclass(frozen=True)

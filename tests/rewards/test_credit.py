@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slime_tau2.episode.ledger import spans
+from slime_tau2.masks import spans
 from slime_tau2.rewards.credit import Credited, to_go, token_advantages
 
 

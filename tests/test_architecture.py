@@ -1,0 +1,67 @@
+"""The house as docs/architecture.md draws it: who may import whom, and the two files that stand between us and what is not ours."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "slime_tau2"
+BORDER = {"types", "errors", "config", "plugins", "seeds", "masks"}
+MAY_IMPORT = {
+    **{name: {"errors"} for name in BORDER - {"config"}},
+    "config": {"errors", "plugins"},
+    "guards": set(),
+    "vintage": {"data", "errors"},
+    "bench": {"vintage", "guards", "errors"},
+    "rewards": {"errors", "types", "masks"},
+    "episode": {*BORDER, "bench", "guards", "rewards", "domains"},
+    "domains": {*BORDER, "bench", "episode", "data"},
+    "data": {*BORDER, "bench", "episode", "domains"},
+    "checkpoints": {"errors"},
+    "hooks": {*BORDER, "bench", "episode", "rewards", "data", "local"},
+}
+"""{part: the parts of ours that it may import}; `local`, `evaluation`, `doctor` and the command line stand on top of these."""
+
+
+def imports(file):
+    """(module, line) of each import in a file, within functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((a.name, node.lineno) for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = node.module == "slime_tau2"
+            yield from ((f"slime_tau2.{a.name}" if whole else node.module, node.lineno) for a in node.names)
+
+
+def part(file):
+    first, *rest = file.relative_to(ROOT).parts
+    return first if rest else first.removesuffix(".py")
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_who_may_import_whom(name):
+    files = [f for f in ROOT.rglob("*.py") if part(f) == name]
+    assert files
+    for file in files:
+        for module, line in imports(file):
+            first, _, rest = module.partition(".")
+            if first == "slime_tau2" and rest.split(".")[0] not in ("", name):
+                assert rest.split(".")[0] in MAY_IMPORT[name], f"{file.relative_to(ROOT)}, line {line} imports {module}"
+
+
+def test_one_file_stands_between_us_and_what_is_not_ours():
+    foreign = {"tau2", "vendor", "slime", "megatron", "sglang"}
+    found = {(str(f.relative_to(ROOT)), m.split(".")[0]) for f in ROOT.rglob("*.py") for m, _ in imports(f) if m.split(".")[0] in foreign}
+    assert found == {("hooks/compat.py", "slime")}
+    by_name = {str(f.relative_to(ROOT)) for f in ROOT.rglob("*.py") if "import_module(" in f.read_text(encoding="utf-8")}
+    assert by_name == {"bench/tau2.py", "plugins.py"}, "tau2, under either of its names, and what users bring"
+
+
+def test_only_compat_needs_the_local_engine_among_the_hooks():
+    users = {f.name for f in (ROOT / "hooks").glob("*.py") for module, _ in imports(f) if module.startswith("slime_tau2.local")}
+    assert users == {"compat.py"}
+
+
+def test_modules_stay_of_one_idea():
+    long = {str(f.relative_to(ROOT)): n for f in ROOT.rglob("*.py") if (n := len(f.read_text().splitlines())) > 200}
+    assert not long, "a module that outgrows 200 lines has probably grown a second idea"
