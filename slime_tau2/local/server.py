@@ -56,7 +56,7 @@ class Server:
         return web.Response()
 
     async def generate(self, http: web.Request) -> web.Response:
-        started = time.perf_counter()
+        started, request = time.perf_counter(), None
         try:
             body = await http.json()
             ids = body.get("input_ids")
@@ -70,7 +70,8 @@ class Server:
         except (ValueError, KeyError, TypeError) as error:
             return web.json_response({"error": {"message": str(error)}}, status=400)
         except asyncio.CancelledError:
-            self.thread.submit("abort", request.rid)  # the client is gone; free its slot
+            if request is not None:
+                self.thread.submit("abort", request.rid)  # the client is gone; free its slot
             raise
         except Exception as error:
             return web.json_response({"error": {"message": f"{type(error).__name__}: {error}"}}, status=500)
