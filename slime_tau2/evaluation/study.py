@@ -51,7 +51,7 @@ def main(output: Path, seeds: int, variants: Sequence[str] | None, smoke: bool, 
     try:
         settings = study.StudySettings(**size, **chosen, pipeline={**(SMOKE if smoke else {}), **changed})
     except pydantic.ValidationError as error:
-        raise ConfigError(f"--variant: {error.errors()[0]['msg']}") from error
+        raise ConfigError(f"--variant: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
     with watch.watching(console) as progress:
         study.run(output, settings, progress)
     write_report(output, console)
