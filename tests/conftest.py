@@ -11,6 +11,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["COLUMNS"] = "160"  # a console takes its width when it is made, and xdist's workers bring one of 80
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +94,6 @@ def cli(monkeypatch, capsys):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["slime-tau2", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "160")
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             command_line.main()
