@@ -50,7 +50,7 @@ def _split(line: str, comment: str) -> Iterator[Command]:
     marks = frozenset(m for m in MARKS if m in comment)
     for part in re.split(r" && |; ", line):
         if part.strip() and not part.startswith("#"):
-            words = shlex.split(part.replace(".venv/bin/", ""))
+            words = shlex.split(part)
             while words and re.match(r"[A-Z_]+=", words[0]):
                 words = words[1:]
             if words and not words[0].startswith("--"):  # README's list of slime's options
