@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -118,6 +119,29 @@ except ImportError as error:
                 "temperature": args.rollout_temperature, "top_p": args.rollout_top_p, "top_k": args.rollout_top_k,
                 "max_new_tokens": args.rollout_max_response_len, "skip_special_tokens": False,
             }  # fmt: skip
+
+
+_IDENTITY = {
+    "group_index", "index", "rollout_id", "prompt", "label", "metadata", "generate_function_path", "custom_rm_path", "train_metadata",
+    "session_id", "multimodal_inputs", "multimodal_train_inputs", "multimodal_train_input_id", "apply_chat_template_kwargs",
+}  # fmt: skip
+
+
+def restart(sample: Sample) -> None:
+    """Clear what an earlier try left, whatever fields this slime has; the sample stays the same one, of the same task."""
+    for f in fields(sample):
+        if f.name not in _IDENTITY:
+            setattr(sample, f.name, f.default_factory() if f.default_factory is not MISSING else f.default)
+    sample.metadata.pop("tau2", None)
+
+
+def throws_groups_away() -> bool:
+    """Whether a fully-async rollout discards the finished groups that its batch has no place for (slime v0.3.1; mended since)."""
+    if not HAS_SLIME:
+        return False
+    from slime.rollout.fully_async_rollout import AsyncRolloutWorker
+
+    return "limit" not in inspect.signature(AsyncRolloutWorker.get_completed_groups).parameters
 
 
 def log_metrics(args: Any, metrics: dict[str, Any], step_key: str) -> None:

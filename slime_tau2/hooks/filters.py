@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
+from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks.compat import DynamicFilterOutput, Sample, flatten, info
+from slime_tau2.hooks.group_book import spoiled
 from slime_tau2.hooks.rewards import OVERLONG, training_reward
 
 
@@ -43,15 +44,20 @@ def rollout_sample_filter(args: Any, groups: list) -> None:
 def process_all_samples(args: Any, all_groups: list, data_source: Any) -> None:
     """Hand back groups that infrastructure spoiled, or that the end of the rollout cut off, so that their tasks are served again.
 
-    slime passes the data source's bound `get_samples` here, hence `__self__`. With `--partial-rollout` slime itself hands back what it
-    aborts.
+    slime passes the data source's bound `get_samples` here, hence `__self__`.
     """
     source = getattr(data_source, "__self__", data_source)
-    for group in all_groups:
-        flat = flatten([group])
-        ended = Counter(s.status for s in flat)
-        usable = len(flat) - ended[Sample.Status.ABORTED] - ended[Sample.Status.FAILED]
-        if ended[Sample.Status.ABORTED] and usable < min(2, len(flat)) and hasattr(source, "add_samples"):
-            source.add_samples([flat])
-    if hasattr(source, "reclaim") and not getattr(args, "partial_rollout", False):
-        source.reclaim([flatten([g]) for g in all_groups])
+    groups = [flatten([g]) for g in all_groups]
+    if hasattr(source, "reclaim"):
+        source.reclaim(groups)
+    elif hasattr(source, "add_samples"):  # slime's own: it cannot say what it has served
+        source.add_samples([g for g in groups if spoiled(g)])
+
+
+def keeps(args: Any, group: list[Sample]) -> bool:
+    """The verdict of the run's dynamic filter (`--dynamic-sampling-filter-path`; ours where `args` do not say) on a finished group."""
+    path = getattr(args, "dynamic_sampling_filter_path", f"{__name__}.dynamic_sampling_filter")
+    if path is None:
+        return True
+    verdict = plugins.load(":".join(path.rpartition(".")[::2]), "dynamic_sampling_filter_path")(args, group)
+    return bool(getattr(verdict, "keep", verdict))

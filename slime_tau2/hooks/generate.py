@@ -19,7 +19,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError
-from slime_tau2.hooks.compat import GenerateState, Sample
+from slime_tau2.hooks.compat import GenerateState, Sample, restart
 from slime_tau2.rewards.shaping import card_fractions
 from slime_tau2.seeds import derive_seed
 from slime_tau2.types import Episode, Policy, Termination
@@ -112,7 +112,7 @@ def fill(args: Any, sample: Sample, episode: Episode) -> None:
     if ledger is None or ledger.sampled == 0 or (episode.outcome is None and termination is not Termination.ABORTED):
         placeholder(sample, episode.detail, termination)
         return
-    _reset(sample)
+    restart(sample)
     tokens, log_probs = ledger.tokens, ledger.log_probs
     sample.tokens = tokens[: ledger.prompt_length]
     at = 0
@@ -146,16 +146,9 @@ def _summary(episode: Episode) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _reset(sample: Sample) -> None:
-    """tau2's environment cannot be resumed: an aborted sample that comes back starts its episode anew."""
-    sample.tokens, sample.response, sample.response_length = [], "", 0
-    sample.loss_mask, sample.rollout_log_probs, sample.weight_versions = None, None, []
-    sample.remove_sample, sample.reward, sample.teacher_log_probs = False, None, None
-
-
 def placeholder(sample: Sample, detail: str, termination: Termination = Termination.ENVIRONMENT_ERROR) -> None:
     """A sample that trains nothing and counts for nothing, in the shape the trainer needs."""
-    _reset(sample)
+    restart(sample)
     sample.tokens, sample.response_length, sample.loss_mask, sample.rollout_log_probs = [0, 0], 1, [0], [0.0]
     sample.reward, sample.remove_sample = 0.0, True
     sample.status = Sample.Status.ABORTED if termination.policy is Policy.RETRY else Sample.Status.FAILED

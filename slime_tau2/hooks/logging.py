@@ -73,13 +73,18 @@ def group_metrics(config: Tau2Config, samples: list[Sample], prefix: str) -> dic
 
 
 def log_rollout(rollout_id: int, args: Any, samples: list[Sample], rollout_extra_metrics: dict | None, rollout_time: float) -> bool:
-    """Log a training rollout; False lets slime's default logging run too."""
+    """Log a training rollout and have our data source close it; False lets slime's default logging run too.
+
+    It runs when the rollout has ended and before the model trains on it, in every mode of slime, and alone among the hooks it is told the
+    rollout's id: so the data source's state of this rollout is written here.
+    """
     flat, config = flatten(samples), Tau2Config.from_args(args)
     metrics = episode_metrics(flat, "tau2") | group_metrics(config, flat, "tau2")
     metrics |= {f"tau2/faults/{kind}": float(n) for kind, n in take_faults().items()}
     metrics["tau2/episodes_per_s"] = len(flat) / rollout_time if rollout_time else 0.0
     source = data_source.current()
     if source is not None:
+        source.end_rollout(flat, rollout_id)
         metrics |= {f"tau2/curriculum/{pool}": float(n) for pool, n in source.order.curriculum.pools(list(source.tasks)).items()}
         metrics["tau2/epoch"] = float(source.order.epoch)
     log_metrics(args, {**metrics, "rollout/step": rollout_id}, "rollout/step")

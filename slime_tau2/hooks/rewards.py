@@ -29,14 +29,14 @@ async def reward(args: Any, sample: Sample | list[Sample], **kwargs: Any) -> flo
 
 
 def reward_post_process(args: Any, samples: list[Sample]) -> tuple[list[float], list[float]]:
-    """(tau2's rewards, advantages), one each a sample, in order. Tells the curriculum what was seen, once a sample."""
+    """(tau2's rewards, advantages), one each a sample, in order. Closes their groups in our data source, and so tells the curriculum."""
     config = Tau2Config.from_args(args)
     raw = [float(s.reward or 0.0) for s in samples]
     valid = [not s.remove_sample for s in samples]
     rewards = [training_reward(config, s, r) for s, r in zip(samples, raw)]
     source = data_source.current()
     if source is not None:
-        source.observe(samples)
+        source.end_rollout(samples)
     keys = [s.group_index if s.group_index is not None else id(s) for s in samples]
     advantages = groups.normalise(rewards, keys, valid, config.advantage)
     if config.credit != "episode":

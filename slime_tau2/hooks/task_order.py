@@ -17,7 +17,7 @@ class TaskOrder:
     """`keys` are the tasks' names, `domain/task_id`."""
 
     def __init__(self, config: Tau2Config, keys: list[str]):
-        self.config, self.keys = config, keys
+        self.config, self.keys, self._known = config, keys, frozenset(keys)
         self.curriculum = Curriculum()
         self.epoch, self.position = 0, 0
         self._successes = prefixes.load(config.prefix_starts, keys)
@@ -46,6 +46,11 @@ class TaskOrder:
         if not self.config.curriculum or not known or self.curriculum.pool(key) != "hopeless" or rng.random() < 0.5:
             return None
         return prefixes.cut(rng.choice(known), rng)
+
+    def observe(self, key: str, success: bool, eased: bool) -> None:
+        """One episode's outcome, for the curriculum. One that began within a success (`eased`) says nothing of the task itself."""
+        if key in self._known and not eased:
+            self.curriculum.observe(key, int(success), 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "position": self.position, "curriculum": self.curriculum.state_dict()}

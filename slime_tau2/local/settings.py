@@ -83,6 +83,6 @@ def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path, dir
         rollout_batch_size=settings.grpo_groups, over_sampling_batch_size=settings.grpo_groups,
         n_samples_per_prompt=settings.grpo_group_size,
         rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=settings.max_response_tokens,
-        reward_key=None, save=str(directory), load=str(directory),
+        reward_key=None, save=None, load=None,  # the stage's own checkpoint holds the data source's state
         **{PREFIX + key: value for key, value in options.items()},
     )  # fmt: skip

@@ -228,55 +228,6 @@ def source_args(tmp_path, **over):
     return Namespace(n_samples_per_prompt=2, save=str(tmp_path), load=str(tmp_path), tau2_user="scripted", **over)
 
 
-def test_data_source_serves_every_task_once_an_epoch(tmp_path):
-    source = data_source.Tau2DataSource(source_args(tmp_path))
-    assert len(source) == 750
-    groups = source.get_samples(750)
-    assert len({g[0].metadata["task_id"] for g in groups}) == 750 and source.order.epoch == 1
-    assert all(len(g) == 2 and g[0].group_index == g[1].group_index for g in groups)
-    assert [s.index for g in groups for s in g] == list(range(1500))
-    assert [g[0].prompt for g in source.get_samples(750)] != [g[0].prompt for g in groups], "another order in the next epoch"
-
-
-@pytest.mark.parametrize("curriculum", [False, True])
-def test_data_source_resumes_where_it_was(tmp_path, curriculum):
-    first = data_source.Tau2DataSource(source_args(tmp_path, tau2_curriculum=curriculum))
-    groups = first.get_samples(5)
-    for g in groups:
-        g[0].reward, g[1].reward = 1.0, 0.0
-    first.observe([s for g in groups for s in g])
-    first.observe([s for g in groups for s in g])  # idempotent
-    assert first.order.curriculum.counts[groups[0][0].prompt][1] > 0 and sum(first.metadata["terminations"].values()) == 10
-    first.add_samples([groups[1]])
-    first.save(7)
-    second = data_source.Tau2DataSource(source_args(tmp_path, tau2_curriculum=curriculum))
-    second.load(7)
-    assert second.order.curriculum == first.order.curriculum
-    a, b = first.get_samples(6), second.get_samples(6)
-    assert [g[0].prompt for g in a] == [g[0].prompt for g in b] and a[0][0].prompt == groups[1][0].prompt, "the returned group first"
-    assert len({s.index for g in b for s in g}) == 12 and min(s.index for g in b for s in g) >= 10
-
-
-@pytest.mark.parametrize("tells", [True, False])
-def test_the_curriculum_hears_of_groups_that_the_filter_dropped(tmp_path, tells):
-    """`reward_post_process` is handed only what trains; what is solved or hopeless is never among it."""
-    args = source_args(tmp_path, tau2_curriculum=True)
-    source = data_source.Tau2DataSource(args)
-    groups = source.get_samples(3)
-    for group, wins in zip(groups, ((1, 1), (1, 0), (0, 0))):
-        for s, reward in zip(group, wins):
-            s.status, s.reward, s.metadata["tau2"] = Sample.Status.COMPLETED, float(reward), {"termination": "user_stop"}
-    groups[2][1].status, groups[2][1].remove_sample = Sample.Status.ABORTED, True
-    if tells:  # --rollout-all-samples-process-path is an option
-        filters.process_all_samples(args, groups[:2], source.get_samples)
-    for _ in range(2):
-        rewards.reward_post_process(args, groups[1])
-    counts = {g[0].prompt: source.order.curriculum.counts.get(g[0].prompt) for g in groups}
-    assert counts[groups[0][0].prompt] == pytest.approx((1.9, 0.0)) and sum(counts[groups[1][0].prompt]) == pytest.approx(1.9)
-    assert (counts[groups[2][0].prompt] is None) == tells, "a group that was cut off comes back, and is counted then"
-    assert bool(source.buffer) == tells and not source._out
-
-
 async def test_hopeless_tasks_begin_within_a_success(tmp_path, tokenizer, helpdesk):
     whole = await driver.run_episode(helpdesk, "orders_3", CallableAgent(Teacher("0", 0.0).act), DomainUser(), seed=3, max_steps=60)
     assert whole.reward == 1.0
@@ -284,9 +235,9 @@ async def test_hopeless_tasks_begin_within_a_success(tmp_path, tokenizer, helpde
     path.write_text(json.dumps({"attempt": 0, **whole.record()}) + "\n")
     source = data_source.Tau2DataSource(source_args(tmp_path, tau2_curriculum=True, tau2_prefix_starts=path))
     task = source.tasks["helpdesk/orders_3"]
-    assert all("prefix" not in source._group(task)[0].metadata for _ in range(20)), "nothing is known of it yet"
+    assert all("prefix" not in source.factory.group(task)[0].metadata for _ in range(20)), "nothing is known of it yet"
     source.order.curriculum.observe("helpdesk/orders_3", 0, 40)
-    groups = [source._group(task) for _ in range(40)]
+    groups = [source.factory.group(task) for _ in range(40)]
     begun = [g for g in groups if "prefix" in g[0].metadata]
     assert 8 < len(begun) < 32 and all(g[0].metadata["prefix"] == g[1].metadata["prefix"] for g in begun), "every other group"
     out, *_ = await generated(tokenizer, lambda p, n: "Sorry.", given=begun[0][0])
@@ -295,74 +246,6 @@ async def test_hopeless_tasks_begin_within_a_success(tmp_path, tokenizer, helpde
     before = dict(source.order.curriculum.counts)
     rewards.reward_post_process(source.args, [out])
     assert source.order.curriculum.counts == before, "an easier task than the one that is counted"
-
-
-def test_groups_in_flight_at_a_checkpoint_are_served_again(tmp_path):
-    """train_async and fully-async save while the next rollout runs."""
-    source = data_source.Tau2DataSource(source_args(tmp_path))
-    trained, running = source.get_samples(1), source.get_samples(2)
-    for s in trained[0]:
-        s.status, s.reward = Sample.Status.COMPLETED, 1.0
-    rewards.reward_post_process(source.args, trained[0])
-    source.save(0)
-    again = data_source.Tau2DataSource(source_args(tmp_path))
-    again.load(0)
-    assert [g[0].prompt for g in again.get_samples(2)] == [g[0].prompt for g in running]
-    for s in running[0]:
-        s.status = Sample.Status.COMPLETED  # finished, and dropped by the filter
-    source.observe([])
-    assert list(source._out) == [running[1][0].group_index], "what is over is not kept"
-
-
-def test_data_source_state_errors_are_clear(tmp_path):
-    source = data_source.Tau2DataSource(source_args(tmp_path))
-    source.load(None)
-    source.load(-1)
-    with pytest.raises(CheckpointError, match=r"tau2_data_source_3.json is absent"):
-        source.load(3)
-    source.save(3)
-    (tmp_path / "rollout" / "tau2_data_source_3.json").write_text("{")
-    with pytest.raises(CheckpointError, match="is corrupt"):
-        source.load(3)
-    with pytest.raises(ValueError, match="has 1 samples, not 2"):
-        source.add_samples([[sample()]])
-
-
-def test_spoiled_groups_are_served_again(tmp_path):
-    source = data_source.Tau2DataSource(source_args(tmp_path))
-    groups = source.get_samples(2)
-    for s in groups[0]:
-        s.status = Sample.Status.ABORTED
-    filters.process_all_samples(None, groups, source.get_samples)  # slime passes the bound method
-    assert source.buffer == [groups[0]] and source.get_samples(1) == [groups[0]] and not source.buffer
-
-
-@pytest.mark.parametrize("partial", [False, True])
-def test_groups_that_the_end_of_a_rollout_cut_off_are_served_again(tmp_path, partial):
-    source = data_source.Tau2DataSource(source_args(tmp_path, partial_rollout=partial))
-    kept, cut, waiting = source.get_samples(3)
-    for s in kept:
-        s.status, s.reward = Sample.Status.COMPLETED, 1.0
-    cut[0].status, cut[1].status = Sample.Status.COMPLETED, Sample.Status.ABORTED
-    filters.process_all_samples(source.args, [kept], source.get_samples)
-    if partial:  # slime hands them back itself
-        assert not source.buffer
-        source.add_samples([cut])
-    assert source.buffer == [cut] and waiting not in source.buffer
-    rewards.reward_post_process(source.args, kept)
-    filters.process_all_samples(source.args, [], source.get_samples)
-    assert source.buffer == [cut], "nothing is taken back twice"
-
-
-def test_a_dead_server_ends_the_run_instead_of_the_budget(tmp_path):
-    source = data_source.Tau2DataSource(source_args(tmp_path))
-    for _ in range(data_source.MOST_SPOILED_FETCHES):
-        for s in filters.flatten(source.get_samples(2)):
-            generate.placeholder(s, "connection refused")
-    with pytest.raises(PolicyError, match=r"all of the last 32 episodes .* the last by: connection refused"):
-        source.get_samples(2)
-    next(iter(source._out.values()))[0].remove_sample = False
-    assert len(source.get_samples(2)) == 2, "one scored episode is a sign of life"
 
 
 def test_turn_credit_reaches_the_trainer(tmp_path):

@@ -1,0 +1,113 @@
+"""The life of a group: served, then either closed or taken back to be served again. Nothing is lost, nothing is served twice.
+
+    served ──► out ──► closed      it trained, or the dynamic filter dropped it: it counts, and the curriculum has heard of it
+                │  ▲
+                ▼  │
+              returned             the rollout cut it off, infrastructure spoiled it, or slime handed it back
+
+A group keeps its index and its samples' indices for life, over restarts too. So every index below `next_group` is in exactly one of the
+three places, and `out` and `returned` together are what a state must remember. Pure bookkeeping: no IO, no lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from slime_tau2.hooks.compat import Sample, restart
+
+OVER = (Sample.Status.COMPLETED, Sample.Status.TRUNCATED, Sample.Status.FAILED)
+"""Statuses of an episode that will not be tried again."""
+
+
+class GroupBook:
+    """Groups by index. `returned` is in the order in which they came back; the buffer filter decides which goes first."""
+
+    def __init__(self, group_size: int):
+        self.group_size = group_size
+        self.out: dict[int, list[Sample]] = {}
+        self.returned: list[list[Sample]] = []
+        self._passed_over: dict[int, int] = {}  # finished groups that nobody has trained: how many rollouts ended since
+
+    def served(self, groups: Iterable[list[Sample]]) -> None:
+        """These groups are being generated. What an aborted try left is cleared: tau2's environment cannot be resumed."""
+        for group in groups:
+            for s in group:
+                if s.status is Sample.Status.ABORTED:
+                    restart(s)
+            self.out[key_of(group)] = group
+
+    def take_back(self, group: list[Sample], anew: bool) -> None:
+        """To be served again; a group that is there already is not taken twice.
+
+        `anew` clears its finished episodes too, so that weights of one age sample all of it; without, slime serves those as they are.
+
+        Raises:
+            ValueError: it is no whole group.
+        """
+        if len(group) != self.group_size:
+            raise ValueError(f"a returned group has {len(group)} samples, not {self.group_size}")
+        self.close(key_of(group))
+        if any(key_of(g) == key_of(group) for g in self.returned):
+            return
+        if anew:
+            for s in group:
+                restart(s)
+        self.returned.append(group)
+
+    def close(self, key: int) -> bool:
+        """It will not be served again; False where it is not out (it was closed before, or this book never served it)."""
+        self._passed_over.pop(key, None)
+        return self.out.pop(key, None) is not None
+
+    def settle(self, keeps: Callable[[list[Sample]], bool]) -> list[list[Sample]]:
+        """A rollout is over in which nothing is in flight any more, and what trained is closed. The rest is served again (cut off,
+        spoiled, or one more than the batch holds) or was dropped by the filter, whose verdict is `keeps`. Returns what was dropped.
+        """
+        dropped = []
+        for group in list(self.out.values()):
+            if unfinished(group) or spoiled(group) or keeps(group):
+                self.take_back(group, anew=True)
+            else:
+                dropped.append(group)
+        return dropped
+
+    def take_back_thrown_away(self) -> None:
+        """Take back finished groups that two whole rollouts have passed over; call it once at the end of each rollout.
+
+        slime v0.3.1's fully-async rollout takes all that is finished and keeps a batch of it; the rest is gone. A rollout begins with
+        what its predecessor left finished, so what has not trained after the second one was thrown away.
+        """
+        over = [k for k, g in self.out.items() if not unfinished(g)]
+        self._passed_over = {k: self._passed_over.get(k, 0) + 1 for k in over}
+        for group in [self.out[k] for k, rollouts in self._passed_over.items() if rollouts > 2]:
+            self.take_back(group, anew=True)
+
+    def state(self) -> list[dict[str, Any]]:
+        """What a resumed run must serve again, oldest first: what it takes to make each group again."""
+        return [_state(g) for g in sorted([*self.returned, *self.out.values()], key=key_of)]
+
+
+def key_of(group: list[Sample]) -> int:
+    """The group's index."""
+    index = group[0].group_index
+    if index is None:
+        raise ValueError(f"a group of {group[0].prompt!r} has no group_index; only groups that the data source served can come back")
+    return index
+
+
+def spoiled(group: list[Sample]) -> bool:
+    """Infrastructure ended so much of it that nothing can be learned: fewer than two samples are left to compare."""
+    usable = sum(s.status not in (Sample.Status.ABORTED, Sample.Status.FAILED) for s in group)
+    return any(s.status is Sample.Status.ABORTED for s in group) and usable < min(2, len(group))
+
+
+def unfinished(group: list[Sample]) -> bool:
+    """Not each of its episodes has ended."""
+    return any(s.status not in OVER for s in group)
+
+
+def _state(group: list[Sample]) -> dict[str, Any]:
+    first = group[0]
+    state = {"group": first.group_index, "index": first.index, "task": f"{first.metadata['domain']}/{first.metadata['task_id']}"}
+    return state | ({"prefix": first.metadata["prefix"]} if "prefix" in first.metadata else {})
