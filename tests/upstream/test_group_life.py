@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -126,3 +129,29 @@ def fresh_source(args):
         return data_source.Tau2DataSource(args)
     finally:
         data_source._current = running
+
+
+DEAD = """
+import sys
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from slime_harness import fresh, make_args
+from slime.rollout.base_types import call_rollout_fn
+from slime.utils.misc import load_function
+args = make_args(
+    Path(sys.argv[1]), 9, tau2_policy_retries=0, tau2_episode_retries=0, sglang_server_concurrency=8, rollout_batch_size=2,
+    rollout_function_path="slime.rollout.fully_async_rollout.generate_rollout_fully_async",
+)
+call_rollout_fn(load_function(args.rollout_function_path), args, 0, fresh(args), evaluation=False)
+"""
+
+
+def test_a_dead_server_ends_a_fully_async_rollout_with_the_reason(tmp_path):
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", DEAD, str(tmp_path), str(here), str(here.parent)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1 and "episodes were ended by the infrastructure, the last by: policy" in done.stderr, done.stderr[-2000:]
