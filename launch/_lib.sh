@@ -11,6 +11,16 @@ PROFILES=()
 say()  { echo "[$(basename "$0" .sh)] $*" >&2; }
 fail() { echo "error: $*" >&2; exit 2; }
 
+# absolute VARIABLE…: a Ray job runs in another directory than this shell, so that a path given from here must be whole
+absolute() {
+  local name
+  for name in "$@"; do
+    case "${!name:-}" in ""|/*) ;; *) printf -v "$name" '%s/%s' "$PWD" "${!name#./}" ;; esac
+  done
+}
+absolute SLIME_DIR MEGATRON_DIR MODEL_DIR USER_MODEL_DIR DATA_DIR OUTPUT_DIR TAU2_CONFIG INIT_DIR SFT_DATA MODEL CHECKPOINT EXPORT_DIR \
+  TAU2_DATA_DIR TAU2_AGENT_PROMPT TAU2_PREFIX_STARTS HF_HOME WANDB_DIR TENSORBOARD_DIR
+
 # --- settings, each from the environment or its default ------------------------------------------------------------------
 : "${SLIME_DIR:=/root/slime}"                                     # slime's source tree (train.py is not packaged)
 : "${MEGATRON_DIR:=/root/Megatron-LM}"                            # Megatron-LM's source tree
@@ -32,7 +42,7 @@ Options:
   --profile NAME   $(cd "$HERE/profiles" && echo *.sh | sed 's/\.sh//g'); repeatable, a later one wins (default: 8gpu)
   --dry-run        print the exact command, one argument a line, and check nothing
   --help           this text
-  -- ARGS          appended to the command as they are
+  -- ARGS          appended to the command as they are (paths among them must be absolute: a Ray job runs elsewhere)
 
 Settings (environment):
   SLIME_DIR=$SLIME_DIR
@@ -45,6 +55,7 @@ Settings (environment):
   OUTPUT_DIR=$OUTPUT_DIR
   TAU2_CONFIG=$TAU2_CONFIG
   RAY_ADDRESS=$RAY_ADDRESS
+  JOB_ENV=${JOB_ENV:-}   (further variables of this shell that the job gets; TAU2_*, NCCL_*, GLOO_*, SLIME_*, no_proxy, … go by themselves, keys never)
   WANDB_PROJECT=${WANDB_PROJECT:-}   (empty: no W&B; the key WANDB_API_KEY belongs into the environment of \`ray start\`)
 TEXT
 }
@@ -132,11 +143,12 @@ write_file() {
   cat > "$1.part" && mv "$1.part" "$1"
 }
 
-# tau2_options PATH: TAU2_CONFIG with the profile's TAU2_OVERRIDES (KEY=VALUE) in place of its own lines
+# tau2_options PATH: TAU2_CONFIG with the profile's TAU2_OVERRIDES (KEY=VALUE) in place of its own lines, its paths whole
 tau2_options() {
   local overridden
   overridden=$(printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=.*//' | paste -sd'|' -)
-  { grep -vE "^(${overridden:-nothing}):" "$TAU2_CONFIG" || true; printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=/: /'; } | write_file "$1"
+  { grep -vE "^(${overridden:-nothing}):" "$TAU2_CONFIG" || true; printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=/: /'; } \
+    | sed -E "/: *(null|~)? *\$/! s#^(tau2_(agent_prompt|prefix_starts): *)([\"']?)(\./)?([^/\"' ])#\1\3$PWD/\5#" | write_file "$1"
 }
 
 # show_or_run CMD…: the dry run prints one argument a line, quoted so that it can be pasted
@@ -156,10 +168,18 @@ evaluate() {
     --set "retail_basis=$5" --set seeded_sampling=false --set "max_context_tokens=$CONTEXT"
 }
 
-# submit ENTRYPOINT ARGS…: a Ray job; the runtime environment holds paths and switches, never a key
+# runtime_environment: sets RUNTIME_ENV, what the job gets of this shell and of the settings: paths and switches, never a key
+runtime_environment() {
+  local path="$MEGATRON_DIR:$SLIME_DIR:$ROOT" entry
+  local -a entries
+  IFS=: read -ra entries <<< "${PYTHONPATH:-}"                    # modules of the user's own (tau2_plugins) lie there
+  for entry in ${entries[@]+"${entries[@]}"}; do
+    if [ -n "$entry" ]; then absolute entry; path+=":$entry"; fi
+  done
+  RUNTIME_ENV=$(python3 "$HERE/runtime_env.py" "PYTHONPATH=$path" CUDA_DEVICE_MAX_CONNECTIONS=1 "NCCL_NVLS_ENABLE=$NVLS") || exit 2
+}
+
+# submit ENTRYPOINT ARGS…: a Ray job
 submit() {
-  local environment
-  environment=$(printf '{"env_vars": {"PYTHONPATH": "%s", "CUDA_DEVICE_MAX_CONNECTIONS": "1", "NCCL_NVLS_ENABLE": "%s"}}' \
-    "$MEGATRON_DIR:$SLIME_DIR:$ROOT" "$NVLS")
-  show_or_run ray job submit --address "$RAY_ADDRESS" --runtime-env-json "$environment" -- python3 "$@"
+  show_or_run ray job submit --address "$RAY_ADDRESS" --runtime-env-json "$RUNTIME_ENV" -- python3 "$@"
 }

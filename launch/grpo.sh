@@ -15,6 +15,7 @@ parse_options "$@"
 : "${INIT_DIR:=$MODEL_DIR}"
 model_arguments
 optimizer_arguments
+runtime_environment
 
 ROLLOUT_GPUS=$((POLICY_GPUS + USER_GPUS))
 CHECKPOINT_ARGS=(

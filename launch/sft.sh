@@ -17,6 +17,7 @@ parse_options "$@"
 LR=$SFT_LR LR_DECAY=cosine
 model_arguments
 optimizer_arguments
+runtime_environment
 
 SFT_ARGS=(
   --rollout-function-path slime.rollout.sft_rollout.generate_rollout --prompt-data "$SFT_DATA" --input-key messages --tool-key tools

@@ -1,0 +1,60 @@
+"""The job's runtime environment, as JSON: the settings given as NAME=VALUE, and those of this shell's variables that the job needs.
+
+Ray gives a job nothing of the shell that submits it: tau2's data, a network interface or a proxy's exceptions that are set here alone
+would be absent in the actors. What is passed on ends on a command line and in Ray's dashboard, so that no secret may be in it: a name
+that looks like a key is left out (or refused, where JOB_ENV asks for it), and so is a URL with a password in it. Those belong into the
+environment of `ray start`, on every node.
+"""
+
+import json
+import os
+import re
+import sys
+
+PREFIXES = ("TAU2_", "SLIME_", "NCCL_", "GLOO_", "TP_SOCKET_", "UCX_", "NVSHMEM_", "MC_", "NVTE_", "SGLANG_", "SGL_", "TMS_", "RAY_DEDUP_")
+NAMES = (
+    *("no_proxy", "NO_PROXY", "HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "TENSORBOARD_DIR"),
+    *("WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL", "WANDB_ENTITY", "LITELLM_LOCAL_MODEL_COST_MAP"),
+)
+OURS = ("SLIME_DIR", "TAU2_CONFIG")
+"""Settings of the launch scripts; the command has them already."""
+SECRET = re.compile(r"(^|_)(KEY|KEYS|APIKEY|TOKEN|SECRET|SECRETS|PASS|PASSWD|PASSWORD|CREDENTIALS?|AUTH)$", re.IGNORECASE)
+PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+
+
+def secret(name: str, value: str) -> str:
+    """Why a variable may not be passed on; empty where it may."""
+    if SECRET.search(name):
+        return f"{name} looks like a secret"
+    return f"{name} holds a URL with a password" if PASSWORD_IN_URL.search(value) else ""
+
+
+def environment(fixed: dict[str, str], here: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """(variables of the job, what is wrong or was left out: a line each, "error: " before those that end the launch)."""
+    asked = here.get("JOB_ENV", "").split()
+    told = [f"error: JOB_ENV names {n}, which is not set" for n in asked if n not in here]
+    passed = {}
+    for name, value in sorted(here.items()):
+        if name in OURS or not (name in asked or name in NAMES or name.startswith(PREFIXES)):
+            continue
+        why = secret(name, value)
+        if not why:
+            passed[name] = value
+        elif name in asked:
+            told.append(f"error: JOB_ENV: {why}; export it before `ray start` instead, on every node")
+        else:
+            told.append(f"{why} and is not passed to the job: export it before `ray start`, on every node")
+    return {**passed, **fixed}, told
+
+
+def main() -> int:
+    fixed = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    found, told = environment(fixed, dict(os.environ))
+    for line in told:
+        print(line, file=sys.stderr)
+    print(json.dumps({"env_vars": found}))
+    return 2 if any(line.startswith("error: ") for line in told) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
