@@ -7,6 +7,7 @@ ROOT="$(dirname "$HERE")"
 DRY_RUN=0
 EXTRA=()
 PROFILES=()
+SETTINGS=()
 
 say()  { echo "[$(basename "$0" .sh)] $*" >&2; }
 fail() { echo "error: $*" >&2; exit 2; }
@@ -40,6 +41,7 @@ settings_help() {
 
 Options:
   --profile NAME   $(cd "$HERE/profiles" && echo *.sh | sed 's/\.sh//g'); repeatable, a later one wins (default: 8gpu)
+  --set NAME=VALUE a setting of launch/profiles/defaults.sh, or an option of slime_tau2 (--set tau2_credit=turn); repeatable, wins over profiles
   --dry-run        print the exact command, one argument a line, and check nothing
   --help           this text
   -- ARGS          appended to the command as they are (paths among them must be absolute: a Ray job runs elsewhere)
@@ -67,6 +69,7 @@ parse_options() {
       --help|-h) usage; settings_help; exit 0 ;;
       --dry-run) DRY_RUN=1 ;;
       --profile) [ $# -gt 1 ] || fail "--profile needs a name"; PROFILES+=("$2"); shift ;;
+      --set) case "${2:-}" in ?*=*) SETTINGS+=("$2"); shift ;; *) fail "--set needs NAME=VALUE, not '${2:-}'" ;; esac ;;
       --) shift; EXTRA=("$@"); break ;;
       *) fail "unknown option $1; --help lists them, arguments for the program itself go behind --" ;;
     esac
@@ -79,6 +82,19 @@ parse_options() {
     # shellcheck disable=SC1090
     source "$HERE/profiles/$name.sh"
   done
+  for name in ${SETTINGS[@]+"${SETTINGS[@]}"}; do setting "$name"; done
+}
+
+# setting NAME=VALUE: of defaults.sh, or tau2_…
+setting() {
+  local name="${1%%=*}"
+  case "$name" in
+    tau2_?*) TAU2_OVERRIDES+=("$1") ;;
+    *)
+      grep -oE '(^| )[A-Z_0-9]+=' "$HERE/profiles/defaults.sh" | tr -d ' ' | grep -qxF "$name=" \
+        || fail "--set $1: launch/profiles/defaults.sh has no $name; options of slime_tau2 begin with tau2_"
+      printf -v "$name" '%s' "${1#*=}" ;;
+  esac
 }
 
 # --- checks: each names the thing, the value and the fix ------------------------------------------------------------------
@@ -95,13 +111,26 @@ doctor() {
 # rotary_base: Megatron's, of MODEL_ARGS
 rotary_base() { printf '%s\n' "${MODEL_ARGS[@]}" | grep -A1 -- '^--rotary-base$' | tail -1; }
 
-# need_training ENTRY INIT_FIX [DOCTOR OPTIONS]: what SFT and GRPO both need; MODEL_ARGS is set
+# plan: what doctor computes disk, memory and GPUs from
+plan() {
+  local engines=${ROLLOUT_GPUS:-0} gpus
+  gpus=$((TRAINERS + engines))
+  if [ "$COLOCATE" = 1 ] && [ "$engines" -gt 0 ]; then gpus=$((TRAINERS > engines ? TRAINERS : engines)); fi
+  printf 'nodes=%s,gpus_per_node=%s,gpus=%s,trainers=%s,engines=%s,tp=%s,colocate=%s,cpu_optimizer=%s,kept=%s' \
+    "$NODES" "$GPUS_PER_NODE" "$gpus" "$TRAINERS" "$engines" "$TP" "$((engines > 0 ? COLOCATE : 0))" "$CPU_OPTIMIZER" "$KEPT"
+}
+
+# need_training ENTRY INIT_FIX [DOCTOR OPTIONS]: what SFT and GRPO both need; MODEL_ARGS, TRAINERS, KEPT and RUNTIME_ENV are set
 need_training() {
   need_directory SLIME_DIR "$SLIME_DIR" "clone slime v0.3.1 there, or run inside its container"
   need_file "$SLIME_DIR/$1" "SLIME_DIR must be slime's source tree (v0.3.1)"
   need_directory MEGATRON_DIR "$MEGATRON_DIR" "slime's container has it at /root/Megatron-LM"
+  mkdir -p "$DATA_DIR"
+  local key=()
+  if [ -n "${WANDB_PROJECT:-}" ] && [ "${WANDB_MODE:-}" != offline ]; then key=(--job-key WANDB_API_KEY); fi
   PYTHONPATH="$MEGATRON_DIR:$SLIME_DIR:${PYTHONPATH:-}" doctor --train --gpus "$GPUS_PER_NODE" --model "$MODEL_DIR" \
-    --rotary-base "$(rotary_base)" --output "$OUTPUT_DIR" --disk 120 --ray "$RAY_ADDRESS" "${@:3}"
+    --rotary-base "$(rotary_base)" --output "$OUTPUT_DIR" --disk 10 --plan "$(plan)" --runtime-env "$RUNTIME_ENV" \
+    --shared "$DATA_DIR" --shared "$INIT_DIR" ${key[@]+"${key[@]}"} --ray "$RAY_ADDRESS" "${@:3}"
   need_directory INIT_DIR "$INIT_DIR" "$2"
 }
 
@@ -130,8 +159,32 @@ optimizer_arguments() {
     --attention-dropout 0.0 --hidden-dropout 0.0 --accumulate-allreduce-grads-in-fp32 --attention-softmax-in-fp32
     --attention-backend flash
   )
+  if [ "$CPU_OPTIMIZER" = 1 ]; then
+    OPTIMIZER_ARGS+=(--optimizer-cpu-offload --overlap-cpu-optimizer-d2h-h2d --use-precision-aware-optimizer)
+  fi
   TRACK_ARGS=()
   if [ -n "${WANDB_PROJECT:-}" ]; then TRACK_ARGS=(--use-wandb --wandb-project "$WANDB_PROJECT" --wandb-group "$(basename "$OUTPUT_DIR")"); fi
+}
+
+# checkpoint_arguments INTERVAL SAVES: CHECKPOINT_ARGS, and KEPT, how many lie on the disk at most.
+# Megatron keeps every checkpoint whose number is a multiple of its retain interval; slime's numbers end in …9, so that a large one keeps
+# the newest alone. It deletes the one before only when the tracker names the new one: for a while there are two.
+# What the command line says of the schedule wins over the checkpoint: a run can go on for longer, or with another profile.
+checkpoint_arguments() {
+  CHECKPOINT_ARGS=(
+    --hf-checkpoint "$MODEL_DIR" --ref-load "$INIT_DIR" --load "$OUTPUT_DIR/checkpoints" --save "$OUTPUT_DIR/checkpoints"
+    --save-interval "$1" --override-opt-param-scheduler
+  )
+  case "$KEEP" in
+    newest) CHECKPOINT_ARGS+=(--save-retain-interval "$(($1 * 1000000))"); KEPT=2 ;;
+    all) KEPT=$2 ;;
+    *) fail "KEEP=$KEEP: there are newest and all" ;;
+  esac
+}
+
+# router_policy: sets ROUTER_POLICY where nobody named one, by what the installed router can do
+router_policy() {
+  [ -n "$ROUTER_POLICY" ] || ROUTER_POLICY=$(PYTHONPATH="$ROOT:${PYTHONPATH:-}" python3 -m slime_tau2.doctor.router) || ROUTER_POLICY=consistent_hashing
 }
 
 # write_file PATH < TEXT: whole or not at all; a dry run shows it instead
@@ -143,12 +196,29 @@ write_file() {
   cat > "$1.part" && mv "$1.part" "$1"
 }
 
-# tau2_options PATH: TAU2_CONFIG with the profile's TAU2_OVERRIDES (KEY=VALUE) in place of its own lines, its paths whole
-tau2_options() {
+# overrides: TAU2_OVERRIDES, a line each; of several for one key the last
+overrides() { printf '%s\n' ${TAU2_OVERRIDES[@]+"${TAU2_OVERRIDES[@]}"} | tac | awk -F= '$1 != "" && !seen[$1]++' | tac; }
+
+# effective_options: TAU2_CONFIG with the overrides in place of its own lines, its paths whole
+effective_options() {
   local overridden
-  overridden=$(printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=.*//' | paste -sd'|' -)
-  { grep -vE "^(${overridden:-nothing}):" "$TAU2_CONFIG" || true; printf '%s\n' "${TAU2_OVERRIDES[@]}" | sed 's/=/: /'; } \
-    | sed -E "/: *(null|~)? *\$/! s#^(tau2_(agent_prompt|prefix_starts): *)([\"']?)(\./)?([^/\"' ])#\1\3$PWD/\5#" | write_file "$1"
+  overridden=$(overrides | sed 's/=.*//' | paste -sd'|' -)
+  { grep -vE "^(${overridden:-nothing}):" "$TAU2_CONFIG" || true; overrides | sed 's/=/: /'; } \
+    | sed -E "/: *(null|~)? *\$/! s#^(tau2_(agent_prompt|prefix_starts): *)([\"']?)(\./)?([^/\"' ])#\1\3$PWD/\5#"
+}
+
+# tau2_options PATH: the effective options, as slime's --custom-config-path reads them
+tau2_options() { effective_options | write_file "$1"; }
+
+# option KEY: its effective value ("": not set)
+option() { effective_options | sed -nE "s/^$1: *//p" | sed -E "s/ +#.*//; s/^[\"'](.*)[\"']\$/\1/" | tail -1; }
+
+# unless_set KEY VALUE…: overrides for the keys that neither the profile, --set nor TAU2_CONFIG names
+unless_set() {
+  while [ $# -gt 1 ]; do
+    if [ -z "$(option "$1")" ]; then TAU2_OVERRIDES+=("$1=$2"); fi
+    shift 2
+  done
 }
 
 # show_or_run CMD…: the dry run prints one argument a line, quoted so that it can be pasted
@@ -161,11 +231,25 @@ show_or_run() {
   "$@" ${EXTRA[@]+"${EXTRA[@]}"}
 }
 
-# evaluate DOMAIN SPLIT ATTEMPTS USER_MODEL RETAIL_BASIS OUTPUT: attempts of the served policy, against the user at USER_URL
+# episode_options: sets EPISODE_OPTIONS, `--set KEY=VALUE` of the effective options, so that an episode is played as training plays it
+episode_options() {
+  local line key
+  EPISODE_OPTIONS=()
+  while IFS= read -r line; do
+    key=$(sed -nE 's/^tau2_([a-z_]+):.*/\1/p' <<< "$line")
+    case "$key" in ""|domains|split|seed|user_base_url|user_model|retail_basis) continue ;; esac
+    [ -n "$(option "tau2_$key")" ] || fail "$TAU2_CONFIG: write the value of tau2_$key on its own line, [a, b] for a list"
+    EPISODE_OPTIONS+=(--set "$key=$(option "tau2_$key")")
+  done < <(effective_options)
+}
+
+# evaluate DOMAIN SPLIT ATTEMPTS USER_MODEL RETAIL_BASIS OUTPUT TEMPERATURE TOP_K: attempts of the served policy, against the user at USER_URL
 evaluate() {
+  episode_options
   show_or_run slime-tau2 eval --policy "$POLICY_URL" --tokenizer "$MODEL_DIR" --domain "$1" --split "$2" --attempts "$3" \
-    --temperature "$TEMPERATURE" --concurrency "$CONCURRENCY" --output "$6" --set "user_base_url=$USER_URL" --set "user_model=$4" \
-    --set "retail_basis=$5" --set seeded_sampling=false --set "max_context_tokens=$CONTEXT"
+    --temperature "$7" --top-k "$8" --concurrency "$CONCURRENCY" --output "$6" --set "max_context_tokens=$CONTEXT" \
+    ${EPISODE_OPTIONS[@]+"${EPISODE_OPTIONS[@]}"} --set "user_base_url=$USER_URL" --set "user_model=$4" --set "retail_basis=$5" \
+    --set seeded_sampling=false
 }
 
 # runtime_environment: sets RUNTIME_ENV, what the job gets of this shell and of the settings: paths and switches, never a key

@@ -10,6 +10,7 @@ usage: launch/evaluate.sh [--profile NAME]… [--dry-run] [-- OPTIONS OF slime-t
 EVAL_ATTEMPTS attempts (default 4) at every test task of airline, retail and telecom, against POLICY_URL (launch/serve_policy.sh) and the
 user at USER_URL; results in OUTPUT_DIR/eval/DOMAIN. EVAL_USER_MODEL names the user's model (default: USER_MODEL); with
 USER_URL=https://api.openai.com/v1 and EVAL_USER_MODEL=gpt-4.1-mini it is the model card's, its key in OPENAI_API_KEY.
+Protocol, limits and the rest are the profile's and TAU2_CONFIG's, as in training: name the profiles that the model was trained with.
 RETAIL_BASIS is judge by default on tau2 v1.0.x (the judge's key: OPENAI_API_KEY), or communicate, no_judge.
 TEXT
 }
@@ -22,5 +23,6 @@ if [ "$DRY_RUN" = 0 ]; then
   doctor --policy "$POLICY_URL" --user "$USER_URL" --user-model "$EVAL_USER_MODEL"
 fi
 for domain in airline retail telecom; do
-  evaluate "$domain" test "$EVAL_ATTEMPTS" "$EVAL_USER_MODEL" "$RETAIL_BASIS" "$OUTPUT_DIR/eval/$domain"
+  evaluate "$domain" test "$EVAL_ATTEMPTS" "$EVAL_USER_MODEL" "$RETAIL_BASIS" "$OUTPUT_DIR/eval/$domain" \
+    "${EVAL_TEMPERATURE:-$TEMPERATURE}" "$EVAL_TOP_K"
 done

@@ -17,11 +17,11 @@ model_arguments
 optimizer_arguments
 runtime_environment
 
-ROLLOUT_GPUS=$((POLICY_GPUS + USER_GPUS))
-CHECKPOINT_ARGS=(
-  --hf-checkpoint "$MODEL_DIR" --ref-load "$INIT_DIR" --load "$OUTPUT_DIR/checkpoints" --save "$OUTPUT_DIR/checkpoints"
-  --save-interval "$SAVE_INTERVAL"
-)
+ROLLOUT_GPUS=$((POLICY_GPUS + USER_GPUS)) TRAINERS=$((ACTOR_NODES * ACTOR_GPUS))
+# slime multiplies its limit by every rollout GPU, the user's too
+SERVER_CONCURRENCY=$(((CONCURRENCY * POLICY_GPUS + ROLLOUT_GPUS - 1) / ROLLOUT_GPUS))
+LIVE=$((SERVER_CONCURRENCY * ROLLOUT_GPUS))
+checkpoint_arguments "$SAVE_INTERVAL" "$((ROLLOUTS / SAVE_INTERVAL + 1))"
 HOOK_ARGS=(
   --custom-generate-function-path slime_tau2.hooks.generate.generate
   --custom-rm-path slime_tau2.hooks.rewards.reward
@@ -35,10 +35,7 @@ HOOK_ARGS=(
   --custom-eval-rollout-log-function-path slime_tau2.hooks.logging.log_eval
   --custom-config-path "$OUTPUT_DIR/tau2.yaml"
 )
-CREDIT=$(grep -oE '^tau2_credit: *turn' "$TAU2_CONFIG" || true)
-if [ -n "$CREDIT" ]; then
-  HOOK_ARGS+=(--custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages)
-fi
+case "$(option tau2_credit)" in turn*) HOOK_ARGS+=(--custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages) ;; esac
 ROLLOUT_ARGS=(
   --prompt-data "$DATA_DIR/tasks.jsonl" --input-key prompt --metadata-key metadata
   --num-rollout "$ROLLOUTS" --rollout-batch-size "$GROUPS_A_ROLLOUT" --n-samples-per-prompt "$SAMPLES"
@@ -50,14 +47,17 @@ if [ "$EVAL_INTERVAL" -gt 0 ]; then
 fi
 LOSS_ARGS=(--advantage-estimator grpo --eps-clip "$EPS_CLIP" --eps-clip-high "$EPS_CLIP_HIGH" --entropy-coef 0.0)
 if [ "$TIS" = 1 ]; then LOSS_ARGS+=(--use-tis); fi
+router_policy
 SERVER_ARGS=(
   --rollout-num-gpus "$ROLLOUT_GPUS" --rollout-num-gpus-per-engine 1 --num-gpus-per-node "$GPUS_PER_NODE"
-  --sglang-mem-fraction-static "$MEM_FRACTION" --sglang-context-length "$CONTEXT" --sglang-server-concurrency "$CONCURRENCY"
-  --router-policy consistent_hashing
+  --sglang-mem-fraction-static "$MEM_FRACTION" --sglang-context-length "$CONTEXT" --sglang-server-concurrency "$SERVER_CONCURRENCY"
+  --router-policy "$ROUTER_POLICY"
 )
+if [ "$FAULT_TOLERANCE" = 1 ]; then SERVER_ARGS+=(--use-fault-tolerance); fi
 ACTOR_ARGS=(--actor-num-nodes "$ACTOR_NODES" --actor-num-gpus-per-node "$ACTOR_GPUS")
 if [ "$COLOCATE" = 1 ]; then ACTOR_ARGS+=(--colocate); fi
 
+[ $((USER_GPUS % USER_GPUS_PER_ENGINE)) = 0 ] || fail "USER_GPUS=$USER_GPUS is no multiple of USER_GPUS_PER_ENGINE=$USER_GPUS_PER_ENGINE"
 if [ "$USER_GPUS" -gt 0 ]; then
   # slime serves the simulator as a second model. `update_weights: false` must be spelled out: with the policy's own path it
   # would be taken for one that is trained.
@@ -66,10 +66,12 @@ if [ "$USER_GPUS" -gt 0 ]; then
 else
   TAU2_OVERRIDES+=("tau2_user_base_url=$USER_URL" "tau2_user_model=$USER_MODEL")
 fi
+# a live episode has one request at a time, with the policy or with the user
+unless_set tau2_policy_concurrency "$LIVE" tau2_user_concurrency "$LIVE"
 
 if [ "$DRY_RUN" = 0 ]; then
   if [ "$USER_GPUS" -gt 0 ]; then SIMULATOR=(--model "$USER_MODEL_DIR"); else SIMULATOR=(--user "$USER_URL" --user-model "$USER_MODEL"); fi
-  need_training train.py "run launch/sft.sh and launch/rft.sh first, or leave INIT_DIR unset" "${SIMULATOR[@]}"
+  need_training train.py "run launch/sft.sh and launch/rft.sh first, or leave INIT_DIR unset" --router-policy "$ROUTER_POLICY" "${SIMULATOR[@]}"
   python3 -c 'import slime_tau2.hooks.generate' || fail "slime_tau2 cannot be imported; bash launch/setup.sh"
   [ -f "$DATA_DIR/tasks.jsonl" ] || slime-tau2 tasks --domain airline,retail,telecom --split train --output "$DATA_DIR/tasks.jsonl"
   for domain in airline retail telecom; do
@@ -86,13 +88,13 @@ sglang:
   - name: user_sim
     model_path: $USER_MODEL_DIR
     update_weights: false
-    server_groups: [{worker_type: regular, num_gpus: $USER_GPUS, num_gpus_per_engine: 1}]
+    server_groups: [{worker_type: regular, num_gpus: $USER_GPUS, num_gpus_per_engine: $USER_GPUS_PER_ENGINE}]
 YAML
 fi
 if [ "$EVAL_INTERVAL" -gt 0 ]; then
   write_file "$OUTPUT_DIR/eval.yaml" <<YAML
 eval:
-  defaults: {max_response_len: $CONTEXT, temperature: $TEMPERATURE, top_p: 1.0, n_samples_per_eval_prompt: 1}
+  defaults: {max_response_len: $CONTEXT, temperature: ${EVAL_TEMPERATURE:-$TEMPERATURE}, top_p: 1.0, top_k: $EVAL_TOP_K, n_samples_per_eval_prompt: 1}
   datasets:
     - {name: airline, path: $DATA_DIR/airline.jsonl, input_key: prompt, metadata_key: metadata}
     - {name: retail, path: $DATA_DIR/retail.jsonl, input_key: prompt, metadata_key: metadata}

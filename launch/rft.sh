@@ -26,6 +26,7 @@ DATA="$OUTPUT_DIR/rft.jsonl"
 if [ "$STAGE" = train ]; then
   FORWARD=()
   for name in "${PROFILES[@]}"; do FORWARD+=(--profile "$name"); done
+  for name in ${SETTINGS[@]+"${SETTINGS[@]}"}; do FORWARD+=(--set "$name"); done
   if [ "$DRY_RUN" = 1 ]; then FORWARD+=(--dry-run); else need_file "$DATA" "run launch/rft.sh sample first"; fi
   export SFT_DATA="$DATA" SLIME_DIR MEGATRON_DIR MODEL_DIR DATA_DIR OUTPUT_DIR RAY_ADDRESS
   exec bash "$HERE/sft.sh" "${FORWARD[@]}" ${EXTRA[@]+-- "${EXTRA[@]}"}
@@ -36,7 +37,7 @@ if [ "$DRY_RUN" = 0 ]; then
 fi
 SELECT=(slime-tau2 rft)
 for domain in airline retail telecom; do
-  evaluate "$domain" train "$RFT_ATTEMPTS" "$USER_MODEL" communicate "$OUTPUT_DIR/rft/$domain"
+  evaluate "$domain" train "$RFT_ATTEMPTS" "$USER_MODEL" communicate "$OUTPUT_DIR/rft/$domain" "$TEMPERATURE" -1
   SELECT+=("$OUTPUT_DIR/rft/$domain/attempts.jsonl")
 done
 EXTRA=()

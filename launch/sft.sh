@@ -25,13 +25,17 @@ SFT_ARGS=(
   --loss-type sft_loss --loss-mask-type qwen3 --calculate-per-token-loss --disable-compute-advantages-and-returns --debug-train-only
   --lr-warmup-fraction 0.1 --min-lr 1e-6
 )
-CHECKPOINT_ARGS=(
-  --hf-checkpoint "$MODEL_DIR" --ref-load "$INIT_DIR" --load "$OUTPUT_DIR/checkpoints" --save "$OUTPUT_DIR/checkpoints" --save-interval 100
-)
 TRAIN_NODES=$NODES TRAIN_GPUS=$((GPUS_PER_NODE / TP * TP))
+TRAINERS=$((TRAIN_NODES * TRAIN_GPUS))
+ROWS=0
+if [ -f "$SFT_DATA" ]; then ROWS=$(grep -c . "$SFT_DATA" || true); fi
+checkpoint_arguments "$SFT_SAVE_INTERVAL" "$((ROWS * SFT_EPOCHS / SFT_BATCH / SFT_SAVE_INTERVAL + SFT_EPOCHS))"
 
 if [ "$DRY_RUN" = 0 ]; then
   need_file "$SFT_DATA" "write it with slime-tau2 collect, import-sft or rft, or set SFT_DATA"
+  FITS=""
+  if [ "$ROWS" -ge 8 ]; then FITS=", or --set SFT_BATCH=$((ROWS / 8 * 8))"; fi
+  [ "$ROWS" -ge "$SFT_BATCH" ] || fail "$SFT_DATA has $ROWS rows and one step takes $SFT_BATCH: collect more$FITS"
   need_training train_async.py "leave INIT_DIR unset to start from MODEL_DIR"
   slime-tau2 check-sft "$SFT_DATA" --tokenizer "$MODEL_DIR" --max-tokens "$((MAX_TOKENS_PER_GPU * CP))"
 fi

@@ -102,17 +102,24 @@ def doctor(
     ray: Annotated[str | None, typer.Option(help="Address of Ray's job server.")] = None,
     port: Annotated[list[int] | None, typer.Option(help="A port that must be free; repeatable.")] = None,
     output: Annotated[Path, typer.Option(help="Where the run will write.")] = Path(),
-    disk: Annotated[float, typer.Option(min=0.0, help="GiB that it will write.")] = 1.0,
+    disk: Annotated[float, typer.Option(min=0.0, help="GiB that it will write; with --plan, beside its checkpoints.")] = 1.0,
+    plan: Annotated[str | None, typer.Option(help="What a run takes: NAME=NUMBER,… of doctor/plan.py.")] = None,
+    runtime_env: Annotated[str, typer.Option(help="Runtime environment of the job that is sent to look around (JSON).")] = "{}",
+    shared: Annotated[list[Path] | None, typer.Option(help="A folder that each of Ray's nodes must have; repeatable.")] = None,
+    job_key: Annotated[list[str] | None, typer.Option(help="A key that the job's environment must hold; repeatable.")] = None,
+    router_policy: Annotated[str | None, typer.Option(help="A policy that the installed router must know.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only what is not ok.")] = False,
 ) -> None:
     """Look at this machine, and at the models and servers that are named; exit code 1 where something is missing."""
+    from slime_tau2.doctor.plan import Plan
     from slime_tau2.doctor.run import Question
     from slime_tau2.doctor.run import main as run
 
     question = Question(
-        gpus, train, serve, tuple(model or ()), rotary_base, policy, user, user_model, user_key, ray, tuple(port or ()), output, disk
-    )
+        gpus, train, serve, tuple(model or ()), rotary_base, policy, user, user_model, user_key, ray, tuple(port or ()), output, disk,
+        None if plan is None else Plan.parse(plan), runtime_env, tuple(shared or ()), tuple(job_key or ()), router_policy,
+    )  # fmt: skip
     raise typer.Exit(run(question, as_json, quiet, console))
 
 

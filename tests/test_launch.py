@@ -43,6 +43,8 @@ def test_dry_runs_change_nothing_and_tell_no_secret(script, slime, tmp_path):
     assert "pkill" not in text and "killall" not in text and "set -x" not in text
 
 
+LIVE = {"2gpu": 48, "4gpu": 64, "8gpu": 288, "8gpu-async": 256, "2nodes": 576}
+"""Live episodes of a profile: CONCURRENCY × POLICY_GPUS (docs/training.md)."""
 SHELLCHECK = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 
@@ -91,20 +93,152 @@ def test_every_profile_adds_up(profile, recipe, slime):
     assert config.user_base_url == ("slime:user_sim" if users else "http://127.0.0.1:30001/v1")
     assert config.user_model.endswith("models/Qwen3-4B-Instruct-2507"), "the name under which it is served"
     assert (config.shaping, config.advantage, config.max_steps) == (("card", "std", 100) if recipe else ("gated", "mean", 200))
+    # slime multiplies by every rollout GPU, the user's too: all that live must be what the policy's GPUs are meant to carry
+    live = number("--sglang-server-concurrency") * rollout
+    assert live == LIVE[profile] and (config.policy_concurrency, config.user_concurrency) == (live, live)
+    assert "--use-fault-tolerance" in got and number("--num-rollout") == (100 if recipe else 300)
     for flag in (f for f in got if f.endswith("-path") and str(got[f]).startswith("slime_tau2.")):
         module, name = str(got[flag]).rsplit(".", 1)
         assert callable(getattr(importlib.import_module(module), name)), flag
     assert float(got["--rollout-temperature"]) == (0.7 if recipe else 1.0)
 
 
-def test_turn_credit_brings_its_hook(slime, tmp_path):
+HOOK = "--custom-advantage-function-path"
+
+
+@pytest.mark.parametrize("how", ["file", "quoted", "override", "profile"])
+def test_turn_credit_brings_its_hook(how, slime, tmp_path, monkeypatch):
+    """However it is asked for: without the hook, slime would train with whole-episode advantages and say nothing."""
     config = tmp_path / "turn.yaml"
-    config.write_text("tau2_domains: [retail]\ntau2_credit: turn\n")
-    done = launch("grpo", "--dry-run", TAU2_CONFIG=str(config), **slime)
-    assert options(commands(done.stdout)[0])["--custom-advantage-function-path"] == "slime_tau2.hooks.advantages.turn_advantages"
-    assert "--custom-advantage-function-path" not in launch("grpo", "--dry-run", **slime).stdout
+    credit = {"file": "tau2_credit: turn", "quoted": "tau2_credit:   'turn_discounted'  # as in the paper"}.get(how, "")
+    config.write_text(f"tau2_domains: [retail]\n{credit}\n")
+    arguments = ("--set", "tau2_credit=turn") if how == "override" else ()
+    if how == "profile":
+        shutil.copytree(LAUNCH, tmp_path / "launch")
+        (tmp_path / "launch" / "profiles" / "mine.sh").write_text("TAU2_OVERRIDES+=(tau2_credit=turn)\n")
+        monkeypatch.setattr("launch_commands.LAUNCH", tmp_path / "launch")
+        arguments = ("--profile", "8gpu", "--profile", "mine")
+    done = launch("grpo", *arguments, "--dry-run", TAU2_CONFIG=str(config), **slime)
+    assert options(commands(done.stdout)[0])[HOOK] == "slime_tau2.hooks.advantages.turn_advantages"
     shown = yaml.safe_load(shown_file(done.stdout, "tau2.yaml"))
-    assert shown["tau2_credit"] == "turn" and shown["tau2_user_base_url"] == "slime:user_sim"
+    assert shown["tau2_credit"].startswith("turn") and shown["tau2_user_base_url"] == "slime:user_sim"
+    back = launch("grpo", *arguments, "--set", "tau2_credit=episode", "--dry-run", TAU2_CONFIG=str(config), **slime)
+    assert HOOK not in back.stdout and HOOK not in launch("grpo", "--dry-run", **slime).stdout
+
+
+def test_settings_on_the_command_line_win_and_unknown_ones_are_refused(slime):
+    done = launch("grpo", "--set", "ROLLOUTS=7", "--set", "tau2_max_steps=30", "--set", "tau2_max_steps=40", "--dry-run", **slime)
+    assert options(commands(done.stdout)[0])["--num-rollout"] == "7"
+    assert shown_file(done.stdout, "tau2.yaml").count("tau2_max_steps: 40") == 1 and "tau2_max_steps: 30" not in done.stdout
+    for bad, said in (("ROLLOUT=7", "has no ROLLOUT"), ("ROLLOUTS", "needs NAME=VALUE"), ("PATH=/x", "has no PATH")):
+        wrong = launch("grpo", "--set", bad, "--dry-run", **slime)
+        assert wrong.returncode == 2 and said in wrong.stderr and not wrong.stdout
+
+
+def test_limits_that_somebody_named_are_kept(slime, tmp_path):
+    config = tmp_path / "own.yaml"
+    config.write_text("tau2_domains: [retail]\ntau2_user_concurrency: 16  # what the API allows\n")
+    shown = yaml.safe_load(shown_file(launch("grpo", "--dry-run", TAU2_CONFIG=str(config), **slime).stdout, "tau2.yaml"))
+    assert shown["tau2_user_concurrency"] == 16 and shown["tau2_policy_concurrency"] == 288
+
+
+def iterations(saves, retain):
+    """The checkpoints that are left: Megatron deletes the one before when the tracker names the next, but for multiples of `retain`."""
+    left, before = [], 0
+    for n in saves:
+        left.append(n)
+        if retain is not None and before > 0 and before != n and before % retain:
+            left.remove(before)
+        before = n
+    return left
+
+
+@pytest.mark.parametrize("script, every", [("grpo", 10), ("sft", 100), ("grpo", 1)])
+def test_checkpoints_do_not_fill_the_disk(script, every, slime):
+    setting = {"grpo": "SAVE_INTERVAL", "sft": "SFT_SAVE_INTERVAL"}[script]
+    got = options(commands(launch(script, "--set", f"{setting}={every}", "--dry-run", **slime).stdout)[0])
+    assert int(got["--save-interval"]) == every
+    retain = int(got["--save-retain-interval"])
+    assert retain % every == 0, "Megatron asserts it"
+    # slime numbers rollouts from 0 and saves when id + 1 is a multiple, at an epoch's end, and at the last
+    saves = [n for n in range(300) if (n + 1) % every == 0 or (script == "sft" and (n + 1) % 37 == 0) or n == 299]
+    assert len(iterations(saves, None)) == len(saves)
+    assert [n for n in iterations(saves, retain) if n] == [299], "a resume needs the newest alone"
+    kept = options(commands(launch(script, "--set", "KEEP=all", "--dry-run", **slime).stdout)[0])
+    assert "--save-retain-interval" not in kept
+    wrong = launch(script, "--set", "KEEP=3", "--dry-run", **slime)
+    assert wrong.returncode == 2 and "KEEP=3: there are newest and all" in wrong.stderr
+
+
+@pytest.mark.parametrize("script", ["grpo", "sft"])
+def test_a_resume_may_be_longer_or_have_another_profile(script, slime):
+    """Megatron compares the schedule with the checkpoint's and asserts, unless it is told that the command line wins."""
+    assert "--override-opt-param-scheduler" in commands(launch(script, "--dry-run", **slime).stdout)[0]
+
+
+def test_the_optimizer_can_live_in_host_memory(slime):
+    flags = {"--optimizer-cpu-offload", "--overlap-cpu-optimizer-d2h-h2d", "--use-precision-aware-optimizer"}
+    assert not flags & set(commands(launch("grpo", "--profile", "2gpu", "--dry-run", **slime).stdout)[0])
+    assert flags <= set(commands(launch("grpo", "--profile", "2gpu", "--set", "CPU_OPTIMIZER=1", "--dry-run", **slime).stdout)[0])
+
+
+def test_the_router_is_asked_for_a_policy_that_it_has(slime, tmp_path):
+    package = tmp_path / "installed" / "sglang_router"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "launch_router.py").write_text(
+        "class RouterArgs:\n    @staticmethod\n    def add_cli_args(parser, use_router_prefix=False, exclude_host_port=False):\n"
+        "        parser.add_argument('--router-policy', choices=['random', 'cache_aware', 'manual'])\n"
+    )
+    asked = launch("grpo", "--dry-run", PYTHONPATH=str(package.parent), **slime)
+    assert options(commands(asked.stdout)[0])["--router-policy"] == "manual", (
+        "PyPI's 0.3.2 has no consistent_hashing: parse_args would exit"
+    )
+    told = launch("grpo", "--set", "ROUTER_POLICY=random", "--dry-run", PYTHONPATH=str(package.parent), **slime)
+    assert options(commands(told.stdout)[0])["--router-policy"] == "random"
+
+
+def test_the_users_engines_may_have_several_gpus(slime):
+    done = launch("grpo", "--profile", "8gpu", "--set", "USER_GPUS_PER_ENGINE=2", "--dry-run", **slime)
+    _, user = yaml.safe_load(shown_file(done.stdout, "sglang.yaml"))["sglang"]
+    assert user["server_groups"][0] == {"worker_type": "regular", "num_gpus": 2, "num_gpus_per_engine": 2}
+    odd = launch("grpo", "--profile", "8gpu", "--set", "USER_GPUS_PER_ENGINE=4", "--dry-run", **slime)
+    assert odd.returncode == 2 and "USER_GPUS=2 is no multiple of USER_GPUS_PER_ENGINE=4" in odd.stderr
+    (command,) = commands(launch("serve_user_sim", "--set", "USER_GPUS_PER_ENGINE=2", "--dry-run").stdout)
+    assert options(command)["--tp-size"] == "2"
+
+
+def test_the_user_simulator_listens_where_it_is_told_to():
+    alone, open_to_all = launch("serve_user_sim", "--dry-run"), launch("serve_user_sim", "--dry-run", USER_HOST="0.0.0.0")
+    assert options(commands(alone.stdout)[0])["--host"] == "127.0.0.1" and "warning" not in alone.stderr
+    assert options(commands(open_to_all.stdout)[0])["--host"] == "0.0.0.0" and "asks for no key" in open_to_all.stderr
+
+
+def pairs(command):
+    """{KEY: VALUE} of its --set options, the last one of each."""
+    return dict(command[n + 1].split("=", 1) for n, word in enumerate(command) if word == "--set")
+
+
+@pytest.mark.parametrize("script", [("evaluate",), ("rft", "sample")], ids=" ".join)
+def test_an_episode_is_played_as_training_plays_it(script, slime, tmp_path):
+    """Every option of the profile and of TAU2_CONFIG reaches `slime-tau2 eval`, or the score is of another protocol."""
+    config = tmp_path / "own.yaml"
+    config.write_text("tau2_domains: [retail]\ntau2_max_errors: 7\ntau2_agent_prompt: 'prompt.txt'  # own\ntau2_plugins: [a, b]\n")
+    done = launch(*script, "--profile", "8gpu", "--profile", "card", "--dry-run", cwd=tmp_path, TAU2_CONFIG=str(config), **slime)
+    evaluations = [c for c in commands(done.stdout) if c[:2] == ["slime-tau2", "eval"]]
+    assert [c[c.index("--domain") + 1] for c in evaluations] == ["airline", "retail", "telecom"]
+    for command in evaluations:
+        told = pairs(command)
+        assert (told["protocol"], told["max_steps"], told["max_errors"], told["plugins"]) == ("card", "100", "7", "[a, b]")
+        assert told["agent_prompt"] == f"{tmp_path}/prompt.txt" and "domains" not in told and told["seeded_sampling"] == "false"
+        Tau2Config.from_mapping({k: yaml.safe_load(v) for k, v in told.items() if k != "plugins"}, "--set")
+        temperature, top_k = command[command.index("--temperature") + 1], command[command.index("--top-k") + 1]
+        assert (temperature, top_k) == (("0.8", "20") if script == ("evaluate",) else ("0.7", "-1"))
+    plain = pairs(commands(launch(*script, "--dry-run", **slime).stdout)[0])
+    assert "protocol" not in plain and "max_steps" not in plain
+    config.write_text("tau2_plugins:\n  - a\n")
+    wrong = launch(*script, "--dry-run", TAU2_CONFIG=str(config), **slime)
+    assert wrong.returncode == 2 and "write the value of tau2_plugins on its own line" in wrong.stderr
 
 
 def test_sft_reads_what_the_mask_generator_needs(slime):
@@ -114,6 +248,17 @@ def test_sft_reads_what_the_mask_generator_needs(slime):
     assert got["--lr"] == "3e-6" and got["--actor-num-gpus-per-node"] == "4", "arguments behind -- come last and win"
     same = commands(launch("rft", "train", "--profile", "4gpu", "--dry-run", **slime).stdout)[0]
     assert options(same)["--prompt-data"] == f"{slime['OUTPUT_DIR']}/rft.jsonl"
+    shorter = commands(launch("rft", "train", "--set", "SFT_EPOCHS=1", "--dry-run", **slime).stdout)[0]
+    assert options(shorter)["--num-epoch"] == "1", "settings reach the second script"
+
+
+def test_too_few_rows_for_one_step_are_named_before_the_job(slime, tmp_path):
+    for tree in ("train.py", "train_async.py"):
+        (tmp_path / "slime" / tree).write_text("")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}\n" * 37)
+    done = launch("sft", SFT_DATA=str(rows), MEGATRON_DIR=str(tmp_path), **slime)
+    assert done.returncode == 2 and f"{rows} has 37 rows and one step takes 64: collect more, or --set SFT_BATCH=32" in done.stderr
 
 
 def model(directory: Path, theta=5000000) -> str:

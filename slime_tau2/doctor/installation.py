@@ -84,13 +84,15 @@ def tau2() -> list[Finding]:
     return out
 
 
-def disk(directory: Path, gib: float) -> Finding:
+def disk(directory: Path, gib: float, how: str = "") -> Finding:
+    """Room at the nearest folder that exists. `how` says what the figure is made of."""
     existing = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.exists())
     if not os.access(existing, os.W_OK):
         return fail("disk", f"{existing} cannot be written to", "name a directory that can")
     free = shutil.disk_usage(existing).free / 2**30
     if free < gib:
-        return fail("disk", f"{free:.0f} GiB free at {existing}, and this needs about {gib:.0f}", "make room, or write elsewhere")
+        made_of = f": {how}" if how else ""
+        return fail("disk", f"{free:.0f} GiB free at {existing}, and this needs about {gib:.0f}{made_of}", "make room, or write elsewhere")
     return ok("disk", f"{free:.0f} GiB free at {existing}")
 
 

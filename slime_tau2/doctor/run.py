@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,18 @@ from typing import Any
 
 from rich.console import Console
 
-from slime_tau2.doctor import findings, installation, models, servers
+from slime_tau2.doctor import findings, installation, job, models, plan, router, servers
 from slime_tau2.doctor.findings import Finding, Status
+from slime_tau2.doctor.plan import Plan
+from slime_tau2.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Question:
     """The command line of `doctor`. What is not named is not asked about; without a name, only this machine is looked at.
 
-    `rotary_base` is that of the first model.
+    `rotary_base` is that of the first model. With a `plan`, disk and host memory are computed from it and the first model, and a job is
+    sent to Ray that looks around with `runtime_env`; `shared` folders must be there for it on every node, `job_keys` in its environment.
     """
 
     gpus: int = 0
@@ -34,6 +38,11 @@ class Question:
     ports: tuple[int, ...] = ()
     output: Path = Path()
     disk_gib: float = 1.0
+    plan: Plan | None = None
+    runtime_env: str = "{}"
+    shared: tuple[Path, ...] = ()
+    job_keys: tuple[str, ...] = ()
+    router_policy: str | None = None
 
 
 def examine(question: Question) -> list[Finding]:
@@ -45,7 +54,7 @@ def examine(question: Question) -> list[Finding]:
         installation.package("megatron-core", "megatron.core", q.train, f"{container}, or put Megatron-LM on PYTHONPATH"),
         installation.package("sglang", "sglang", q.serve, container),
         *installation.tau2(),
-        installation.disk(q.output, q.disk_gib),
+        *_room(q),
         *(installation.port(n) for n in q.ports),
         installation.key("WANDB_API_KEY", False),
         installation.key(q.user_key, q.user is not None and "openai.com" in q.user),
@@ -57,6 +66,8 @@ def examine(question: Question) -> list[Finding]:
             out.append(models.template(model))
             if q.rotary_base is not None and n == 0:
                 out.append(models.rotary_base(model, q.rotary_base))
+    if q.router_policy is not None:
+        out.append(router.check(q.router_policy))
     asked: list[Awaitable[Any]] = []
     if q.policy is not None:
         asked.append(servers.policy(q.policy))
@@ -64,7 +75,29 @@ def examine(question: Question) -> list[Finding]:
         asked.append(servers.user(q.user, q.user_model, q.user_key))
     if q.ray is not None:
         asked.append(servers.ray(q.ray))
-    return out + asyncio.run(servers.gathered(*asked))
+    out += asyncio.run(servers.gathered(*asked))
+    if q.ray is not None and q.plan is not None and out[-1].status is Status.OK:
+        out += job.check(q.ray, _ask(q, q.plan))
+    return out
+
+
+def _room(q: Question) -> list[Finding]:
+    """Disk, and with a plan host memory: what the checkpoints and the trainers of this model take."""
+    count = plan.parameters(q.models[0]) if q.plan is not None and q.models else None
+    if q.plan is None or count is None:
+        return [installation.disk(q.output, q.disk_gib)]
+    gib, how = plan.disk_gib(q.plan, count, q.output)
+    return [installation.disk(q.output, q.disk_gib + gib, how), plan.host_memory(q.plan, count)]
+
+
+def _ask(q: Question, of: Plan) -> job.Ask:
+    try:
+        environment = json.loads(q.runtime_env)
+    except ValueError as error:
+        raise ConfigError(f"--runtime-env is no JSON: {error}") from error
+    keys = [*q.job_keys, *([q.user_key] if q.user is not None and "openai.com" in q.user else [])]
+    folders = tuple(str(p) for p in (*q.shared, *q.models))
+    return job.Ask(of, environment, folders, q.output, tuple(dict.fromkeys(keys)), q.user or "", q.user_key)
 
 
 def main(question: Question, as_json: bool, quiet: bool, console: Console) -> int:
