@@ -248,7 +248,7 @@ def test_what_the_probe_sees(monkeypatch, tmp_path):
     fake.tells("/v1/models", {"data": []})
     monkeypatch.setenv("HERE", "1")
     question = {
-        "modules": ["json", "no_such", "json.no_such", "no.such"], "hooks": "json", "variables": {"HERE": "1", "PATH": "x", "GONE": "y"},
+        "modules": ["json", "no_such", "json.no_such", "no.such"], "hooks": False, "variables": {"HERE": "1", "PATH": "x", "GONE": "y"},
         "folders": [str(tmp_path), str(tmp_path / "no")], "token": str(tmp_path / "no"), "keys": ["HERE", "GONE"], "user": "", "user_key": "K",
     }  # fmt: skip
     with Serving(fake):
@@ -263,10 +263,13 @@ def test_what_the_probe_sees(monkeypatch, tmp_path):
 
 
 def test_the_probe_imports_the_hooks_and_finds_tau2s_data(monkeypatch):
-    assert probe.imports("slime_tau2.hooks.data_source") == ""
-    assert "ModuleNotFoundError: No module named 'no_such_hooks'" in probe.imports("no_such_hooks")
-    monkeypatch.setattr(installation.vintage, "locations", lambda name: [])
-    assert "tau2: " in probe.imports("json")
+    assert probe.imports() == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(installation.vintage, "locations", lambda name: [])
+        assert "tau2: " in probe.imports()
+    monkeypatch.setitem(sys.modules, "slime_tau2.hooks.data_source", None)
+    monkeypatch.delattr(sys.modules["slime_tau2.hooks"], "data_source")
+    assert "the hooks cannot be imported: " in probe.imports()
 
 
 def test_the_probe_needs_nothing_of_ours_to_start():

@@ -20,7 +20,6 @@ from slime_tau2.doctor.plan import Plan
 
 WHAT = "job"
 MODULES = ("slime_tau2", "slime", "megatron.training")
-HOOKS = "slime_tau2.hooks.data_source"
 OWN_CPUS = 2
 """slime's RolloutManager and its lock, beside one CPU a GPU."""
 
@@ -37,7 +36,7 @@ class Ask:
     user: str = ""
     user_key: str = "OPENAI_API_KEY"
     modules: tuple[str, ...] = MODULES
-    hooks: str = HOOKS
+    hooks: bool = True
     patience_s: float = 90.0
 
 

@@ -18,15 +18,20 @@ PATH = f"{__name__}.turn_advantages"
 
 
 def check(args: Any, config: Tau2Config) -> None:
-    """Raises ConfigError where turn credit cannot reach the trainer."""
+    """Raises ConfigError where turn credit cannot reach the trainer.
+
+    The local trainer has no such flag and calls the hook itself. slime has `advantage_estimator` beside it: without the flag, or in a
+    version that does not know it, it would train on whole-episode advantages and say nothing.
+    """
     if config.credit == "episode":
         return
     for flag in ("use_opd", "normalize_advantages"):
         if getattr(args, flag, False):
             raise ConfigError(f"tau2_credit: {config.credit} cannot be combined with --{flag.replace('_', '-')}; drop one of them")
-    path = getattr(args, "custom_advantage_function_path", PATH)
+    path = getattr(args, "custom_advantage_function_path", None if hasattr(args, "advantage_estimator") else PATH)
     if path != PATH:
-        raise ConfigError(f"tau2_credit: {config.credit} needs --custom-advantage-function-path {PATH}, not {path}")
+        got = "and it is absent" if path is None else f"not {path}"
+        raise ConfigError(f"tau2_credit: {config.credit} needs --custom-advantage-function-path {PATH}, {got}")
 
 
 def turn_advantages(args: Any, rollout_data: dict[str, Any]) -> None:

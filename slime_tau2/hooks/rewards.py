@@ -12,7 +12,7 @@ from typing import Any
 from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks import data_source
-from slime_tau2.hooks.advantages import FIELD
+from slime_tau2.hooks.advantages import FIELD, check
 from slime_tau2.hooks.compat import Sample, info
 from slime_tau2.rewards import credit, groups
 from slime_tau2.rewards.shaping import shaped
@@ -40,6 +40,7 @@ def reward_post_process(args: Any, samples: list[Sample]) -> tuple[list[float], 
     keys = [s.group_index if s.group_index is not None else id(s) for s in samples]
     advantages = groups.normalise(rewards, keys, valid, config.advantage)
     if config.credit != "episode":
+        check(args, config)  # whoever brings a data source of his own is told here
         credited = [_credited(s, a, ok) for s, a, ok in zip(samples, advantages, valid)]
         discount = config.credit_discount if config.credit == "turn_discounted" else 0.0
         for s, tokens in zip(samples, credit.token_advantages(credited, keys, discount)):

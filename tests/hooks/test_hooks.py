@@ -271,6 +271,15 @@ def test_turn_credit_reaches_the_trainer(tmp_path):
     for bad in ({"use_opd": True}, {"normalize_advantages": True}, {"custom_advantage_function_path": None}):
         with pytest.raises(ConfigError, match=r"tau2_credit: turn"):
             data_source.Tau2DataSource(source_args(tmp_path, tau2_credit="turn", **bad))
+        with pytest.raises(ConfigError, match=r"tau2_credit: turn"):  # with a data source of somebody else's
+            rewards.reward_post_process(Namespace(tau2_credit="turn", **bad), batch)
+    for args in (
+        Namespace(tau2_credit="turn", advantage_estimator="grpo"),
+        Namespace(tau2_credit="turn_discounted", advantage_estimator="x"),
+    ):
+        with pytest.raises(ConfigError, match="turn_advantages, and it is absent"):  # slime before v0.3.0 has no such flag
+            advantages.check(args, Tau2Config.from_args(args))
+    advantages.check(Namespace(), Tau2Config(credit="turn"))  # the local trainer calls the hook itself
 
 
 async def test_a_weight_update_continues_the_same_turn(tokenizer):

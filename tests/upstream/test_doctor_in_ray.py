@@ -61,7 +61,7 @@ def ray_at(tmp_path_factory):
 
 
 def ask(**changes):
-    stand_ins = {"modules": ("slime_tau2",), "hooks": "slime_tau2.doctor.router"}
+    stand_ins = {"modules": ("slime_tau2",), "hooks": False}
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]), "TAU2_DATA_DIR_TEST": "/a b\"c'"}}
     return job.Ask(**{"plan": TWO, "runtime_env": environment, **stand_ins, **changes})
 
