@@ -5,6 +5,8 @@ prints it without a traceback. `InfrastructureError` is trouble outside the poli
 episode that meets one ends as infrastructure, never as a reward of zero.
 """
 
+from typing import Any
+
 
 class UserError(Exception):
     """Bad input or a bad installation; the message carries the fix."""
@@ -42,15 +44,15 @@ class PolicyError(InfrastructureError):
 
 
 class PolicyAborted(InfrastructureError):
-    """The policy server aborted the request (weight update, or slime's abort). Carries the partial output."""
+    """The policy server aborted the request (weight update, or slime's abort). Carries the partial output and its `meta_info`."""
 
     def __init__(
-        self, message: str, token_ids: list[int] | None = None, log_probs: list[float] | None = None, weight_version: str | None = None
+        self, message: str, token_ids: list[int] | None = None, log_probs: list[float] | None = None, meta: dict[str, Any] | None = None
     ):
         super().__init__("policy", message)
         self.token_ids = token_ids or []
         self.log_probs = log_probs or []
-        self.weight_version = weight_version
+        self.meta = meta or {}
 
 
 class UserSimulatorError(InfrastructureError):

@@ -94,6 +94,19 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Reply:
+    """One answer of the policy server within a turn: the response tokens [start, end) of the ledger, and what the server said of them.
+
+    `meta` is its `meta_info` without the log-probs, which the ledger has. A turn that a weight update interrupted has several
+    replies, and one of them may have no tokens.
+    """
+
+    start: int
+    end: int
+    meta: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How an episode was scored. `reward` is tau2's; `partial` the strict score in [0, 1]; `reward_info` tau2's, as JSON."""
 
@@ -109,9 +122,9 @@ class Episode:
 
     `messages` are tau2's, as JSON, in order. `provenance` says by which tau2, task file and reward basis it was scored.
     Times are seconds: `policy_s` and `user_s` waited for the two models, `wall_s` in all. `weight_versions` has one entry a
-    request to the policy, in order; a turn that a weight update interrupted has several. `prompt_tokens` and `cached_tokens` are
-    sums over those requests: what was sent, and what of it the server had in its prefix cache. `user_stopped_early`: the user hung up
-    right after confirming (`episode.user_errors`).
+    request to the policy, in order; a turn that a weight update interrupted has several. `replies` are the answers to those requests,
+    `prompt_tokens` and `cached_tokens` sums over them: what was sent, and what of it the server had in its prefix cache.
+    `user_stopped_early`: the user hung up right after confirming (`episode.user_errors`).
     """
 
     task: TaskRef
@@ -128,6 +141,7 @@ class Episode:
     policy_s: float = 0.0
     user_s: float = 0.0
     weight_versions: list[str] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
     prompt_tokens: int = 0
     cached_tokens: int = 0
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from slime_tau2 import bench
 from slime_tau2.episode.ledger import TokenLedger
-from slime_tau2.types import Termination
+from slime_tau2.types import Reply, Termination
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class AgentAction:
     malformed: int = 0
     finish_reason: str = "stop"
     weight_versions: tuple[str, ...] = ()
+    replies: tuple[Reply, ...] = ()
     prompt_tokens: int = 0
     cached_tokens: int = 0
     last: bool = False

@@ -75,6 +75,7 @@ class Conversation:
                 episode.policy_s += time.perf_counter() - clock
                 self._open = action
                 episode.weight_versions += action.weight_versions
+                episode.replies += action.replies
                 episode.prompt_tokens += action.prompt_tokens
                 episode.cached_tokens += action.cached_tokens
                 if action.termination is not None:

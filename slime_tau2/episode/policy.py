@@ -7,16 +7,19 @@ Transient trouble is retried with back-off; a request that the server refuses (H
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from slime_tau2.episode.endpoint import Endpoint, Transport
 from slime_tau2.errors import PolicyAborted, PolicyError
 
+_LOG_PROBS = ("output_token_logprobs", "input_token_logprobs")
+
 
 @dataclass(frozen=True)
 class Generation:
-    """One completion. `finish_reason` is stop or length; `ids` include the sampled stop token."""
+    """One completion. `finish_reason` is stop or length; `ids` include the sampled stop token; `meta` is `meta_info` without log-probs."""
 
     ids: list[int]
     log_probs: list[float]
@@ -40,18 +43,22 @@ class PolicyClient:
             f"{url.rstrip('/')}/generate", PolicyError, concurrency, timeout_s, retries, backoff_s, transport=transport
         )  # fmt: skip
 
-    async def generate(self, ids_json: bytes, sampling_params: dict[str, Any], routing_key: str | None = None) -> Generation:
+    async def generate(
+        self, ids_json: bytes, sampling_params: dict[str, Any], routing_key: str | None = None, more: Mapping[str, Any] | None = None
+    ) -> Generation:
         """Sample one continuation.
 
         Args:
             ids_json: the prompt's ids as a JSON list (`TokenLedger.ids_json`, which grows with the episode).
+            more: further fields of the request.
 
         Raises:
             PolicyAborted: the server aborted the request; carries what it had sampled.
             PolicyError: it refused the request, or failed `retries` + 1 times.
         """
         params = json.dumps(sampling_params, separators=(",", ":")).encode()
-        body = b'{"input_ids":%b,"sampling_params":%b,"return_logprob":true}' % (ids_json, params)
+        fields = b"".join(b",%b:%b" % (json.dumps(k).encode(), json.dumps(v).encode()) for k, v in (more or {}).items())
+        body = b'{"input_ids":%b,"sampling_params":%b,"return_logprob":true%b}' % (ids_json, params, fields)
         headers = {"X-SMG-Routing-Key": routing_key} if routing_key else {}
         return await self.endpoint.post(lambda attempt: body, _generation, headers)
 
@@ -61,14 +68,15 @@ class PolicyClient:
 
 
 def _generation(body: dict) -> Generation:
-    meta = body["meta_info"]
-    pairs = meta.get("output_token_logprobs") or []
+    told = body["meta_info"]
+    pairs = told.get("output_token_logprobs") or []
     ids, log_probs = [int(p[1]) for p in pairs], [float(p[0]) for p in pairs]
-    reason = meta["finish_reason"]["type"]
+    reason = told["finish_reason"]["type"]
+    meta = {k: v for k, v in told.items() if k not in _LOG_PROBS and v is not None}
     if body.get("output_ids") is not None and list(body["output_ids"]) != ids:
         raise ValueError(f"output_ids and output_token_logprobs disagree: {len(body['output_ids'])} and {len(ids)} tokens")
     if reason == "abort":
-        raise PolicyAborted(str(meta["finish_reason"].get("message", "aborted")), ids, log_probs, meta.get("weight_version"))
+        raise PolicyAborted(str(meta["finish_reason"].get("message", "aborted")), ids, log_probs, meta)
     if not ids:
         raise ValueError("an answer without tokens")
     return Generation(ids, log_probs, reason, meta)

@@ -15,7 +15,7 @@ from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.errors import PolicyAborted
 from slime_tau2.seeds import derive_seed
-from slime_tau2.types import Termination
+from slime_tau2.types import Reply, Termination
 
 MOST_INTERRUPTIONS = 64
 """Aborted requests within one turn before the episode is given up (about two minutes of a server that aborts everything)."""
@@ -32,12 +32,16 @@ class _Sampled:
     detail: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    replies: list[Reply] = field(default_factory=list)
 
-    def add(self, ids: list[int], log_probs: list[float], version: Any) -> None:
+    def add(self, start: int, ids: list[int], log_probs: list[float], meta: dict[str, Any]) -> None:
+        """Take one reply; `start` is where the turn starts in the response."""
+        self.replies.append(Reply(start + len(self.ids), start + len(self.ids) + len(ids), meta))
         self.ids += ids
         self.log_probs += log_probs
-        if version is not None:
-            self.versions.append(str(version))
+        self.cached_tokens += int(meta.get("cached_tokens") or 0)
+        if meta.get("weight_version") is not None:
+            self.versions.append(str(meta["weight_version"]))
 
 
 @dataclass
@@ -52,6 +56,9 @@ class TokenAgent:
 
     A turn enters the ledger whole, when it has ended: one that a failure or the episode's deadline cuts leaves nothing there, so
     that the ledger's spans always are the episode's turns.
+
+    With `routed_experts` (a mixture of experts whose routing the trainer replays) each request asks for the experts of the tokens that
+    none before it has told, so that the answers of an episode add up to one row a token.
     """
 
     client: PolicyClient
@@ -66,8 +73,10 @@ class TokenAgent:
     routing_key: str | None = None
     aborted: Callable[[], bool] = lambda: False
     protocol: Native = PROTOCOLS["native"]
+    routed_experts: bool = False
     ledger: TokenLedger | None = None
     turn: int = field(default=0)
+    _told: int = field(default=0, init=False, repr=False)  # tokens whose experts are known
 
     async def act(self, history: list, message: Any) -> AgentAction:
         if self.ledger is None:
@@ -89,7 +98,7 @@ class TokenAgent:
         def action(message: Any | None, termination: Termination | None = None, detail: str = "", **more: Any) -> AgentAction:
             return AgentAction(
                 message, termination, detail, text, start, end, finish_reason=said.finish_reason, weight_versions=tuple(said.versions),
-                prompt_tokens=said.prompt_tokens, cached_tokens=said.cached_tokens, **more,
+                replies=tuple(said.replies), prompt_tokens=said.prompt_tokens, cached_tokens=said.cached_tokens, **more,
             )  # fmt: skip
 
         if said.finish_reason == "abort":
@@ -109,7 +118,7 @@ class TokenAgent:
 
     async def _sample(self, ledger: TokenLedger, budget: int) -> _Sampled:
         """Sample one turn of at most `budget` tokens behind the ledger's, over as many requests as weight updates cut it into."""
-        said, params = _Sampled(), dict(self.sampling)
+        said, params, start = _Sampled(), dict(self.sampling), ledger.response_length
         if self.stop_at_tool_call:
             params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]
         for attempt in range(MOST_INTERRUPTIONS):
@@ -118,9 +127,10 @@ class TokenAgent:
                 params["sampling_seed"] = derive_seed(self.seed, self.turn, *([attempt] if attempt else []))
             said.prompt_tokens += len(ledger) + len(said.ids)
             try:
-                out = await self.client.generate(ledger.ids_json(said.ids), params, self.routing_key)
+                out = await self.client.generate(ledger.ids_json(said.ids), params, self.routing_key, self._more())
             except PolicyAborted as cut:
-                said.add(cut.token_ids, cut.log_probs, cut.weight_version)
+                said.add(start, cut.token_ids, cut.log_probs, cut.meta)
+                self._hear_experts(cut.meta, len(ledger) + len(said.ids))
                 said.finish_reason, said.detail = "abort", str(cut)
                 if self.aborted():
                     break
@@ -131,9 +141,16 @@ class TokenAgent:
                 if self.aborted():
                     break
                 continue
-            said.add(out.ids, out.log_probs, out.meta.get("weight_version"))
-            said.cached_tokens += int(out.meta.get("cached_tokens") or 0)
+            said.add(start, out.ids, out.log_probs, out.meta)
+            self._hear_experts(out.meta, len(ledger) + len(said.ids))
             said.finish_reason = out.finish_reason
             break
         self.turn += 1
         return said
+
+    def _more(self) -> dict[str, Any]:
+        return {"return_routed_experts": True, "routed_experts_start_len": self._told} if self.routed_experts else {}
+
+    def _hear_experts(self, meta: dict[str, Any], tokens: int) -> None:
+        if meta.get("routed_experts") is not None:
+            self._told = tokens - 1  # the last token has not been through the model

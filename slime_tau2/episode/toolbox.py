@@ -54,7 +54,7 @@ class Toolbox:
 
     def agent(
         self, world: worlds.World, sampling: dict[str, Any], seed: int | None, routing_key: str | None,
-        aborted: Callable[[], bool] = lambda: False,
+        aborted: Callable[[], bool] = lambda: False, routed_experts: bool = False,
     ) -> TokenAgent:  # fmt: skip
         """An agent for one episode. `max_new_tokens` of the sampling parameters is the whole response's budget, as in slime."""
         assert isinstance(self.policy, PolicyClient), "a token agent needs a policy server"
@@ -63,7 +63,7 @@ class Toolbox:
         stops = config.stop_at_tool_call or self.protocol.stop_at_tool_call
         return TokenAgent(
             self.policy, self.chat(world.domain), self.system_prompt(world), sampling, config.max_turn_tokens, budget,
-            config.max_context_tokens, stops, seed, routing_key, aborted, self.protocol,
+            config.max_context_tokens, stops, seed, routing_key, aborted, self.protocol, routed_experts,
         )  # fmt: skip
 
     def user(self, evaluation: bool = False) -> users.User:

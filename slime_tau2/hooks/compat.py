@@ -44,6 +44,15 @@ except ImportError as error:
             ABORTED = "aborted"
             FAILED = "failed"
 
+        @dataclass
+        class SpecInfo:
+            """Speculative decoding, which the local server has not."""
+
+        @dataclass
+        class PrefixCacheInfo:
+            cached_tokens: int = 0
+            total_prompt_tokens: int = 0
+
         group_index: int | None = None
         index: int | None = None
         rollout_id: int | None = None
@@ -65,6 +74,11 @@ except ImportError as error:
         train_metadata: dict | None = None
         session_id: str | None = None
         non_generation_time: float = 0.0
+        spec_info: SpecInfo = field(default_factory=SpecInfo)
+        prefix_cache_info: PrefixCacheInfo = field(default_factory=PrefixCacheInfo)
+        rollout_top_p_token_ids: list[int] | None = None
+        rollout_top_p_token_offsets: list[int] | None = None
+        rollout_routed_experts: Any = None
 
         def get_reward_value(self, args: Any) -> float:
             key = getattr(args, "reward_key", None)
@@ -77,9 +91,10 @@ except ImportError as error:
             tokens: list[int],
             log_probs: list[float] | None = None,
             trainable: bool = True,
+            meta_info: dict[str, Any] | None = None,
             text: str | None = None,
         ) -> None:
-            """Append response tokens; trainable ones need log-probs, others must not bring any."""
+            """Append response tokens; trainable ones need log-probs, others must not bring any. `meta_info` is the server's."""
             if trainable and (log_probs is None or len(log_probs) != len(tokens)):
                 raise ValueError(f"{len(tokens)} trainable tokens need as many log-probs")
             if not trainable and log_probs is not None:
@@ -89,6 +104,14 @@ except ImportError as error:
             self.loss_mask = (self.loss_mask or []) + [int(trainable)] * len(tokens)
             self.rollout_log_probs = (self.rollout_log_probs or []) + (list(log_probs or []) if trainable else [0.0] * len(tokens))
             self.response += text or ""
+            if meta_info is None or "finish_reason" not in meta_info:
+                return
+            self.prefix_cache_info.cached_tokens += meta_info.get("cached_tokens", 0)
+            self.prefix_cache_info.total_prompt_tokens += meta_info.get("prompt_tokens", 0)
+            if "weight_version" in meta_info:
+                self.weight_versions.append(meta_info["weight_version"])
+            ended = {"length": self.Status.TRUNCATED, "abort": self.Status.ABORTED, "stop": self.Status.COMPLETED}
+            self.status = ended.get(meta_info["finish_reason"]["type"], self.status)
 
     @dataclass
     class DynamicFilterOutput:  # type: ignore[no-redef]

@@ -18,7 +18,8 @@ from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
-from slime_tau2.errors import ConfigError
+from slime_tau2.errors import ConfigError, UserError
+from slime_tau2.hooks import replay
 from slime_tau2.hooks.compat import GenerateState, Sample, restart
 from slime_tau2.rewards.shaping import card_fractions
 from slime_tau2.seeds import derive_seed
@@ -79,23 +80,40 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
     Raises:
         UserError: the configuration, or the installation, will not do: no sample would ever be right.
     """
-    state, box = GenerateState(args), toolbox(args)
+    try:
+        state, box = GenerateState(args), toolbox(args)
+    except UserError:
+        raise
+    except Exception as error:  # arguments that name no model or no server
+        return _failed(args, sample, error)
     config, ref = box.config, sample.metadata
     try:
         world = box.world(ref["domain"])
         for attempt in range(config.episode_retries + 1):
             seed = derive_seed(config.seed, ref["domain"], ref["task_id"], sample.index, "eval" if evaluation else "train", attempt)
             own_seed = seed if config.seeded_sampling else None
-            agent = box.agent(world, sampling_params, own_seed, _routing_key(sample, attempt), lambda: state.aborted)
+            key, experts = _routing_key(sample, attempt), replay.experts(args) and not evaluation
+            agent = box.agent(world, sampling_params, own_seed, key, lambda: state.aborted, experts)
             episode = await box.run(world, ref["task_id"], agent, seed, evaluation, lambda: state.aborted, ref.get("prefix", ()))
             if episode.termination.policy is not Policy.RETRY or state.aborted:
                 break
-        fill(args, sample, episode)
+        lacking = None if evaluation else replay.missing(args, episode.replies)
+        if lacking is None:
+            fill(args, sample, episode, replayed=not evaluation)
     except asyncio.CancelledError:
         raise
     except Exception as error:
-        log.exception("generate failed for sample %s", sample.index)
-        placeholder(sample, f"{type(error).__name__}: {error}")
+        return _failed(args, sample, error)
+    if lacking is not None and episode.termination is not Termination.ABORTED:
+        raise ConfigError(lacking)
+    if lacking is not None:
+        placeholder(sample, lacking, Termination.ABORTED, args)
+    return sample
+
+
+def _failed(args: Any, sample: Sample, error: Exception) -> Sample:
+    log.error("generate failed for sample %s", sample.index, exc_info=error)
+    placeholder(sample, f"{type(error).__name__}: {error}", args=args)
     return sample
 
 
@@ -106,22 +124,28 @@ def _routing_key(sample: Sample, attempt: int) -> str:
     return f"tau2-{sample.index}-{uuid.uuid4().hex[:12]}"
 
 
-def fill(args: Any, sample: Sample, episode: Episode) -> None:
-    """Write an episode into a sample: tokens, mask and log-probs from the ledger, tau2's reward, what the filters read."""
+def fill(args: Any, sample: Sample, episode: Episode, replayed: bool = True) -> None:
+    """Write an episode into a sample: tokens, mask and log-probs from the ledger, tau2's reward, what the filters read.
+
+    Each reply of the server goes in with its own `meta_info`, from which slime counts prefix-cache hits and speculation, and takes what
+    the trainer replays (`replayed`). Status and weight versions are the episode's.
+    """
     ledger, termination = episode.ledger, episode.termination
     if ledger is None or ledger.sampled == 0 or (episode.outcome is None and termination is not Termination.ABORTED):
-        placeholder(sample, episode.detail, termination)
+        placeholder(sample, episode.detail, termination, args)
         return
     restart(sample)
+    replay.start(args, sample, replayed)
     tokens, log_probs = ledger.tokens, ledger.log_probs
     sample.tokens = tokens[: ledger.prompt_length]
-    at = 0
-    for start, end in ledger.spans():  # what follows the last turn trains nothing, and may be what outgrew the context
-        if start > at:
-            sample.append_response_tokens(args, tokens=tokens[ledger.prompt_length + at : ledger.prompt_length + start], trainable=False)
-        own = tokens[ledger.prompt_length + start : ledger.prompt_length + end]
-        sample.append_response_tokens(args, tokens=own, log_probs=log_probs[start:end], trainable=True)
-        at = end
+    at, prompt = 0, ledger.prompt_length
+    for reply in episode.replies:  # what follows the last turn trains nothing, and may be what outgrew the context
+        start, end = reply.start, reply.end
+        if end > start > at:
+            sample.append_response_tokens(args, tokens=tokens[prompt + at : prompt + start], trainable=False)
+        own, meta = tokens[prompt + start : prompt + end], replay.meta_info(args, sample, reply, replayed)
+        sample.append_response_tokens(args, tokens=own, log_probs=log_probs[start:end], trainable=True, meta_info=meta)
+        at = max(at, end)
     sample.response = "\n".join(t.text for t in episode.turns)
     sample.weight_versions = list(episode.weight_versions)
     sample.non_generation_time = max(0.0, episode.wall_s - episode.policy_s)
@@ -146,10 +170,11 @@ def _summary(episode: Episode) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def placeholder(sample: Sample, detail: str, termination: Termination = Termination.ENVIRONMENT_ERROR) -> None:
+def placeholder(sample: Sample, detail: str, termination: Termination = Termination.ENVIRONMENT_ERROR, args: Any = None) -> None:
     """A sample that trains nothing and counts for nothing, in the shape the trainer needs."""
     restart(sample)
     sample.tokens, sample.response_length, sample.loss_mask, sample.rollout_log_probs = [0, 0], 1, [0], [0.0]
     sample.reward, sample.remove_sample = 0.0, True
+    replay.pad(args, sample)
     sample.status = Sample.Status.ABORTED if termination.policy is Policy.RETRY else Sample.Status.FAILED
     sample.metadata["tau2"] = {"termination": termination.value, "detail": detail, "partial": 0.0, "components": {}}

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
+import tempfile
 import time
 
 import pytest
@@ -35,6 +37,27 @@ def teacher(tokenizer):
         yield server
 
 
+def varied(group):
+    """Whether the group's training rewards differ."""
+    return len({s.reward for s in group} | {s.metadata["tau2"]["partial"] for s in group}) > 1
+
+
+def dropped(out):
+    """How many groups the dynamic filter dropped, by slime's own count."""
+    return sum(n for key, n in (out.metrics or {}).items() if "drop" in key)
+
+
+def test_without_any_variance_slime_keeps_what_it_needs_after_one_fetch(tokenizer, tmp_path):
+    """Every group is solved: the filter drops those that slime can spare, and it keeps the rest rather than sample a round more."""
+    with TeacherServer(tokenizer, flaws=0.0) as server:
+        args = make_args(tmp_path, server.port)
+        source = fresh(args)
+        out = roll(args, 0, source)
+    assert not any(map(varied, out.samples)) and len(out.samples) == args.rollout_batch_size
+    assert dropped(out) == args.over_sampling_batch_size - args.rollout_batch_size
+    assert {s.group_index for g in out.samples for s in g} <= set(range(args.over_sampling_batch_size)), "one fetch"
+
+
 def test_generate_rollout_with_over_sampling_filter_and_abort(teacher, tmp_path):
     assert HAS_SLIME
     args = make_args(tmp_path, teacher.port)
@@ -43,10 +66,11 @@ def test_generate_rollout_with_over_sampling_filter_and_abort(teacher, tmp_path)
     assert len(out.samples) == args.rollout_batch_size
     for group in out.samples:
         assert len({s.group_index for s in group}) == 1 and len({s.index for s in group}) == args.n_samples_per_prompt
-        assert len({s.reward for s in group} | {s.metadata["tau2"]["partial"] for s in group}) > 1, "the dynamic filter ran"
         for s in group:
             assert_trainable(s)
             assert s.metadata["tau2"]["termination"] == "user_stop" or s.status in (Sample.Status.TRUNCATED, Sample.Status.COMPLETED)
+    spare = args.over_sampling_batch_size - args.rollout_batch_size
+    assert all(map(varied, out.samples)) or dropped(out) >= spare, "a group without variance is dropped while slime can spare it"
     served = {s.group_index for g in out.samples for s in g}
     cut = [g for g in source.buffer if g[0].group_index not in served]
     assert all(any(s.status is Sample.Status.ABORTED for s in g) for g in cut), "what the end of the rollout cut off is served again"
@@ -95,7 +119,9 @@ def manager(args, source):
 @pytest.mark.parametrize("credit", ["episode", "turn"])
 def test_conversion_to_train_data(teacher, tmp_path, credit):
     args = make_args(tmp_path, teacher.port, tau2_credit=credit)
-    source = fresh(args)
+    source, served = fresh(args), []
+    fetch = source.get_samples
+    source.get_samples = lambda count: served.append(fetch(count)) or served[-1]
     made = manager(args, source)
     samples, _ = made._get_rollout_data(rollout_id=0)
     data = made._convert_samples_to_train_data(samples)
@@ -109,7 +135,11 @@ def test_conversion_to_train_data(teacher, tmp_path, credit):
     source.save(0)
     again = fresh(args)
     again.load(0)
-    assert again.state_dict()["next_index"] == state["next_index"] and sum(again.metadata["terminations"].values()) == len(samples)
+    waiting = {g[0].group_index for g in source.buffer}
+    ended = [s for groups in served for g in groups for s in g if s.group_index not in waiting]
+    assert len(ended) >= len(samples)
+    assert sum(again.metadata["terminations"].values()) == len(ended), "groups that the filter dropped are seen too: they say most"
+    assert again.state_dict()["next_index"] == state["next_index"]
 
 
 def test_a_positive_advantage_raises_log_probs_under_slimes_own_loss(teacher, tmp_path, tokenizer):
@@ -229,23 +259,32 @@ def test_rollout_manager_as_a_ray_actor(teacher, tmp_path):
     from slime.ray.placement_group import create_rollout_manager
 
     environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "HF_HUB_OFFLINE": "1"}
-    ray.init(num_cpus=4, num_gpus=0, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment})
+    folder = tempfile.mkdtemp(prefix="ray-")  # short: it holds sockets
+    ray.init(
+        address="local", num_cpus=4, num_gpus=0, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment},
+        _temp_dir=folder,
+    )  # fmt: skip
     try:
         args = make_args(
             tmp_path, teacher.port, rollout_external=False, num_rollout=2, num_epoch=None, check_weight_update_equal=False,
             offload_rollout=False, colocate=False, actor_num_nodes=0, actor_num_gpus_per_node=0, rollout_num_gpus=0, rollout_num_engines=1,
-            prefill_num_servers=None, sglang_config=None, debug_rollout_only=True, wandb_mode=None,
+            prefill_num_servers=None, sglang_config=None, wandb_mode=None,
         )  # fmt: skip
         made, _ = create_rollout_manager(args, (None, [], []))
         ray.get(made.load.remote(-1))
+        shape = {"dp_size": 2, "cp_size": 1, "vpp_size": 1, "microbatch_group_size_per_vp_stage": 1}
+        ray.get(made.set_train_parallel_config.remote(shape))
         for rollout_id in range(2):
-            ray.get(made.generate.remote(rollout_id))
+            assert len(ray.get(made.generate.remote(rollout_id))) == shape["dp_size"], "converted and split"
             ray.get(made.save.remote(rollout_id))
         ray.get(made.dispose.remote())
         state = json.loads((tmp_path / "ckpt" / "rollout" / "tau2_data_source_1.json").read_text())
-        assert sum(state["metadata"]["terminations"].values()) == 2 * args.rollout_batch_size * args.n_samples_per_prompt
+        ended, size = sum(state["metadata"]["terminations"].values()), args.n_samples_per_prompt
+        assert ended == state["next_index"] - len(state["returned"]) * size, "a sample that was served has ended, or is served again"
+        assert ended >= 2 * args.rollout_batch_size * size
     finally:
         ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_generate_group_by_group_never_raises(tmp_path, tokenizer):

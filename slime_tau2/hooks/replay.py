@@ -1,0 +1,78 @@
+"""What slime's trainer replays of the sampler's choices: the tokens that top-p kept, the experts that a mixture's router chose.
+
+`--rollout-top-p` other than 1 and `--use-rollout-routing-replay` need a record of every sampled token. It comes with the server's
+`meta_info` and goes to the trainer through `Sample.append_response_tokens`. slime misses it only after a whole rollout, with an
+assertion; here its absence is an error at the first sample that should have had it. Evaluation replays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from slime_tau2.hooks.compat import Sample
+from slime_tau2.types import Reply
+
+_TOP_P_META = ("top_p_token_ids", "top_p_kept_token_ids")
+_EXPERTS_META = "routed_experts"
+_FIX = "serve the policy with slime's own SGLang behind slime's own router (PyPI's sglang-router 0.3.2 drops the request for them), or"
+
+
+def top_p(args: Any) -> bool:
+    """Whether the trainer masks its logits to the tokens that top-p kept."""
+    return float(getattr(args, "rollout_top_p", None) or 1.0) != 1.0
+
+
+def experts(args: Any) -> bool:
+    """Whether the trainer routes tokens as the server did."""
+    return bool(getattr(args, "use_rollout_routing_replay", False))
+
+
+def missing(args: Any, replies: Sequence[Reply]) -> str | None:
+    """What a training sample of these replies would lack, with the fix; None where it lacks nothing."""
+    told = [r.meta for r in replies if r.end > r.start]
+    if top_p(args) and not all(any(key in meta for key in _TOP_P_META) for meta in told):
+        return f"--rollout-top-p {args.rollout_top_p}: a reply of the policy server has no {_TOP_P_META[0]}; {_FIX} set --rollout-top-p 1.0"
+    if experts(args) and told and _EXPERTS_META not in told[-1]:  # each reply also brings the rows that one before it did not
+        return f"--use-rollout-routing-replay: a reply of the policy server has no {_EXPERTS_META}; {_FIX} drop the flag"
+    return None
+
+
+def meta_info(args: Any, sample: Sample, reply: Reply, replayed: bool) -> dict[str, Any]:
+    """A reply's `meta_info` for `sample`, whose tokens are those that the request was sent."""
+    meta = dict(reply.meta)
+    if not (replayed and experts(args) and reply.end > reply.start):
+        meta.pop(_EXPERTS_META, None)
+    elif _EXPERTS_META in meta:
+        # the rows end at the token before the last; where they start depends on whether the router let our request for a start through
+        rows = _integers(meta[_EXPERTS_META]) // (args.num_layers * args.moe_router_topk)
+        meta["routed_experts_start_len"] = len(sample.tokens) + reply.end - reply.start - 1 - rows
+    if not (replayed and top_p(args) and reply.end > reply.start):
+        meta = {k: v for k, v in meta.items() if not k.startswith("top_p_")}
+    return meta
+
+
+def _integers(value: Any) -> int:
+    """How many 32-bit integers a field of `meta_info` holds, in base64 as SGLang sends them, or as lists."""
+    if isinstance(value, str):
+        return (len(value) * 3 // 4 - value[-2:].count("=")) // 4
+    return sum(map(_integers, value)) if isinstance(value, Sequence) else 1
+
+
+def start(args: Any, sample: Sample, replayed: bool) -> None:
+    """Forget what an earlier try recorded, before the first response token."""
+    ids, offsets = ([], [0]) if replayed and top_p(args) else (None, None)
+    sample.rollout_top_p_token_ids, sample.rollout_top_p_token_offsets = ids, offsets
+    sample.rollout_routed_experts = None
+
+
+def pad(args: Any, sample: Sample) -> None:
+    """Records for a sample that trains nothing, in the shape that the trainer asks of every sample."""
+    start(args, sample, True)
+    if top_p(args):
+        sample.rollout_top_p_token_offsets = [0] * (sample.response_length + 1)
+    if experts(args):
+        import torch
+
+        row = torch.arange(args.moe_router_topk, dtype=torch.int32)
+        sample.rollout_routed_experts = row.expand(len(sample.tokens) - 1, args.num_layers, -1).contiguous()
