@@ -3,10 +3,12 @@ import os
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pytest
 
 from slime_tau2 import bench
+from slime_tau2.bench import orchestration
 from slime_tau2.data import tau2_data
 from slime_tau2.errors import BenchDataError, JudgeError
 
@@ -132,6 +134,23 @@ def test_finalize_gives_a_simulation_run_that_tau2_can_grade(helpdesk):
     run = bench.finalize(conversation, time.perf_counter())
     assert run.termination_reason.value == "user_stop" and [m.role for m in run.messages] == ["assistant", "user"]
     assert bench.evaluate(run, task, "helpdesk").reward == 0.0
+
+
+@pytest.mark.parametrize("run_started", [False, True])
+def test_finalize_starts_the_clock_that_only_v1s_own_run_starts(monkeypatch, run_started):
+    """v1.0.x's `_finalize` subtracts from a clock that its `run` sets; our driver takes the steps without `run`."""
+
+    class OfV1:
+        _run_start_perf = time.perf_counter() - 50 if run_started else None
+        _run_start_time = "2026-01-01T00:00:00" if run_started else None
+
+        def _finalize(self):
+            return time.perf_counter() - self._run_start_perf, self._run_start_time
+
+    monkeypatch.setattr(orchestration, "HAS_V1_RUNNER", True)
+    duration, began = orchestration.finalize(OfV1(), time.perf_counter() - 5)
+    ago = (datetime.now() - datetime.fromisoformat(began)).total_seconds()
+    assert duration >= 50 and began.startswith("2026-01-01") if run_started else 5 <= duration < 50 and 5 <= ago < 50
 
 
 def test_a_mailbox_that_was_not_filled_is_a_bug():

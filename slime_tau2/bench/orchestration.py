@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from datetime import datetime, timedelta
 from typing import Any
 
 from slime_tau2.bench.tau2 import (
@@ -117,8 +118,14 @@ def termination_reason(name: str) -> Any:
 
 
 def finalize(orchestrator: Any, started: float) -> Any:
-    """The SimulationRun of a finished conversation (adapter: `_finalize` is v1.0.x's)."""
+    """The SimulationRun of a finished conversation that began at `started` (`time.perf_counter`).
+
+    Adapter: `_finalize` is v1.0.x's, and counts on a clock that v1.0.x's `run` starts; whoever takes the steps himself starts none.
+    """
     if HAS_V1_RUNNER:
+        if getattr(orchestrator, "_run_start_perf", None) is None:
+            begun = datetime.now() - timedelta(seconds=time.perf_counter() - started)
+            orchestrator._run_start_perf, orchestrator._run_start_time = started, begun.isoformat()
         return orchestrator._finalize()
     now = load("utils.utils").get_now()
     return SimulationRun(
