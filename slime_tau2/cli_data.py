@@ -58,7 +58,8 @@ def collect(
     domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
     policy: Annotated[str, typer.Option(help="teacher (helpdesk's own), or whatever `eval` takes: URL/v1 with --model.")] = "teacher",
     model: Annotated[str | None, typer.Option(help="Model of an OpenAI-compatible server.")] = None,
-    attempts: Annotated[int, typer.Option(min=1, help="Attempts at each train task.")] = 1,
+    split: Annotated[str, typer.Option(help="Split of the tasks; those of a test split never qualify.")] = "train",
+    attempts: Annotated[int, typer.Option(min=1, help="Attempts at each task.")] = 1,
     min_partial: Annotated[float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")] = 1.0,
     best: Annotated[int | None, typer.Option(min=1, help="At most so many successes a task.")] = None,
     user: Annotated[str | None, typer.Option(help="As in `eval`.")] = None,
@@ -72,7 +73,7 @@ def collect(
     seed: int = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option; repeatable.")] = None,
 ) -> None:
-    """Collect a teacher's traces on the train tasks as SFT rows; resumes from OUTPUT's .attempts directory."""
+    """Collect a teacher's traces on the train tasks (--split) as SFT rows; resumes from OUTPUT's .attempts directory."""
     if policy == "teacher":
         from slime_tau2.data.teacher_traces import collect as run
         from slime_tau2.data.traces import write_jsonl
@@ -91,7 +92,7 @@ def collect(
         directory = output.with_suffix(".attempts") / name
         options = ["retail_basis=communicate", *(set_ or [])]
         request = EvalRequest(
-            directory, name, policy, "train", attempts, None, user, temperature, tokenizer=tokenizer, concurrency=concurrency, seed=seed,
+            directory, name, policy, split, attempts, None, user, temperature, tokenizer=tokenizer, concurrency=concurrency, seed=seed,
             options=tuple(options), model=model,
         )  # fmt: skip
         run_eval(request, Console())

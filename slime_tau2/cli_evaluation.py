@@ -15,7 +15,7 @@ console = Console()
 def evaluate(
     output: Annotated[Path, typer.Option(help="Directory of the results; the same command resumes.")],
     domain: str = "helpdesk",
-    split: Annotated[str | None, typer.Option(help="By default test.")] = None,
+    split: Annotated[str | None, typer.Option(help="By default test, or base in a domain without it.")] = None,
     policy: Annotated[
         str,
         typer.Option(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def find() -> Vintage:
     for location in locations("tau2"):
         if (location / "orchestrator" / "orchestrator.py").exists():
             name = "v1" if (location / "runner").is_dir() else "pin"
-            version = _distribution_version("tau2") or name
+            version = _version_beside(location) or _distribution_version("tau2") or name
             data = Path(os.environ.get("TAU2_DATA_DIR") or location.parents[1] / "data")
             if not (data / "tau2" / "domains").is_dir():
                 raise BenchDataError(
@@ -62,6 +63,17 @@ def locations(package: str) -> list[Path]:
     except (ImportError, ValueError):
         return []
     return [Path(p) for p in (spec.submodule_search_locations or [])] if spec else []
+
+
+def _version_beside(package: Path) -> str | None:
+    """The version that a clone's own pyproject.toml names: of a source tree on the path, no installed distribution speaks."""
+    project = package.parents[1] / "pyproject.toml"
+    if package.parent.name != "src" or not project.exists():
+        return None
+    try:
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _distribution_version(name: str) -> str | None:

@@ -48,7 +48,7 @@ async def test_live_replay_and_regrading_see_the_same_refusal(domain):
     environment = world.environments.fresh()
     environment.set_state(initialization_data=None, initialization_actions=None, message_history=messages)
     for form in (lambda m: m, guards.stock_safe):
-        info = grade(60.0, domain, world.retail_basis, task.id, [form(m) for m in episode.messages], "user_stop", None)
+        info = grade(60.0, (domain, world.retail_basis, ""), task.id, [form(m) for m in episode.messages], "user_stop", None)
         assert info == episode.outcome.reward_info
     assert time.perf_counter() - started < 30
 

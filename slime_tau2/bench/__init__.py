@@ -5,7 +5,7 @@ Three vintages will do: tau2 v1.0.x, the model card's pin (commit 337326e), and 
 
 Invariant: a caller cannot tell the vintages apart. Where one lacks what v1.0.x has, one adapter function supplies it: `load_tasks`,
 `register_domain` (tasks.py), `user_tools`, `check_termination`, `finalize` (orchestration.py), `evaluate`, `action_checks`
-(evaluation.py). Only tau2.py imports tau2.
+(evaluation.py); and `build_environment` (knowledge.py) gives the one domain that has options its own. Only tau2.py imports tau2.
 """
 
 from slime_tau2.bench.calculator import guard
@@ -18,6 +18,18 @@ from slime_tau2.bench.evaluation import (
     judge_request,
     unjudged,
     with_answer,
+)
+from slime_tau2.bench.knowledge import (
+    DEFAULT_RETRIEVAL,
+    KNOWLEDGE,
+    build_environment,
+    environment_options,
+    kind_of,
+    own_sandbox,
+    policy_by_task,
+    shared,
+    suit,
+    task_policy,
 )
 from slime_tau2.bench.orchestration import (
     MailboxAgent,
@@ -66,11 +78,12 @@ from slime_tau2.bench.tau2 import (
 )
 
 __all__ = [
-    "DB", "GREETING", "HAS_V1_RUNNER", "STOP", "TRANSFER", "VINTAGE", "AgentInfo", "AssistantMessage", "CommunicateEvaluator", "DBCheck",
-    "EnvAssertionCheck", "Environment", "JudgeRequest", "MailboxAgent", "MailboxUser", "MultiToolMessage", "NLAssertionsEvaluator",
-    "Orchestrator", "Results", "ResultsInfo", "RewardInfo", "RewardType", "Role", "SimulationRun", "Task", "TerminationReason",
-    "ToolCall", "ToolKitBase", "ToolMessage", "ToolType", "UserInfo", "UserMessage", "action_checks", "agent_prompt",
-    "check_termination", "evaluate", "finalize", "get_tool_types", "guard", "is_tool", "judge_request", "load", "load_tasks",
-    "parse_message", "register_domain", "registry", "task_splits", "tasks_sha256", "termination_reason", "unjudged", "user_prompt",
-    "user_tools", "with_answer",
+    "DB", "DEFAULT_RETRIEVAL", "GREETING", "HAS_V1_RUNNER", "KNOWLEDGE", "STOP", "TRANSFER", "VINTAGE", "AgentInfo", "AssistantMessage",
+    "CommunicateEvaluator", "DBCheck", "EnvAssertionCheck", "Environment", "JudgeRequest", "MailboxAgent", "MailboxUser",
+    "MultiToolMessage", "NLAssertionsEvaluator", "Orchestrator", "Results", "ResultsInfo", "RewardInfo", "RewardType", "Role",
+    "SimulationRun", "Task", "TerminationReason", "ToolCall", "ToolKitBase", "ToolMessage", "ToolType", "UserInfo", "UserMessage",
+    "action_checks", "agent_prompt", "build_environment", "check_termination", "environment_options", "evaluate", "finalize",
+    "get_tool_types", "guard", "is_tool", "judge_request", "kind_of", "load", "load_tasks", "own_sandbox", "parse_message",
+    "policy_by_task", "register_domain", "registry", "shared", "suit", "task_policy", "task_splits", "tasks_sha256", "termination_reason",
+    "unjudged", "user_prompt", "user_tools", "with_answer",
 ]  # fmt: skip

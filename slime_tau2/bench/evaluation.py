@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from slime_tau2.bench.knowledge import environment_options
 from slime_tau2.bench.tau2 import VINTAGE, AssistantMessage, RewardType, load
 from slime_tau2.errors import BenchDataError, JudgeError
 
@@ -89,8 +90,11 @@ def action_checks(task: Any, messages: list, tool_types: dict) -> Any:
         return evaluate(task=task, full_trajectory=messages)
 
 
-def evaluate(simulation: Any, task: Any, domain: str, answer: str | None = None) -> Any:
+def evaluate(simulation: Any, task: Any, domain: str, answer: str | None = None, retrieval: str = "") -> Any:
     """tau2's own `evaluate_simulation`, which rebuilds and replays the environment: the reference for `worlds.score`."""
     kind = _evaluator.EvaluationType.ALL
+    options = environment_options(domain, retrieval, task)
     grade = functools.partial(_evaluator.evaluate_simulation, evaluation_type=kind, solo_mode=False, domain=domain)
+    if options:
+        grade = functools.partial(grade, env_kwargs=options)
     return with_answer(answer, lambda: grade(simulation=simulation, task=unjudged(task)))

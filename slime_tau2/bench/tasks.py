@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from slime_tau2.bench.knowledge import KNOWLEDGE
 from slime_tau2.bench.tau2 import VINTAGE, registry
 from slime_tau2.errors import BenchDataError
 
@@ -15,24 +16,25 @@ _splits: dict[str, Callable[[], dict[str, list[str]]]] = {}
 
 
 def task_splits(domain: str) -> dict[str, list[str]]:
-    """{split: task ids} of a domain; from the domain's registration, else from its split file."""
+    """{split: task ids} of a domain; from the domain's registration, else from its split file, else all of them as `base`."""
     if domain in _splits:
         return _splits[domain]()
     path = domain_dir(domain) / "split_tasks.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text()) if path.exists() else {"base": list(load_tasks(domain))}  # what tau2's loader gives for "base"
 
 
 def domain_dir(domain: str) -> Path:
     """The folder of a tau2 domain's data files."""
     base = VINTAGE.data_dir / "domains" if VINTAGE.name == "pypi" else VINTAGE.data_dir / "tau2" / "domains"
-    return base / domain.split("-")[0].split("_")[0]
+    return base / domain if (base / domain).is_dir() else base / domain.split("-")[0].split("_")[0]  # telecom-workflow, telecom_small
 
 
 def load_tasks(domain: str) -> dict[str, Any]:
     """All tasks of a domain by id (adapter: loaders differ in whether they take a split)."""
     if domain not in registry.get_task_sets():
         known = ", ".join(sorted(set(registry.get_domains()) & set(registry.get_task_sets())))
-        raise BenchDataError(f"unknown domain {domain!r}; known domains: {known}")
+        where = f" ({domain} came with tau2 v1.0.0; this is {VINTAGE.name})" if domain == KNOWLEDGE else ""
+        raise BenchDataError(f"unknown domain {domain!r}{where}; known domains: {known}")
     loader = registry.get_tasks_loader(domain)
     try:
         tasks = loader(None)
@@ -42,9 +44,9 @@ def load_tasks(domain: str) -> dict[str, Any]:
 
 
 def tasks_sha256(domain: str) -> str:
-    """sha256 of the domain's task file (of the tasks' canonical JSON where tasks are generated)."""
+    """sha256 of the domain's task file (of the tasks' canonical JSON where tasks are generated, or lie in a file each)."""
     path = domain_dir(domain) / "tasks.json"
-    if domain not in _splits and path.exists():
+    if domain not in _splits and path.exists() and not path.with_suffix("").is_dir():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     canonical = json.dumps([t.model_dump(mode="json") for t in load_tasks(domain).values()], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

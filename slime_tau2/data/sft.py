@@ -40,10 +40,18 @@ def from_attempts(
     records = [r for path in paths for r in traces.read_jsonl(path, ("domain", "task_id", "reward", "partial", "messages"))]
     protocol, domains = PROTOCOLS[config.protocol], sorted({r["domain"] for r in records})
     chosen = rejection.select(records, min_partial, best, {(d, t) for d in domains for t in held_out(d)})
-    found = {d: worlds.load(d) for d in domains}
-    prompts = {d: protocol.system_prompt(w.policy, w.tool_schemas, config.agent_prompt) for d, w in found.items()}
+    found = {d: worlds.load(d, retrieval=config.retrieval) for d in domains}
     tools = {d: protocol.template_tools(w.tool_schemas) for d, w in found.items()}
-    made = (traces.record_to_row(r, prompts[r["domain"]], tools[r["domain"]], protocol) for r in chosen.records)
+
+    @cache
+    def prompt(domain: str, policy: str) -> str:
+        return protocol.system_prompt(policy, found[domain].tool_schemas, config.agent_prompt)
+
+    def row(record: dict) -> dict | None:
+        domain = record["domain"]
+        return traces.record_to_row(record, prompt(domain, found[domain].policy_for(record["task_id"])), tools[domain], protocol)
+
+    made = map(row, chosen.records)
     return [r for r in made if r is not None], chosen.counts
 
 

@@ -45,9 +45,9 @@ class Conversation:
         prefix: Sequence[dict] = (),
     ):  # fmt: skip
         self.world, self.task, self.agent, self.user, self.episode, self.aborted = world, task, agent, user, episode, aborted
-        self.scorer, self.environment = world.grader.scorer(task), world.environments.fresh()
+        self.scorer, self.environment = world.grader.scorer(task), world.environments.fresh(task)
         self.orchestrator = bench.Orchestrator(
-            domain=world.domain, agent=bench.MailboxAgent(world.policy), user=bench.MailboxUser(str(task.user_scenario)),
+            domain=world.domain, agent=bench.MailboxAgent(self.environment.get_policy()), user=bench.MailboxUser(str(task.user_scenario)),
             environment=self.environment, task=task, max_steps=max_steps, max_errors=max_errors,
         )  # fmt: skip
         self._seen = 0

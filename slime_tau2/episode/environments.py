@@ -1,11 +1,12 @@
 """Environments that share one database, and what they did to it.
 
 Building a tau2 environment parses its database (25 MB in airline). Here airline's and retail's are copy-on-write over one database
-a process, the others are unpickled. Invariant 5: `check` fails if any episode reached the shared one.
+a process, the others are unpickled, but for what is only read (banking_knowledge's index). Invariant 5: `check` fails if any episode reached the shared one.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from typing import Any
@@ -73,25 +74,54 @@ def normal_form(row: Any) -> str | None:
 class Environments:
     """Fresh environments of one domain, and the comparison of their end states."""
 
-    def __init__(self, domain: str):
-        self.domain = domain
-        self.base = bench.registry.get_env_constructor(domain)()
+    def __init__(self, domain: str, retrieval: str = ""):
+        self.domain, self.retrieval = domain, bench.kind_of(domain, retrieval)
+        self.base = bench.build_environment(domain, self.retrieval)
         database = self.base.tools.db
         self.policy: str = self.base.get_policy()
         self._tables = list(type(database).model_fields) if domain in COPY_ON_WRITE else []
         if not all(isinstance(getattr(database, f), dict) for f in self._tables):
             raise BenchDataError(f"{domain}: a database field is not a table; remove {domain!r} from environments.COPY_ON_WRITE")
         self._rows: dict[str, dict] = {f: {} for f in self._tables}
-        self._pickled = b"" if self._tables else pickle.dumps(self.base)
+        self._shared: list[Any] = []
+        self._pickled = b"" if self._tables else self._pickle()
         self._hash = self.base.get_db_hash()
 
-    def fresh(self) -> Any:
-        """An environment that shares nothing mutable with any other."""
+    def fresh(self, task: Any = None) -> Any:
+        """An environment that shares nothing mutable with any other; an episode's is for its task."""
         if not self._tables:
-            return pickle.loads(self._pickled)  # a twentieth of telecom's constructor, which parses two files
+            if bench.own_sandbox(self.base):
+                return bench.build_environment(self.domain, self.retrieval, task)
+            environment = self._unpickle()  # a twentieth of telecom's constructor, which parses two files
+            if task is not None:
+                bench.suit(environment, self.domain, self.retrieval, task)
+            return environment
         base = self.base.tools.db
         database = type(base).model_construct(**{f: CowDict(getattr(base, f), self._rows[f]) for f in self._tables})
         return bench.Environment(domain_name=self.domain, policy=self.policy, tools=type(self.base.tools)(database))
+
+    def _pickle(self) -> bytes:
+        """The base environment without what episodes share, which is kept beside it."""
+        shared = self._shared
+
+        class Pickler(pickle.Pickler):
+            def persistent_id(self, thing):
+                if not bench.shared(thing):
+                    return None
+                if not any(thing is s for s in shared):
+                    shared.append(thing)
+                return next(n for n, s in enumerate(shared) if s is thing)
+
+        sink = io.BytesIO()
+        Pickler(sink).dump(self.base)
+        return sink.getvalue()
+
+    def _unpickle(self) -> Any:
+        if not self._shared:
+            return pickle.loads(self._pickled)
+        unpickler = pickle.Unpickler(io.BytesIO(self._pickled))
+        unpickler.persistent_load = self._shared.__getitem__  # type: ignore[method-assign]
+        return unpickler.load()
 
     def state(self, environment: Any) -> Any:
         """What an environment's databases hold, as far as it can differ from another's."""

@@ -33,7 +33,7 @@ class Grader:
     def gold(self, task: Any) -> Gold:
         """Plays a task's gold actions; once a task."""
         if task.id not in self._gold:
-            environment, state = self.environments.fresh(), task.initial_state
+            environment, state = self.environments.fresh(task), task.initial_state
             environment.set_state(
                 initialization_data=state.initialization_data if state else None,
                 initialization_actions=state.initialization_actions if state else None,
@@ -65,7 +65,8 @@ class Grader:
         """
         criteria = task.evaluation_criteria
         if termination not in ("user_stop", "agent_stop") or criteria is None:
-            return bench.evaluate(bare_simulation(task, termination, messages), task, self.environments.domain, answer)
+            bare, environments = bare_simulation(task, termination, messages), self.environments
+            return bench.evaluate(bare, task, environments.domain, answer, environments.retrieval)
         task = bench.unjudged(task)
         basis, kind = set(criteria.reward_basis), bench.RewardType
         env = self._score_environment(task, environment, basis)

@@ -37,7 +37,7 @@ class OfficialCheck:
             CheckError: no verdict: the worker died twice, or took longer than `timeout_s`.
         """
         plain = [guards.stock_safe(m.model_dump(mode="json")) for m in messages]
-        theirs = await self._grade(world.domain, world.retail_basis, task.id, plain, reason, answer)
+        theirs = await self._grade((world.domain, world.retail_basis, world.retrieval), task.id, plain, reason, answer)
         differing = sorted(k for k in {*live, *theirs} if live.get(k) != theirs.get(k))
         if differing:
             values = "; ".join(f"{k}: live {live.get(k)!r}, tau2 {theirs.get(k)!r}" for k in differing)
@@ -55,7 +55,7 @@ class OfficialCheck:
                 if self._pool is pool:
                     self._pool = None
                 if attempt:
-                    raise CheckError(f"the process that grades {job[2]} died twice, or took longer than {self.timeout_s} s") from error
+                    raise CheckError(f"the process that grades {job[1]} died twice, or took longer than {self.timeout_s} s") from error
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -65,14 +65,18 @@ class OfficialCheck:
 
 
 def grade(
-    timeout_s: float, domain: str, retail_basis: str, task_id: str, messages: list[dict], reason: str, answer: str | None
+    timeout_s: float, world_of: tuple[str, str, str], task_id: str, messages: list[dict], reason: str, answer: str | None
 ) -> dict[str, Any]:
-    """tau2's RewardInfo (JSON, without nulls) of recorded messages; what its evaluator raises comes back as `error`."""
-    world = worlds.load(domain, retail_basis)
+    """tau2's RewardInfo (JSON, without nulls) of recorded messages; what its evaluator raises comes back as `error`.
+
+    Args:
+        world_of: domain, retail's basis and banking_knowledge's retrieval kind.
+    """
+    world = worlds.load(*world_of)
     signal.setitimer(signal.ITIMER_REAL, timeout_s)  # unhandled, SIGALRM ends this process, whatever holds its interpreter
     try:
         simulation = grading.bare_simulation(world.task(task_id), reason, [bench.parse_message(m) for m in messages])
-        return bench.evaluate(simulation, world.task(task_id), domain, answer).model_dump(mode="json", exclude_none=True)
+        return bench.evaluate(simulation, world.task(task_id), world.domain, answer, world.retrieval).model_dump(mode="json", exclude_none=True)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
     finally:

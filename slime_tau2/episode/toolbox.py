@@ -33,10 +33,10 @@ class Toolbox:
     tokenizer: Any = None
     policy: PolicyClient | ChatClient | None = None
     _chats: dict[str, ChatRenderer] = field(default_factory=dict, init=False, repr=False)
-    _prompts: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    _prompts: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False)
 
     def world(self, domain: str) -> worlds.World:
-        return worlds.load(domain, self.config.retail_basis)
+        return worlds.load(domain, self.config.retail_basis, self.config.retrieval)
 
     def chat(self, domain: str) -> ChatRenderer:
         if domain not in self._chats:
@@ -47,14 +47,16 @@ class Toolbox:
     def protocol(self) -> Native:
         return PROTOCOLS[self.config.protocol]
 
-    def system_prompt(self, world: worlds.World) -> str:
-        if world.domain not in self._prompts:  # a file and the schemas' JSON are read and written once, not once an episode
-            self._prompts[world.domain] = self.protocol.system_prompt(world.policy, world.tool_schemas, self.config.agent_prompt)
-        return self._prompts[world.domain]
+    def system_prompt(self, world: worlds.World, task_id: str | None = None) -> str:
+        """The agent's system prompt in a domain; one retrieval kind of banking_knowledge's wants the task named, too."""
+        key = world.domain, world.policy_for(task_id)
+        if key not in self._prompts:  # a file and the schemas' JSON are read and written once, not once an episode
+            self._prompts[key] = self.protocol.system_prompt(key[1], world.tool_schemas, self.config.agent_prompt)
+        return self._prompts[key]
 
     def agent(
         self, world: worlds.World, sampling: dict[str, Any], seed: int | None, routing_key: str | None,
-        aborted: Callable[[], bool] = lambda: False, routed_experts: bool = False,
+        aborted: Callable[[], bool] = lambda: False, routed_experts: bool = False, task_id: str | None = None,
     ) -> TokenAgent:  # fmt: skip
         """An agent for one episode. `max_new_tokens` of the sampling parameters is the whole response's budget, as in slime."""
         assert isinstance(self.policy, PolicyClient), "a token agent needs a policy server"
@@ -62,7 +64,7 @@ class Toolbox:
         budget = int(sampling.pop("max_new_tokens", config.max_context_tokens))
         stops = config.stop_at_tool_call or self.protocol.stop_at_tool_call
         return TokenAgent(
-            self.policy, self.chat(world.domain), self.system_prompt(world), sampling, config.max_turn_tokens, budget,
+            self.policy, self.chat(world.domain), self.system_prompt(world, task_id), sampling, config.max_turn_tokens, budget,
             config.max_context_tokens, stops, seed, routing_key, aborted, self.protocol, routed_experts,
         )  # fmt: skip
 

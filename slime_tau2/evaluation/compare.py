@@ -25,6 +25,7 @@ ALIKE = (
     "tau2",
     "tasks_sha256",
     "retail_basis",
+    "retrieval",
     "judge_model",
     "user",
     "user_model",

@@ -38,6 +38,8 @@ def lines(plan: Plan, config: Tau2Config, world: World, task_ids: Sequence[str])
         f"limits: {config.max_steps} steps, {config.max_errors} errors, {config.max_context_tokens} tokens",
         f"reward basis of retail: {config.retail_basis}",
     ]
+    if world.retrieval:
+        out.append(f"retrieval: {world.retrieval}")
     judged = sum(bench.judge_request(world.task(t), []) is not None for t in task_ids)
     if judged:
         out.append(f"judge: {config.judge_model} at {config.judge_base_url}, for {judged} of the tasks")
@@ -45,7 +47,7 @@ def lines(plan: Plan, config: Tau2Config, world: World, task_ids: Sequence[str])
     calls = fmean(len((c.actions if c else None) or []) for c in criteria)
     count_tokens = _counter(request.tokenizer)
     protocol = PROTOCOLS[config.protocol]
-    prompt = protocol.system_prompt(world.policy, world.tool_schemas, config.agent_prompt)
+    prompt = protocol.system_prompt(world.policy_for(task_ids[0]), world.tool_schemas, config.agent_prompt)
     head = count_tokens(prompt + json.dumps(protocol.template_tools(world.tool_schemas) or ""))
     left, turns = count - done, calls + TALK
     sampled = calls * CALL_TOKENS + TALK * SAID_TOKENS

@@ -33,7 +33,10 @@ def main(request: EvalRequest, console: Console, dry_run: bool = False) -> None:
         {"seeded_sampling": True, "user": user, "retail_basis": "judge", **from_environment(), **options}, "--set"
     )
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
-    world = worlds.load(request.domain, config.retail_basis)
+    world = worlds.load(request.domain, config.retail_basis, config.retrieval)
+    missing, plan = plan.split, plan.on(world.splits)
+    if plan.split != missing:
+        console.print(f"{request.domain} has no split {missing}: this is {plan.split}", soft_wrap=True)
     task_ids = request.tasks or world.task_ids(plan.split)
     for task_id in task_ids:
         world.task(task_id)
@@ -44,7 +47,7 @@ def main(request: EvalRequest, console: Console, dry_run: bool = False) -> None:
         return
     audited = {"episodes": 0, "mismatches": 0}
     with ExitStack() as stack:
-        _check_judge(config, [world.task(t) for t in task_ids])
+        _check_judge(config, request.domain, [world.task(t) for t in task_ids])
         run_one, settings, box = policies.policy(plan, config, stack)
         progress = stack.enter_context(_progress(console))
         count = plan.attempts * len(task_ids)
@@ -54,7 +57,8 @@ def main(request: EvalRequest, console: Console, dry_run: bool = False) -> None:
             progress.advance(bar)
             if episode.ledger is not None:
                 audited["episodes"] += 1
-                audited["mismatches"] += audit.is_mismatch(episode, box.chat(world.domain), box.system_prompt(world), box.protocol)
+                prompt = box.system_prompt(world, episode.task.task_id)
+                audited["mismatches"] += audit.is_mismatch(episode, box.chat(world.domain), prompt, box.protocol)
 
         job = runner.Run(
             world,
@@ -118,13 +122,16 @@ def report(directories: Sequence[Path], output: Path | None, console: Console) -
     console.print(f"every conversation: {path}", soft_wrap=True)
 
 
-def _check_judge(config: Tau2Config, tasks: list[Any]) -> None:
+def _check_judge(config: Tau2Config, domain: str, tasks: list[Any]) -> None:
     """Fail before the first conversation, not after it, where the judge's key is absent."""
-    judged = sum(bench.judge_request(task, []) is not None for task in tasks)
+    judged = [task.id for task in tasks if bench.judge_request(task, []) is not None]
     if judged and "openai.com" in config.judge_base_url and not os.environ.get(config.judge_key_env):
+        which = f" ({', '.join(judged)})" if len(judged) <= 3 else ""
+        drops = domain in ("retail", bench.KNOWLEDGE)
+        without = ", or score without a judge: --set retail_basis=communicate" if drops else ", or leave them out with --task"
         raise ConfigError(
-            f"{judged} of these {len(tasks)} tasks are judged by {config.judge_model}, and {config.judge_key_env} is not set; set it, or "
-            "name a server with --set judge_base_url=… judge_model=…, or score without a judge: --set retail_basis=communicate"
+            f"{len(judged)} of these {len(tasks)} tasks{which} are judged by {config.judge_model}, and {config.judge_key_env} is not set; "
+            f"set it, or name a server with --set judge_base_url=… judge_model=…{without}"
         )
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from slime_tau2 import plugins
+from slime_tau2 import bench, plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
@@ -30,6 +30,8 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
         "policy": request.policy, "user": config.user, "max_steps": config.max_steps, "max_errors": config.max_errors,
         "retail_basis": config.retail_basis, "judge_model": config.judge_model,
     }  # fmt: skip
+    if bench.kind_of(request.domain, config.retrieval):
+        settings["retrieval"] = config.retrieval
     if config.user == "llm" or plugins.named(config.user):
         settings |= {"user_model": config.eval_user_model or config.user_model, "user_temperature": config.user_temperature}
     if config.protocol != "native":
@@ -71,6 +73,7 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
             {**sampling, "max_new_tokens": config.max_context_tokens},
             seed if config.seeded_sampling else None,
             f"eval-{task_id}-{seed}",
+            task_id=task_id,
         )
         return await box.run(world, task_id, agent, seed, evaluation=True)
 
@@ -93,7 +96,7 @@ def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tup
     async def asked(world: worlds.World, task_id: str, seed: int) -> Episode:
         if world.domain not in tools:
             tools[world.domain] = json.dumps(world.tool_schemas, ensure_ascii=False).encode()
-        prompt = box.system_prompt(world)
+        prompt = box.system_prompt(world, task_id)
         native = ApiAgent(client, prompt, tools[world.domain], seed)
         agent = native if config.protocol == "native" else TextApiAgent(client, prompt, box.protocol, seed)
         return await box.run(world, task_id, agent, seed, evaluation=True)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ class EvalRequest:
             raise ConfigError(f"--preset {self.preset}: there are {', '.join(PRESETS)}")
         chosen = PRESETS.get(self.preset or "", {})
         values = {k: chosen.get(k, default) if getattr(self, k) is None else getattr(self, k) for k, default in DEFAULTS.items()}
-        return Plan(replace(self, options=(*chosen.get("options", ()), *self.options)), **values)
+        asked = self.split is not None or "split" in chosen
+        return Plan(replace(self, options=(*chosen.get("options", ()), *self.options)), **values, split_asked=asked)
 
 
 @dataclass(frozen=True)
@@ -70,3 +72,8 @@ class Plan:
     temperature: float
     top_p: float
     top_k: int
+    split_asked: bool = False
+
+    def on(self, splits: Collection[str]) -> Plan:
+        """The plan on a domain with these splits: where nobody asked for a split and there is no `test`, it is `base`."""
+        return self if self.split_asked or self.split in splits or "base" not in splits else replace(self, split="base")

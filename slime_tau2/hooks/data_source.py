@@ -42,7 +42,7 @@ class Tau2DataSource:
         tasks = [
             TaskRef(domain, task_id)
             for domain in self.config.domains
-            for task_id in worlds.load(domain, self.config.retail_basis).task_ids(self.config.split)
+            for task_id in worlds.load(domain, self.config.retail_basis, self.config.retrieval).task_ids(self.config.split)
         ]
         self.tasks = {str(t): t for t in tasks}
         self.factory = GroupFactory(self.config, self.tasks, self.group_size)
