@@ -98,7 +98,9 @@ def doctor(
     policy: Annotated[str | None, typer.Option(help="URL of the policy's SGLang server.")] = None,
     user: Annotated[str | None, typer.Option(help="URL of the user simulator (…/v1); it is asked to call a tool.")] = None,
     user_model: Annotated[str, typer.Option(help="Its model.")] = "Qwen/Qwen3-4B-Instruct-2507",
-    user_key: Annotated[str, typer.Option(help="Environment variable of its key.")] = "OPENAI_API_KEY",
+    user_key: Annotated[
+        str | None, typer.Option(envvar="TAU2_USER_KEY_ENV", help="Environment variable of its key; OpenAI's own needs none named.")
+    ] = None,
     ray: Annotated[str | None, typer.Option(help="Address of Ray's job server.")] = None,
     port: Annotated[list[int] | None, typer.Option(help="A port that must be free; repeatable.")] = None,
     output: Annotated[Path, typer.Option(help="Where the run will write.")] = Path(),

@@ -60,8 +60,8 @@ class Tau2Config(BaseModel):
     """Its model name."""
     user_temperature: float = Field(0.7, ge=0)
     """Its sampling temperature."""
-    user_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds its key; the key itself is never an option."""
+    user_key_env: str | None = None
+    """Environment variable that holds its key, never the key. None: OPENAI_API_KEY at https://api.openai.com, elsewhere no key."""
     user_concurrency: int = Field(128, gt=0)
     """Requests to the user model at a time."""
     user_timeout_s: float = Field(120.0, gt=0)
@@ -74,7 +74,7 @@ class Tau2Config(BaseModel):
     eval_user_base_url: str | None = None
     """Its server; None is `user_base_url`."""
     eval_user_key_env: str | None = None
-    """Environment variable that holds its key; None is `user_key_env`."""
+    """Environment variable that holds its key; None is `user_key_env` where the server is the same, else as there."""
 
     policy_concurrency: int = Field(256, gt=0)
     """Requests to the policy server at a time."""
@@ -82,8 +82,8 @@ class Tau2Config(BaseModel):
     """Longest wait for one policy turn, in seconds."""
     policy_retries: int = Field(4, ge=0)
     """Further tries after a failed policy request."""
-    policy_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key of a policy behind an OpenAI-compatible server (`eval`, `collect`)."""
+    policy_key_env: str | None = None
+    """Environment variable with the key of a policy behind an OpenAI-compatible server (`eval`, `collect`); None as `user_key_env`."""
     episode_timeout_s: float = Field(1800.0, gt=0)
     """Deadline of a whole episode, in seconds."""
     episode_retries: int = Field(1, ge=0)
@@ -111,8 +111,8 @@ class Tau2Config(BaseModel):
     """OpenAI-compatible server of the judge, which `retail_basis: judge` and some tasks of other domains need."""
     judge_model: str = "gpt-4.1-2025-04-14"
     """Its model name; tau2 v1.0.x's own by default."""
-    judge_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds its key."""
+    judge_key_env: str | None = None
+    """Environment variable that holds its key; None as `user_key_env`."""
     official_check: int = Field(0, ge=0)
     """Processes that grade every scored episode again with tau2's own evaluator; 0 is off."""
     log_samples: int = Field(4, ge=0)

@@ -6,11 +6,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from aiohttp import web
 from fake_openai import FakeOpenAI
 from serving import Serving
 
+from slime_tau2 import bench
+from slime_tau2.config import Tau2Config
+from slime_tau2.episode import credentials
+from slime_tau2.episode.api_agent import ApiAgent
+from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.toolbox import Toolbox
+from slime_tau2.errors import ConfigError, PolicyError
+
 ROOT = Path(__file__).parents[1]
-KEYS = {"OPENAI_API_KEY": "planted-policy", "USER_KEY": "planted-user", "WANDB_API_KEY": "planted-wandb", "HF_TOKEN": "planted-hf"}
+KEYS = {
+    "OPENAI_API_KEY": "planted-openai", "POLICY_KEY": "planted-policy", "USER_KEY": "planted-user", "WANDB_API_KEY": "planted-wandb",
+    "HF_TOKEN": "planted-hf",
+}  # fmt: skip
 
 
 def test_keys_reach_their_servers_and_nothing_else(tmp_path):
@@ -19,12 +32,14 @@ def test_keys_reach_their_servers_and_nothing_else(tmp_path):
         command = [
             sys.executable, "-m", "slime_tau2.cli", "eval", "--domain", "retail", "--policy", policy.url, "--model", "m", "--user", "llm",
             "--task", "0", "--attempts", "2", "--output", str(tmp_path / "run"), "--set", f"user_base_url={user.url}", "--set", "user_model=u",
-            "--set", "user_key_env=USER_KEY", "--set", "retail_basis=communicate",
+            "--set", "user_key_env=USER_KEY", "--set", "policy_key_env=POLICY_KEY", "--set", "retail_basis=communicate",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **KEYS})
     assert done.returncode == 0, done.stderr
     assert {h["Authorization"] for h in policy.headers} == {"Bearer planted-policy"}
     assert {h["Authorization"] for h in user.headers} == {"Bearer planted-user"}
+    keys = [h["X-SMG-Routing-Key"] for h in user.headers]
+    assert len(keys) == 4 and len(set(keys)) == 2 == len({h["X-SMG-Routing-Key"] for h in policy.headers}), "one an episode, for both"
     for follow in (
         ["report"],
         ["export-tau2", "--output", str(tmp_path / "tau2.json")],
@@ -38,6 +53,99 @@ def test_keys_reach_their_servers_and_nothing_else(tmp_path):
         done.stdout += after.stdout + after.stderr
     left = [done.stdout.encode(), done.stderr.encode(), *(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())]
     assert len(left) >= 8 and not any(b"planted-" in text for text in left)
+
+
+async def test_no_server_sees_a_key_that_was_not_named_for_it(helpdesk, monkeypatch):
+    """User, evaluation's user, judge and policy, with OpenAI's key in the environment and no option that names one."""
+    monkeypatch.setenv("OPENAI_API_KEY", "planted-openai")
+    monkeypatch.setenv("USER_KEY", "planted-user")
+    with Serving(User([f"Bye {bench.STOP}"])) as near, Serving(User([f"Bye {bench.STOP}"])) as other:
+        named = {
+            "user": "llm",
+            "user_base_url": near.url,
+            "eval_user_base_url": other.url,
+            "eval_user_model": "m",
+            "judge_base_url": near.url,
+        }
+        for config in (Tau2Config(**named), Tau2Config(**named, user_key_env="USER_KEY")):
+            box = Toolbox(config, policy=ChatClient(near.url, "m", config.policy_key_env, PolicyError, {}))
+            for evaluation in (False, True):
+                await box.run(helpdesk, "orders_0", ApiAgent(box.policy, "", None, 0), 1, evaluation)
+            await box.judge.client.complete([b'{"role": "user", "content": "hi"}'])
+            await box.close()
+    sent = [h.get("Authorization") for h in (*near.headers, *other.headers)]
+    assert set(sent) == {None, "Bearer planted-user"} and sent.count("Bearer planted-user") == 1, "the user's, to the user's own server"
+    assert {h.get("Authorization") for h in other.headers} == {None}, "the key was named for another one"
+
+
+def test_the_doctor_sends_a_server_only_the_key_that_was_named_for_it(monkeypatch, cli, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "planted-openai")
+    monkeypatch.setenv("USER_KEY", "planted-user")
+    asked = ("doctor", "--user-model", "m", "--output", tmp_path, "--user")
+    with Serving(User(["Hi"])) as fake:
+        assert cli(*asked, fake.url)[0] == 0 and {h.get("Authorization") for h in fake.headers} == {None}
+        monkeypatch.setenv("TAU2_USER_KEY_ENV", "USER_KEY")
+        assert cli(*asked, fake.url)[0] == 0 and fake.headers[-1]["Authorization"] == "Bearer planted-user"
+    for url, why in (("http://8.8.8.8/v1", "the key in USER_KEY would go over plain http"), ("http://api.openai.com/v1", "over https")):
+        code, out, _ = cli(*asked, url)
+        assert code == 1 and why in out and "planted" not in out
+
+
+class User(FakeOpenAI):
+    def __init__(self, answers):
+        super().__init__(answers)
+        self.app.router.add_get("/v1/models", self._models)
+
+    async def _models(self, request):
+        self.headers.append(dict(request.headers))
+        return web.json_response({"data": [{"id": "m"}]})
+
+
+def test_which_server_sees_which_key(monkeypatch):
+    monkeypatch.setattr(credentials, "_addresses", {"far.example": ["8.8.8.8"], "near.example": ["10.0.0.7", "fd00::7"]}.__getitem__)
+    assert credentials.variable("https://api.openai.com/v1", None) == "OPENAI_API_KEY"
+    assert credentials.variable("https://API.OpenAI.com./v1", None) == "OPENAI_API_KEY"
+    assert credentials.variable("https://api.openai.com/v1", "MINE") == "MINE"
+    for url in ("http://127.0.0.1:30001/v1", "https://far.example/v1", "https://api.openai.com.far.example/v1", "https://eu.api.openai.com/v1",
+                "https://evilapi.openai.com/v1", "https://api.openai.com@far.example/v1", "https://me.openai.azure.com/v1"):  # fmt: skip
+        assert credentials.variable(url, None) is None, url
+        assert url.startswith("http:") or credentials.variable(url, "MINE") == "MINE"
+    for url in ("http://near.example/v1", "https://far.example/v1"):
+        assert credentials.variable(url, "MINE") == "MINE"
+    with pytest.raises(
+        ConfigError, match=r"^http://far.example/v1: the key in MINE would go over plain http to far.example, which is no loop"
+    ):
+        credentials.variable("http://far.example/v1", "MINE")
+    for named in (None, "MINE"):
+        with pytest.raises(ConfigError, match=r"OpenAI's servers are asked over https; write https://api.openai.com"):
+            ChatClient("http://api.openai.com/v1", "m", named, PolicyError, {})
+
+
+@pytest.mark.parametrize(
+    "near", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "100.64.0.1", "[::1]", "[fd00::1]", "[fe80::1%25eth0]", "localhost"]
+)
+def test_a_near_address_may_see_a_named_key_over_plain_http(near):
+    assert credentials.variable(f"http://{near}:30001/v1", "MINE") == "MINE" and credentials.is_ours(f"https://{near}:30001/v1")
+    with pytest.raises(ConfigError, match="plain http"):
+        credentials.variable("http://8.8.8.8:30001/v1", "MINE")
+
+
+def test_who_is_told_which_requests_are_one_conversations():
+    for url in ("http://8.8.8.8:30001/v1", "http://node-7:30001/v1", "http://127.0.0.1:30001/v1", "https://10.0.0.7/v1"):
+        assert credentials.is_ours(url), url
+    for url in ("https://api.openai.com/v1", "https://x.openai.azure.com/v1", "https://models.example/v1"):
+        assert not credentials.is_ours(url), url
+
+
+async def test_a_key_does_not_follow_a_redirect(monkeypatch):
+    monkeypatch.setenv("MINE", "planted")
+    with Serving(FakeOpenAI(["hi"])) as stranger:
+        away = web.Response(status=307, headers={"Location": f"{stranger.url}/chat/completions"})
+        async with FakeOpenAI([away]) as fake:
+            client = ChatClient(fake.url, "m", "MINE", PolicyError, {}, retries=0)
+            assert (await client.complete([b'{"role": "user", "content": "hi"}'])).text == "hi"
+            await client.close()
+    assert fake.headers[0]["Authorization"] == "Bearer planted" and "Authorization" not in stranger.headers[0]
 
 
 def test_nothing_untrusted_is_executed_and_servers_stay_at_home():

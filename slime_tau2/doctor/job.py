@@ -26,7 +26,10 @@ OWN_CPUS = 2
 
 @dataclass(frozen=True)
 class Ask:
-    """What to ask of a job. `folders` must be there on every node, `output` must be one folder that they share."""
+    """What to ask of a job. `folders` must be there on every node, `output` must be one folder that they share.
+
+    `user_key` is the variable of the key that the server at `user` may see (`credentials.variable`), "" where it sees none.
+    """
 
     plan: Plan
     runtime_env: dict[str, Any]
@@ -34,7 +37,7 @@ class Ask:
     output: Path | None = None
     keys: tuple[str, ...] = ()
     user: str = ""
-    user_key: str = "OPENAI_API_KEY"
+    user_key: str = ""
     modules: tuple[str, ...] = MODULES
     hooks: bool = True
     patience_s: float = 90.0

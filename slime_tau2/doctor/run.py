@@ -14,6 +14,7 @@ from rich.console import Console
 from slime_tau2.doctor import findings, installation, job, models, plan, router, servers
 from slime_tau2.doctor.findings import Finding, Status
 from slime_tau2.doctor.plan import Plan
+from slime_tau2.episode import credentials
 from slime_tau2.errors import ConfigError
 
 
@@ -33,7 +34,7 @@ class Question:
     policy: str | None = None
     user: str | None = None
     user_model: str = ""
-    user_key: str = "OPENAI_API_KEY"
+    user_key: str | None = None
     ray: str | None = None
     ports: tuple[int, ...] = ()
     output: Path = Path()
@@ -57,7 +58,7 @@ def examine(question: Question) -> list[Finding]:
         *_room(q),
         *(installation.port(n) for n in q.ports),
         installation.key("WANDB_API_KEY", False),
-        installation.key(q.user_key, q.user is not None and "openai.com" in q.user),
+        _users_key(q),
     ]
     for n, model in enumerate(dict.fromkeys(q.models)):
         checked = models.files(model)
@@ -95,9 +96,24 @@ def _ask(q: Question, of: Plan) -> job.Ask:
         environment = json.loads(q.runtime_env)
     except ValueError as error:
         raise ConfigError(f"--runtime-env is no JSON: {error}") from error
-    keys = [*q.job_keys, *([q.user_key] if q.user is not None and "openai.com" in q.user else [])]
+    users = _users_variable(q)
+    keys = [*q.job_keys, *([users] if users else [])]
     folders = tuple(str(p) for p in (*q.shared, *q.models))
-    return job.Ask(of, environment, folders, q.output, tuple(dict.fromkeys(keys)), q.user or "", q.user_key)
+    return job.Ask(of, environment, folders, q.output, tuple(dict.fromkeys(keys)), q.user or "", users or "")
+
+
+def _users_variable(q: Question) -> str | None:
+    """The variable of the key that the user's server may see."""
+    try:
+        return credentials.variable(q.user, q.user_key) if q.user is not None else None
+    except ConfigError:  # the server's own check says so
+        return None
+
+
+def _users_key(q: Question) -> Finding:
+    """Whether the key that the user's server will see is set; without a server, whether OpenAI's is."""
+    variable = _users_variable(q)
+    return installation.key(variable or q.user_key or credentials.OPENAI_KEY, variable is not None)
 
 
 def main(question: Question, as_json: bool, quiet: bool, console: Console) -> int:

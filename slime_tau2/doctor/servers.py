@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Awaitable
 from typing import Any
 
 import aiohttp
 
 from slime_tau2.doctor.findings import Finding, fail, ok, warn
+from slime_tau2.episode import credentials
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import ConfigError, InfrastructureError, UserSimulatorError
@@ -41,13 +41,17 @@ async def policy(url: str) -> list[Finding]:
         await client.close()
 
 
-async def user(url: str, model: str, key_env: str) -> list[Finding]:
+async def user(url: str, model: str, key_env: str | None = None) -> list[Finding]:
     """An OpenAI-compatible server: the models that it serves, and whether this one calls a tool when it is told to."""
     what = f"user {url}"
-    key = os.environ.get(key_env)
-    told = await _get(f"{url.rstrip('/')}/models", {"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        variable = credentials.variable(url, key_env)
+    except ConfigError as error:
+        return [fail(what, str(error), "")]
+    told = await _get(f"{url.rstrip('/')}/models", credentials.headers(variable))
     if isinstance(told, str):
-        return [fail(what, told, f"bash launch/serve_user_sim.sh, or set the URL; its key belongs into {key_env}")]
+        key = f"its key belongs into {variable}" if variable else "where it wants a key, --user-key names the variable that holds it"
+        return [fail(what, told, f"bash launch/serve_user_sim.sh, or set the URL; {key}")]
     served = [m.get("id") for m in told.get("data", [])]
     if served and model not in served:
         shown = ", ".join(map(str, served[:5]))
@@ -55,7 +59,7 @@ async def user(url: str, model: str, key_env: str) -> list[Finding]:
     return [ok(what, f"serves {model}"), await _calls_a_tool(url, model, key_env)]
 
 
-async def _calls_a_tool(url: str, model: str, key_env: str) -> Finding:
+async def _calls_a_tool(url: str, model: str, key_env: str | None) -> Finding:
     what = "user's tools"
     fix = "start SGLang with --tool-call-parser qwen25: telecom's users operate their phone through calls"
     try:

@@ -22,8 +22,8 @@ class ApiAgent:
 
     ledger: TokenLedger | None = None
 
-    def __init__(self, client: ChatClient, system_prompt: str, tools: bytes | None, seed: int):
-        self.client, self.tools, self.seed, self._seen = client, tools, seed, 0
+    def __init__(self, client: ChatClient, system_prompt: str, tools: bytes | None, seed: int, routing_key: str | None = None):
+        self.client, self.tools, self.seed, self.routing_key, self._seen = client, tools, seed, routing_key, 0
         self.messages: list[bytes] = []
         self._hears({"role": "system", "content": system_prompt})
 
@@ -31,7 +31,7 @@ class ApiAgent:
         for one in history[self._seen :]:
             self._reads(one)
         self._seen = len(history)
-        reply = await self.client.complete(self.messages, self.tools, self.seed)
+        reply = await self.client.complete(self.messages, self.tools, self.seed, routing_key=self.routing_key)
         calls = [bench.ToolCall(name=name, arguments=arguments) for name, arguments in reply.calls]
         said = bench.AssistantMessage(role="assistant", content=reply.text, tool_calls=calls or None, cost=0.0)
         return AgentAction(said, text=reply.text or "")
@@ -59,8 +59,8 @@ class TextApiAgent:
 
     ledger: TokenLedger | None = None
 
-    def __init__(self, client: ChatClient, system_prompt: str, protocol: Native, seed: int):
-        self.client, self.protocol, self.seed = client, protocol, seed
+    def __init__(self, client: ChatClient, system_prompt: str, protocol: Native, seed: int, routing_key: str | None = None):
+        self.client, self.protocol, self.seed, self.routing_key = client, protocol, seed, routing_key
         self.messages: list[dict[str, Any]] = [{"role": "system", "content": system_prompt}]
         self._seen = 0
 
@@ -70,7 +70,7 @@ class TextApiAgent:
         self.messages += self.protocol.chat(as_json(fresh))
         self._seen = len(history)
         sent = [json.dumps(m, ensure_ascii=False).encode() for m in self.messages]
-        text = (await self.client.complete(sent, None, self.seed)).text or ""
+        text = (await self.client.complete(sent, None, self.seed, routing_key=self.routing_key)).text or ""
         self.messages.append({"role": "assistant", "content": text})
         meant = self.protocol.read(text)
         if meant.message is None:

@@ -24,6 +24,8 @@ T = TypeVar("T")
 RETRIABLE = (408, 425, 429)
 """The refusals (4xx) that may go away by themselves."""
 LONGEST_PAUSE_S = 8.0
+ROUTING_HEADER = "X-SMG-Routing-Key"
+"""By which the router tells one conversation from another, under `consistent_hashing` (slime's fork) and `manual`."""
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,23 @@
 """Client of `/chat/completions`, for the user simulator and the judge: a local SGLang and OpenAI's API alike.
 
-Messages and tool schemas arrive as JSON bytes, each serialised once by whoever owns it. The key is read from an environment
-variable at the moment of the request and is kept nowhere (invariant 8).
+Messages and tool schemas arrive as JSON bytes, each serialised once by whoever owns it. Which key a server sees, and whether it is told
+which requests are one conversation's, is decided in `credentials.py`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from slime_tau2.episode import strict_json
-from slime_tau2.episode.endpoint import Endpoint, Garbage, Transport
+from slime_tau2.episode import credentials, strict_json
+from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Garbage, Transport
 from slime_tau2.errors import ConfigError, InfrastructureError
 
 THINKING_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
 """What SGLang and vLLM understand for a hybrid model such as Qwen3-4B; OpenAI's API would refuse it."""
-_OPENAI = ("openai.com", "openai.azure.com")
 
 
 @dataclass(frozen=True)
@@ -34,34 +32,39 @@ class ChatClient:
     """One OpenAI-compatible server and one model of it. Share it between all episodes of a process.
 
     Args:
+        key_env: the environment variable that was named for this server's key; None is `credentials.variable`'s own answer.
         options: JSON fields of every request, e.g. temperature.
         failure: makes the error that is raised when the server fails for good.
+
+    Raises:
+        ConfigError: no URL of a server, or one to which a key would go in the clear.
     """
 
     def __init__(
-        self, base_url: str, model: str, key_env: str, failure: Callable[[str], InfrastructureError], options: dict[str, Any],
+        self, base_url: str, model: str, key_env: str | None, failure: Callable[[str], InfrastructureError], options: dict[str, Any],
         concurrency: int = 128, timeout_s: float = 120.0, retries: int = 3, backoff_s: float = 0.5, transport: Transport | None = None,
     ):  # fmt: skip
         host = urlsplit(base_url).hostname
         if host is None or not base_url.startswith(("http://", "https://")):
             raise ConfigError(f"{base_url!r} is not the URL of a server; it looks like http://127.0.0.1:30001/v1")
-        self.base_url, self.model, self.key_env = base_url.rstrip("/"), model, key_env
-        fields = {"model": model, **({} if host.endswith(_OPENAI) else THINKING_OFF), **options}
+        self.base_url, self.model, self.key_env = base_url.rstrip("/"), model, credentials.variable(base_url, key_env)
+        fields = {"model": model, **({} if credentials.is_openai(base_url) else THINKING_OFF), **options}
         self._head = json.dumps(fields, ensure_ascii=False)[:-1].encode()
-        hint = f"set {key_env} to a valid key" if os.environ.get(key_env) is None else f"the key in {key_env} is not accepted"
         self.endpoint = Endpoint(
             f"{self.base_url}/chat/completions", lambda message: failure(f"{model}: {message}"), concurrency, timeout_s, retries,
-            backoff_s, hint, transport,
+            backoff_s, credentials.hint(self.key_env), transport,
         )  # fmt: skip
 
     async def complete(
-        self, messages: Sequence[bytes], tools: bytes | None = None, seed: int = 0, accept: Callable[[ChatReply], None] | None = None
-    ) -> ChatReply:
+        self, messages: Sequence[bytes], tools: bytes | None = None, seed: int = 0, accept: Callable[[ChatReply], None] | None = None,
+        routing_key: str | None = None,
+    ) -> ChatReply:  # fmt: skip
         """One completion. A failure, an empty reply and malformed arguments are retried, each try with another seed.
 
         Args:
             messages, tools: JSON of each message and of the list of tool schemas.
             accept: raises ValueError for a reply that will not do; that is retried too.
+            routing_key: the same for all requests of one conversation; a router keeps them on one server and its cached prefix.
 
         Raises:
             InfrastructureError: the client's `failure`, when the tries run out.
@@ -75,8 +78,9 @@ class ChatClient:
                 accept(reply)
             return reply
 
-        key = os.environ.get(self.key_env)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = credentials.headers(self.key_env)
+        if routing_key and credentials.is_ours(self.base_url):
+            headers[ROUTING_HEADER] = routing_key
         return await self.endpoint.post(lambda attempt: b"%b%d}" % (body, seed + attempt), read, headers)
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from slime_tau2.episode.endpoint import Endpoint, Transport
+from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Transport
 from slime_tau2.errors import PolicyAborted, PolicyError
 
 _LOG_PROBS = ("output_token_logprobs", "input_token_logprobs")
@@ -59,7 +59,7 @@ class PolicyClient:
         params = json.dumps(sampling_params, separators=(",", ":")).encode()
         fields = b"".join(b",%b:%b" % (json.dumps(k).encode(), json.dumps(v).encode()) for k, v in (more or {}).items())
         body = b'{"input_ids":%b,"sampling_params":%b,"return_logprob":true%b}' % (ids_json, params, fields)
-        headers = {"X-SMG-Routing-Key": routing_key} if routing_key else {}
+        headers = {ROUTING_HEADER: routing_key} if routing_key else {}
         return await self.endpoint.post(lambda attempt: body, _generation, headers)
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode import users, worlds
+from slime_tau2.episode import credentials, users, worlds
 from slime_tau2.episode.agents import Agent
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.driver import run_episode
@@ -68,8 +69,10 @@ class Toolbox:
             config.max_context_tokens, stops, seed, routing_key, aborted, self.protocol, routed_experts,
         )  # fmt: skip
 
-    def user(self, evaluation: bool = False) -> users.User:
+    def user(self, evaluation: bool = False, routing_key: str | None = None) -> users.User:
         """A fresh user for one episode; in evaluation the second user model, where one is named.
+
+        `routing_key`: this episode's, for a user behind several servers.
 
         Raises:
             ConfigError: `module:Class` is not there.
@@ -80,17 +83,19 @@ class Toolbox:
         if not inspect.isclass(kind):
             raise ConfigError(f"tau2_user = {name} is {type(kind).__name__}, not a class with start and respond (docs/extending.md)")
         if issubclass(kind, users.LLMUser):
-            return kind(self.eval_user_client if evaluation else self.user_client)
+            user = kind(self.eval_user_client if evaluation else self.user_client)
+            user.routing_key = routing_key
+            return user
         return kind()
 
     async def run(
         self, world: worlds.World, task_id: str, agent: Agent, seed: int, evaluation: bool = False,
-        aborted: Callable[[], bool] = lambda: False, prefix: Sequence[dict] = (),
+        aborted: Callable[[], bool] = lambda: False, prefix: Sequence[dict] = (), routing_key: str | None = None,
     ) -> Episode:  # fmt: skip
-        """Run one episode under the configuration's limits."""
-        config = self.config
+        """Run one episode under the configuration's limits. `routing_key` is the agent's, for the user too; None makes one."""
+        config, key = self.config, routing_key or f"tau2-{uuid.uuid4().hex}"
         return await run_episode(
-            world, task_id, agent, self.user(evaluation), seed=seed, max_steps=config.max_steps, max_errors=config.max_errors,
+            world, task_id, agent, self.user(evaluation, key), seed=seed, max_steps=config.max_steps, max_errors=config.max_errors,
             deadline_s=config.episode_timeout_s, aborted=aborted, judge=self.judge, official=self.official, prefix=prefix,
         )  # fmt: skip
 
@@ -103,10 +108,12 @@ class Toolbox:
         config = self.config
         if config.eval_user_model is None:
             return self.user_client
-        url, key = config.eval_user_base_url or config.user_base_url, config.eval_user_key_env or config.user_key_env
+        url, key = config.eval_user_base_url or config.user_base_url, config.eval_user_key_env
+        if key is None and credentials.same_server(url, config.user_base_url):
+            key = config.user_key_env  # it was named for that server, and for no other
         return self._user_client(url, config.eval_user_model, key)
 
-    def _user_client(self, url: str, model: str, key_env: str) -> ChatClient:
+    def _user_client(self, url: str, model: str, key_env: str | None) -> ChatClient:
         config = self.config
         return ChatClient(
             url, model, key_env, UserSimulatorError, {"temperature": config.user_temperature}, config.user_concurrency,

@@ -99,8 +99,11 @@ class DomainUser:
 class LLMUser:
     """tau2's user simulator: it plays the user, so the roles are flipped in what its model sees.
 
-    Each message is serialised when it is said, the tools once a domain. The client's `failure` is UserSimulatorError.
+    Each message is serialised when it is said, the tools once a domain. The client's `failure` is UserSimulatorError. `routing_key`
+    keeps a conversation on one of several servers, which has its beginning in the cache; `Toolbox.user` sets it.
     """
+
+    routing_key: str | None = None
 
     def __init__(self, client: ChatClient):
         self.client = client
@@ -119,7 +122,7 @@ class LLMUser:
 
     async def respond(self, message: Any) -> Any:
         self._reads(message)
-        reply = await self.client.complete(self.messages, self.tools, self.seed)
+        reply = await self.client.complete(self.messages, self.tools, self.seed, routing_key=self.routing_key)
         self._said(reply)
         calls = [bench.ToolCall(name=name, arguments=arguments, requestor="user") for name, arguments in reply.calls]
         return bench.UserMessage(role="user", content=reply.text, tool_calls=calls or None, cost=0.0)

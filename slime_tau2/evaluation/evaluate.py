@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config, from_environment, parse_assignments
-from slime_tau2.episode import scripts, worlds
+from slime_tau2.episode import credentials, scripts, worlds
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import audit, baselines, estimate, failures, page, policies, runner
 from slime_tau2.evaluation.presets import EvalRequest
@@ -125,12 +125,13 @@ def report(directories: Sequence[Path], output: Path | None, console: Console) -
 def _check_judge(config: Tau2Config, domain: str, tasks: list[Any]) -> None:
     """Fail before the first conversation, not after it, where the judge's key is absent."""
     judged = [task.id for task in tasks if bench.judge_request(task, []) is not None]
-    if judged and "openai.com" in config.judge_base_url and not os.environ.get(config.judge_key_env):
+    variable = credentials.variable(config.judge_base_url, config.judge_key_env) if judged else None
+    if variable is not None and not os.environ.get(variable):
         which = f" ({', '.join(judged)})" if len(judged) <= 3 else ""
         drops = domain in ("retail", bench.KNOWLEDGE)
         without = ", or score without a judge: --set retail_basis=communicate" if drops else ", or leave them out with --task"
         raise ConfigError(
-            f"{len(judged)} of these {len(tasks)} tasks{which} are judged by {config.judge_model}, and {config.judge_key_env} is not set; "
+            f"{len(judged)} of these {len(tasks)} tasks{which} are judged by {config.judge_model}, and {variable} is not set; "
             f"set it, or name a server with --set judge_base_url=… judge_model=…{without}"
         )
 

@@ -68,14 +68,9 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
     sampling = {"temperature": plan.temperature, "top_p": plan.top_p, "top_k": plan.top_k}
 
     async def sampled(world: worlds.World, task_id: str, seed: int) -> Episode:
-        agent = box.agent(
-            world,
-            {**sampling, "max_new_tokens": config.max_context_tokens},
-            seed if config.seeded_sampling else None,
-            f"eval-{task_id}-{seed}",
-            task_id=task_id,
-        )
-        return await box.run(world, task_id, agent, seed, evaluation=True)
+        budget, own_seed, key = config.max_context_tokens, seed if config.seeded_sampling else None, f"eval-{task_id}-{seed}"
+        agent = box.agent(world, {**sampling, "max_new_tokens": budget}, own_seed, key, task_id=task_id)
+        return await box.run(world, task_id, agent, seed, evaluation=True, routing_key=key)
 
     limits = {"max_turn_tokens": config.max_turn_tokens, "max_context_tokens": config.max_context_tokens}
     return sampled, settings | sampling | limits, box
@@ -97,8 +92,9 @@ def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tup
         if world.domain not in tools:
             tools[world.domain] = json.dumps(world.tool_schemas, ensure_ascii=False).encode()
         prompt = box.system_prompt(world, task_id)
-        native = ApiAgent(client, prompt, tools[world.domain], seed)
-        agent = native if config.protocol == "native" else TextApiAgent(client, prompt, box.protocol, seed)
-        return await box.run(world, task_id, agent, seed, evaluation=True)
+        key = f"eval-{task_id}-{seed}"
+        native = ApiAgent(client, prompt, tools[world.domain], seed, key)
+        agent = native if config.protocol == "native" else TextApiAgent(client, prompt, box.protocol, seed, key)
+        return await box.run(world, task_id, agent, seed, evaluation=True, routing_key=key)
 
     return asked, settings | sampling | {"model": request.model}, box

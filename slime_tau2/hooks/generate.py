@@ -94,7 +94,7 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
             own_seed = seed if config.seeded_sampling else None
             key, experts = _routing_key(sample, attempt), replay.experts(args) and not evaluation
             agent = box.agent(world, sampling_params, own_seed, key, lambda: state.aborted, experts, ref["task_id"])
-            episode = await box.run(world, ref["task_id"], agent, seed, evaluation, lambda: state.aborted, ref.get("prefix", ()))
+            episode = await box.run(world, ref["task_id"], agent, seed, evaluation, lambda: state.aborted, ref.get("prefix", ()), key)
             if episode.termination.policy is not Policy.RETRY or state.aborted:
                 break
         lacking = None if evaluation else replay.missing(args, episode.replies)

@@ -100,8 +100,8 @@ class Episodes:
             sampling = {"temperature": 1.0, "max_new_tokens": self.settings.max_response_tokens}
 
             async def one(world: worlds.World, task_id: str, episode_seed: int) -> Episode:
-                agent = box.agent(world, sampling, episode_seed, f"{name}-{task_id}-{episode_seed}")
-                return await box.run(world, task_id, agent, episode_seed)
+                key = f"{name}-{task_id}-{episode_seed}"
+                return await box.run(world, task_id, box.agent(world, sampling, episode_seed, key), episode_seed, routing_key=key)
 
             def on_episode(episode: Episode) -> None:
                 self._audited += 1

@@ -7,9 +7,12 @@ from aiohttp import web
 from fake_openai import FakeOpenAI
 
 from slime_tau2 import bench
+from slime_tau2.config import Tau2Config
 from slime_tau2.episode import driver, scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.endpoint import Reply
 from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.episode.users import DomainUser, GoldUser, LLMUser, PlainUser
 from slime_tau2.errors import ConfigError, UserSimulatorError
 from slime_tau2.types import Termination
@@ -117,6 +120,24 @@ async def test_thoughts_stay_with_the_simulator_and_thinking_is_turned_off_local
     assert b"chat_template_kwargs" not in hosted._head
 
 
+async def test_a_conversation_has_one_routing_key_and_only_our_own_servers_are_told(helpdesk):
+    sent: list[tuple[str, str | None]] = []
+
+    async def transport(url, body, headers):
+        sent.append((url, headers.get("X-SMG-Routing-Key")))
+        text = f"Bye {bench.STOP}" if len(sent) % 2 == 0 else "Help me."
+        return Reply(200, json.dumps({"choices": [{"message": {"content": text}}]}).encode())
+
+    for url in ("http://node-7:30001/v1", "https://api.openai.com/v1"):
+        box = Toolbox(Tau2Config(user="llm", user_base_url=url))
+        box.user_client.endpoint.transport = transport
+        for key in ("episode-1", None, None):
+            await box.run(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), routing_key=key, seed=0)
+    own, theirs = [k for u, k in sent if "node-7" in u], [k for u, k in sent if "openai" in u]
+    assert own[:2] == ["episode-1"] * 2 and own[2] == own[3] and own[4] == own[5] and len(set(own)) == 3
+    assert theirs == [None] * 6
+
+
 @pytest.mark.parametrize(
     "status, tries, words", [(401, 1, "set NO_SUCH_KEY to a valid key"), (400, 1, "too long"), (429, 3, "failed 3 times")]
 )
@@ -132,6 +153,14 @@ async def test_what_a_retry_cannot_mend_is_not_retried(status, tries, words):
 def test_a_url_that_is_none_is_named():
     with pytest.raises(ConfigError, match="'localhost:30001' is not the URL of a server"):
         ChatClient("localhost:30001", "m", "K", UserSimulatorError, {})
+
+
+async def test_a_server_that_wants_a_key_says_which_option_names_it():
+    async with FakeOpenAI([web.Response(status=401)]) as fake:
+        c = ChatClient(fake.url, "sim", None, UserSimulatorError, {})
+        with pytest.raises(UserSimulatorError, match="no key is sent there: name the variable that holds it with user_key_env"):
+            await c.complete(HI)
+        await c.close()
 
 
 async def test_a_server_that_asks_for_a_pause_gets_it():

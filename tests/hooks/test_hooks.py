@@ -12,6 +12,7 @@ from argparse import Namespace
 import pytest
 import torch
 from aiohttp import web
+from fake_openai import FakeOpenAI
 from fake_policy import FakePolicy, teacher_reply
 
 from slime_tau2.config import Tau2Config
@@ -76,6 +77,27 @@ async def test_generate_fills_the_sample_it_is_given(tokenizer):
     info = out.metadata["tau2"]
     assert info["termination"] == "user_stop" and info["partial"] == 1.0 and len(info["turn_partials"]) == info["turns"]
     assert json.dumps(info)
+
+
+async def test_policy_and_user_are_routed_by_one_key_an_episode(tokenizer):
+    """slime's session id where it gives one; a retried episode is another conversation."""
+    seen: list[str] = []
+
+    class Keyed(FakePolicy):
+        def reply_to(self, request):
+            seen.append(request.headers["X-SMG-Routing-Key"])
+            return lambda p, n: web.Response(status=500) if len(seen) == 1 else "Sorry, I cannot."
+
+    async with Keyed(tokenizer, None) as policy, FakeOpenAI(lambda body: "Hi" if len(body["messages"]) == 2 else "Bye ###STOP###") as user:
+        args = make_args(policy.url, tau2_user="llm", tau2_user_base_url=user.url)
+        for n in range(2):
+            given = sample(index=n)
+            given.session_id = f"session-{n}"
+            await generate.generate(args, given, GenerateState(args).sampling_params, evaluation=n == 1)
+        await generate.toolbox(args).close()
+    told = [h["X-SMG-Routing-Key"] for h in user.headers]
+    assert seen[0] == told[0] == "session-0" and seen[1] == told[1] == told[2] not in ("session-0", "session-1")
+    assert seen[2:] == ["session-1"] and told[3:] == ["session-1"] * 2
 
 
 async def test_failed_requests_are_counted_and_logged(tokenizer, monkeypatch):

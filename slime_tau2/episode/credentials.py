@@ -1,0 +1,92 @@
+"""Which server may see what: OpenAI's key, a key that was named for one server, and the routing key.
+
+Three rules. OpenAI's own key goes to OpenAI's own host, over TLS, and nowhere else. Any other server sees a key only where an option
+names the environment variable that holds it, and over plain http only at a loopback or private address: on the way to any other, everybody
+could read it. The routing key, which keeps one conversation on one server of a router, goes to servers of our own: it means nothing
+to a stranger, and tells him which requests belong together.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from urllib.parse import urlsplit
+
+from slime_tau2.errors import ConfigError
+
+OPENAI_HOST = "api.openai.com"
+OPENAI_KEY = "OPENAI_API_KEY"
+_OPENAI = ("openai.com", "openai.azure.com")
+
+
+def is_openai(url: str) -> bool:
+    """Whether OpenAI's API is behind a URL (Azure's too, and the regional hosts), which refuses fields that SGLang knows."""
+    host = _host(url)
+    return any(host == known or host.endswith(f".{known}") for known in _OPENAI)
+
+
+def is_ours(url: str) -> bool:
+    """Whether a server may know what we know: it speaks plain http, as SGLang and its router do, or its address is no public one."""
+    return not is_openai(url) and (urlsplit(url).scheme == "http" or _is_near(_host(url)))
+
+
+def variable(url: str, named: str | None) -> str | None:
+    """The environment variable whose key a server may see; None: it sees none.
+
+    Args:
+        named: the variable that an option names for this server; None where none does.
+
+    Raises:
+        ConfigError: the key would cross a network in the clear. Looks a host's name up where that has to be known.
+    """
+    host, plain = _host(url), urlsplit(url).scheme != "https"
+    if plain and is_openai(url):
+        raise ConfigError(f"{url}: OpenAI's servers are asked over https; write https://{host}")
+    if named is None:
+        return OPENAI_KEY if host == OPENAI_HOST else None
+    if plain and not all(_is_near(address) for address in _addresses(host)):
+        raise ConfigError(
+            f"{url}: the key in {named} would go over plain http to {host}, which is no loopback or private address; "
+            "use https, or a tunnel that ends on this machine"
+        )
+    return named
+
+
+def headers(variable: str | None) -> dict[str, str]:
+    """`Authorization` for one request, read from the environment now and kept nowhere (invariant 8); empty without a key."""
+    key = os.environ.get(variable) if variable else None
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def hint(variable: str | None) -> str:
+    """What to do where the server refuses us."""
+    if variable is None:
+        return "no key is sent there: name the variable that holds it with user_key_env, eval_user_key_env, policy_key_env or judge_key_env"
+    return f"the key in {variable} is not accepted" if os.environ.get(variable) else f"set {variable} to a valid key"
+
+
+def same_server(url: str, other: str) -> bool:
+    """Whether two URLs are one server's: scheme, host and port."""
+    one, two = urlsplit(url), urlsplit(other)
+    return (one.scheme, one.hostname, one.port) == (two.scheme, two.hostname, two.port)
+
+
+def _host(url: str) -> str:
+    return (urlsplit(url).hostname or "").rstrip(".").lower()
+
+
+def _is_near(host: str) -> bool:
+    """Whether a host, as it is written, is an address that no route of the internet leads to."""
+    try:
+        return not ipaddress.ip_address(host.partition("%")[0]).is_global
+    except ValueError:
+        return host == "localhost"
+
+
+def _addresses(host: str) -> list[str]:
+    """Its addresses; itself where it is one, or has none."""
+    try:
+        return sorted({str(found[4][0]) for found in socket.getaddrinfo(host, None)})
+    except OSError:
+        return [host]
