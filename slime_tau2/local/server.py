@@ -1,8 +1,9 @@
 """A small policy server that speaks SGLang's protocol on transformers weights.
 
-`/generate`, `/health`, `/model_info`, `/abort_request`, `/update_weights_from_disk`, `/flush_cache`, `/v1/loads` and
-`/server_info`, with SGLang's field names and status codes, so that whatever talks to SGLang talks to this. It runs in a
-process of its own (invariant 6): the engine's thread owns the model, the event loop owns the sockets.
+`/generate`, `/health`, `/model_info`, `/abort_request`, `/update_weights_from_disk`, `/flush_cache`, `/v1/loads`, `/server_info`,
+`/pause_generation` and `/continue_generation`, with SGLang's field names and status codes, so that whatever talks to SGLang talks to
+this: slime's trainer takes it as an external engine (`--rollout-external-engine-addrs`, weights over the disk). It runs in a process of
+its own (invariant 6): the engine's thread owns the model, the event loop owns the sockets.
 
 Binds to loopback unless told otherwise. Not a production server: one model, one device, no tensor parallelism.
 """
@@ -23,10 +24,11 @@ from aiohttp import web
 from slime_tau2.errors import ConfigError
 from slime_tau2.local.engine import Engine, Request
 from slime_tau2.local.engine_thread import EngineThread
+from slime_tau2.local.information import Information
 from slime_tau2.local.sampling import sampling_params
 
 
-class Server:
+class Server(Information):
     """The HTTP face. `tokenizer` only decodes, for the `text` field."""
 
     def __init__(self, engine: Engine, tokenizer: Any, model_path: str, load_weights: Any):
@@ -42,6 +44,7 @@ class Server:
         app.add_routes([
             web.post("/generate", self.generate), web.post("/abort_request", self.abort),
             web.post("/update_weights_from_disk", self.update_weights),
+            web.post("/pause_generation", self.pause), web.post("/continue_generation", self.resume),
             web.post("/flush_cache", self.flush), web.get("/flush_cache", self.flush),
             web.get("/health", ok), web.get("/health_generate", ok), web.get("/v1/loads", self.loads), web.get("/workers", self.workers),
             web.get("/model_info", self.model_info), web.get("/get_model_info", self.model_info),
@@ -51,6 +54,8 @@ class Server:
 
     async def _start(self, _: web.Application) -> None:
         self.thread = EngineThread(self.engine, self._load)
+        self._open = asyncio.Event()  # cleared while generation is paused
+        self._open.set()
 
     async def _ok(self, _: web.Request) -> web.Response:
         return web.Response()
@@ -65,6 +70,8 @@ class Server:
             if not isinstance(ids, list) or not all(type(i) is int for i in ids):
                 raise ValueError("input_ids must be one list of integers (one request a call)")
             request = Request(str(body.get("rid") or f"r{next(self._counter)}"), ids, sampling_params(body.get("sampling_params") or {}))
+            while not self._open.is_set():
+                await self._open.wait()
             future = self.thread.submit("generate", request)
             done: Request = await future
         except (ValueError, KeyError, TypeError) as error:
@@ -128,24 +135,18 @@ class Server:
         await self.thread.submit("flush", None)
         return web.Response()
 
-    async def loads(self, _: web.Request) -> web.Response:
-        load = {"num_running_reqs": len(self.engine.running), "num_waiting_reqs": len(self.engine.waiting) + self.thread.inbox.qsize()}
-        return web.json_response({"loads": [load]})
+    async def pause(self, http: web.Request) -> web.Response:
+        """End what is being sampled as aborted and hold new requests until `/continue_generation`, as a trainer does around an update."""
+        body = await http.json() if http.can_read_body else {}
+        if body.get("mode", "abort") != "abort":
+            return web.json_response({"error": {"message": f"mode {body['mode']!r} is not supported; use abort"}}, status=400)
+        self._open.clear()
+        await self.thread.submit("abort", None)
+        return web.json_response({"status": "ok", "message": "Generation paused successfully."})
 
-    async def workers(self, http: web.Request) -> web.Response:
-        return web.json_response({"workers": [{"id": "local", "url": f"http://{http.host}"}]})
-
-    async def model_info(self, _: web.Request) -> web.Response:
-        info = {"model_path": self.model_path, "tokenizer_path": self.model_path, "is_generation": True}
-        return web.json_response(info | {"weight_version": self.weight_version, "context_length": self.engine.context_length})
-
-    async def server_info(self, _: web.Request) -> web.Response:
-        import resource
-
-        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        info = {"version": "slime_tau2.local", "tp_size": 1, "served_requests": self.served, "near_ties": self.engine.near_ties}
-        info |= {"prefix_checked": self.prefix_checked, "prefix_mismatches": self.prefix_mismatches}
-        return web.json_response(info | {"peak_rss_mib": rss, "device": str(self.engine.device), "pid": os.getpid()})
+    async def resume(self, _: web.Request) -> web.Response:
+        self._open.set()
+        return web.json_response({"status": "ok", "message": "Generation continued successfully."})
 
 
 def _exit_with_parent(parent: int) -> None:

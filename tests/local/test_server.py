@@ -87,7 +87,10 @@ def test_information_endpoints(server, tiny_model_dir):
     )
     assert json.loads(get(f"{server.url}/v1/loads")[1])["loads"][0] == {"num_running_reqs": 0, "num_waiting_reqs": 0}
     assert json.loads(get(f"{server.url}/workers")[1])["workers"][0]["url"] == server.url
-    assert {"near_ties", "prefix_mismatches", "peak_rss_mib"} <= set(server.info())
+    told = server.info()
+    assert {"near_ties", "prefix_mismatches", "peak_rss_mib"} <= set(told) and told["weight_version"] == info["weight_version"]
+    layout = {"tp_size": 1, "pp_size": 1, "dp_size": 1, "ep_size": 1, "enable_memory_saver": False, "model_path": str(tiny_model_dir)}
+    assert {k: told[k] for k in layout} == layout, "what slime reads of an external engine"
 
 
 async def test_aborts_end_running_requests_with_their_partial_output(server):
@@ -106,6 +109,27 @@ async def test_aborts_end_running_requests_with_their_partial_output(server):
     _, out = await waiting
     assert out["meta_info"]["finish_reason"]["type"] == "abort" and 0 < len(out["output_ids"]) < 30_000
     await client.close()
+
+
+async def test_a_paused_server_ends_what_runs_and_holds_what_comes(server):
+    """What slime's trainer does around an update of the weights: pause, flush, load, continue."""
+    endless = {"input_ids": [5], "sampling_params": {"max_new_tokens": 30_000, "ignore_eos": True}, "return_logprob": True}
+    short = {"input_ids": [5], "sampling_params": {"max_new_tokens": 2, "ignore_eos": True}}
+    running = asyncio.ensure_future(asyncio.to_thread(post, f"{server.url}/generate", endless))
+    await asyncio.sleep(0.5)
+    assert post(f"{server.url}/pause_generation", {"mode": "in_place"}) == (
+        400,
+        {"error": {"message": "mode 'in_place' is not supported; use abort"}},
+    )
+    assert not running.done()
+    assert post(f"{server.url}/pause_generation", {})[0] == 200
+    assert (await running)[1]["meta_info"]["finish_reason"]["type"] == "abort"
+    held = asyncio.ensure_future(asyncio.to_thread(post, f"{server.url}/generate", short))
+    await asyncio.sleep(0.5)
+    assert not held.done() and json.loads(get(f"{server.url}/v1/loads")[1])["loads"][0] == {"num_running_reqs": 0, "num_waiting_reqs": 0}
+    assert get(f"{server.url}/flush_cache")[0] == 200
+    assert post(f"{server.url}/continue_generation", {})[0] == 200
+    assert (await held)[1]["meta_info"]["finish_reason"] == {"type": "length", "length": 2}
 
 
 async def test_a_client_that_leaves_frees_its_slot(server):

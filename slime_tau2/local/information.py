@@ -1,0 +1,46 @@
+"""What the policy server says about itself: load, workers, model and, under SGLang's names, how it was started."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import Any
+
+from aiohttp import web
+
+from slime_tau2.local.engine import Engine
+from slime_tau2.local.engine_thread import EngineThread
+
+
+class Information:
+    """The read-only endpoints; `Server` has the state that they read."""
+
+    engine: Engine
+    thread: EngineThread
+    model_path: str
+    weight_version: str
+    served: int
+    prefix_checked: int
+    prefix_mismatches: int
+
+    async def loads(self, _: web.Request) -> web.Response:
+        load = {"num_running_reqs": len(self.engine.running), "num_waiting_reqs": len(self.engine.waiting) + self.thread.inbox.qsize()}
+        return web.json_response({"loads": [load]})
+
+    async def workers(self, http: web.Request) -> web.Response:
+        return web.json_response({"workers": [{"id": "local", "url": f"http://{http.host}"}]})
+
+    async def model_info(self, _: web.Request) -> web.Response:
+        info = {"model_path": self.model_path, "tokenizer_path": self.model_path, "is_generation": True}
+        return web.json_response(info | {"weight_version": self.weight_version, "context_length": self.engine.context_length})
+
+    async def server_info(self, _: web.Request) -> web.Response:
+        """Layout as SGLang names it (one device, nothing offloaded: slime compares these with what it expects), then figures of ours."""
+        info: dict[str, Any] = {
+            "version": "slime_tau2.local", "model_path": self.model_path, "weight_version": self.weight_version,
+            "tp_size": 1, "pp_size": 1, "dp_size": 1, "ep_size": 1, "enable_memory_saver": False,
+            "served_requests": self.served, "near_ties": self.engine.near_ties,
+            "prefix_checked": self.prefix_checked, "prefix_mismatches": self.prefix_mismatches,
+            "device": str(self.engine.device), "pid": os.getpid(),
+        }  # fmt: skip
+        return web.json_response(info | {"peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024})
