@@ -265,5 +265,6 @@ runtime_environment() {
 
 # submit ENTRYPOINT ARGS…: a Ray job
 submit() {
+  if [ "$DRY_RUN" = 1 ]; then echo "# checked before the job: slime-tau2 doctor --plan $(plan)"; fi
   show_or_run ray job submit --address "$RAY_ADDRESS" --runtime-env-json "$RUNTIME_ENV" -- python3 "$@"
 }
