@@ -154,7 +154,7 @@ class Tau2Config(BaseModel):
     @classmethod
     def from_args(cls, args: Any) -> Tau2Config:
         """From slime's args, an object of whatever class: TAU2_* variables first, then every attribute that starts with `tau2_`."""
-        found = {k[len(PREFIX) :]: getattr(args, k) for k in dir(args) if k.startswith(PREFIX)}
+        found = {k[len(PREFIX) :]: getattr(args, k) for k in dir(args) if k.startswith(PREFIX) and hasattr(args, k)}
         return cls.from_mapping({**from_environment(), **found}, "--custom-config-path")
 
     def resolved(self) -> str:

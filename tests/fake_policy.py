@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+from array import array
 from collections.abc import Callable
 
 from aiohttp import web
 from fake_server import FakeServer
 
+LAYERS, TOP_K = 3, 2
+"""Of the mixture of experts that `routed_experts` tells of."""
+
+
+def expert(row: int, layer: int, k: int) -> int:
+    """Which expert a token met: each row of its own."""
+    return (row * 7 + layer * 3 + k) % 8
+
+
+def int32(values) -> str:
+    """As SGLang sends arrays."""
+    return base64.b64encode(array("i", values).tobytes()).decode()
+
 
 class FakePolicy(FakeServer):
     """`reply(prompt_text, n) -> str | web.Response`: the n-th request's completion, `<|im_end|>` appended.
 
-    `async with FakePolicy(tokenizer, reply) as fake:`; `fake.url`, `fake.requests`.
+    `async with FakePolicy(tokenizer, reply) as fake:`; `fake.url`, `fake.requests`. `fake.replays` says what of the sampler's choices it
+    records: True, what is asked for; "whole", the experts of every token, wherever the request wants them to start; False, nothing.
     """
 
     def __init__(self, tokenizer, reply: Callable, delay: float = 0.0):
         self.tokenizer, self.reply, self.delay, self.requests = tokenizer, reply, delay, []
-        self.asked = asyncio.Event()
+        self.asked, self.replays = asyncio.Event(), True
         super().__init__({"/generate": self._generate})
 
     def reply_to(self, request) -> Callable:
@@ -39,9 +55,24 @@ class FakePolicy(FakeServer):
         ids = self.tokenizer.encode(said, add_special_tokens=False)
         ids += [self.tokenizer.eos_token_id] if finish["type"] == "stop" else []
         pairs = [[-0.25, i, None] for i in ids]
-        return web.json_response(
-            {"text": said, "output_ids": ids, "meta_info": {"finish_reason": finish, "output_token_logprobs": pairs, "weight_version": "3"}}
-        )
+        meta = {"finish_reason": finish, "output_token_logprobs": pairs, "weight_version": "3", **self.told(body, ids)}
+        return web.json_response({"text": said, "output_ids": ids, "meta_info": meta})
+
+    def told(self, body, ids):
+        """The counts and records of `meta_info`. Half of each prompt was in the prefix cache, which no server here has."""
+        sent, params = len(body["input_ids"]), body["sampling_params"]
+        told = {"prompt_tokens": sent, "completion_tokens": len(ids), "cached_tokens": sent // 2}
+        if self.replays and (params.get("custom_params") or {}).get("return_top_p_token_ids"):
+            kept = [[i, i + 1] for i in ids]
+            told |= {
+                "top_p_token_ids": int32(i for pair in kept for i in pair),
+                "top_p_token_offsets": int32(range(0, 2 * len(ids) + 1, 2)),
+            }
+        if self.replays and body.get("return_routed_experts"):
+            first = 0 if self.replays == "whole" else body.get("routed_experts_start_len", 0)
+            rows = range(first, sent + len(ids) - 1)
+            told["routed_experts"] = int32(expert(row, layer, k) for row in rows for layer in range(LAYERS) for k in range(TOP_K))
+        return told
 
 
 def teacher_reply(flaws: float = 0.0, seed: object = ""):

@@ -12,6 +12,7 @@ import threading
 from argparse import Namespace
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 from fake_policy import FakePolicy, teacher_reply
 
@@ -144,6 +145,30 @@ def fresh(args):
     http_utils._http_client = None
     http_utils.init_http_client(args)
     return load_function(args.data_source_path)(args)
+
+
+def roll(args, rollout_id, source, evaluation=False):
+    """One rollout, as RolloutManager asks for it."""
+    from slime.rollout.base_types import call_rollout_fn
+    from slime.utils.misc import load_function
+
+    path = args.eval_function_path if evaluation else args.rollout_function_path
+    return call_rollout_fn(load_function(path), args, rollout_id, source, evaluation=evaluation)
+
+
+def manager(args, source):
+    """slime's RolloutManager without its Ray actor."""
+    rollout = pytest.importorskip("slime.ray.rollout", reason="slime.ray.rollout needs sglang's modules")
+    from slime.utils.misc import load_function
+
+    cls = rollout.RolloutManager.__ray_metadata__.modified_class
+    made = cls.__new__(cls)
+    made.args, made.data_source = args, source
+    made.generate_rollout = load_function(args.rollout_function_path)
+    made.custom_reward_post_process_func = load_function(args.custom_reward_post_process_path)
+    made.custom_convert_samples_to_train_data_func = None
+    made.train_parallel_config = {"dp_size": 2, "cp_size": 1, "vpp_size": 1, "microbatch_group_size_per_vp_stage": 1}
+    return made
 
 
 def assert_trainable(sample):

@@ -7,8 +7,10 @@ megatron-core's own parser, SGLang's with its ServerArgs, the whole with slime's
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,7 +91,10 @@ def test_sglangs_flags_are_sglangs(tmp_path):
 
 
 PARSE = """
-import argparse, json, sys
+import argparse, json, sys, types
+import torch
+card = types.SimpleNamespace(name="H100", total_memory=80 << 30, major=9, minor=0, multi_processor_count=132)
+torch.cuda.get_device_properties = lambda device=None: card  # Megatron asks the card what it can do; there is none here
 unknown, parse = [], argparse.ArgumentParser.parse_known_args
 def watched(self, *args, **kwargs):
     known, rest = parse(self, *args, **kwargs)
@@ -102,6 +107,32 @@ args = parse_args()
 print(json.dumps({"unknown": sorted(set.intersection(*unknown)) if unknown else [], "tp": args.tensor_model_parallel_size,
                   "global_batch_size": args.global_batch_size, "user": getattr(args, "tau2_user_base_url", None)}))
 """
+POLICIES = """
+import argparse, json
+from sglang_router.router_args import RouterArgs
+parser = argparse.ArgumentParser()
+RouterArgs.add_cli_args(parser)
+print(json.dumps(parser._option_string_actions["--policy"].choices))
+"""
+
+
+@functools.cache
+def router_policies():
+    """The routing policies of the installed router: PyPI's 0.3.2 has no consistent_hashing, slime's own build has."""
+    done = subprocess.run([sys.executable, "-c", POLICIES], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"slime's parse_args needs sglang-router: {done.stderr[-500:]}"
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def for_this_router(words):
+    """The command with a policy that the installed router has; the launch scripts write for slime's container."""
+    at = words.index("--router-policy") + 1 if "--router-policy" in words else None
+    if at is None or words[at] in router_policies():
+        return words
+    assert words[at] == "consistent_hashing" and "manual" in router_policies()
+    return [*words[:at], "manual", *words[at + 1 :]]
+
+
 HF_CONFIG = {
     "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "vocab_size": 151936, "hidden_size": 2560, "num_attention_heads": 32,
     "num_key_value_heads": 8, "num_hidden_layers": 36, "intermediate_size": 9728, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
@@ -129,7 +160,8 @@ def test_the_whole_command_passes_slimes_parse_args(script, profile, tmp_path):
         (out / f"{name}.jsonl").write_text(json.dumps({"prompt": "x", "messages": [], "metadata": {}}) + "\n")
     words = commands(done.stdout)[0]
     at = next(n for n, w in enumerate(words) if w.endswith((f"{slime}/train.py", f"{slime}/train_async.py")))
-    ran = subprocess.run([sys.executable, "-c", PARSE, json.dumps(words[at + 1 :])], capture_output=True, text=True, timeout=180)
+    arguments, environment = json.dumps(for_this_router(words[at + 1 :])), os.environ | {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
+    ran = subprocess.run([sys.executable, "-c", PARSE, arguments], capture_output=True, text=True, timeout=300, env=environment)
     assert ran.returncode == 0, ran.stderr[-3000:]
     got = json.loads(ran.stdout.splitlines()[-1])
     assert got["unknown"] == [] and got["tp"] == 2

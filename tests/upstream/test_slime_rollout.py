@@ -17,18 +17,10 @@ import pytest
 pytestmark = pytest.mark.upstream
 pytest.importorskip("slime.utils.types", reason="slime is not installed: put its source tree on PYTHONPATH")
 
-from slime_harness import TeacherServer, assert_trainable, fresh, make_args
+from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, roll
 
 from slime_tau2.data import traces
 from slime_tau2.hooks.compat import HAS_SLIME, Sample, flatten
-
-
-def roll(args, rollout_id, source, evaluation=False):
-    from slime.rollout.base_types import call_rollout_fn
-    from slime.utils.misc import load_function
-
-    path = args.eval_function_path if evaluation else args.rollout_function_path
-    return call_rollout_fn(load_function(path), args, rollout_id, source, evaluation=evaluation)
 
 
 @pytest.fixture
@@ -99,21 +91,6 @@ def test_evaluation(teacher, tmp_path):
     args.eval_datasets = build_eval_dataset_configs(args, datasets, {"max_response_len": 600})
     data = roll(args, 0, source, evaluation=True).data["helpdesk"]
     assert len(data["rewards"]) == 6 and all(s.metadata["tau2"]["termination"] for s in data["samples"])
-
-
-def manager(args, source):
-    """slime's RolloutManager without its Ray actor."""
-    rollout = pytest.importorskip("slime.ray.rollout", reason="slime.ray.rollout needs sglang's modules")
-    from slime.utils.misc import load_function
-
-    cls = rollout.RolloutManager.__ray_metadata__.modified_class
-    made = cls.__new__(cls)
-    made.args, made.data_source = args, source
-    made.generate_rollout = load_function(args.rollout_function_path)
-    made.custom_reward_post_process_func = load_function(args.custom_reward_post_process_path)
-    made.custom_convert_samples_to_train_data_func = None
-    made.train_parallel_config = {"dp_size": 2, "cp_size": 1, "vpp_size": 1, "microbatch_group_size_per_vp_stage": 1}
-    return made
 
 
 @pytest.mark.parametrize("credit", ["episode", "turn"])

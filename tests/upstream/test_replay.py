@@ -1,0 +1,116 @@
+"""What the server says of each reply, in slime's own hands: prefix-cache figures, top-p sets and routed experts up to its train data."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+
+import pytest
+from fake_policy import LAYERS, TOP_K, expert, teacher_reply
+from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, roll
+
+from slime_tau2.errors import ConfigError
+from slime_tau2.hooks import generate
+from slime_tau2.hooks.compat import HAS_SLIME, flatten
+
+pytestmark = pytest.mark.upstream
+pytest.importorskip("slime.utils.types", reason="slime is not installed: put its source tree on PYTHONPATH")
+
+TOP_P = {"rollout_top_p": 0.9}
+EXPERTS = {"use_rollout_routing_replay": True, "num_layers": LAYERS, "moe_router_topk": TOP_K, "moe_layer_freq": None}
+
+
+def of_slime(*paths):
+    """The first of slime's functions that is there: HEAD has moved some of v0.3.1's."""
+    for path in paths:
+        module, _, name = path.rpartition(".")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ImportError:
+            continue
+    raise AssertionError(f"slime has none of {paths}")
+
+
+@pytest.fixture
+def teacher(tokenizer):
+    with TeacherServer(tokenizer, delay=0.002) as server:
+        yield server
+
+
+def test_slimes_own_figure_of_prefix_cache_hits(teacher, tmp_path):
+    assert HAS_SLIME
+    args = make_args(tmp_path, teacher.port, dynamic_sampling_filter_path=None, over_sampling_batch_size=4)
+    samples = flatten(roll(args, 0, fresh(args)).samples)
+    figures = of_slime(
+        "slime.observability.rollout_metrics._compute_prefix_cache_metrics", "slime.ray.rollout._compute_prefix_cache_metrics"
+    )(args, samples)  # fmt: skip
+    sent = sum(s.metadata["tau2"]["prompt_tokens"] for s in samples)
+    assert sent == sum(len(r["input_ids"]) for r in teacher.requests)
+    cached = sum(len(r["input_ids"]) // 2 for r in teacher.requests)
+    assert figures["prefix_cache_hit_rate"] == pytest.approx(cached / sent) and figures["prefix_cache_hit_rate"] > 0.4
+    for s in samples:
+        assert len(s.weight_versions) == s.metadata["tau2"]["turns"] and s.status.value == "completed", "both stay the episode's"
+
+
+@pytest.mark.parametrize("flags", [TOP_P, EXPERTS, TOP_P | EXPERTS], ids=["top-p", "experts", "both"])
+def test_what_the_trainer_replays_reaches_its_data(teacher, tmp_path, flags):
+    args = make_args(tmp_path, teacher.port, dynamic_sampling_filter_path=None, over_sampling_batch_size=4, **flags)
+    made = manager(args, fresh(args))
+    samples, _ = made._get_rollout_data(rollout_id=0)
+    generate.placeholder(samples[1], "connection refused", args=args)  # a sample that infrastructure ended has records too
+    data = made._convert_samples_to_train_data(samples)
+    of_slime(
+        "slime.observability.rollout_data_utils.tensorize_rollout_data_for_training",
+        "slime.ray.rollout._tensorize_rollout_data_for_training",
+    )(data)
+    assert ("rollout_top_p_token_ids" in data) == ("rollout_top_p" in flags)
+    assert ("rollout_routed_experts" in data) == ("num_layers" in flags)
+    for n, s in enumerate(samples):
+        assert_trainable(s)
+        response, mask = s.tokens[len(s.tokens) - s.response_length :], data["loss_masks"][n].tolist()
+        if "rollout_top_p" in flags:
+            ids, ends = data["rollout_top_p_token_ids"][n].tolist(), data["rollout_top_p_token_offsets"][n].tolist()
+            assert [ids[a:b] for a, b in itertools.pairwise(ends)] == [[t, t + 1] if m else [] for t, m in zip(response, mask)]
+        if "num_layers" in flags:
+            told = data["rollout_routed_experts"][n]
+            assert told.shape == (len(s.tokens) - 1, LAYERS, TOP_K)
+            if n != 1:
+                assert told[-1].tolist() == [[expert(len(s.tokens) - 2, layer, k) for k in range(TOP_K)] for layer in range(LAYERS)]
+
+
+@pytest.mark.parametrize(
+    "flags, named", [(TOP_P, "--rollout-top-p 0.9"), (EXPERTS, "--use-rollout-routing-replay")], ids=["top-p", "experts"]
+)
+def test_a_server_without_records_ends_slimes_rollout_with_one_line(teacher, tmp_path, flags, named):
+    teacher.replays = False
+    args = make_args(tmp_path, teacher.port, **flags)
+    with pytest.raises(ConfigError, match=named):
+        roll(args, 0, fresh(args))
+
+
+def test_what_a_weight_update_cuts_is_aligned_in_slimes_sample(tokenizer, tmp_path):
+    """Two aborts within the first turn: three replies in one turn, one of them empty."""
+    import asyncio
+
+    from slime.rollout.sglang_rollout import GenerateState
+
+    with TeacherServer(tokenizer) as server:
+        whole, said = teacher_reply(), {}
+
+        def reply(prompt, n):
+            if n == 0:
+                said["all"] = whole(prompt, n)
+                return said["all"][:5], "abort"
+            if n == 1:
+                return "", "abort"
+            return said["all"][5:] if n == 2 else whole(prompt.replace(said["all"], ""), n)
+
+        server.reply_to = lambda request: reply
+        args = make_args(tmp_path, server.port, **TOP_P, **EXPERTS)
+        ((sample, *_),) = fresh(args).get_samples(1)
+        asyncio.run(generate.generate(args, sample, GenerateState(args).sampling_params.copy()))
+    assert sample.reward == 1.0 and sample.status.value == "completed"
+    assert len(sample.weight_versions) == len(server.requests) == sample.metadata["tau2"]["turns"] + 2
+    assert len(sample.rollout_top_p_token_offsets) == sample.response_length + 1
+    rows = [[[expert(n, layer, k) for k in range(TOP_K)] for layer in range(LAYERS)] for n in range(len(sample.tokens) - 1)]
+    assert sample.rollout_routed_experts.tolist() == rows
