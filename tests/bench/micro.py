@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from slime_tau2 import bench
 from slime_tau2.episode import driver, scripts
 from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.conversation import Conversation
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.users import GoldUser
 from slime_tau2.errors import UserSimulatorError
@@ -65,7 +66,7 @@ def parts(domain: str, tokenizer: Path) -> str:
     for task_id in servers.ids:
         task = world.task(task_id)
         episode = driver.Episode(driver.TaskRef(domain, task_id), 0, driver.Termination.ENVIRONMENT_ERROR, None)
-        run = driver._Run(world, task, ScriptedAgent(scripts.gold(task)), GoldUser(), episode, 200, 10, lambda: False)
+        run = Conversation(world, task, ScriptedAgent(scripts.gold(task)), GoldUser(), episode, 200, 10, lambda: False)
         asyncio.run(run.converse())
         runs.append((task, run.environment, run.messages()))
     scoring = _median_cpu_ms(lambda: [world.grader.score(t, e, m, "user_stop") for t, e, m in runs], count)

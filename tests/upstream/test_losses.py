@@ -4,14 +4,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from slime_harness import needs_slime
 
 from slime_tau2.hooks.reducers import DR_GRPO_TOKENS, dr_grpo
 from slime_tau2.local.losses import LossOptions, approx_kl, opsm_mask, policy_loss, tis_weights
 
-pytestmark = pytest.mark.upstream
-ppo = pytest.importorskip("slime.utils.ppo_utils", reason="slime is not installed: put its source tree on PYTHONPATH")
+pytestmark = [pytest.mark.upstream, needs_slime]
 
 ARGS = SimpleNamespace(tis_clip=1.4, tis_clip_low=0.6, opsm_delta=0.05, eps_clip=0.2, eps_clip_high=0.28)
+
+
+@pytest.fixture(scope="module")
+def ppo():
+    from slime.utils import ppo_utils
+
+    return ppo_utils
 
 
 def drawn(seed=0, lengths=(7, 3, 11)):
@@ -26,7 +33,7 @@ def drawn(seed=0, lengths=(7, 3, 11)):
 
 
 @pytest.mark.parametrize("dual", [None, 1.5])
-def test_the_clipped_loss(dual):
+def test_the_clipped_loss(ppo, dual):
     new, old, _, gains, masks = drawn()
     options = LossOptions(eps_clip=0.2, eps_clip_high=0.28, eps_clip_c=dual)
     for n, o, g, m in zip(new, old, gains, masks):
@@ -43,7 +50,7 @@ def test_gspo():
         assert torch.allclose(loss, ppo.compute_policy_loss(kl, g, 0.2, 0.28, None)[0], atol=1e-6)
 
 
-def test_opsm():
+def test_opsm(ppo):
     new, old, _, gains, masks = drawn(2)
     mask, _ = ppo.compute_opsm_mask(args=ARGS, full_log_probs=new, full_old_log_probs=old, advantages=gains, loss_masks=masks)
     ours = torch.cat([opsm_mask(n, o, g, m, ARGS.opsm_delta) for n, o, g, m in zip(new, old, gains, masks)])
@@ -51,7 +58,7 @@ def test_opsm():
 
 
 @pytest.mark.parametrize("kind", ["k1", "k2", "k3", "low_var_kl"])
-def test_kl(kind):
+def test_kl(ppo, kind):
     new, old, *_ = drawn(3)
     for n, o in zip(new, old):
         assert torch.allclose(approx_kl(n, o, kind), ppo.compute_approx_kl(n, o, kind), atol=1e-6)

@@ -7,14 +7,13 @@ import itertools
 
 import pytest
 from fake_policy import LAYERS, TOP_K, expert, teacher_reply
-from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, roll
+from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, needs_slime, roll
 
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks import generate
 from slime_tau2.hooks.compat import HAS_SLIME, flatten
 
-pytestmark = pytest.mark.upstream
-pytest.importorskip("slime.utils.types", reason="slime is not installed: put its source tree on PYTHONPATH")
+pytestmark = [pytest.mark.upstream, needs_slime]
 
 TOP_P = {"rollout_top_p": 0.9}
 EXPERTS = {"use_rollout_routing_replay": True, "num_layers": LAYERS, "moe_router_topk": TOP_K, "moe_layer_freq": None}

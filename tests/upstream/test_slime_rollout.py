@@ -13,14 +13,12 @@ import tempfile
 import time
 
 import pytest
-
-pytestmark = pytest.mark.upstream
-pytest.importorskip("slime.utils.types", reason="slime is not installed: put its source tree on PYTHONPATH")
-
-from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, roll
+from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, needs_slime, roll
 
 from slime_tau2.data import traces
 from slime_tau2.hooks.compat import HAS_SLIME, Sample, flatten
+
+pytestmark = [pytest.mark.upstream, needs_slime]
 
 
 @pytest.fixture
