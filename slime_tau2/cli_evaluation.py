@@ -84,12 +84,17 @@ def report(
 def export_tau2(
     run: Annotated[Path, typer.Argument(help="Directory of `slime-tau2 eval`.")],
     output: Annotated[Path, typer.Option(help="tau2's results.json; must not exist.")],
+    model_name: Annotated[
+        str | None, typer.Option(help="What to call the agent's model; by default the run's --model or --policy.")
+    ] = None,
 ) -> None:
     """Write a run as tau2's own results file, for its viewer, its metrics and its leaderboard."""
     from slime_tau2.evaluation.tau2_results import export_run
 
-    written, left_out = export_run(run, output)
-    print(f"{written} simulations written to {output}; {left_out} attempts that infrastructure ended are left out")
+    done = export_run(run, output, model_name)
+    print(f"{done.written} simulations written to {output}; {done.left_out} attempts that infrastructure ended are left out")
+    for reason in done.refused:
+        print(f"tau2's leaderboard would not take it: {reason}")
 
 
 def import_tau2(

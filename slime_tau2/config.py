@@ -106,7 +106,7 @@ class Tau2Config(BaseModel):
     retail_basis: Literal["communicate", "no_judge", "judge"] = "communicate"
     """Reward basis of retail on tau2 v1.0.x, where 40 of 114 tasks (and one of banking_knowledge's 97) otherwise need a judge."""
     retrieval: str = "bm25"
-    """How the agent searches banking_knowledge's documents, on tau2 v1.0.x: a name of its `--retrieval-config`; the default needs no key."""
+    """How the agent searches banking_knowledge's documents, on tau2 v1.0.x: one of its `--retrieval-config`; this one needs no key."""
     judge_base_url: str = "https://api.openai.com/v1"
     """OpenAI-compatible server of the judge, which `retail_basis: judge` and some tasks of other domains need."""
     judge_model: str = "gpt-4.1-2025-04-14"

@@ -11,22 +11,22 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import pytest
-from exactness import FUZZES, differences, kinds
+from exactness import FUZZES, differences, kinds, tasks_of, world_of
 
 from slime_tau2.episode import worlds
 
 
-def compare(domain: str, retail_basis: str) -> None:
-    world = worlds.load(domain, retail_basis)
-    ids = [*world.task_ids("train"), *world.task_ids("test")] if domain != "mock" else list(world.tasks)
+def compare(domain: str, how: str) -> None:
+    """Every task of a domain, in each kind of conversation; `how` is retail's basis, or banking_knowledge's retrieval kind."""
+    ids = tasks_of(world_of(domain, how))
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        results = list(pool.map(partial(differences, domain, retail_basis), ids, chunksize=8))
+        results = list(pool.map(partial(differences, domain, how), ids, chunksize=4))
     assert [text for found in results for text in found[:-1]] == []
     assert sum(int(found[-1]) for found in results) == len(ids) * len(kinds(domain))
 
 
 def test_there_are_at_least_300_random_episodes():
-    assert sum(n * len(worlds.load(d).tasks if d == "mock" else worlds.load(d).task_ids("base")) for d, n in FUZZES.items()) >= 300
+    assert sum(n * len(tasks_of(worlds.load(d))) for d, n in FUZZES.items()) >= 300
 
 
 @pytest.mark.exhaustive

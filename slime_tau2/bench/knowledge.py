@@ -42,8 +42,7 @@ def build_environment(domain: str, retrieval: str = "", task: Any = None) -> Any
     except ModuleNotFoundError as error:
         package = _PACKAGES.get(str(error.name), str(error.name))
         raise ConfigError(
-            f"{domain} with retrieval {retrieval} needs the package {error.name}, which is not installed: pip install {package}"
-            f"{_or_else()}"
+            f"{domain} with retrieval {retrieval} needs the package {error.name}, which is not installed: pip install {package}{_or_else()}"
         ) from error
     except Exception as error:  # a key that is refused, a server that is out of reach: tau2 embeds the documents here
         raise ConfigError(f"{domain} with retrieval {retrieval} cannot be built: {_line(error)}{_or_else()}") from error

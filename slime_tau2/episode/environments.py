@@ -1,7 +1,8 @@
 """Environments that share one database, and what they did to it.
 
 Building a tau2 environment parses its database (25 MB in airline). Here airline's and retail's are copy-on-write over one database
-a process, the others are unpickled, but for what is only read (banking_knowledge's index). Invariant 5: `check` fails if any episode reached the shared one.
+a process, the others are unpickled, but for what is only read (banking_knowledge's index). Invariant 5: `check` fails if any episode
+reached the shared one.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ def grade(
     signal.setitimer(signal.ITIMER_REAL, timeout_s)  # unhandled, SIGALRM ends this process, whatever holds its interpreter
     try:
         simulation = grading.bare_simulation(world.task(task_id), reason, [bench.parse_message(m) for m in messages])
-        return bench.evaluate(simulation, world.task(task_id), world.domain, answer, world.retrieval).model_dump(mode="json", exclude_none=True)
+        info = bench.evaluate(simulation, world.task(task_id), world.domain, answer, world.retrieval)
+        return info.model_dump(mode="json", exclude_none=True)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
     finally:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,20 @@ from slime_tau2.evaluation import compare, runner
 from slime_tau2.types import Policy, Termination
 
 
-def export_run(directory: Path, output: Path) -> tuple[int, int]:
-    """Write a run of one domain as tau2's results; returns (simulations written, attempts left out).
+@dataclass(frozen=True)
+class Exported:
+    """What an export holds: simulations written, attempts left out, and why tau2's leaderboard would not take it (empty: it would)."""
+
+    written: int
+    left_out: int
+    refused: list[str]
+
+
+def export_run(directory: Path, output: Path, model_name: str | None = None) -> Exported:
+    """Write a run of one domain as tau2's results.
+
+    Args:
+        model_name: what the results call the agent's model; without it, the run's `--model` or `--policy`.
 
     Raises:
         ConfigError: no run, nothing scored, the output exists, or the tasks are not those of the run.
@@ -27,28 +41,45 @@ def export_run(directory: Path, output: Path) -> tuple[int, int]:
     if output.exists():
         raise ConfigError(f"{output} exists; delete it, or name another --output")
     settings, records = compare.load(directory).settings, runner.read_records(directory / "attempts.jsonl")
-    world = worlds.load(settings["domain"], settings.get("retail_basis", "judge"))
+    world = worlds.load(settings["domain"], settings.get("retail_basis", "judge"), settings.get("retrieval", bench.DEFAULT_RETRIEVAL))
     if settings["tasks_sha256"] != world.tasks_sha256:
         raise ConfigError(
             f"{directory} was run on other tasks of {settings['domain']} than the installed tau2 has; install {settings['tau2']}"
         )
     scored = [r for r in records if r["reward"] is not None]
     ids = dict.fromkeys(r["task_id"] for r in scored)
+    trials = 1 + max(r["attempt"] for r in scored)
     results = bench.Results(
-        info=_info(settings, world, 1 + max(r["attempt"] for r in scored)), tasks=[world.task(t) for t in ids],
+        info=_info(settings, world, trials, model_name), tasks=[world.task(t) for t in ids],
         simulations=[_simulation(r) for r in scored],
     )  # fmt: skip
     output.parent.mkdir(parents=True, exist_ok=True)
     staging = output.with_suffix(".part")
     staging.write_text(results.model_dump_json(indent=1), encoding="utf-8")
     staging.replace(output)
-    return len(scored), len(records) - len(scored)
+    return Exported(len(scored), len(records) - len(scored), _refused(settings, world, scored, trials))
 
 
-def _info(settings: dict[str, Any], world: worlds.World, trials: int) -> Any:
+def _refused(settings: dict[str, Any], world: worlds.World, scored: list[dict], trials: int) -> list[str]:
+    """What `tau2 submit` would find wrong: it wants the base split whole, every task as tau2 has it, and each as often as all others."""
+    out, tried = [], Counter(r["task_id"] for r in scored)
+    base, theirs = set(world.splits.get("base", ())), bench.load_tasks(world.domain)
+    if set(tried) != base:
+        out.append(f"it holds {len(set(tried) & base)} of the {len(base)} tasks of split base: eval --split base")
+    short = [t for t, n in tried.items() if n != trials]
+    if short:
+        out.append(f"{len(short)} tasks have fewer than {trials} scored attempts: the eval command again tries them again")
+    changed = sum(world.task(t) != theirs[t] for t in tried)
+    if changed:
+        out.append(f"{changed} tasks were not scored on tau2's own basis but with retail_basis={world.retail_basis}: retail_basis=judge")
+    return out
+
+
+def _info(settings: dict[str, Any], world: worlds.World, trials: int, model_name: str | None) -> Any:
     sampling = {k: settings[k] for k in ("temperature", "top_p", "top_k") if k in settings}
     user_args = {"temperature": settings["user_temperature"]} if "user_temperature" in settings else None
-    agent = settings.get("model") or settings["policy"]
+    agent = model_name or settings.get("model") or settings["policy"]
+    retrieval = {"retrieval_config": world.retrieval} if world.retrieval else {}
     user = "user_simulator" if settings["user"] == "llm" else settings["user"]
     return bench.ResultsInfo(
         git_commit=settings["tau2"],
@@ -59,6 +90,7 @@ def _info(settings: dict[str, Any], world: worlds.World, trials: int) -> Any:
         agent_info=bench.AgentInfo(implementation="slime_tau2", llm=agent, llm_args=sampling or None),
         user_info=bench.UserInfo(implementation=user, llm=settings.get("user_model"), llm_args=user_args),
         environment_info=world.environments.fresh().get_info(),
+        **retrieval,
     )
 
 
@@ -116,6 +148,8 @@ def import_results(path: Path, output: Path) -> int:
         "retail_basis": "judge",
         "imported_from": path.name,
     }
+    if getattr(info, "retrieval_config", None):
+        settings["retrieval"] = info.retrieval_config
     seen: dict[str, int] = {}
     records = []
     for simulation in results.simulations:

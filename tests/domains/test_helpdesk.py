@@ -162,3 +162,21 @@ def test_the_committed_tokenizer_is_what_its_builder_builds(tmp_path):
     build_tokenizer.build().save_pretrained(tmp_path)
     for name in ("tokenizer.json", "chat_template.jinja"):
         assert (tmp_path / name).read_bytes() == (build_tokenizer.DIRECTORY / name).read_bytes(), name
+
+
+def test_the_two_databases_stay_two_where_tau2_takes_them_for_one(helpdesk, monkeypatch):
+    """tau2 v1.0.x's `set_state` gives the user's tools the agent's database after it has filled that one."""
+    real = bench.Environment.set_state
+
+    def of_v1(self, initialization_data, initialization_actions, message_history, strict=True):
+        if initialization_data is not None:
+            self.tools.update_db(initialization_data.agent_data)
+            self.user_tools.db = self.tools.db
+        real(self, None, initialization_actions, message_history)
+
+    monkeypatch.setattr(bench.Environment, "set_state", of_v1)
+    for task_id in ("orders_0", "phones_0"):
+        task, fresh = helpdesk.task(task_id), helpdesk.environments.fresh()
+        fresh.set_state(task.initial_state.initialization_data, None, [])
+        assert isinstance(fresh.tools.db, environment.HelpdeskDB) and isinstance(fresh.user_tools.db, environment.Phone)
+    assert [e.reward for e in play(helpdesk, ["orders_0", "phones_0"], lambda task, n: ScriptedAgent(scripts.gold(task)))] == [1.0, 1.0]

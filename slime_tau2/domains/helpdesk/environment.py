@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -160,6 +161,13 @@ class PhoneTools(ToolKitBase):
 
 class HelpdeskEnvironment(Environment):
     """The shop and the user's phone."""
+
+    def set_state(self, initialization_data: Any, initialization_actions: Any, message_history: list, **options: Any) -> None:
+        """As tau2's. The two databases are filled here: v1.0.x's own would leave one in the place of both."""
+        if initialization_data is not None:
+            self.tools.update_db(initialization_data.agent_data)
+            self.user_tools.update_db(initialization_data.user_data)
+        super().set_state(None, initialization_actions, message_history, **options)
 
     def sync_tools(self) -> None:
         """The phone has signal if and only if its line is active."""
