@@ -260,11 +260,13 @@ runtime_environment() {
   for entry in ${entries[@]+"${entries[@]}"}; do
     if [ -n "$entry" ]; then absolute entry; path+=":$entry"; fi
   done
-  RUNTIME_ENV=$(python3 "$HERE/runtime_env.py" "PYTHONPATH=$path" CUDA_DEVICE_MAX_CONNECTIONS=1 "NCCL_NVLS_ENABLE=$NVLS") || exit 2
+  RUNTIME_ENV=$(NODES="$NODES" python3 "$HERE/runtime_env.py" "PYTHONPATH=$path" CUDA_DEVICE_MAX_CONNECTIONS=1 "NCCL_NVLS_ENABLE=$NVLS") || exit 2
 }
 
-# submit ENTRYPOINT ARGS…: a Ray job
+# submit ENTRYPOINT ARGS…: a Ray job; on several nodes with somebody who counts them
 submit() {
+  local counted=()
+  if [ "$NODES" -gt 1 ]; then counted=("$HERE/on_nodes.py" "$NODES" "$(plan | tr , '\n' | sed -n 's/^gpus=//p')"); fi
   if [ "$DRY_RUN" = 1 ]; then echo "# checked before the job: slime-tau2 doctor --plan $(plan)"; fi
-  show_or_run ray job submit --address "$RAY_ADDRESS" --runtime-env-json "$RUNTIME_ENV" -- python3 "$@"
+  show_or_run ray job submit --address "$RAY_ADDRESS" --runtime-env-json "$RUNTIME_ENV" -- python3 ${counted[@]+"${counted[@]}"} "$@"
 }

@@ -11,13 +11,30 @@ import os
 import re
 import sys
 
-PREFIXES = ("TAU2_", "SLIME_", "NCCL_", "GLOO_", "TP_SOCKET_", "UCX_", "NVSHMEM_", "MC_", "NVTE_", "SGLANG_", "SGL_", "TMS_", "RAY_DEDUP_")
+PREFIXES = (
+    "TAU2_",
+    "SLIME_",
+    "NODES_",
+    "NCCL_",
+    "GLOO_",
+    "TP_SOCKET_",
+    "UCX_",
+    "NVSHMEM_",
+    "MC_",
+    "NVTE_",
+    "SGLANG_",
+    "SGL_",
+    "TMS_",
+    "RAY_DEDUP_",
+)
 NAMES = (
     *("no_proxy", "NO_PROXY", "HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "TENSORBOARD_DIR"),
     *("WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL", "WANDB_ENTITY", "LITELLM_LOCAL_MODEL_COST_MAP"),
 )
 OURS = ("SLIME_DIR", "TAU2_CONFIG")
 """Settings of the launch scripts; the command has them already."""
+ONE_NODES = ("SLIME_HOST_IP",)
+"""One node's own: given to all, each would announce its servers at the address of the one that submitted."""
 SECRET = re.compile(r"(^|_)(KEY|KEYS|APIKEY|TOKEN|SECRET|SECRETS|PASS|PASSWD|PASSWORD|CREDENTIALS?|AUTH)$", re.IGNORECASE)
 PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
@@ -38,7 +55,9 @@ def environment(fixed: dict[str, str], here: dict[str, str]) -> tuple[dict[str, 
         if name in OURS or not (name in asked or name in NAMES or name.startswith(PREFIXES)):
             continue
         why = secret(name, value)
-        if not why:
+        if name in ONE_NODES and int(here.get("NODES") or 1) > 1:
+            told.append(f"{name} is one node's own and is not passed to the job: launch/node.sh sets it on each")
+        elif not why:
             passed[name] = value
         elif name in asked:
             told.append(f"error: JOB_ENV: {why}; export it before `ray start` instead, on every node")

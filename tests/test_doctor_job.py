@@ -193,6 +193,10 @@ def test_the_job_is_sent_with_the_runs_own_environment(tmp_path):
             {"absent_keys": ["WANDB_API_KEY"]},
             "WANDB_API_KEY is not in the job's environment; export WANDB_API_KEY before `ray start` there",
         ),
+        (
+            {"network": ["GLOO_SOCKET_IFNAME=eth9 is no interface"]},
+            "GLOO_SOCKET_IFNAME=eth9 is no interface; IFACE or NODE_IP of that node's",
+        ),
         ({"user": "does not answer (refused)"}, "does not answer (refused) from there, where episodes may run; USER_HOST=0.0.0.0"),
     ],
 )
@@ -214,7 +218,7 @@ def test_a_node_that_cannot_even_run_a_task():
         ([8], 8, 64, 1, [], Status.OK, "8 (10.0.0.0: 8), 8 free; 8 wanted"),
         ([2], 2, 64, 1, [], Status.FAIL, "Ray has 2 GPUs (10.0.0.0: 2); this run wants 8 on 1 × 8 and would wait for ever"),
         ([4, 4], 8, 64, 1, [], Status.FAIL, "would wait for ever"),
-        ([8], 8, 64, 2, [], Status.FAIL, "ray start --address HEAD:6379 --num-gpus 8 on each other"),
+        ([8], 8, 64, 2, [], Status.FAIL, "launch/node.sh worker on each other"),
         ([8], 3, 64, 1, ["run-1"], Status.WARN, "3 of 8 are free and this run wants 8: it will wait without a word; ray job stop run-1"),
         ([8], 8, 8, 1, [], Status.FAIL, "Ray has 8, and slime's actors ask for 10"),
         ([16], 16, 64, 1, ["run-1"], Status.WARN, "run-1 not ended yet"),

@@ -13,8 +13,8 @@ from launch_commands import LAUNCH, PROFILES, commands, fake_slime, launch, opti
 
 from slime_tau2.config import Tau2Config
 
-SCRIPTS = ["setup", "prepare", "serve_policy", "serve_user_sim", "sft", "rft", "grpo", "evaluate", "export_hf"]
-HALF = {"rft": ("sample",)}
+SCRIPTS = ["node", "setup", "prepare", "serve_policy", "serve_user_sim", "sft", "rft", "grpo", "evaluate", "export_hf"]
+HALF = {"rft": ("sample",), "node": ("head",)}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_dry_runs_change_nothing_and_tell_no_secret(script, slime, tmp_path):
     assert "pkill" not in text and "killall" not in text and "set -x" not in text
 
 
-LIVE = {"2gpu": 48, "4gpu": 64, "8gpu": 288, "8gpu-async": 256, "2nodes": 576}
+LIVE = {"2gpu": 48, "4gpu": 64, "8gpu": 288, "8gpu-async": 256, "2nodes": 576, "4nodes": 1152, "8nodes": 2304}
 """Live episodes of a profile: CONCURRENCY × POLICY_GPUS (docs/training.md)."""
 SHELLCHECK = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
@@ -68,7 +68,7 @@ def test_every_profile_adds_up(profile, recipe, slime):
     assert set(runtime) == {"env_vars"} and slime["SLIME_DIR"] in runtime["env_vars"]["PYTHONPATH"]
 
     actors, rollout = number("--actor-num-nodes") * number("--actor-num-gpus-per-node"), number("--rollout-num-gpus")
-    machine = {"2nodes": 16}.get(profile, int(profile[0]))
+    machine = int(profile[0]) * (8 if profile.endswith("nodes") else 1)
     users = 0
     if "--sglang-config" in got:
         actor, user = yaml.safe_load(shown_file(done.stdout, "sglang.yaml"))["sglang"]
@@ -79,7 +79,12 @@ def test_every_profile_adds_up(profile, recipe, slime):
         assert rollout - users == actors and actors + users == machine
     else:
         assert actors + rollout == machine
-    assert command[command.index("python3") + 1].endswith("train.py" if "--colocate" in got else "train_async.py")
+    entry = command[command.index("python3") + 1 :]
+    if profile.endswith("nodes"):  # somebody counts the nodes, and the GPUs of the whole run
+        assert entry[0].endswith("launch/on_nodes.py") and entry[1:3] == [profile[0], str(machine)]
+        assert number("--actor-num-gpus-per-node") % number("--tensor-model-parallel-size") == 0, "TP stays within a node"
+        entry = entry[3:]
+    assert entry[0].endswith("train.py" if "--colocate" in got else "train_async.py")
 
     data_parallel = actors // (number("--tensor-model-parallel-size") * number("--context-parallel-size"))
     samples, steps = number("--rollout-batch-size") * number("--n-samples-per-prompt"), number("--num-steps-per-rollout")

@@ -77,6 +77,7 @@ def _run(client: Any, ask: Ask, token: Path | None) -> dict[str, Any] | Finding:
     question = {
         "modules": ask.modules, "hooks": ask.hooks, "variables": ask.runtime_env.get("env_vars", {}), "folders": ask.folders,
         "token": str(token or ""), "keys": ask.keys, "user": ask.user, "user_key": ask.user_key, "patience_s": ask.patience_s / 2,
+        "several": ask.plan.nodes > 1,
     }  # fmt: skip
     entry = f"python3 -P {shlex.quote(str(Path(probe.__file__)))} {shlex.quote(json.dumps(question))}"
     job = client.submit_job(entrypoint=entry, runtime_env=ask.runtime_env)
@@ -100,9 +101,9 @@ def cluster(told: dict[str, Any], plan: Plan, running: list[str]) -> list[Findin
     nodes, out = told["nodes"], []
     shown = ", ".join(f"{n['ip']}: {n['gpus']}" for n in nodes)
     able = [n for n in nodes if n["gpus"] >= plan.gpus_per_node]
-    start = f"ray start --head --num-gpus {plan.gpus_per_node} on the first node"
+    start = f"ray start --head --num-gpus {plan.gpus_per_node}"
     if plan.nodes > 1:
-        start += f", ray start --address HEAD:6379 --num-gpus {plan.gpus_per_node} on each other (docs/training.md)"
+        start = "launch/node.sh head on the first node, launch/node.sh worker on each other (docs/multinode.md)"
     if told["gpus"] < plan.gpus or len(able) < plan.nodes:
         wanted = f"{plan.gpus} on {plan.nodes} × {plan.gpus_per_node}"
         text = f"Ray has {told['gpus']} GPUs ({shown}); this run wants {wanted} and would wait for ever"
@@ -149,8 +150,11 @@ def inside(told: dict[str, Any], ask: Ask) -> list[Finding]:
         if node["user"]:
             fix = "USER_HOST=0.0.0.0 bash launch/serve_user_sim.sh, and USER_URL by the address that nodes have for it"
             out.append(fail(what, f"the user simulator {ask.user} {node['user']} from there, where episodes may run", fix))
+        for line in node.get("network", ()):
+            fix = "IFACE or NODE_IP of that node's launch/node.sh; TCP open between the nodes (docs/multinode.md, Ports)"
+            out.append(fail(what, line, fix))
     if not out:
         parts = f"modules, {len(ask.runtime_env.get('env_vars', {}))} variables, {len(ask.folders)} folders"
-        parts += ", the user simulator" if ask.user else ""
+        parts += (", the user simulator" if ask.user else "") + (", the way to each other" if ask.plan.nodes > 1 else "")
         out.append(ok(WHAT, f"seen from inside, on each of {len(told['nodes'])} nodes: {parts}"))
     return out

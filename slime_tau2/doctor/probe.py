@@ -5,7 +5,7 @@ The last line of its output is MARK and the JSON of what it found:
 
     {"gpus": registered, "gpus_free": now, "cpus": …, "nodes": [{"host", "ip", "gpus", "missing": modules, "broken": what importing the
      hooks or tau2's data said, "differs": variables, "folders": {path: "" or why not}, "token": bool, "absent_keys": names,
-     "user": "" or why not} or {"ip", "gpus", "error"}]}
+     "user": "" or why not, "network": what is wrong with it} or {"ip", "gpus", "error"}]}
 
 Each node is asked by a task without CPUs, pinned to it: slime pins its RolloutManager to none, so that it may come to life on any.
 """
@@ -78,24 +78,48 @@ def reach(url: str, key: str) -> str:
         return f"does not answer ({getattr(error, 'reason', error)})"
 
 
+def beside(name: str) -> Any:
+    """A module of this folder, by its path: its package may not be importable."""
+    spec = importlib.util.spec_from_file_location(f"doctor_{name}", os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def main(question: dict[str, Any]) -> dict[str, Any]:
     import ray  # type: ignore[import-not-found]
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # type: ignore[import-not-found]
 
     ray.init(log_to_driver=False, logging_level="ERROR")
     alive = [n for n in ray.nodes() if n["Alive"]]
-    asked = []
-    for node in alive:
+
+    def on(node, thing, **options):
         pinned = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        asked.append(ray.remote(look).options(num_cpus=0, scheduling_strategy=pinned, max_retries=0).remote(question))
-    told = []
-    for node, task in zip(alive, asked, strict=True):
-        here = {"ip": node["NodeManagerAddress"], "gpus": int(node["Resources"].get("GPU", 0))}
+        return ray.remote(thing).options(num_cpus=0, scheduling_strategy=pinned, **options)
+
+    def got(task, default):
+        """(the answer, "") or (default, why there is none): a node that died, or whose Python cannot start; the rest is worth telling."""
         try:
-            here |= ray.get(task, timeout=question["patience_s"])
-        except Exception as error:  # a node that died, or whose Python cannot start: the rest is still worth telling
-            here["error"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}"
+            return ray.get(task, timeout=question["patience_s"]), ""
+        except Exception as error:
+            return default, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}"
+
+    told = []
+    for node, task in [(n, on(n, look, max_retries=0).remote(question)) for n in alive]:
+        here, why = got(task, {})
+        here |= {"ip": node["NodeManagerAddress"], "gpus": int(node["Resources"].get("GPU", 0)), **({"error": why} if why else {})}
         told.append(here)
+    if question["several"]:
+        network = beside("network")
+        ray.cloudpickle.register_pickle_by_value(network)
+        own = [got(t, [])[0] for t in [on(n, network.wrong, max_retries=0).remote(True) for n in alive]]
+        listeners = [on(n, network.Listener).remote() for n in alive]
+        where = [got(listener.where.remote(), None)[0] for listener in listeners]
+        others = [[tuple(w) for m, w in enumerate(where) if m != n and w] for n in range(len(alive))]
+        tried = [on(node, network.unreachable, max_retries=0).remote(o) for node, o in zip(alive, others, strict=True)]
+        for here, lines, task in zip(told, own, tried, strict=True):
+            here["network"] = [*lines, *(f"does not reach {line}" for line in got(task, [])[0])]
     all_of, free = ray.cluster_resources(), ray.available_resources()
     return {"gpus": int(all_of.get("GPU", 0)), "gpus_free": int(free.get("GPU", 0)), "cpus": int(all_of.get("CPU", 0)), "nodes": told}
 

@@ -1,0 +1,105 @@
+"""A job on several nodes, with somebody who counts them: `python3 on_nodes.py NODES GPUS ENTRY.py ARGUMENTS…`.
+
+slime waits for its placement group without an end, and when a node has gone it waits again, for GPUs that nobody will bring back: at the
+start, and when it replaces an engine that was there. This runs ENTRY in this very process and counts Ray's nodes beside it. With too few
+for too long, or one that is gone, it says so in one line and ends the job with exit code 3; the same launch command resumes. NODES_WAIT_S
+(default 300) is how long nodes may take to come.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import threading
+import time
+import traceback
+
+PERIOD_S = 3.0
+CODE = 3
+
+
+def say(line: str) -> None:
+    print(f"error: {line}", file=sys.stderr, flush=True)
+
+
+class Count:
+    """What Ray's list of nodes says, against what the run needs. A node that goes and comes back is another one: its actors are lost."""
+
+    def __init__(self, nodes: int, gpus: int, wait_s: float, started_s: float):
+        self.nodes, self.gpus, self.wait_s, self.started_s = nodes, gpus, wait_s, started_s
+        self.members: dict[str, str] = {}  # the nodes of the run, {id: address}, once there were enough
+
+    def trouble(self, listed: list[dict], now_s: float) -> str:
+        """Why the job cannot go on; empty while it can.
+
+        Args:
+            listed: `ray.nodes()`.
+        """
+        alive = {n["NodeID"]: n for n in listed if n["Alive"]}
+        gpus = sum(int(n["Resources"].get("GPU", 0)) for n in alive.values())
+        with_gpus = {i: str(n["NodeManagerAddress"]) for i, n in alive.items() if n["Resources"].get("GPU", 0)}
+        shown = f"Ray has {gpus} GPUs on {', '.join(sorted(with_gpus.values())) or 'no node'}, and this run wants {self.gpus} on {self.nodes} nodes"
+        start = "start the others with launch/node.sh worker and run the same command: it resumes from the last checkpoint"
+        gone = sorted(address for i, address in self.members.items() if i not in with_gpus)
+        if gone and len(with_gpus.keys() & self.members.keys()) < self.nodes:
+            return f"node {', '.join(gone)} is gone. {shown}; {start}"
+        if not self.members:
+            if gpus >= self.gpus and len(with_gpus) >= self.nodes:
+                self.members = with_gpus
+            elif now_s - self.started_s > self.wait_s:
+                return f"after {self.wait_s:.0f} s {shown}; {start}"
+        return ""
+
+
+def listed() -> list[dict] | None:
+    """Ray's nodes; None before ENTRY has connected, and while Ray does not answer."""
+    ray = sys.modules.get("ray")
+    try:
+        return ray.nodes() if ray is not None and ray.is_initialized() else None
+    except Exception:  # the head's own trouble ends this process anyway
+        return None
+
+
+def watch(count: Count) -> None:
+    while True:
+        now = listed()
+        trouble = "" if now is None else count.trouble(now, time.monotonic())
+        if trouble:
+            say(trouble)
+            os._exit(CODE)  # the main thread may be anywhere, in C as well
+        time.sleep(PERIOD_S)
+
+
+def last_look(count: Count, patience_s: float = 60.0) -> str:
+    """After ENTRY failed: whether a node's death was why. Ray takes a while to notice, so that it is asked more than once."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        now = listed()
+        if now is None:
+            return ""
+        if trouble := count.trouble(now, time.monotonic()):
+            return trouble
+        time.sleep(1.0)
+    return ""
+
+
+def main(arguments: list[str]) -> int:
+    nodes, gpus, entry, *rest = arguments
+    count = Count(int(nodes), int(gpus), float(os.environ.get("NODES_WAIT_S", "300")), time.monotonic())
+    threading.Thread(target=watch, args=(count,), daemon=True).start()
+    sys.argv = [entry, *rest]
+    sys.path[0] = os.path.dirname(os.path.abspath(entry))  # as if it had been started itself
+    try:
+        runpy.run_path(entry, run_name="__main__")
+    except Exception as error:
+        traceback.print_exc()
+        died = any(word in f"{type(error).__name__} {error}" for word in ("Died", "died", "dead", "Unavailable", "NodeDied", "lost"))
+        trouble = last_look(count) if died else ""
+        say(trouble or f"{type(error).__name__}; the lines above say where. The same launch command resumes from the last checkpoint")
+        return CODE if trouble else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
