@@ -39,7 +39,8 @@ class Count:
         alive = {n["NodeID"]: n for n in listed if n["Alive"]}
         gpus = sum(int(n["Resources"].get("GPU", 0)) for n in alive.values())
         with_gpus = {i: str(n["NodeManagerAddress"]) for i, n in alive.items() if n["Resources"].get("GPU", 0)}
-        shown = f"Ray has {gpus} GPUs on {', '.join(sorted(with_gpus.values())) or 'no node'}, and this run wants {self.gpus} on {self.nodes} nodes"
+        there = ", ".join(sorted(with_gpus.values())) or "no node"
+        shown = f"Ray has {gpus} GPUs on {there}, and this run wants {self.gpus} on {self.nodes} nodes"
         start = "start the others with launch/node.sh worker and run the same command: it resumes from the last checkpoint"
         gone = sorted(address for i, address in self.members.items() if i not in with_gpus)
         if gone and len(with_gpus.keys() & self.members.keys()) < self.nodes:

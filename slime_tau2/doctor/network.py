@@ -98,7 +98,11 @@ def wrong(several: bool) -> list[str]:
 
 
 class Listener:
-    """A port of this node, as long as this object lives, at the address that slime will announce; raises OSError where that is not its own."""
+    """A port of this node, as long as this object lives, at the address that slime will announce.
+
+    Raises:
+        OSError: that address is not this node's own.
+    """
 
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

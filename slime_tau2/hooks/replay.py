@@ -60,10 +60,9 @@ def _integers(value: Any) -> int:
 
 
 def start(args: Any, sample: Sample, replayed: bool) -> None:
-    """Forget what an earlier try recorded, before the first response token."""
-    ids, offsets = ([], [0]) if replayed and top_p(args) else (None, None)
-    sample.rollout_top_p_token_ids, sample.rollout_top_p_token_offsets = ids, offsets
-    sample.rollout_routed_experts = None
+    """Open the records of a sample that holds none, before the first response token."""
+    if replayed and top_p(args):
+        sample.rollout_top_p_token_ids, sample.rollout_top_p_token_offsets = [], [0]
 
 
 def pad(args: Any, sample: Sample) -> None:

@@ -247,7 +247,7 @@ async def test_copy_on_write_protects_the_shared_database():
     dict.__getitem__(first.tools.db.users, next(iter(first.tools.db.users))).name.first_name = "Mallory"
     with pytest.raises(AssertionError, match="changed the shared database"):
         retail.environments.check()
-    worlds.load.cache_clear()
+    worlds._load.cache_clear()
 
 
 async def test_live_score_equals_tau2s_evaluator_on_helpdesk(helpdesk):
