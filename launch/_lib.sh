@@ -116,8 +116,8 @@ plan() {
   local engines=${ROLLOUT_GPUS:-0} gpus
   gpus=$((TRAINERS + engines))
   if [ "$COLOCATE" = 1 ] && [ "$engines" -gt 0 ]; then gpus=$((TRAINERS > engines ? TRAINERS : engines)); fi
-  printf 'nodes=%s,gpus_per_node=%s,gpus=%s,trainers=%s,engines=%s,tp=%s,colocate=%s,cpu_optimizer=%s,kept=%s' \
-    "$NODES" "$GPUS_PER_NODE" "$gpus" "$TRAINERS" "$engines" "$TP" "$((engines > 0 ? COLOCATE : 0))" "$CPU_OPTIMIZER" "$KEPT"
+  printf 'nodes=%s,gpus_per_node=%s,gpus=%s,trainers=%s,trainer_nodes=%s,engines=%s,tp=%s,colocate=%s,cpu_optimizer=%s,kept=%s' \
+    "$NODES" "$GPUS_PER_NODE" "$gpus" "$TRAINERS" "$TRAINER_NODES" "$engines" "$TP" "$((engines > 0 ? COLOCATE : 0))" "$CPU_OPTIMIZER" "$KEPT"
 }
 
 # need_training ENTRY INIT_FIX [DOCTOR OPTIONS]: what SFT and GRPO both need; MODEL_ARGS, TRAINERS, KEPT and RUNTIME_ENV are set

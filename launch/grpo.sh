@@ -17,11 +17,11 @@ model_arguments
 optimizer_arguments
 runtime_environment
 
-ROLLOUT_GPUS=$((POLICY_GPUS + USER_GPUS)) TRAINERS=$((ACTOR_NODES * ACTOR_GPUS))
+ROLLOUT_GPUS=$((POLICY_GPUS + USER_GPUS)) TRAINER_NODES=$ACTOR_NODES TRAINERS=$((ACTOR_NODES * ACTOR_GPUS))
 # slime multiplies its limit by every rollout GPU, the user's too
 SERVER_CONCURRENCY=$(((CONCURRENCY * POLICY_GPUS + ROLLOUT_GPUS - 1) / ROLLOUT_GPUS))
 LIVE=$((SERVER_CONCURRENCY * ROLLOUT_GPUS))
-checkpoint_arguments "$SAVE_INTERVAL" "$((ROLLOUTS / SAVE_INTERVAL + 1))"
+checkpoint_arguments "$SAVE_INTERVAL" "$(((ROLLOUTS + SAVE_INTERVAL - 1) / SAVE_INTERVAL))"
 HOOK_ARGS=(
   --custom-generate-function-path slime_tau2.hooks.generate.generate
   --custom-rm-path slime_tau2.hooks.rewards.reward

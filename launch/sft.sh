@@ -26,7 +26,7 @@ SFT_ARGS=(
   --lr-warmup-fraction 0.1 --min-lr 1e-6
 )
 TRAIN_NODES=$NODES TRAIN_GPUS=$((GPUS_PER_NODE / TP * TP))
-TRAINERS=$((TRAIN_NODES * TRAIN_GPUS))
+TRAINER_NODES=$TRAIN_NODES TRAINERS=$((TRAIN_NODES * TRAIN_GPUS))
 ROWS=0
 if [ -f "$SFT_DATA" ]; then ROWS=$(grep -c . "$SFT_DATA" || true); fi
 checkpoint_arguments "$SFT_SAVE_INTERVAL" "$((ROWS * SFT_EPOCHS / SFT_BATCH / SFT_SAVE_INTERVAL + SFT_EPOCHS))"

@@ -5,9 +5,12 @@ Paths that the pages name (`outputs/base`, `published.parquet`, `Qwen3-4B`) are 
 
 import ast
 import importlib.util
+import itertools
 import json
 import re
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 from checkpoint_files import write_checkpoint
@@ -125,6 +128,44 @@ def test_the_pages_scripts_run_dry(page, tmp_path):
             options = [w for w in command.words[2:] if w != "--dry-run"]
             done = launch(script, *options, "--dry-run", **slime)
             assert done.returncode == 0 and done.stdout, f"{page.name}: {command.text}\n{done.stderr}"
+
+
+OUTPUTS = {"sft": "checkpoints", "rft": "checkpoints", "grpo": "checkpoints", "export_hf": "hf"}
+
+
+def recipe(page):
+    """(script, arguments, variables) of each launch script in a page's block that goes through all stages."""
+    block = next(b for b in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL) if "rft.sh train" in b)
+    for line in block.replace("\\\n", " ").splitlines():
+        for part in line.partition("#")[0].split("&&"):
+            words = shlex.split(part)
+            given = dict(w.split("=", 1) for w in itertools.takewhile(lambda w: re.match(r"[A-Z_]+=", w), words))
+            words = words[len(given) :]
+            if words[:1] == ["bash"] and words[1].startswith("launch/"):
+                yield Path(words[1]).stem, words[2:], given
+
+
+@pytest.mark.parametrize("page", ["docs/cookbook.md", "docs/training.md"])
+def test_each_line_of_a_recipe_takes_what_a_line_before_it_made(page, tmp_path):
+    """Dry runs of the whole recipe, in order: every folder that a line reads must have been written by an earlier one."""
+    slime, made, seen = {"SLIME_DIR": str(fake_slime(tmp_path / "slime"))}, set(), []
+    for script, arguments, given in recipe(ROOT / page):
+        for name in ("INIT_DIR", "MODEL", "CHECKPOINT"):
+            assert given.get(name) is None or given[name] in made, f"{page}: {script} reads {given[name]}, and no line before made it"
+        if script == "export_hf":
+            assert f"{given.get('OUTPUT_DIR', 'outputs/grpo')}/checkpoints" in made, f"{page}: nothing to export"
+        done = launch(script, *arguments, "--dry-run", cwd=tmp_path, **slime, **given)
+        assert done.returncode == 0 and done.stdout, f"{page}: {script} {arguments}\n{done.stderr}"
+        stage = Path(given.get("OUTPUT_DIR", f"outputs/{script if script in ('sft', 'rft') else 'grpo'}"))
+        if script in OUTPUTS and arguments[:1] != ["sample"]:
+            made.add(str(stage / OUTPUTS[script]))
+        seen.append((script, done.stdout))
+    order = [s for s, _ in seen if s not in ("setup", "prepare", "serve_policy", "serve_user_sim")]
+    assert order == ["sft", "export_hf", "rft", "rft", "grpo", "export_hf", "evaluate"]
+    if page == "docs/cookbook.md":
+        evaluation = seen[-1][1]
+        for part in ("0.8", "gpt-4.1-mini", "protocol=card", "max_steps=100", "https://api.openai.com/v1"):
+            assert part in evaluation, "the card's conditions"
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "tests" / "bench").glob("*.py")), ids=lambda p: p.stem)

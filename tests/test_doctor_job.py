@@ -40,7 +40,7 @@ def test_a_checkpoint_and_the_host_memory_of_a_4b():
     asynchronous = Plan(gpus=8, trainers=4, engines=4, tp=2)
     assert round(asynchronous.host_gib(QWEN3_4B), 1) == 15.0, "nothing is offloaded: the copies of the weights alone"
     assert round(Plan(gpus=8, trainers=4, engines=4, tp=2, cpu_optimizer=1).host_gib(QWEN3_4B), 1) == 74.9
-    nodes = Plan(nodes=2, gpus=16, trainers=16, tp=2, colocate=1)
+    nodes = Plan(nodes=2, gpus=16, trainers=16, trainer_nodes=2, tp=2, colocate=1)
     assert round(nodes.host_gib(QWEN3_4B), 1) == round(8 / 2 * 2 * QWEN3_4B / GIB + 6 * QWEN3_4B / GIB, 1), "each node has its half of Adam"
 
 

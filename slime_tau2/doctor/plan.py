@@ -25,7 +25,9 @@ PROCESS_GIB = 4.0
 
 @dataclass(frozen=True)
 class Plan:
-    """`nodes` × `gpus_per_node` is the machine; `trainers` Megatron ranks and `engines` SGLang GPUs run on `gpus` of them.
+    """`nodes` × `gpus_per_node` is the machine.
+
+    `trainers` Megatron ranks (on `trainer_nodes`) and `engines` SGLang GPUs run on `gpus` of them.
 
     `kept` checkpoints lie on the disk at most: two where the run deletes old ones, for it writes the next one first.
     """
@@ -34,6 +36,7 @@ class Plan:
     gpus_per_node: int = 8
     gpus: int = 8
     trainers: int = 8
+    trainer_nodes: int = 1
     engines: int = 0
     tp: int = 1
     colocate: int = 0
@@ -61,7 +64,7 @@ class Plan:
 
     def host_gib(self, parameters: int) -> float:
         """Pinned host memory of the busiest node."""
-        trainers = -(-self.trainers // self.nodes)
+        trainers = -(-self.trainers // self.trainer_nodes)
         adam = CPU_ADAM_BYTES if self.cpu_optimizer else ADAM_BYTES if self.colocate else 0
         return parameters * (WEIGHT_BYTES * trainers / self.tp + adam * trainers / self.trainers) / GIB
 
