@@ -1,4 +1,4 @@
-"""One HTTP server that episodes talk to: limiter, time-out, retries with back-off, counted faults.
+"""One HTTP server that episodes talk to: limiter, time-out, retries with back-off, counted faults, and a circuit for one that is gone.
 
 What is sent and how a reply is read belong to the clients (`policy.py`, `openai_chat.py`). Bodies are bytes that the caller
 has serialised; nothing is serialised twice. Sessions and limiters are per event loop. The transport can be replaced: a
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from slime_tau2.episode.circuit import Circuit
 from slime_tau2.errors import InfrastructureError
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class Endpoint:
     hint: str = ""
     transport: Transport | None = None
     faults: Counter[str] = field(default_factory=Counter)
+    circuit: Circuit = field(default_factory=Circuit)
     _per_loop: Any = field(default_factory=weakref.WeakKeyDictionary, repr=False)
 
     async def post(self, body: Callable[[int], bytes], read: Callable[[Any], T], headers: Mapping[str, str]) -> T:
@@ -85,9 +87,16 @@ class Endpoint:
             if attempt:
                 backoff = min(self.backoff_s * 2 ** (attempt - 1), LONGEST_PAUSE_S) * random.uniform(0.75, 1.25)
                 await asyncio.sleep(max(backoff, min(pause, 4 * LONGEST_PAUSE_S)))
+            if not await self._anybody_there():
+                break
+            asked_all_the_same = self.circuit.open
             try:
-                async with limiter, asyncio.timeout(self.timeout_s):
-                    reply = await send(self.url, body(attempt), headers)
+                async with limiter:
+                    if self.circuit.open and not asked_all_the_same:
+                        break  # it opened while this one waited for its turn
+                    async with asyncio.timeout(self.timeout_s):
+                        reply = await send(self.url, body(attempt), headers)
+                self.circuit.answered()
                 pause = reply.retry_after_s
                 if reply.status == 200:
                     return read(json.loads(reply.body))
@@ -98,14 +107,25 @@ class Endpoint:
                     raise self.failure(f"{self.url} refused: {last}{hint}")
             except TimeoutError:
                 last, kind = f"no answer within {self.timeout_s} s", "timeout"
+                self.circuit.unanswered()
             except (aiohttp.ClientError, OSError) as error:
                 last, kind = f"{type(error).__name__}: {error}", "connection"
+                self.circuit.unanswered()
             except Garbage as error:
                 last, kind = str(error), error.kind
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                 last, kind = f"{type(error).__name__}: {error}", "garbage"
             self.faults[kind] += 1
-        raise self.failure(f"{self.url} failed {self.retries + 1} times, the last time with: {last}")
+        else:
+            raise self.failure(f"{self.url} failed {self.retries + 1} times, the last time with: {last}")
+        raise self.failure(f"{self.url} has answered none of the last {self.circuit.silent} tries; {last or 'it is not asked again yet'}")
+
+    async def _anybody_there(self) -> bool:
+        """Whether to ask at all; where the circuit is open, after the longest pause that a retry would have made."""
+        if self.circuit.lets_through():
+            return True
+        await asyncio.sleep(min(LONGEST_PAUSE_S, 16 * self.backoff_s))
+        return self.circuit.lets_through()
 
     def _here(self) -> tuple[Transport, asyncio.Semaphore]:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,46 @@
+"""Whether anybody is there at all: after enough tries in a row without any answer, only one request at a time still asks.
+
+A server that hangs would otherwise cost every episode of a rollout all its time-outs, an hour and more, before the run may say that
+the user simulator is dead. An answer of any status closes the circuit: a server that refuses or errs is there, and its requests are
+tried again as ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+OPENS_AFTER = 8
+PROBE_EVERY_S = 30.0
+
+
+@dataclass
+class Circuit:
+    """Of one server, shared by all that ask it. `silent` counts the tries since the last answer."""
+
+    clock: Callable[[], float] = time.monotonic
+    silent: int = 0
+    _next_probe: float = 0.0
+
+    def answered(self) -> None:
+        self.silent = 0
+
+    def unanswered(self) -> None:
+        self.silent += 1
+        if self.silent == OPENS_AFTER:
+            self._next_probe = self.clock() + PROBE_EVERY_S
+
+    @property
+    def open(self) -> bool:
+        return self.silent >= OPENS_AFTER
+
+    def lets_through(self) -> bool:
+        """Whether a try may be made now: always while closed; while open, one every PROBE_EVERY_S."""
+        if not self.open:
+            return True
+        now = self.clock()
+        if now < self._next_probe:
+            return False
+        self._next_probe = now + PROBE_EVERY_S
+        return True
