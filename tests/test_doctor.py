@@ -10,6 +10,7 @@ from fake_openai import FakeOpenAI
 from fake_policy import FakePolicy
 from fake_server import FakeServer
 
+from slime_tau2 import vintage
 from slime_tau2.doctor import findings, installation, models, servers
 from slime_tau2.doctor.findings import Status
 from slime_tau2.doctor.run import Question, examine
@@ -30,6 +31,18 @@ def test_what_a_run_needs_fails_where_it_is_absent(monkeypatch, tmp_path):
     assert installation.torch(99)[1].status is Status.FAIL and "wants 99" in installation.torch(99)[1].text
     assert installation.disk(tmp_path, 10**9).status is Status.FAIL and installation.disk(tmp_path / "a" / "b", 0).status is Status.OK
     assert installation.tau2()[0].status is Status.FAIL
+
+
+def test_banking_knowledge_is_there_with_v1_and_says_what_its_search_needs(monkeypatch, tmp_path):
+    folder = tmp_path / "tau2" / "domains" / "banking_knowledge" / "tasks"
+    folder.mkdir(parents=True)
+    (folder / "task_001.json").write_text("{}")
+    v1, pin = (vintage.Vintage(name, "tau2", "1.0.1", tmp_path) for name in ("v1", "pin"))
+    assert installation._knowledge(pin) == []
+    for installed, said in (([tmp_path], "bm25, which needs no key, can run"), (None, "pip install rank-bm25")):
+        monkeypatch.setattr(installation.importlib.util, "find_spec", lambda name, installed=installed: installed)
+        (found,) = installation._knowledge(v1)
+        assert found.status is Status.OK and found.text.startswith("1 tasks; ") and said in found.text
 
 
 def test_another_version_than_was_verified_is_a_warning(monkeypatch, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import socket
@@ -81,7 +82,19 @@ def tau2() -> list[Finding]:
             out.append(fail(f"tau2 {domain}", f"{path} is absent", "set TAU2_DATA_DIR to tau2-bench's data folder"))
             continue
         out.append(ok(f"tau2 {domain}", f"tasks {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"))
-    return out
+    return [*out, *_knowledge(found)]
+
+
+def _knowledge(found: vintage.Vintage) -> list[Finding]:
+    """banking_knowledge, which only v1.0.x has: how many tasks, and whether its documents can be searched here."""
+    folder = found.data_dir / "tau2" / "domains" / "banking_knowledge"
+    if found.name != "v1" or not folder.is_dir():
+        return []
+    tasks = f"{sum(1 for _ in folder.glob('tasks/task_*.json'))} tasks"
+    if importlib.util.find_spec("rank_bm25") is None:
+        none = "rank_bm25 is not installed, and only this domain's searches need it: pip install rank-bm25, or tau2_retrieval: no_knowledge"
+        return [ok("tau2 banking_knowledge", f"{tasks}; {none}")]
+    return [ok("tau2 banking_knowledge", f"{tasks}; tau2_retrieval: bm25, which needs no key, can run")]
 
 
 def disk(directory: Path, gib: float, how: str = "") -> Finding:

@@ -47,7 +47,7 @@ def main(request: EvalRequest, console: Console, dry_run: bool = False) -> None:
         return
     audited = {"episodes": 0, "mismatches": 0}
     with ExitStack() as stack:
-        _check_judge(config, request.domain, [world.task(t) for t in task_ids])
+        _check_judge(config, [world.task(t) for t in task_ids], request.domain)
         run_one, settings, box = policies.policy(plan, config, stack)
         progress = stack.enter_context(_progress(console))
         count = plan.attempts * len(task_ids)
@@ -122,7 +122,7 @@ def report(directories: Sequence[Path], output: Path | None, console: Console) -
     console.print(f"every conversation: {path}", soft_wrap=True)
 
 
-def _check_judge(config: Tau2Config, domain: str, tasks: list[Any]) -> None:
+def _check_judge(config: Tau2Config, tasks: list[Any], domain: str) -> None:
     """Fail before the first conversation, not after it, where the judge's key is absent."""
     judged = [task.id for task in tasks if bench.judge_request(task, []) is not None]
     variable = credentials.variable(config.judge_base_url, config.judge_key_env) if judged else None

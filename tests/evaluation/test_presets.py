@@ -21,6 +21,20 @@ def test_defaults_presets_and_options_in_that_order():
         EvalRequest(Path("o"), "retail", "gold", preset="crad").resolved()
 
 
+def test_a_split_that_nobody_asked_for_is_one_that_the_domain_has():
+    default, asked = (EvalRequest(Path("o"), "mock", "gold", split=s).resolved() for s in (None, "test"))
+    assert default.on({"base": []}).split == "base" and default.on({"train": [], "test": [], "base": []}).split == "test"
+    assert asked.on({"base": []}).split == "test", "an explicit one is taken at its word"
+    assert EvalRequest(Path("o"), "mock", "gold", preset="card").resolved().on({"base": []}).split == "base"
+    assert EvalRequest(Path("o"), "mock", "gold", preset="leaderboard").resolved().on({"base": [], "test": []}).split == "base"
+
+
+def test_mock_is_evaluated_on_base_and_says_so(cli, tmp_path):
+    code, out, error = cli("eval", "--domain", "mock", "--task", "create_task_1", "--output", tmp_path)
+    assert code == 0 and "mock has no split test: this is base" in out, error
+    assert '"split": "base"' in (tmp_path / "settings.json").read_text() and '"split": "base"' in (tmp_path / "summary.json").read_text()
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_option_of_a_preset_exists(name):
     from slime_tau2.config import parse_assignments
