@@ -1,5 +1,6 @@
 """banking_knowledge's retrieval kinds, on a stand-in with the shape that tau2 v1.0.x gives the domain (tests/upstream runs the real one)."""
 
+import gc
 from types import SimpleNamespace
 
 import pytest
@@ -27,7 +28,10 @@ class RetrievalPipeline:
 
 class SandboxManager:
     def __init__(self, allow_writes):
-        self.allow_writes = allow_writes
+        self.allow_writes, self.removed = allow_writes, []
+
+    def cleanup(self):
+        self.removed.append(True)
 
 
 class BankTools(bench.ToolKitBase):
@@ -165,6 +169,9 @@ def test_a_sandbox_that_an_episode_may_write_to_is_its_own(bank, monkeypatch):
         world = worlds.load(BANK, "judge", kind)
         one, two = (world.environments.fresh(world.task("task_0")).tools for _ in range(2))
         assert (one._sandbox is not two._sandbox) is own and one.allowed == two.allowed == {"balance"}
+        removed = one._sandbox.removed
+        gc.collect()
+        assert removed == ([True] if own else []), "with its environment: the tools alone are not that"
 
 
 def test_golden_retrieval_has_a_policy_for_each_task_and_none_for_all(bank):

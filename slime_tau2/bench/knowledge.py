@@ -9,6 +9,7 @@ would be the tool's error, and the agent's fault.
 from __future__ import annotations
 
 import os
+import weakref
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +39,7 @@ def build_environment(domain: str, retrieval: str = "", task: Any = None) -> Any
         return constructor()
     _check(retrieval)
     try:
-        return constructor(**environment_options(domain, retrieval, task))
+        environment = constructor(**environment_options(domain, retrieval, task))
     except ModuleNotFoundError as error:
         package = _PACKAGES.get(str(error.name), str(error.name))
         raise ConfigError(
@@ -46,6 +47,10 @@ def build_environment(domain: str, retrieval: str = "", task: Any = None) -> Any
         ) from error
     except Exception as error:  # a key that is refused, a server that is out of reach: tau2 embeds the documents here
         raise ConfigError(f"{domain} with retrieval {retrieval} cannot be built: {_line(error)}{_or_else()}") from error
+    sandbox = getattr(environment.tools, "_sandbox", None)
+    if sandbox is not None:
+        weakref.finalize(environment, sandbox.cleanup)  # 700 files in the temporary directory, which tau2 leaves there
+    return environment
 
 
 def environment_options(domain: str, retrieval: str, task: Any = None) -> dict[str, Any]:

@@ -57,10 +57,10 @@ def export_run(directory: Path, output: Path, model_name: str | None = None) -> 
     staging = output.with_suffix(".part")
     staging.write_text(results.model_dump_json(indent=1), encoding="utf-8")
     staging.replace(output)
-    return Exported(len(scored), len(records) - len(scored), _refused(settings, world, scored, trials))
+    return Exported(len(scored), len(records) - len(scored), _refused(world, scored, trials))
 
 
-def _refused(settings: dict[str, Any], world: worlds.World, scored: list[dict], trials: int) -> list[str]:
+def _refused(world: worlds.World, scored: list[dict], trials: int) -> list[str]:
     """What `tau2 submit` would find wrong: it wants the base split whole, every task as tau2 has it, and each as often as all others."""
     out, tried = [], Counter(r["task_id"] for r in scored)
     base, theirs = set(world.splits.get("base", ())), bench.load_tasks(world.domain)

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from slime_tau2 import bench
+from slime_tau2.episode import worlds
 from slime_tau2.evaluation import compare, runner, statistics, tau2_results
 
 
@@ -28,6 +29,7 @@ def test_tau2s_metrics_and_evaluator_agree(run, cli, tmp_path, domain, policy):
     code, out, _ = cli("export-tau2", directory, "--output", path)
     records = runner.read_records(directory / "attempts.jsonl")
     assert code == 0 and f"{len(records)} simulations written" in out
+    assert "tau2's leaderboard would not take it: it holds" in out and "of split base: eval --split base" in out
     results = bench.Results.model_validate_json(path.read_text())
     metrics = importlib.import_module(f"{bench.VINTAGE.root}.metrics.agent_metrics").compute_metrics(results)
     ours = statistics.summarise(compare.load(directory).successes, [1, 2, 3])
@@ -49,6 +51,27 @@ def test_there_and_back(run, cli, tmp_path):
     settings = json.loads((tmp_path / "back" / "settings.json").read_text())
     assert settings["split"] == "test" and settings["tasks_sha256"] == there[0]["tasks_sha256"]
     assert cli("compare", directory, tmp_path / "back", "--anyway")[0] == 0 and cli("report", tmp_path / "back")[0] == 0
+
+
+def test_what_the_leaderboard_would_refuse():
+    world = worlds.load("retail")
+    once = [{"task_id": t, "reward": 0.0} for t in world.task_ids("base")]
+    assert tau2_results._refused(world, once, 1) == []
+    (few,) = tau2_results._refused(world, [*once, once[0]], 2)
+    assert few.startswith("113 tasks have fewer than 2 scored attempts")
+    (some,) = tau2_results._refused(world, once[1:], 1)
+    assert some.startswith("it holds 113 of the 114 tasks of split base")
+    first = world.task(once[0]["task_id"])
+    other = first.evaluation_criteria.model_copy(update={"reward_basis": [bench.RewardType.ACTION]})
+    rescored = worlds.World("retail")
+    rescored.tasks[first.id] = first.model_copy(update={"evaluation_criteria": other})
+    (basis,) = tau2_results._refused(rescored, once, 1)
+    assert basis.startswith("1 tasks were not scored on tau2's own basis")
+
+
+def test_the_model_can_be_named(run, tmp_path):
+    tau2_results.export_run(run("airline", "noop", "run", attempts=1), tmp_path / "results.json", "my-model")
+    assert bench.Results.model_validate_json((tmp_path / "results.json").read_text()).info.agent_info.llm == "my-model"
 
 
 def test_bad_files(run, cli, tmp_path):
