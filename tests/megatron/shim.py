@@ -8,6 +8,7 @@ checkpoints then run as they are, over gloo.
 from __future__ import annotations
 
 import contextlib
+import types
 from typing import Any
 
 import torch
@@ -73,8 +74,45 @@ def install() -> None:
     cuda.get_rng_state = lambda *args, **kwargs: torch.get_rng_state()
     cuda.set_rng_state = lambda state, *args, **kwargs: torch.set_rng_state(state)
     cuda.get_device_capability = lambda *args, **kwargs: (0, 0)
+    cuda.mem_get_info = lambda *args, **kwargs: (0, 0)
+    cuda.nvtx.range_push = cuda.nvtx.range_pop = lambda *args: None
+    true_properties = cuda.get_device_properties
+
+    def properties(device: Any = None) -> Any:
+        """megatron.training asks for the card's generation by "cuda:0"; torch's compiler, which names none, must hear that there is no card."""
+        return types.SimpleNamespace(name="none", major=9, minor=0) if device is not None and _is_cuda(device) else true_properties(device)
+
+    cuda.get_device_properties = properties
     import megatron.core.tensor_parallel.random as random_states
 
     random_states._get_cuda_rng_state = lambda *args, **kwargs: torch.get_rng_state()
     random_states._set_cuda_rng_state = lambda state, *args, **kwargs: torch.set_rng_state(state)
     _OnCpu().__enter__()
+
+
+def let_torch_adam_resume() -> None:
+    """Makes Megatron's DistributedOptimizer load a checkpoint onto torch's AdamW, which it falls back to without Transformer Engine and Apex.
+
+    The one place where Megatron itself is changed. Its loading asks for a `step` that torch's AdamW has only after its first update, keeps
+    it per parameter where the checkpoint has it per group, and writes in float32 into parameters that ask for gradients.
+    """
+    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+
+    state_dict, restore = DistributedOptimizer.state_dict, DistributedOptimizer._set_main_param_and_optimizer_states
+
+    def with_moments(self: Any) -> Any:
+        if self.optimizer is not None and not self.optimizer.state:
+            for parameter in (p for group in self.optimizer.param_groups for p in group["params"]):
+                moments = {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
+                self.optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
+        return state_dict(self)
+
+    @torch.no_grad()
+    def with_step(self: Any, parameter: Any, tensors: dict) -> None:
+        if "step" not in tensors:
+            steps = [float(group["step"]) for group in self.optimizer.param_groups if "step" in group]
+            tensors = {**tensors, "step": torch.tensor(steps[0] if steps else 0.0)}
+        restore(self, parameter, tensors)
+
+    DistributedOptimizer.state_dict = with_moments
+    DistributedOptimizer._set_main_param_and_optimizer_states = with_step
