@@ -93,8 +93,9 @@ def install() -> None:
 def let_torch_adam_resume() -> None:
     """Makes Megatron's DistributedOptimizer load a checkpoint onto torch's AdamW, which it falls back to without Transformer Engine and Apex.
 
-    The one place where Megatron itself is changed. Its loading asks for a `step` that torch's AdamW has only after its first update, keeps
-    it per parameter where the checkpoint has it per group, and writes in float32 into parameters that ask for gradients.
+    The one place where Megatron itself is changed. Its loading asks for a `step` that torch's AdamW has only after its first update, gives
+    all parameters one tensor of it, which each of them would then count up, looks for it among what is stored for each parameter, and
+    writes in float32 into parameters that ask for gradients.
     """
     from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 
@@ -109,10 +110,10 @@ def let_torch_adam_resume() -> None:
 
     @torch.no_grad()
     def with_step(self: Any, parameter: Any, tensors: dict) -> None:
-        if "step" not in tensors:
-            steps = [float(group["step"]) for group in self.optimizer.param_groups if "step" in group]
-            tensors = {**tensors, "step": torch.tensor(steps[0] if steps else 0.0)}
-        restore(self, parameter, tensors)
+        group, order = self.model_param_group_index_map[parameter]
+        state = self.optimizer.state[self.optimizer.param_groups[group]["params"][order]]
+        state["step"] = state["step"].clone()
+        restore(self, parameter, {"step": state["step"], **tensors})
 
     DistributedOptimizer.state_dict = with_moments
     DistributedOptimizer._set_main_param_and_optimizer_states = with_step

@@ -111,9 +111,9 @@ class Run:
         environment.pop("CUDA_VISIBLE_DEVICES", None)  # Ray would count what it names against the GPUs that are asked of it
         command = [sys.executable, str(HERE / "job.py"), ray_dir, str(self.gpus), *self.flags(rollouts)]
         started = time.monotonic()
+        with self.log.open("ab") as sink:
+            process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL)
         try:
-            with self.log.open("ab") as sink:
-                process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL)
             while process.poll() is None:
                 if until():
                     return False
