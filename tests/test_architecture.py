@@ -57,9 +57,9 @@ def test_one_file_stands_between_us_and_what_is_not_ours():
     assert by_name == {"bench/tau2.py", "plugins.py"}, "tau2, under either of its names, and what users bring"
 
 
-def test_only_compat_needs_the_local_engine_among_the_hooks():
+def test_only_the_stand_ins_need_the_local_engine_among_the_hooks():
     users = {f.name for f in (ROOT / "hooks").glob("*.py") for module, _ in imports(f) if module.startswith("slime_tau2.local")}
-    assert users == {"compat.py"}
+    assert users == {"stand_ins.py"}
 
 
 def test_modules_stay_of_one_idea():
