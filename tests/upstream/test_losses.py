@@ -42,7 +42,7 @@ def test_the_clipped_loss(ppo, dual):
         assert torch.allclose(loss, theirs, atol=1e-6) and torch.equal(clipped, their_clipped.float())
 
 
-def test_gspo():
+def test_gspo(ppo):
     new, old, _, gains, masks = drawn(1)
     theirs = ppo.compute_gspo_kl(full_log_probs=new, full_old_log_probs=old, local_log_probs=new, loss_masks=masks)
     for n, o, g, m, kl in zip(new, old, gains, masks, theirs.split([len(x) for x in new])):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
+import json
+import subprocess
+import sys
+import time
+import urllib.request
 
 import pytest
 from fake_policy import LAYERS, TOP_K, expert, teacher_reply
@@ -12,6 +18,7 @@ from slime_harness import TeacherServer, assert_trainable, fresh, make_args, man
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks import generate
 from slime_tau2.hooks.compat import HAS_SLIME, flatten
+from slime_tau2.local.process import free_port
 
 pytestmark = [pytest.mark.upstream, needs_slime]
 
@@ -85,6 +92,40 @@ def test_a_server_without_records_ends_slimes_rollout_with_one_line(teacher, tmp
     args = make_args(tmp_path, teacher.port, **flags)
     with pytest.raises(ConfigError, match=named):
         roll(args, 0, fresh(args))
+
+
+@contextlib.contextmanager
+def router(worker):
+    """The installed sglang-router in front of a worker; yields its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "sglang_router.launch_router", "--host", "127.0.0.1", "--port", str(port), "--worker-urls", worker]
+    process = subprocess.Popen([*command, "--prometheus-port", str(free_port())], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(120):
+            with contextlib.suppress(OSError, ValueError):
+                if json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/workers", timeout=5))["workers"]:
+                    break
+            assert process.poll() is None, "the router has ended"
+            time.sleep(0.5)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize("flags", [TOP_P, EXPERTS], ids=["top-p", "experts"])
+def test_the_installed_router_lets_the_request_for_records_through_or_the_run_ends(teacher, tmp_path, flags):
+    """PyPI's 0.3.2 drops the fields; slime's own build does not."""
+    pytest.importorskip("sglang_router", reason="sglang-router is not installed")
+    with router(teacher.url) as port:
+        args = make_args(tmp_path, port, dynamic_sampling_filter_path=None, over_sampling_batch_size=4, **flags)
+        try:
+            samples = flatten(roll(args, 0, fresh(args)).samples)
+        except ConfigError as error:
+            samples, said = [], str(error)
+    asked = [r.get("return_routed_experts") or r["sampling_params"].get("custom_params") for r in teacher.requests]
+    print(f"\n{len(asked)} requests came through the router, {sum(map(bool, asked))} of them with {flags}")
+    assert asked and (all(asked) and samples if any(asked) else not samples and "sglang-router" in said)
 
 
 def test_what_a_weight_update_cuts_is_aligned_in_slimes_sample(tokenizer, tmp_path):
