@@ -32,12 +32,17 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
     (r"slime-tau2 eval --preset card.*", "tests/evaluation/test_presets.py::test_a_dry_run_says_what_it_would_do_and_does_nothing", ()),
     (r"slime-tau2 doctor --user .*", "tests/test_doctor.py::test_the_exit_code_and_json_are_for_scripts", ()),
     (r"slime-tau2 doctor --model MODEL .*", "tests/test_doctor.py::test_a_models_files", ()),
+    (
+        r"slime-tau2 eval --domain banking_knowledge .*",
+        "tests/upstream/test_knowledge_v1.py::test_gold_wins_every_task_and_the_kind_is_recorded",
+        (),
+    ),
     (r"slime-tau2 collect .*", HERE, ("--set", f"user_base_url={OPENAI}")),
     (r"slime-tau2 eval --domain helpdesk --policy outputs/.*", HERE, ("--task", "orders_250", "--set", "max_turn_tokens=8")),
     (r"slime-tau2 .*", HERE, ()),
     (r"bash launch/\w+\.sh.*", DRY, ()),
     (r"python3 train(_async)?\.py .*|ray start .*|export WANDB_PROJECT=.*", MARKED, ()),
-    (r"python tests/bench/\w+\.py.*|python -m pytest -m upstream .*|export \w+=.*|git clone .*|pip(-audit)? .*", MARKED, ()),
+    (r"python tests/bench/\w+\.py.*|python -m pytest -m upstream .*|export \w+=.*|git clone .*|pip(-audit)? .*|tau2 .*", MARKED, ()),
 ]
 
 

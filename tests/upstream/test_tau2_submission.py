@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from fake_openai import FakeOpenAI
 
 from slime_tau2 import bench
@@ -29,11 +30,15 @@ ANSWERS = {
 }
 
 
-def all_met(body: dict) -> str:
-    """What a judge says who finds every expectation met."""
+def all_met(body: dict) -> web.Response:
+    """What a judge says who finds every expectation met, with the fields that tau2's client (litellm) wants."""
     listed = body["messages"][-1]["content"].split("expectedOutcomes:")[1].strip()
     results = [{"expectedOutcome": e, "reasoning": "seen", "metExpectation": True} for e in ast.literal_eval(listed)]
-    return json.dumps({"results": results})
+    said = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": json.dumps({"results": results})}}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    return web.json_response(
+        {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [said], "usage": usage}
+    )
 
 
 async def call(*command: object, url: str, answers: str = "") -> str:
