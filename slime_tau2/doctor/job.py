@@ -20,6 +20,8 @@ from slime_tau2.doctor.plan import Plan
 
 WHAT = "job"
 MODULES = ("slime_tau2", "slime", "megatron.training")
+PATIENCE_S = 90.0
+"""How long the job may take; DOCTOR_WAIT_S in the environment is another, for a file system on which importing torch takes minutes."""
 OWN_CPUS = 2
 """slime's RolloutManager and its lock, beside one CPU a GPU."""
 
@@ -40,7 +42,7 @@ class Ask:
     user_key: str = ""
     modules: tuple[str, ...] = MODULES
     hooks: bool = True
-    patience_s: float = 90.0
+    patience_s: float = PATIENCE_S
 
 
 def check(address: str, ask: Ask) -> list[Finding]:
@@ -85,7 +87,8 @@ def _run(client: Any, ask: Ask, token: Path | None) -> dict[str, Any] | Finding:
     while (status := str(getattr(client.get_job_status(job), "value", ""))) not in ("SUCCEEDED", "FAILED", "STOPPED"):
         if time.monotonic() > deadline:
             client.stop_job(job)
-            return fail(WHAT, f"a job that only looks around did not end within {ask.patience_s:.0f} s", f"ray job logs {job}")
+            fix = f"ray job logs {job}; DOCTOR_WAIT_S=600 where files are slow"
+            return fail(WHAT, f"a job that only looks around did not end within {ask.patience_s:.0f} s", fix)
         time.sleep(0.2)
     said = client.get_job_logs(job)
     report = next((line for line in reversed(said.splitlines()) if line.startswith(probe.MARK)), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,8 @@ def _ask(q: Question, of: Plan) -> job.Ask:
     users = _users_variable(q)
     keys = [*q.job_keys, *([users] if users else [])]
     folders = tuple(str(p) for p in (*q.shared, *q.models))
-    return job.Ask(of, environment, folders, q.output, tuple(dict.fromkeys(keys)), q.user or "", users or "")
+    asked = (of, environment, folders, q.output, tuple(dict.fromkeys(keys)), q.user or "", users or "")
+    return job.Ask(*asked, patience_s=float(os.environ.get("DOCTOR_WAIT_S", job.PATIENCE_S)))
 
 
 def _users_variable(q: Question) -> str | None:
