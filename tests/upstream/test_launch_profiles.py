@@ -133,7 +133,8 @@ def test_slime_takes_the_command_whole(run, parsed):
         assert bool(args["offload_train"]) == bool(got["plan"].colocate) == bool(args["colocate"])
         if got["models"]:
             assert [m[:2] for m in got["models"]] == [["actor", True], ["user_sim", False]]
-            assert got["models"][1][2] == [[2 if "8gpu" in run or "nodes" in run else 1, 2 if "two-gpu" in run else 1]]
+            ((policies, each),) = got["models"][0][2]
+            assert each == 1 and got["models"][1][2] == [[got["plan"].engines - policies, 2 if "two-gpu" in run else 1]]
 
 
 @functools.cache
