@@ -51,7 +51,7 @@ def test_baselines(domain, kind, expected):
 @pytest.mark.parametrize("domain", ["airline", "retail"])
 def test_empty_arguments_earn_no_partial(domain):
     """tau2's own check gives this agent every point; ours gives it next to nothing."""
-    world = worlds.load(domain)
+    world = worlds.load(domain, "communicate")
     with_arguments = [i for i in world.task_ids("train") if any(a.arguments for a in world.task(i).evaluation_criteria.actions or [])]
     episodes = play(world, with_arguments, scripts.empty_arguments)
     assert sum(e.outcome.partial for e in episodes) / len(episodes) <= 0.05
@@ -70,7 +70,7 @@ def test_empty_arguments_in_telecom():
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_doing_nothing_earns_no_partial(domain):
     """An env assertion that holds from the start (23 tasks of telecom) is nobody's merit."""
-    world = worlds.load(domain)
+    world = worlds.load(domain, "communicate")
     assert {e.outcome.partial for e in play(world, world.task_ids("base"), scripts.noop)} == {0.0}
 
 
