@@ -12,7 +12,7 @@ from slime_tau2.episode.users import GoldUser
 
 HANGS = ["9**9**9", "9* *9", "9*\t*9", "1+" * 200 + "1"]
 WITH_CALCULATE = sorted(
-    d for d in bench.registry.get_domains() if hasattr(type(worlds.load(d).environments.base.tools), "calculate") and "_" not in d
+    d for d in bench.registry.get_domains() if "_" not in d and hasattr(type(worlds.load(d).environments.base.tools), "calculate")
 )
 
 
