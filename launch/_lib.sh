@@ -233,13 +233,17 @@ show_or_run() {
 
 # episode_options: sets EPISODE_OPTIONS, `--set KEY=VALUE` of the effective options, so that an episode is played as training plays it
 episode_options() {
-  local line key
+  local line key value
   EPISODE_OPTIONS=()
   while IFS= read -r line; do
-    key=$(sed -nE 's/^tau2_([a-z_]+):.*/\1/p' <<< "$line")
-    case "$key" in ""|domains|split|seed|user_base_url|user_model|retail_basis) continue ;; esac
-    [ -n "$(option "tau2_$key")" ] || fail "$TAU2_CONFIG: write the value of tau2_$key on its own line, [a, b] for a list"
-    EPISODE_OPTIONS+=(--set "$key=$(option "tau2_$key")")
+    [[ $line =~ ^tau2_([a-z_]+):[[:space:]]*(.*)$ ]] || continue
+    key=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
+    case "$key" in domains|split|seed|user_base_url|user_model|retail_basis) continue ;; esac
+    value=${value%%[[:space:]]#*}                                # a comment behind the value
+    value=${value%"${value##*[![:space:]]}"}
+    if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then value=${BASH_REMATCH[1]}; fi
+    [ -n "$value" ] || fail "$TAU2_CONFIG: write the value of tau2_$key on its own line, [a, b] for a list"
+    EPISODE_OPTIONS+=(--set "$key=$value")
   done < <(effective_options)
 }
 
