@@ -121,11 +121,14 @@ def test_the_installed_routers_own_parser_is_asked(monkeypatch):
             assert use_router_prefix and exclude_host_port
             parser.add_argument("--router-policy", choices=["random", "manual"])
 
-    installed = types.ModuleType("sglang_router.launch_router")
+    installed = types.ModuleType("sglang_router.router_args")
     installed.RouterArgs = RouterArgs
     monkeypatch.setitem(sys.modules, "sglang_router", types.ModuleType("sglang_router"))
-    monkeypatch.setitem(sys.modules, "sglang_router.launch_router", installed)
+    monkeypatch.setitem(sys.modules, "sglang_router.router_args", installed)
     assert router.policies() == ("random", "manual")
+    monkeypatch.setitem(sys.modules, "sglang_router.router_args", None)
+    monkeypatch.setitem(sys.modules, "sglang_router.launch_router", installed)
+    assert router.policies() == ("random", "manual"), "an older layout"
     monkeypatch.setitem(sys.modules, "sglang_router.launch_router", None)
     assert router.policies() is None
 

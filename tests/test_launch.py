@@ -191,7 +191,7 @@ def test_the_router_is_asked_for_a_policy_that_it_has(slime, tmp_path):
     package = tmp_path / "installed" / "sglang_router"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    (package / "launch_router.py").write_text(
+    (package / "router_args.py").write_text(
         "class RouterArgs:\n    @staticmethod\n    def add_cli_args(parser, use_router_prefix=False, exclude_host_port=False):\n"
         "        parser.add_argument('--router-policy', choices=['random', 'cache_aware', 'manual'])\n"
     )

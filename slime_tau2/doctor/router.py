@@ -18,10 +18,15 @@ STICKY = ("consistent_hashing", "manual", "cache_aware")
 
 
 def policies() -> tuple[str, ...] | None:
-    """The choices of the installed router's own parser; None without a router, or with one that has no such parser."""
-    try:
-        from sglang_router.launch_router import RouterArgs  # type: ignore[import-not-found]
+    """The choices of the installed router's own parser; None without a router, or with one that has no such parser.
 
+    The module that slime takes it from, `launch_router`, imports all of SGLang; `router_args` has the same class and nothing else.
+    """
+    try:
+        try:
+            from sglang_router.router_args import RouterArgs  # type: ignore[import-not-found]
+        except ImportError:
+            from sglang_router.launch_router import RouterArgs  # type: ignore[import-not-found]
         parser: Any = argparse.ArgumentParser(allow_abbrev=False)
         RouterArgs.add_cli_args(parser, use_router_prefix=True, exclude_host_port=True)
         return tuple(parser._option_string_actions["--router-policy"].choices or ()) or None
