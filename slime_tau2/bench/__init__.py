@@ -22,6 +22,7 @@ from slime_tau2.bench.evaluation import (
 from slime_tau2.bench.knowledge import (
     DEFAULT_RETRIEVAL,
     KNOWLEDGE,
+    LEAST_RETRIEVAL,
     build_environment,
     environment_options,
     kind_of,
@@ -78,10 +79,10 @@ from slime_tau2.bench.tau2 import (
 )
 
 __all__ = [
-    "DB", "DEFAULT_RETRIEVAL", "GREETING", "HAS_V1_RUNNER", "KNOWLEDGE", "STOP", "TRANSFER", "VINTAGE", "AgentInfo", "AssistantMessage",
-    "CommunicateEvaluator", "DBCheck", "EnvAssertionCheck", "Environment", "JudgeRequest", "MailboxAgent", "MailboxUser",
-    "MultiToolMessage", "NLAssertionsEvaluator", "Orchestrator", "Results", "ResultsInfo", "RewardInfo", "RewardType", "Role",
-    "SimulationRun", "Task", "TerminationReason", "ToolCall", "ToolKitBase", "ToolMessage", "ToolType", "UserInfo", "UserMessage",
+    "DB", "DEFAULT_RETRIEVAL", "GREETING", "HAS_V1_RUNNER", "KNOWLEDGE", "LEAST_RETRIEVAL", "STOP", "TRANSFER", "VINTAGE", "AgentInfo",
+    "AssistantMessage", "CommunicateEvaluator", "DBCheck", "EnvAssertionCheck", "Environment", "JudgeRequest", "MailboxAgent",
+    "MailboxUser", "MultiToolMessage", "NLAssertionsEvaluator", "Orchestrator", "Results", "ResultsInfo", "RewardInfo", "RewardType",
+    "Role", "SimulationRun", "Task", "TerminationReason", "ToolCall", "ToolKitBase", "ToolMessage", "ToolType", "UserInfo", "UserMessage",
     "action_checks", "agent_prompt", "build_environment", "check_termination", "environment_options", "evaluate", "finalize",
     "get_tool_types", "guard", "is_tool", "judge_request", "kind_of", "load", "load_tasks", "own_sandbox", "parse_message",
     "policy_by_task", "register_domain", "registry", "shared", "suit", "task_policy", "task_splits", "tasks_sha256", "termination_reason",

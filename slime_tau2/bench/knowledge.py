@@ -19,6 +19,8 @@ from slime_tau2.errors import BenchDataError, ConfigError
 
 KNOWLEDGE = "banking_knowledge"
 DEFAULT_RETRIEVAL = "bm25"
+LEAST_RETRIEVAL = "no_knowledge"
+"""The kind that needs nothing: for who asks about tasks and splits, not for a conversation."""
 _KEYS = {"openai": "OPENAI_API_KEY", "openrouter": "OPENROUTER_API_KEY"}
 _PACKAGES = {"rank_bm25": "rank-bm25"}
 

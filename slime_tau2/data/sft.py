@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import rejection, traces
 from slime_tau2.episode import worlds
@@ -24,7 +25,7 @@ from slime_tau2.errors import ConfigError
 @cache
 def held_out(domain: str) -> frozenset[str]:
     """Task ids of a domain's test split; none where it has no such split."""
-    world = worlds.load(domain)
+    world = worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL)
     return frozenset(world.task_ids("test") if "test" in world.splits else ())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from slime_tau2 import bench
 from slime_tau2.episode import worlds
 
 
@@ -11,5 +12,5 @@ def rows(domains: list[str], split: str, repeat: int = 1) -> Iterator[dict]:
     """`{"prompt": "retail/3", "metadata": {"domain": "retail", "task_id": "3"}}` for each task of a split."""
     for _ in range(repeat):
         for domain in domains:
-            for task_id in worlds.load(domain).task_ids(split):
+            for task_id in worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL).task_ids(split):
                 yield {"prompt": f"{domain}/{task_id}", "metadata": {"domain": domain, "task_id": task_id}}

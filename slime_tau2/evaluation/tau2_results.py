@@ -129,7 +129,7 @@ def import_results(path: Path, output: Path) -> int:
         first = str(error).splitlines()
         raise ConfigError(f"{path} is no results file that {bench.VINTAGE} can read: {' '.join(first[:3])}") from error
     domain, info = results.info.environment_info.domain_name, results.info
-    world = worlds.load(domain)
+    world = worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL)
     ids, user = {t.id for t in results.tasks}, info.user_info
     same = all(t.id in world.tasks and world.task(t.id).model_dump() == t.model_dump() for t in results.tasks)
     own = json.dumps([t.model_dump(mode="json") for t in results.tasks]).encode()

@@ -76,3 +76,5 @@ def test_a_missing_package_is_named(cli, tmp_path, monkeypatch):
     worlds._load.cache_clear()
     code, _, error = cli(*EVAL, "--output", tmp_path / "o")
     assert code == 2 and error.count("\n") == 1 and "needs the package rank_bm25, which is not installed: pip install rank-bm25" in error
+    code, out, _ = cli("tasks", "--domain", bench.KNOWLEDGE, "--split", "base")
+    assert code == 0 and out.count("banking_knowledge/task_") == 97, "whoever lists tasks searches nothing"
