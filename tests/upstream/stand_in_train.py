@@ -24,6 +24,20 @@ def flag(name: str) -> str:
     return sys.argv[sys.argv.index(name) + 1]
 
 
+async def ask_user(options: str) -> str:
+    """What the user simulator of the effective options says, through the hooks' own client."""
+    import yaml
+
+    from slime_tau2.config import Tau2Config
+    from slime_tau2.episode.toolbox import Toolbox
+
+    values = {k.removeprefix("tau2_"): v for k, v in yaml.safe_load(Path(options).read_text()).items()}
+    box = Toolbox(Tau2Config.from_mapping(values, options))
+    reply = await box.user_client.complete([b'{"role": "user", "content": "Who are you?"}'], routing_key="k")
+    await box.close()
+    return reply.text or ""
+
+
 class Process:
     def look(self, paths: list[str], options: str) -> dict:
         from slime.utils.http_utils import get_host_info
@@ -33,21 +47,8 @@ class Process:
         return {
             "node": ray.util.get_node_ip_address(), "announced": get_host_info()[1], "environment": {n: os.environ.get(n) for n in SEEN},
             "missing": [p for p in paths if not Path(p).exists()], "ours": str(Path(slime_tau2.__file__).parent),
-            "user": asyncio.run(self._ask_user(options)),
+            "user": asyncio.run(ask_user(options)),
         }  # fmt: skip
-
-    async def _ask_user(self, options: str) -> str:
-        """What the user simulator of the effective options says, through the hooks' own client."""
-        import yaml
-
-        from slime_tau2.config import Tau2Config
-        from slime_tau2.episode.toolbox import Toolbox
-
-        values = {k.removeprefix("tau2_"): v for k, v in yaml.safe_load(Path(options).read_text()).items()}
-        box = Toolbox(Tau2Config.from_mapping(values, options))
-        reply = await box.user_client.complete([b'{"role": "user", "content": "Who are you?"}'], routing_key="k")
-        await box.close()
-        return reply.text or ""
 
     def address(self) -> tuple[str, int]:
         from slime.utils.misc import get_current_node_ip, get_free_port
