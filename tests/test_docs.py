@@ -74,9 +74,17 @@ def test_options_exist(page):
         assert word in known or word in ("tau2_eval", "tau2_data"), f"{page.name}: {word}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_and_tests_that_are_named_exist(page):
+    """`tests/….py::test_…` shows something, and `slime_tau2/….py` is where it is said to be."""
+    for path, name in re.findall(r"\b((?:tests|slime_tau2|launch)/[\w/]+\.(?:py|sh))(?:::(\w+))?", page.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists(), f"{page.name}: {path}"
+        assert not name or f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{page.name}: {path}::{name}"
+
+
 def test_the_checks_can_fail(tmp_path):
     page = tmp_path / "x.md"
-    page.write_text("```bash\nslime-tau2 eval --nonsense\n```\n[a](b.md) `tau2_nope`\n")
-    for check in (test_links_lead_somewhere, test_commands_exist, test_options_exist):
+    page.write_text("```bash\nslime-tau2 eval --nonsense\n```\n[a](b.md) `tau2_nope` `tests/test_docs.py::test_nothing`\n")
+    for check in (test_links_lead_somewhere, test_commands_exist, test_options_exist, test_files_and_tests_that_are_named_exist):
         with pytest.raises(AssertionError):
             check(page)
