@@ -170,9 +170,6 @@ JUSTIFIED = {
     "launch/serve_user_sim.sh: all interfaces": "named in its help; whoever sets USER_HOST so is warned that the server asks for no key",
     "slime_tau2/doctor/job.py: all interfaces": "the same setting, where a node does not reach the simulator",
     "slime_tau2/checkpoints/torch_dist.py: torch.load of anything": "Megatron's metadata, through an unpickler that knows a few harmless classes",
-    "launch/serve_user_sim.sh: all interfaces": "its help, on what USER_HOST may be; the default is loopback",
-    "slime_tau2/doctor/job.py: all interfaces": "the fix that it names, for a user simulator that other nodes must reach",
-    "slime_tau2/doctor/probe.py: pickle": "Ray takes the probe's own code to nodes that may not have this package; nothing is read",
     "slime_tau2/episode/environments.py: pickle": "databases that this process itself has pickled, in memory",
 }
 
