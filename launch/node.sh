@@ -35,7 +35,7 @@ gpus() { if command -v nvidia-smi >/dev/null; then nvidia-smi -L | grep -c '^GPU
 # marked DIRECTORY: what the head wrote there, a worker must be able to read
 marked() {
   if [ "$ROLE" = head ]; then
-    mkdir -p "$1" && echo "$NODE_IP" > "$1/$MARK" || fail "$1 cannot be written to; name a folder that all nodes share as SHARED_DIR and DATA_DIR"
+    { mkdir -p "$1" && echo "$NODE_IP" > "$1/$MARK"; } 2>/dev/null || fail "$1 cannot be written to; name a folder that all nodes share as SHARED_DIR and DATA_DIR"
     return
   fi
   local fix="mount it from where the head has it; checkpoints would be scattered otherwise, and a resume would start anew"
