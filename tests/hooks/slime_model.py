@@ -4,7 +4,7 @@ Four rollouts (synchronous, partial, fully-async, and fully-async as v0.3.1 has 
 (train.py; train_async.py, whose `save` queues behind the whole next rollout). No model, no server, no clock: each episode ends as a seed
 says. `Run.check` holds what must be true of the state of every rollout id.
 
-What the model knows was read off slime v0.3.1 and later, and is checked against them by tests/upstream/test_group_life.py.
+What the model knows was read off slime v0.3.1 and later, and is checked against them by tests/upstream/test_group_accounts.py.
 """
 
 from __future__ import annotations
