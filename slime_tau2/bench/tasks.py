@@ -33,7 +33,7 @@ def load_tasks(domain: str) -> dict[str, Any]:
     """All tasks of a domain by id (adapter: loaders differ in whether they take a split)."""
     if domain not in registry.get_task_sets():
         known = ", ".join(sorted(set(registry.get_domains()) & set(registry.get_task_sets())))
-        where = f" ({domain} came with tau2 v1.0.0; this is {VINTAGE.name})" if domain == KNOWLEDGE else ""
+        where = f" (only tau2 v1.0.x has it; this is {VINTAGE.name})" if domain == KNOWLEDGE else ""
         raise BenchDataError(f"unknown domain {domain!r}{where}; known domains: {known}")
     loader = registry.get_tasks_loader(domain)
     try:
