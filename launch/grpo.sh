@@ -53,6 +53,8 @@ SERVER_ARGS=(
   --sglang-mem-fraction-static "$MEM_FRACTION" --sglang-context-length "$CONTEXT" --sglang-server-concurrency "$SERVER_CONCURRENCY"
   --router-policy "$ROUTER_POLICY"
 )
+# `manual` deals new conversations out at random by default: an even deal keeps its engines equally busy
+if [ "$ROUTER_POLICY" = manual ]; then SERVER_ARGS+=(--router-assignment-mode min_group); fi
 if [ "$FAULT_TOLERANCE" = 1 ]; then SERVER_ARGS+=(--use-fault-tolerance); fi
 ACTOR_ARGS=(--actor-num-nodes "$ACTOR_NODES" --actor-num-gpus-per-node "$ACTOR_GPUS")
 if [ "$COLOCATE" = 1 ]; then ACTOR_ARGS+=(--colocate); fi

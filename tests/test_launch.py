@@ -201,6 +201,8 @@ def test_the_router_is_asked_for_a_policy_that_it_has(slime, tmp_path):
     )
     told = launch("grpo", "--set", "ROUTER_POLICY=random", "--dry-run", PYTHONPATH=str(package.parent), **slime)
     assert options(commands(told.stdout)[0])["--router-policy"] == "random"
+    dealt = [options(commands(done.stdout)[0]).get("--router-assignment-mode") for done in (asked, told)]
+    assert dealt == ["min_group", None], "an even deal of new conversations, where the policy has one"
 
 
 def test_the_users_engines_may_have_several_gpus(slime):
