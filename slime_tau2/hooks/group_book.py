@@ -34,7 +34,7 @@ class GroupBook:
         for group in groups:
             for s in group:
                 if s.status is Sample.Status.ABORTED:
-                    restart(s)
+                    _begin_anew(s)
             self.out[key_of(group)] = group
 
     def take_back(self, group: list[Sample], anew: bool) -> None:
@@ -52,7 +52,7 @@ class GroupBook:
             return
         if anew:
             for s in group:
-                restart(s)
+                _begin_anew(s)
         self.returned.append(group)
 
     def close(self, key: int) -> bool:
@@ -105,6 +105,12 @@ def spoiled(group: list[Sample]) -> bool:
 def unfinished(group: list[Sample]) -> bool:
     """Not each of its episodes has ended."""
     return any(s.status not in OVER for s in group)
+
+
+def _begin_anew(sample: Sample) -> None:
+    """Another conversation, so that it gets a routing key of its own: no server mistakes it for the one that was cut off."""
+    restart(sample)
+    sample.session_id = None
 
 
 def _state(group: list[Sample]) -> dict[str, Any]:

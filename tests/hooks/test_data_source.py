@@ -80,7 +80,7 @@ def test_the_curriculum_hears_of_groups_that_the_filter_dropped(tmp_path, hook):
     source = Tau2DataSource(source_args(tmp_path, tau2_curriculum=True))
     won, mixed, cut = source.get_samples(3)
     finish(won, 1, 1), finish(mixed, 1, 0), finish(cut, 0, 0)
-    cut[1].status, cut[1].remove_sample = Sample.Status.ABORTED, True
+    cut[1].status, cut[1].remove_sample, cut[1].session_id = Sample.Status.ABORTED, True, "a routing key"
     if hook:  # --rollout-all-samples-process-path is an option
         filters.process_all_samples(source.args, [won, mixed], source.get_samples)
     end(source, 0, mixed)
@@ -88,6 +88,7 @@ def test_the_curriculum_hears_of_groups_that_the_filter_dropped(tmp_path, hook):
     assert counts[won[0].prompt] == pytest.approx((1.9, 0.0)) and sum(counts[mixed[0].prompt]) == pytest.approx(1.9)
     assert cut[0].prompt not in counts and source.buffer == [cut] and not source.groups.out
     assert all(s.status is Sample.Status.PENDING and s.reward is None and "tau2" not in s.metadata for s in cut), "it begins anew"
+    assert cut[1].session_id is None, "another conversation, which no server may take for the one that was cut off"
 
 
 def test_one_group_more_than_the_batch_holds_is_served_again(tmp_path):
