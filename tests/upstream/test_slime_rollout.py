@@ -80,6 +80,23 @@ def test_partial_rollout_restarts_what_was_aborted(tokenizer, tmp_path):
             assert_trainable(s)
 
 
+def test_episodes_only_in_a_config_with_its_own_data_and_rewards(teacher, tmp_path):
+    """docs/hooks.md's second configuration: slime's own data source and normalisation, our episodes and tau2's reward."""
+    ours = ("custom_reward_post_process_path", "custom_advantage_function_path", "dynamic_sampling_filter_path", "rollout_sample_filter_path")
+    args = make_args(
+        tmp_path, teacher.port, data_source_path="slime.rollout.data_source.RolloutDataSourceWithBuffer", buffer_filter_path=None,
+        rollout_all_samples_process_path=None, custom_rollout_log_function_path=None, **dict.fromkeys(ours),
+    )  # fmt: skip
+    source = fresh(args)
+    assert type(source).__module__.startswith("slime.")
+    for rollout_id in range(2):
+        out = roll(args, rollout_id, source)
+        assert len(out.samples) == args.rollout_batch_size
+        for s in flatten(out.samples):
+            assert_trainable(s)
+            assert s.reward in (0.0, 1.0) and s.metadata["tau2"]["termination"]
+
+
 def test_evaluation(teacher, tmp_path):
     from slime.utils.eval_config import build_eval_dataset_configs
 
