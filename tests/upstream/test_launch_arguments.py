@@ -34,7 +34,7 @@ SLIME_FLAGS = set(
  --rollout-sample-filter-path --rollout-all-samples-process-path --custom-rollout-log-function-path --loss-mask-type --loss-type
  --custom-eval-rollout-log-function-path --custom-config-path --advantage-estimator --eps-clip --eps-clip-high --entropy-coef --use-tis
  --calculate-per-token-loss --disable-compute-advantages-and-returns --debug-train-only --use-dynamic-batch-size --max-tokens-per-gpu
- --use-wandb --wandb-group --eval-config --skip-eval-before-train --router-policy
+ --use-wandb --wandb-group --eval-config --skip-eval-before-train --router-policy --router-assignment-mode
  --use-fault-tolerance""".split()
 )
 """Those of ours that are slime v0.3.1's own; what is neither here nor `--sglang-…` must be Megatron's."""
