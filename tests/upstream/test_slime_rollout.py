@@ -69,7 +69,7 @@ def test_generate_rollout_with_over_sampling_filter_and_abort(teacher, tmp_path)
 
 def test_partial_rollout_restarts_what_was_aborted(tokenizer, tmp_path):
     with TeacherServer(tokenizer, delay=0.05) as server:
-        args = make_args(tmp_path, server.port, partial_rollout=True, over_sampling_batch_size=10)
+        args = make_args(tmp_path, server.port, partial_rollout=True, over_sampling_batch_size=16)  # twice what may live at a time
         source = fresh(args)
         roll(args, 0, source)
         assert source.buffer, "slime hands back what it aborted"
@@ -82,7 +82,12 @@ def test_partial_rollout_restarts_what_was_aborted(tokenizer, tmp_path):
 
 def test_episodes_only_in_a_config_with_its_own_data_and_rewards(teacher, tmp_path):
     """docs/hooks.md's second configuration: slime's own data source and normalisation, our episodes and tau2's reward."""
-    ours = ("custom_reward_post_process_path", "custom_advantage_function_path", "dynamic_sampling_filter_path", "rollout_sample_filter_path")
+    ours = (
+        "custom_reward_post_process_path",
+        "custom_advantage_function_path",
+        "dynamic_sampling_filter_path",
+        "rollout_sample_filter_path",
+    )
     args = make_args(
         tmp_path, teacher.port, data_source_path="slime.rollout.data_source.RolloutDataSourceWithBuffer", buffer_filter_path=None,
         rollout_all_samples_process_path=None, custom_rollout_log_function_path=None, **dict.fromkeys(ours),
