@@ -163,7 +163,7 @@ class Tau2DataSource:
                 if state.get("version", 1) > STATE_VERSION:
                     raise ValueError(f"it is of version {state['version']}, and this slime_tau2 reads up to {STATE_VERSION}")
                 self.factory.load_state_dict(state)
-                self.metadata = copy.deepcopy(state["metadata"])
+                self.metadata = {**copy.deepcopy(state["metadata"]), "terminations": {**state["metadata"]["terminations"]}}
                 groups = self.factory.again(state["returned"])
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise CheckpointError(f"the data source's state cannot be used: {type(error).__name__}: {error}") from error
@@ -193,6 +193,4 @@ class Tau2DataSource:
         directory = getattr(self.args, "load", None)
         if directory is None or rollout_id is None or rollout_id < 0:
             return
-        state = RolloutStates(directory).read(rollout_id)
-        if state is not None:
-            self.load_state_dict(state)
+        RolloutStates(directory).restore(rollout_id, self.load_state_dict)

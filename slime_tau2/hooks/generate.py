@@ -78,7 +78,8 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
     """Run the episode that `sample.metadata` names (`domain`, `task_id`) and fill the sample.
 
     Raises:
-        UserError: the configuration, or the installation, will not do: no sample would ever be right.
+        UserError: the options or the installation will not do, so that no sample would ever be right. What is wrong with one task is its
+            sample's own detail.
     """
     try:
         state, box = GenerateState(args), toolbox(args)

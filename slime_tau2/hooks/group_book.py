@@ -5,12 +5,14 @@
                 ▼  │
               returned             the rollout cut it off, infrastructure spoiled it, or slime handed it back
 
-A group keeps its index and its samples' indices for life, over restarts too. So every index below `next_group` is in exactly one of the
+Whoever hands a closed group back wants it served again, and gets that. A group keeps its index and its samples' indices for life, over
+restarts too. So every index below `next_group` is in exactly one of the
 three places, and `out` and `returned` together are what a state must remember. Pure bookkeeping: no IO, no lock.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -34,31 +36,33 @@ class GroupBook:
         for group in groups:
             for s in group:
                 if s.status is Sample.Status.ABORTED:
-                    _begin_anew(s)
+                    restart(s)
+                    s.session_id = None  # another conversation: no server mistakes it for the one that was cut off
             self.out[key_of(group)] = group
 
     def take_back(self, group: list[Sample], anew: bool) -> None:
         """To be served again; a group that is there already is not taken twice.
 
-        `anew` clears its finished episodes too, so that weights of one age sample all of it; without, slime serves those as they are.
+        `anew` serves copies without its finished episodes, so that weights of one age sample all of it (slime may still hold the samples
+        themselves, and train on them); without, slime serves those episodes as they are.
 
         Raises:
             ValueError: it is no whole group.
         """
         if len(group) != self.group_size:
             raise ValueError(f"a returned group has {len(group)} samples, not {self.group_size}")
-        self.close(key_of(group))
-        if any(key_of(g) == key_of(group) for g in self.returned):
-            return
-        if anew:
-            for s in group:
-                _begin_anew(s)
-        self.returned.append(group)
+        key = key_of(group)
+        self._passed_over.pop(key, None)
+        self.out.pop(key, None)
+        if all(key_of(g) != key for g in self.returned):
+            self.returned.append([_another_try(s) for s in group] if anew else group)
 
     def close(self, key: int) -> bool:
-        """It will not be served again; False where it is not out (it was closed before, or this book never served it)."""
+        """It will not be served again, though it may have come back; False where it was closed before, or never served by this book."""
         self._passed_over.pop(key, None)
-        return self.out.pop(key, None) is not None
+        came_back = [g for g in self.returned if key_of(g) == key]
+        self.returned[:] = [g for g in self.returned if key_of(g) != key]
+        return self.out.pop(key, None) is not None or bool(came_back)
 
     def settle(self, keeps: Callable[[list[Sample]], bool]) -> list[list[Sample]]:
         """A rollout is over in which nothing is in flight any more, and what trained is closed. The rest is served again (cut off,
@@ -107,13 +111,21 @@ def unfinished(group: list[Sample]) -> bool:
     return any(s.status not in OVER for s in group)
 
 
-def _begin_anew(sample: Sample) -> None:
-    """Another conversation, so that it gets a routing key of its own: no server mistakes it for the one that was cut off."""
-    restart(sample)
-    sample.session_id = None
+def _another_try(sample: Sample) -> Sample:
+    """The same sample of the same task, as if it had never been served; a conversation, and so a routing key, of its own."""
+    again = copy.copy(sample)
+    again.metadata = {**sample.metadata}
+    restart(again)
+    again.session_id = None
+    return again
 
 
 def _state(group: list[Sample]) -> dict[str, Any]:
     first = group[0]
-    state = {"group": first.group_index, "index": first.index, "task": f"{first.metadata['domain']}/{first.metadata['task_id']}"}
+    state = {
+        "group": first.group_index,
+        "index": first.index,
+        "size": len(group),
+        "task": f"{first.metadata['domain']}/{first.metadata['task_id']}",
+    }
     return state | ({"prefix": first.metadata["prefix"]} if "prefix" in first.metadata else {})

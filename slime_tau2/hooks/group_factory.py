@@ -45,7 +45,9 @@ class GroupFactory:
         return [self._again(r) for r in entries if r["task"] in self.tasks]
 
     def _again(self, r: dict[str, Any]) -> list[Sample]:
-        if "group" not in r:
+        if (
+            "group" not in r or r.get("size", self.group_size) != self.group_size
+        ):  # of another --n-samples-per-prompt: its indices do not fit
             return self.group(self.tasks[r["task"]])
         return self._samples(self.tasks[r["task"]], r["group"], r["index"], {"prefix": r["prefix"]} if "prefix" in r else {})
 
@@ -57,6 +59,10 @@ class GroupFactory:
         return {**self.order.state_dict(), "next_group": self.next_group, "next_index": self.next_index, "tasks": self._fingerprint()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        counters = {name: state[name] for name in ("epoch", "position", "next_group", "next_index")}
+        bad = {name: value for name, value in counters.items() if type(value) is not int or value < 0}
+        if bad:
+            raise ValueError(", ".join(f"{name} is {value!r}, and not a whole number" for name, value in bad.items()))
         self.order.load_state_dict(state)
         if state.get("tasks", self._fingerprint()) != self._fingerprint():
             log.warning("the tasks are not those of the saved state: their order begins anew, what is known of each task stays")

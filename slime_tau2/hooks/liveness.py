@@ -52,7 +52,7 @@ class Liveness:
         ended = [s for g in out for s in g if info(s)]
         fetch = max(1, num_samples, getattr(self.args, "rollout_batch_size", None) or 0)
         count = self._in_a_row + len(ended)
-        if count < MOST_SPOILED_FETCHES * fetch * self.group_size or not all(s.remove_sample for s in ended):
+        if not count or count < MOST_SPOILED_FETCHES * fetch * self.group_size or not all(s.remove_sample for s in ended):
             return
         detail = next((d for s in reversed(ended) if (d := info(s).get("detail"))), self._detail) or "no detail"
         error = PolicyError(f"all of the last {count} episodes were ended by the infrastructure, the last by: {detail}")

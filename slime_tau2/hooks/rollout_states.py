@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,8 @@ class RolloutStates:
         except OSError as error:
             raise CheckpointError(f"cannot save the data source to {path}: {error.strerror}; the previous state is untouched") from error
 
-    def read(self, rollout_id: int) -> dict[str, Any] | None:
-        """The state as of the end of a rollout; the newest older one, with a warning, where it is absent; None where there is none.
+    def restore(self, rollout_id: int, load: Callable[[dict[str, Any]], None]) -> None:
+        """Give `load` the state as of the end of a rollout. Where it is absent, with a warning, the newest older one; nothing without any.
 
         Raises:
             CheckpointError: the file is not what was written.
@@ -89,13 +90,15 @@ class RolloutStates:
                 log.warning(
                     "%s is absent, and so is every older one: the data source starts afresh, at the first task of its first epoch", path
                 )
-                return None
+                return
             log.warning("%s is absent: the data source goes on from rollout %d; what was served since is served again", path, older)
             path = self.path(older)
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(state, dict):
                 raise ValueError("it holds no JSON object")
-            return state
+            load(state)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} is corrupt ({error}); remove it to go on from the state before it") from error
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}; remove it to go on from the state before it") from error

@@ -86,9 +86,10 @@ def test_the_curriculum_hears_of_groups_that_the_filter_dropped(tmp_path, hook):
     end(source, 0, mixed)
     counts = source.order.curriculum.counts
     assert counts[won[0].prompt] == pytest.approx((1.9, 0.0)) and sum(counts[mixed[0].prompt]) == pytest.approx(1.9)
-    assert cut[0].prompt not in counts and source.buffer == [cut] and not source.groups.out
-    assert all(s.status is Sample.Status.PENDING and s.reward is None and "tau2" not in s.metadata for s in cut), "it begins anew"
-    assert cut[1].session_id is None, "another conversation, which no server may take for the one that was cut off"
+    (again,) = source.buffer
+    assert cut[0].prompt not in counts and indices([again]) == indices([cut]) and not source.groups.out
+    assert all(s.status is Sample.Status.PENDING and s.reward is None and "tau2" not in s.metadata for s in again), "it begins anew"
+    assert again[1].session_id is None, "another conversation, which no server may take for the one that was cut off"
 
 
 def test_one_group_more_than_the_batch_holds_is_served_again(tmp_path):
@@ -97,11 +98,11 @@ def test_one_group_more_than_the_batch_holds_is_served_again(tmp_path):
     trained, surplus, dropped = (finish(g, *r) for g, r in zip(source.get_samples(3), ((1, 0), (0, 1), (0, 0))))
     filters.process_all_samples(source.args, [trained, surplus, dropped], source.get_samples)
     end(source, 0, trained)
-    assert source.buffer == [surplus] and not source.groups.out
+    assert indices(source.buffer) == indices([surplus]) and not source.groups.out
     unfiltered = Tau2DataSource(source_args(tmp_path, dynamic_sampling_filter_path=None))
     groups = [finish(g, 0, 0) for g in unfiltered.get_samples(2)]
     end(unfiltered, 0, groups[0])
-    assert unfiltered.buffer == [groups[1]], "without a filter nothing is ever dropped"
+    assert indices(unfiltered.buffer) == indices(groups[1:]), "without a filter nothing is ever dropped"
 
 
 @pytest.mark.parametrize("partial", [False, True])
@@ -116,7 +117,7 @@ def test_what_the_end_of_a_rollout_cut_off_is_served_again(tmp_path, partial):
         source.add_samples([cut, not_begun])
         source.add_samples([cut])
     end(source, 0, kept)
-    assert source.buffer == [cut, not_begun], "once each"
+    assert indices(source.buffer) == indices([cut, not_begun]), "once each"
     assert [s.status.value for s in source.get_samples(1)[0]] == (["completed", "pending"] if partial else ["pending", "pending"])
 
 
@@ -128,10 +129,24 @@ def test_spoiled_groups_are_served_again_and_bad_tasks_are_not(tmp_path):
     for s in broken:
         generate.placeholder(s, "KeyError", Termination.ENVIRONMENT_ERROR)
     filters.process_all_samples(source.args, [spoiled, broken, finish(trained, 1, 0)], source.get_samples)
-    assert source.buffer == [spoiled]
+    assert indices(source.buffer) == indices([spoiled])
     end(source, 0, trained)
-    assert source.buffer == [spoiled] and source.metadata["terminations"] == {"environment_error": 2, "user_stop": 2}
-    assert source.get_samples(1) == [spoiled] and spoiled[0].status is Sample.Status.PENDING
+    assert source.metadata["terminations"] == {"environment_error": 2, "user_stop": 2}
+    (again,) = source.get_samples(1)
+    assert indices([again]) == indices([spoiled]) and again[0].status is Sample.Status.PENDING
+
+
+@pytest.mark.parametrize("path", [None, "slime_tau2.hooks.filters.dynamic_sampling_filter"])
+def test_a_spoiled_group_that_trains_all_the_same_is_left_as_it_is(tmp_path, path):
+    """Without a filter, or with another one than ours, slime trains on what is left of it: the all-samples hook sees it before that."""
+    source = Tau2DataSource(source_args(tmp_path, dynamic_sampling_filter_path=path))
+    (group,) = source.get_samples(1)
+    finish(group, 1, 0)
+    generate.placeholder(group[1], "connection refused", Termination.USER_FAILURE)
+    filters.process_all_samples(source.args, [group], source.get_samples)
+    assert group[0].status is Sample.Status.COMPLETED and group[0].reward == 1.0 and group[0].response, "slime holds these very samples"
+    end(source, 0, group)
+    assert not source.buffer and source.metadata["terminations"] == {"user_stop": 1, "user_failure": 1}
 
 
 def test_slimes_own_data_source_gets_spoiled_groups_back():
@@ -227,9 +242,10 @@ def test_damaged_and_foreign_states_are_named(tmp_path, caplog):
         path.write_text(text)
         with pytest.raises(CheckpointError, match=r"tau2_data_source_3.json is corrupt .*; remove it to go on from the state before it"):
             source.load(3)
-    for broken in ({}, whole | {"version": 3}, whole | {"returned": 5}, whole | {"returned": [{}]}):
+    counters = [whole | {name: value} for name in ("next_group", "position") for value in ("x", -5, None)]
+    for broken in ({}, whole | {"version": 3}, whole | {"returned": 5}, whole | {"returned": [{}]}, whole | {"metadata": {}}, *counters):
         path.write_text(json.dumps(broken))
-        with pytest.raises(CheckpointError, match="state cannot be used"):
+        with pytest.raises(CheckpointError, match=r"tau2_data_source_3.json: .* state cannot be used: .*; remove it to go on"):
             source.load(3)
     path.write_text(json.dumps(whole | {"tasks": "others", "returned": [{"group": 0, "index": 0, "task": "helpdesk/gone"}]}))
     source.load(3)
@@ -239,6 +255,17 @@ def test_damaged_and_foreign_states_are_named(tmp_path, caplog):
         source.add_samples([[Sample(group_index=0, index=0)]])
     with pytest.raises(ValueError, match="has no group_index"):
         source.add_samples([[Sample(), Sample()]])
+
+
+def test_another_group_size_gives_no_index_twice(tmp_path):
+    source = Tau2DataSource(source_args(tmp_path))
+    end(source, 0, finish(source.get_samples(3)[0], 1, 0))
+    args = source_args(tmp_path)
+    args.n_samples_per_prompt = 4
+    larger = Tau2DataSource(args)
+    larger.load(0)
+    served = [s.index for g in larger.get_samples(4) for s in g]
+    assert len(served) == len(set(served)) == 16 and min(served) >= 6
 
 
 def test_a_state_of_the_version_before_can_be_read(tmp_path):
