@@ -2,8 +2,8 @@
 
 Ray gives a job nothing of the shell that submits it: tau2's data, a network interface or a proxy's exceptions that are set here alone
 would be absent in the actors. What is passed on ends on a command line and in Ray's dashboard, so that no secret may be in it: a name
-that looks like a key is left out (or refused, where JOB_ENV asks for it), and so is a URL with a password in it. Those belong into the
-environment of `ray start`, on every node.
+that looks like a key is left out (or refused, where JOB_ENV asks for it), and so is a URL with a user or a password in it. Those belong
+into the environment of `ray start`, on every node.
 """
 
 import json
@@ -35,15 +35,18 @@ OURS = ("SLIME_DIR", "TAU2_CONFIG")
 """Settings of the launch scripts; the command has them already."""
 ONE_NODES = ("SLIME_HOST_IP",)
 """One node's own: given to all, each would announce its servers at the address of the one that submitted."""
-SECRET = re.compile(r"(^|_)(KEY|KEYS|APIKEY|TOKEN|SECRET|SECRETS|PASS|PASSWD|PASSWORD|CREDENTIALS?|AUTH)$", re.IGNORECASE)
-PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+SECRET = re.compile(r"KEY|TOKEN|PASS|SECRET|CREDENTIAL|AUTH|(^|_)PAT(_|$)", re.IGNORECASE)
+HARMLESS = re.compile(r"_KEY_ENV$|_IB_PKEY$|(^|_)MAX_[A-Z]+_TOKENS(?=_|$)", re.IGNORECASE)
+"""The name of a variable, the number of an InfiniBand partition, and a count: they only look like secrets."""
+USER_IN_URL = re.compile(r"://[^/?#\s]*@")
+"""A password, or a token in the user's place."""
 
 
 def secret(name: str, value: str) -> str:
     """Why a variable may not be passed on; empty where it may."""
-    if SECRET.search(name):
+    if SECRET.search(HARMLESS.sub("", name)):
         return f"{name} looks like a secret"
-    return f"{name} holds a URL with a password" if PASSWORD_IN_URL.search(value) else ""
+    return f"{name} holds a URL with a user or a password" if USER_IN_URL.search(value) else ""
 
 
 def environment(fixed: dict[str, str], here: dict[str, str]) -> tuple[dict[str, str], list[str]]:

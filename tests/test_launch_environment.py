@@ -102,3 +102,18 @@ def test_names_of_options_are_no_secrets():
     from slime_tau2.config import Tau2Config
 
     assert [k for k in Tau2Config.model_fields if runtime_env.secret(f"TAU2_{k.upper()}", "x")] == []
+
+
+KEYS = ["MYAPIKEY", "GITHUB_PAT", "HF_TOKEN_READ", "TAU2_API_KEY_2", "NCCL_X_TOKENS", "SLIME_MYTOKEN", "PGPASSWORD", "SLIME_AUTH_HEADER"]
+PLAIN = ["TAU2_USER_KEY_ENV", "NCCL_IB_PKEY", "SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION", "TAU2_DATA_PATH", "SLIME_PATCH"]
+
+
+@pytest.mark.parametrize("name", [*KEYS, *PLAIN, *runtime_env.NAMES])
+def test_secrets_are_known_by_their_names(name):
+    assert bool(runtime_env.secret(name, "x")) == (name in KEYS)
+
+
+@pytest.mark.parametrize("value", ["https://ghp_abc@host", "http://me:x@host/v1", "a,socks5://:x@host:1", "http://a@b@host"])
+def test_a_url_with_a_user_is_a_secret(value):
+    assert runtime_env.secret("SLIME_X", value) == "SLIME_X holds a URL with a user or a password"
+    assert not runtime_env.secret("SLIME_X", "http://host/v1?mail=me@host") and not runtime_env.secret("SLIME_X", "http://host/a@b")
