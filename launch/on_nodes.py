@@ -24,7 +24,11 @@ def say(line: str) -> None:
 
 
 class Count:
-    """What Ray's list of nodes says, against what the run needs. A node that goes and comes back is another one: its actors are lost."""
+    """What Ray's list of nodes says, against what the run needs. A node that goes and comes back is another one: its actors are lost.
+
+    The members are the nodes with GPUs that were there when there were enough. Any of them that goes ends the job, though a spare one may
+    be left: slime takes the first that fit and tells nobody which. A node that comes later is no member, and may go.
+    """
 
     def __init__(self, nodes: int, gpus: int, wait_s: float, started_s: float):
         self.nodes, self.gpus, self.wait_s, self.started_s = nodes, gpus, wait_s, started_s
@@ -43,7 +47,7 @@ class Count:
         shown = f"Ray has {gpus} GPUs on {there}, and this run wants {self.gpus} on {self.nodes} nodes"
         start = "start the others with launch/node.sh worker and run the same command: it resumes from the last checkpoint"
         gone = sorted(address for i, address in self.members.items() if i not in with_gpus)
-        if gone and len(with_gpus.keys() & self.members.keys()) < self.nodes:
+        if gone:
             return f"node {', '.join(gone)} is gone. {shown}; {start}"
         if not self.members:
             if gpus >= self.gpus and len(with_gpus) >= self.nodes:

@@ -54,10 +54,21 @@ def test_a_node_that_goes_ends_the_job_even_if_it_comes_back():
     assert count.trouble([node(1), node(2, alive=False), back], 3.0).startswith("node 10.0.0.2 is gone"), "its actors are lost"
 
 
-def test_nodes_that_the_run_does_not_need_may_go():
+def test_nodes_that_the_run_cannot_be_on_may_go():
+    """A node without GPUs, and one that came when the run had all it wants."""
     count = on_nodes.Count(2, 16, 10.0, 0.0)
-    assert count.trouble([node(0, 0), node(1), node(2), node(3)], 1.0) == ""
-    assert count.trouble([node(0, 0, False), node(1), node(2), node(3, alive=False)], 2.0) == ""
+    assert count.trouble([node(0, 0), node(1), node(2)], 1.0) == ""
+    assert count.trouble([node(0, 0), node(1), node(2), node(3)], 2.0) == ""
+    assert count.trouble([node(0, 0, False), node(1), node(2), node(3, alive=False)], 3.0) == ""
+
+
+@pytest.mark.parametrize("dead", [1, 2, 3])
+def test_with_a_spare_node_any_that_goes_ends_the_job(dead):
+    """Which of three a run of two is on, nobody says."""
+    count = on_nodes.Count(2, 16, 10.0, 0.0)
+    assert count.trouble([node(n) for n in (1, 2, 3)], 1.0) == ""
+    gone = count.trouble([node(n, alive=n != dead) for n in (1, 2, 3)], 2.0)
+    assert gone.startswith(f"node 10.0.0.{dead} is gone. Ray has 16 GPUs on ")
 
 
 @pytest.mark.parametrize(
