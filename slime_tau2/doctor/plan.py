@@ -19,6 +19,7 @@ from slime_tau2.errors import ConfigError
 
 GIB = 2.0**30
 CHECKPOINT_BYTES, WEIGHT_BYTES, ADAM_BYTES, CPU_ADAM_BYTES = 14, 2, 12, 16
+MAY_BE_ZERO = ("engines", "colocate", "cpu_optimizer")
 PROCESS_GIB = 4.0
 """Taken for each process with torch and CUDA, beside what is computed: an assumption, not measured."""
 
@@ -48,13 +49,14 @@ class Plan:
         """`nodes=1,tp=2,…` -> Plan.
 
         Raises:
-            ConfigError: a name that is none of the fields, or no whole number.
+            ConfigError: a name that is none of the fields, no whole number, or one that is too small.
         """
         known, values = {f.name for f in fields(cls)}, {}
         for part in filter(None, text.split(",")):
             name, _, value = part.partition("=")
-            if name not in known or not value.isdigit():
-                raise ConfigError(f"--plan {part}: expected NAME=NUMBER with one of {', '.join(sorted(known))}")
+            if name not in known or not value.isdecimal() or int(value) < (name not in MAY_BE_ZERO):
+                names = ", ".join(n if n in MAY_BE_ZERO else f"{n} (at least 1)" for n in sorted(known))
+                raise ConfigError(f"--plan {part}: expected NAME=NUMBER with one of {names}")
             values[name] = int(value)
         return cls(**values)
 
