@@ -7,8 +7,10 @@ tests/upstream/test_doctor_in_ray.py.
 import json
 import os
 import shlex
+import socket
 import struct
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -271,6 +273,22 @@ def test_what_the_probe_sees(monkeypatch, tmp_path):
     )
     assert saw["folders"] == {str(tmp_path): "", str(tmp_path / "no"): "does not exist"} and saw["token"] is False
     assert "does not answer" in probe.reach("http://127.0.0.1:9/v1", "K") and "does not answer" in probe.reach("nonsense", "K")
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.6\r\n", b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"])
+def test_the_probe_asks_a_port_that_does_not_speak_http(said):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            talk, _ = server.accept()
+            with talk:
+                talk.recv(4096)
+                talk.sendall(said)
+
+        speaker = threading.Thread(target=answer, daemon=True)
+        speaker.start()
+        assert probe.reach(f"http://127.0.0.1:{server.getsockname()[1]}/v1", "K").startswith("does not answer (")
+        speaker.join(10)
 
 
 def test_the_probe_imports_the_hooks_and_finds_tau2s_data(monkeypatch):

@@ -13,6 +13,7 @@ from serving import Serving
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
+from slime_tau2.doctor import probe
 from slime_tau2.episode import credentials
 from slime_tau2.episode.api_agent import ApiAgent
 from slime_tau2.episode.openai_chat import ChatClient
@@ -146,6 +147,23 @@ async def test_a_key_does_not_follow_a_redirect(monkeypatch):
             assert (await client.complete([b'{"role": "user", "content": "hi"}'])).text == "hi"
             await client.close()
     assert fake.headers[0]["Authorization"] == "Bearer planted" and "Authorization" not in stranger.headers[0]
+
+
+def test_the_probes_key_does_not_follow_a_redirect(monkeypatch):
+    monkeypatch.setenv("MINE", "planted")
+    with Serving(User([])) as stranger, Serving(Elsewhere(stranger.url)) as fake:
+        assert probe.reach(fake.url, "MINE") == ""
+    assert fake.headers[0]["Authorization"] == "Bearer planted" and "Authorization" not in stranger.headers[0]
+
+
+class Elsewhere(User):
+    def __init__(self, url):
+        self.url_of_another = url
+        super().__init__([])
+
+    async def _models(self, request):
+        self.headers.append(dict(request.headers))
+        return web.Response(status=302, headers={"Location": f"{self.url_of_another}/models"})
 
 
 def test_nothing_untrusted_is_executed_and_servers_stay_at_home():

@@ -12,6 +12,7 @@ Each node is asked by a task without CPUs, pinned to it: slime pins its RolloutM
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import json
 import os
@@ -64,17 +65,20 @@ def imports() -> str:
 
 
 def reach(url: str, key: str) -> str:
-    """Empty where a server answers at `url`/models from here, without any proxy, as the episodes ask; else why not."""
+    """Empty where a server answers at `url`/models from here, without any proxy, as the episodes ask; else why not.
+
+    The key is for this server: it does not follow a redirect.
+    """
     try:
         request = urllib.request.Request(f"{url.rstrip('/')}/models")
         if os.environ.get(key):
-            request.add_header("Authorization", f"Bearer {os.environ[key]}")
+            request.add_unredirected_header("Authorization", f"Bearer {os.environ[key]}")
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=PATIENCE_S) as answer:
             answer.read(1)
             return ""
     except urllib.error.HTTPError as error:
         return f"HTTP {error.code}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # the last one: what answers does not speak HTTP
         return f"does not answer ({getattr(error, 'reason', error)})"
 
 
