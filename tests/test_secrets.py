@@ -1,5 +1,6 @@
 """Keys are used and never kept: a run against servers that want them, then every byte that it left; and what we never do to files."""
 
+import json
 import os
 import re
 import subprocess
@@ -164,6 +165,43 @@ class Elsewhere(User):
     async def _models(self, request):
         self.headers.append(dict(request.headers))
         return web.Response(status=302, headers={"Location": f"{self.url_of_another}/models"})
+
+
+BAD_URLS = [
+    "http://[bad/v1",
+    "http://h:99999/v1",
+    "http://h:x/v1",
+    "nonsense",
+    "ftp://h/v1",
+    "http:///v1",
+    "http://a b/v1",
+    "http://a..b/v1",
+]
+
+
+@pytest.mark.parametrize("bad", BAD_URLS)
+def test_what_is_no_url_of_a_server_is_one_line_wherever_it_is_asked_about(bad, cli, tmp_path):
+    good = "http://127.0.0.1:30001/v1"
+    said = rf"{re.escape(repr(bad))} is not the URL of a server.*; it looks like {good}"
+    for ask in (
+        lambda: ChatClient(bad, "m", None, PolicyError, {}), lambda: credentials.variable(bad, "MINE"), lambda: credentials.is_openai(bad),
+        lambda: credentials.is_ours(bad), lambda: credentials.same_server(good, bad),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=said):
+            ask()
+    for option in ("--user", "--policy"):
+        code, out, _ = cli("doctor", option, bad, "--user-model", "m", "--output", tmp_path, "--json")
+        (found,) = [f for f in json.loads(out)["findings"] if f["status"] == "fail"]
+        assert code == 1 and "is not the URL of a server" in found["text"], found
+
+
+@pytest.mark.parametrize("bad", BAD_URLS[:2])
+def test_an_evaluation_does_not_begin_with_what_is_no_url_of_a_server(bad, cli, tmp_path):
+    code, out, err = cli(
+        "eval", "--domain", "retail", "--policy", "http://127.0.0.1:30001/v1", "--model", "m", "--user", "llm", "--task", "0", "--attempts", 1, "--output",
+        tmp_path / "run", "--set", f"user_base_url={bad}", "--set", "retail_basis=communicate",
+    )  # fmt: skip
+    assert code == 2 and f"{bad!r} is not the URL of a server" in out + err
 
 
 def test_nothing_untrusted_is_executed_and_servers_stay_at_home():

@@ -27,6 +27,10 @@ _TOOL = {
 async def policy(url: str) -> list[Finding]:
     """An SGLang server: its model, and whether a sampled token comes back with its log-prob."""
     what, fix = f"policy {url}", "bash launch/serve_policy.sh, or name the server's own URL (without /v1)"
+    try:
+        credentials.parsed(url)
+    except ConfigError as error:
+        return [fail(what, str(error), "")]
     told = await _get(f"{url.rstrip('/')}/get_model_info")
     if isinstance(told, str):
         return [fail(what, told, fix)]
@@ -82,6 +86,10 @@ async def _calls_a_tool(url: str, model: str, key_env: str | None) -> Finding:
 
 
 async def ray(address: str) -> Finding:
+    try:
+        credentials.parsed(address)
+    except ConfigError as error:
+        return fail("ray", str(error), "")
     told = await _get(f"{address.rstrip('/')}/api/version")
     if isinstance(told, str):
         fix = "ray start --head --num-gpus N --disable-usage-stats, with WANDB_API_KEY and other secrets exported before it"

@@ -11,13 +11,30 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from slime_tau2.errors import ConfigError
 
 OPENAI_HOST = "api.openai.com"
 OPENAI_KEY = "OPENAI_API_KEY"
 _OPENAI = ("openai.com", "openai.azure.com")
+
+
+def parsed(url: str) -> SplitResult:
+    """A server's URL, taken apart: every reader of one begins here, so that all refuse the same.
+
+    Raises:
+        ConfigError: no http or https, no host that could be one, or no port that could be one.
+    """
+    why = ""
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").rstrip(".").encode("idna")  # as it is looked up
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not any(map(str.isspace, url)):
+            return parts
+    except ValueError as error:
+        why = f" ({error})"
+    raise ConfigError(f"{url!r} is not the URL of a server{why}; it looks like http://127.0.0.1:30001/v1")
 
 
 def is_openai(url: str) -> bool:
@@ -28,7 +45,7 @@ def is_openai(url: str) -> bool:
 
 def is_ours(url: str) -> bool:
     """Whether a server may know what we know: it speaks plain http, as SGLang and its router do, or its address is no public one."""
-    return not is_openai(url) and (urlsplit(url).scheme == "http" or _is_near(_host(url)))
+    return not is_openai(url) and (parsed(url).scheme == "http" or _is_near(_host(url)))
 
 
 def variable(url: str, named: str | None) -> str | None:
@@ -38,9 +55,9 @@ def variable(url: str, named: str | None) -> str | None:
         named: the variable that an option names for this server; None where none does.
 
     Raises:
-        ConfigError: the key would cross a network in the clear. Looks a host's name up where that has to be known.
+        ConfigError: no URL of a server, or the key would cross a network in the clear. Looks a host's name up where that has to be known.
     """
-    host, plain = _host(url), urlsplit(url).scheme != "https"
+    host, plain = _host(url), parsed(url).scheme != "https"
     if plain and is_openai(url):
         raise ConfigError(f"{url}: OpenAI's servers are asked over https; write https://{host}")
     if named is None:
@@ -68,12 +85,12 @@ def hint(variable: str | None) -> str:
 
 def same_server(url: str, other: str) -> bool:
     """Whether two URLs are one server's: scheme, host and port."""
-    one, two = urlsplit(url), urlsplit(other)
+    one, two = parsed(url), parsed(other)
     return (one.scheme, one.hostname, one.port) == (two.scheme, two.hostname, two.port)
 
 
 def _host(url: str) -> str:
-    return (urlsplit(url).hostname or "").rstrip(".").lower()
+    return (parsed(url).hostname or "").rstrip(".").lower()
 
 
 def _is_near(host: str) -> bool:

@@ -10,11 +10,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from slime_tau2.episode import credentials, strict_json
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Garbage, Transport
-from slime_tau2.errors import ConfigError, InfrastructureError
+from slime_tau2.errors import InfrastructureError
 
 THINKING_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
 """What SGLang and vLLM understand for a hybrid model such as Qwen3-4B; OpenAI's API would refuse it."""
@@ -44,9 +43,6 @@ class ChatClient:
         self, base_url: str, model: str, key_env: str | None, failure: Callable[[str], InfrastructureError], options: dict[str, Any],
         concurrency: int = 128, timeout_s: float = 120.0, retries: int = 3, backoff_s: float = 0.5, transport: Transport | None = None,
     ):  # fmt: skip
-        host = urlsplit(base_url).hostname
-        if host is None or not base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"{base_url!r} is not the URL of a server; it looks like http://127.0.0.1:30001/v1")
         self.base_url, self.model, self.key_env = base_url.rstrip("/"), model, credentials.variable(base_url, key_env)
         fields = {"model": model, **({} if credentials.is_openai(base_url) else THINKING_OFF), **options}
         self._head = json.dumps(fields, ensure_ascii=False)[:-1].encode()
