@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +20,14 @@ from slime_tau2 import plugins
 from slime_tau2.errors import ConfigError
 
 PREFIX = "tau2_"
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NO_KEY = "name the environment variable that holds the key, never the key itself"
 
 
 class Tau2Config(BaseModel):
     """Everything the hooks and the episode driver can be told."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
     plugins: tuple[str, ...] = ()
     """Modules to import first: those that register domains of your own (docs/extending.md)."""
@@ -122,11 +125,15 @@ class Tau2Config(BaseModel):
     prefix_starts: Path | None = None
     """attempts.jsonl with successes on train tasks: with `curriculum`, every other group of a hopeless task begins within one of them."""
 
-    @field_validator("user", "shaping")
+    @field_validator("user", "shaping", "domains", "user_key_env", "eval_user_key_env", "policy_key_env", "judge_key_env")
     @classmethod
-    def _known(cls, value: str, info: ValidationInfo) -> str:
-        known = {"user": ("scripted", "llm", "gold", "plain"), "shaping": ("gated", "card", "none")}[info.field_name or ""]
-        if value not in known and not plugins.named(value):
+    def _known(cls, value: Any, info: ValidationInfo) -> Any:
+        known = {"user": ("scripted", "llm", "gold", "plain"), "shaping": ("gated", "card", "none")}.get(info.field_name or "")
+        if known is None and isinstance(value, str) and not VARIABLE.fullmatch(value):
+            raise ValueError(NO_KEY)
+        if isinstance(value, tuple) and not any(value):
+            raise ValueError("name at least one domain")
+        if known is not None and value not in known and not plugins.named(value):
             raise ValueError(f"there are {', '.join(known)}, and module:name for your own")
         return value
 
@@ -147,7 +154,8 @@ class Tau2Config(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"{source}: {PREFIX}{name} = {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}") from error
+            shown = "" if name.endswith("_key_env") else f" = {first.get('input')!r}"  # there it may be a key
+            raise ConfigError(f"{source}: {PREFIX}{name}{shown}: {first['msg'].removeprefix('Value error, ')}") from error
         plugins.import_all(config.plugins)
         return config
 

@@ -42,6 +42,24 @@ def test_no_option_can_hold_a_secret():
     assert not [n for n in Tau2Config.model_fields if "key" in n and not n.endswith("_key_env")]
 
 
+@pytest.mark.parametrize("name", [n for n in Tau2Config.model_fields if n.endswith("_key_env")])
+def test_a_key_in_place_of_its_variables_name_is_refused_and_not_repeated(name):
+    assert getattr(Tau2Config.from_mapping({name: "MY_KEY2"}, "here"), name) == "MY_KEY2"
+    for bad in ("sk-abcdef", "2abcdef", "abcdef\n", "", 1234567):
+        with pytest.raises(ConfigError, match=f"here: tau2_{name}: ") as caught:
+            Tau2Config.from_mapping({name: bad}, "here")
+        shown = str(caught.value) + str(caught.value.__cause__)
+        assert "abcdef" not in shown and "1234567" not in shown
+    with pytest.raises(ConfigError, match="name the environment variable that holds the key, never the key itself"):
+        Tau2Config.from_mapping({name: "sk-abcdef"}, "here")
+
+
+@pytest.mark.parametrize("none", [[], (), [""]])
+def test_a_run_without_a_domain_is_refused(none):
+    with pytest.raises(ConfigError, match=r"tau2_domains = .*: name at least one domain"):
+        Tau2Config.from_mapping({"domains": none}, "here")
+
+
 def test_assignments_are_yaml_and_checked():
     assert parse_assignments(["seed=3", "curriculum=true"], Tau2Config.model_fields, "--set") == {"seed": 3, "curriculum": True}
     with pytest.raises(ConfigError, match="expected KEY=VALUE"):

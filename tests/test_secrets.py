@@ -167,6 +167,12 @@ class Elsewhere(User):
         return web.Response(status=302, headers={"Location": f"{self.url_of_another}/models"})
 
 
+@pytest.mark.parametrize("option", ["--user-key", "--job-key"])
+def test_the_doctor_does_not_repeat_a_key_given_in_place_of_its_variables_name(option, cli, tmp_path):
+    code, out, err = cli("doctor", option, "sk-planted", "--output", tmp_path)
+    assert code == 2 and "name the environment variable that holds the key" in err and "planted" not in out + err
+
+
 BAD_URLS = [
     "http://[bad/v1",
     "http://h:99999/v1",

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from slime_tau2.config import NO_KEY, VARIABLE
 from slime_tau2.doctor import findings, installation, job, models, plan, router, servers
 from slime_tau2.doctor.findings import Finding, Status
 from slime_tau2.doctor.plan import Plan
@@ -49,6 +50,8 @@ class Question:
 
 def examine(question: Question) -> list[Finding]:
     q = question
+    if any(not VARIABLE.fullmatch(name) for name in (q.user_key, *q.job_keys) if name is not None):
+        raise ConfigError(f"--user-key and --job-key {NO_KEY}")
     container = "run this inside slime's container"
     out = [installation.python(), *installation.torch(q.gpus)]
     out += [
