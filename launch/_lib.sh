@@ -78,11 +78,33 @@ parse_options() {
   [ ${#PROFILES[@]} -gt 0 ] || PROFILES=(8gpu)
   local name
   for name in defaults "${PROFILES[@]}"; do
-    [ -f "$HERE/profiles/$name.sh" ] || fail "no profile $name; there are: $(cd "$HERE/profiles" && echo *.sh | sed 's/\.sh//g')"
+    # a name, not a path: what is sourced lies in launch/profiles
+    { [[ $name =~ ^[A-Za-z0-9-]+$ ]] && [ -f "$HERE/profiles/$name.sh" ]; } || fail "no profile $name; there are: $(cd "$HERE/profiles" && echo *.sh | sed 's/\.sh//g')"
     # shellcheck disable=SC1090
     source "$HERE/profiles/$name.sh"
   done
   for name in ${SETTINGS[@]+"${SETTINGS[@]}"}; do setting "$name"; done
+  whole_numbers "${WHOLE[@]}"
+}
+
+# The settings that are whole numbers: NAME:LEAST, or NAME:LEAST:MOST. The rest of defaults.sh is fractions, rates and words.
+WHOLE=(
+  NODES:1 GPUS_PER_NODE:1 ACTOR_NODES:1 ACTOR_GPUS:1 POLICY_GPUS:0 USER_GPUS:0 USER_GPUS_PER_ENGINE:1 COLOCATE:0:1 ASYNC:0:1 TP:1 CP:1
+  CONTEXT:1 MAX_TOKENS_PER_GPU:1 CONCURRENCY:1 CPU_OPTIMIZER:0:1 FAULT_TOLERANCE:0:1 NVLS:0 TIS:0:1
+  ROLLOUTS:0 GROUPS_A_ROLLOUT:1 SAMPLES:1 STEPS_A_ROLLOUT:1 OVER_SAMPLING:1 SAVE_INTERVAL:1 EVAL_INTERVAL:0 EVAL_TOP_K:-1
+  SFT_BATCH:1 SFT_EPOCHS:1 SFT_SAVE_INTERVAL:1
+)
+
+# whole_numbers NAME:LEAST[:MOST]…: bash's arithmetic would take a word for a variable, 08 for octal, and a test of either for "no"
+whole_numbers() {
+  local entry name least most wanted
+  for entry in "$@"; do
+    IFS=: read -r name least most <<< "$entry"
+    wanted="a whole number of at least $least"
+    if [ -n "$most" ]; then wanted="a whole number from $least to $most"; fi
+    [[ ${!name} =~ ^(0|-?[1-9][0-9]{0,14})$ ]] && [ "${!name}" -ge "$least" ] && [ "${!name}" -le "${most:-${!name}}" ] \
+      || fail "$name=${!name}: $wanted"
+  done
 }
 
 # setting NAME=VALUE: of defaults.sh, or tau2_…

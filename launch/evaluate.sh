@@ -19,6 +19,7 @@ parse_options "$@"
 : "${EVAL_ATTEMPTS:=4}"
 : "${EVAL_USER_MODEL:=$USER_MODEL}"
 : "${RETAIL_BASIS:=judge}"
+whole_numbers EVAL_ATTEMPTS:1
 if [ "$DRY_RUN" = 0 ]; then
   doctor --policy "$POLICY_URL" --user "$USER_URL" --user-model "$EVAL_USER_MODEL"
 fi

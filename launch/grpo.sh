@@ -12,6 +12,7 @@ The same command resumes. Ctrl-C stops watching, not the job: ray job stop does.
 TEXT
 }
 parse_options "$@"
+whole_numbers POLICY_GPUS:1
 : "${INIT_DIR:=$MODEL_DIR}"
 model_arguments
 optimizer_arguments

@@ -25,6 +25,7 @@ TEXT
 }
 parse_options "$@"
 : "${HEAD_IP:=}" "${NODE_IP:=}" "${IFACE:=}" "${RAY_PORT:=6379}"
+whole_numbers RAY_PORT:1:65530                             # and the five behind it
 : "${SHARED_DIR:=$(dirname "$OUTPUT_DIR")}"
 absolute SHARED_DIR
 MARK=.slime_tau2_head

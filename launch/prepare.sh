@@ -17,6 +17,7 @@ parse_options "$@"
 : "${MODEL_ID:=Qwen/Qwen3-4B-Instruct-2507}"
 : "${USER_MODEL_ID:=$MODEL_ID}"
 : "${CONVERT:=0}"
+whole_numbers CONVERT:0:1
 fetch() {
   if [ "$DRY_RUN" = 0 ] && compgen -G "$2/*.safetensors" >/dev/null; then say "$2 is there"; return; fi
   if [ "$DRY_RUN" = 0 ]; then need_command hf "pip install 'huggingface_hub[cli]'"; doctor --output "$2" --disk 10; fi

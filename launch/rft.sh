@@ -21,6 +21,7 @@ esac
 parse_options "$@"
 : "${POLICY_URL:=http://127.0.0.1:30000}"
 : "${RFT_ATTEMPTS:=8}"
+whole_numbers RFT_ATTEMPTS:1
 DATA="$OUTPUT_DIR/rft.jsonl"
 
 if [ "$STAGE" = train ]; then

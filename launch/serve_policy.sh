@@ -15,6 +15,7 @@ parse_options "$@"
 : "${MODEL:=$MODEL_DIR}"
 : "${POLICY_PORT:=30000}"
 : "${POLICY_DP:=1}"
+whole_numbers POLICY_PORT:1:65535 POLICY_DP:1
 if [ "$DRY_RUN" = 0 ]; then
   doctor --serve --gpus "$POLICY_DP" --model "$MODEL" --port "$POLICY_PORT"
 fi

@@ -18,6 +18,7 @@ parse_options "$@"
 : "${USER_PORT:=30001}"
 : "${USER_DP:=1}"
 : "${USER_HOST:=127.0.0.1}"
+whole_numbers USER_PORT:1:65535 USER_DP:1
 if [ "$DRY_RUN" = 0 ]; then
   doctor --serve --gpus "$((USER_DP * USER_GPUS_PER_ENGINE))" --model "$USER_MODEL_DIR" --port "$USER_PORT"
 fi

@@ -26,6 +26,7 @@ SFT_ARGS=(
   --lr-warmup-fraction 0.1 --min-lr 1e-6
 )
 TRAIN_NODES=$NODES TRAIN_GPUS=$((GPUS_PER_NODE / TP * TP))
+[ "$TRAIN_GPUS" -gt 0 ] || fail "TP=$TP is more than GPUS_PER_NODE=$GPUS_PER_NODE: a model's parts stay within a node"
 TRAINER_NODES=$TRAIN_NODES TRAINERS=$((TRAIN_NODES * TRAIN_GPUS))
 ROWS=0
 if [ -f "$SFT_DATA" ]; then ROWS=$(grep -c . "$SFT_DATA" || true); fi

@@ -298,3 +298,46 @@ def test_checks_name_the_thing_and_the_fix(slime, tmp_path):
     assert "say which half" in launch("rft").stderr
     assert "run launch/rft.sh sample first" in launch("rft", "train", **slime).stderr
     assert "CHECKPOINT=" in launch("export_hf", CHECKPOINT="/nowhere").stderr
+
+
+NOT_WHOLE = [("grpo", f"{name}={value}", least) for name, value, least in (
+    ("SAVE_INTERVAL", "0", 1), ("USER_GPUS_PER_ENGINE", "0", 1), ("NODES", "2x", 1), ("NODES", "", 1), ("TP", "abc", 1), ("TP", "0", 1),
+    ("USER_GPUS", "-1", 0), ("POLICY_GPUS", "0", 1), ("ROLLOUTS", "08", 0),
+)] + [("sft", "SFT_SAVE_INTERVAL=0", 1), ("sft", "SFT_BATCH=x", 1), ("node", "NODES=x", 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("script, setting, least", NOT_WHOLE)
+def test_a_setting_that_is_no_whole_number_is_named(script, setting, least):
+    done = launch(script, *HALF.get(script, ()), "--set", setting, "--dry-run")
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr == f"error: {setting}: a whole number of at least {least}\n"
+
+
+@pytest.mark.parametrize("script, setting, wanted", [
+    ("node", "RAY_PORT=abc", "from 1 to 65530"), ("node", "RAY_PORT=99999", "from 1 to 65530"), ("serve_user_sim", "USER_PORT=abc", "from 1 to 65535"),
+    ("serve_user_sim", "USER_DP=0", "of at least 1"), ("serve_policy", "POLICY_DP=0", "of at least 1"), ("evaluate", "EVAL_ATTEMPTS=abc", "of at least 1"),
+    ("rft", "RFT_ATTEMPTS=0", "of at least 1"), ("prepare", "CONVERT=yes", "from 0 to 1"),
+])  # fmt: skip
+def test_a_variable_that_is_no_whole_number_is_named(script, setting, wanted):
+    done = launch(script, *HALF.get(script, ()), "--dry-run", **dict([setting.split("=")]))
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr == f"error: {setting}: a whole number {wanted}\n"
+
+
+def test_every_number_of_the_defaults_has_its_least():
+    """A new setting must say which numbers it takes, or that it is a fraction."""
+    import re
+
+    text = "\n".join(line.split("#")[0] for line in (LAUNCH / "profiles" / "defaults.sh").read_text().splitlines())
+    numbers = {name for name, _ in re.findall(r"\b([A-Z_0-9]+)=(-?[0-9]+)(?=\s|$)", text)}
+    table = re.search(r"^WHOLE=\((.*?)^\)", (LAUNCH / "_lib.sh").read_text(), re.MULTILINE | re.DOTALL)[1]
+    assert numbers == {entry.split(":")[0] for entry in table.split()}
+
+
+def test_sft_has_a_gpu_left_to_train_on():
+    done = launch("sft", "--set", "TP=16", "--dry-run")
+    assert done.returncode == 2 and "TP=16 is more than GPUS_PER_NODE=8" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("name", ["../_lib", "../profiles/8gpu", "a b", ""])
+def test_a_profile_is_a_name_not_a_path(name):
+    done = launch("serve_policy", "--profile", name, "--dry-run")
+    assert done.returncode == 2 and done.stderr.startswith(f"error: no profile {name}; there are: 2gpu ") and not done.stdout
