@@ -84,6 +84,9 @@ parse_options() {
     source "$HERE/profiles/$name.sh"
   done
   for name in ${SETTINGS[@]+"${SETTINGS[@]}"}; do setting "$name"; done
+  for name in ${TAU2_OVERRIDES[@]+"${TAU2_OVERRIDES[@]}"}; do
+    { [[ $name =~ ^tau2_[a-z_]+= ]] && [[ $name != *$'\n'* ]]; } || fail "--set $name: an option of slime_tau2 is tau2_ and small letters, on one line"
+  done
   whole_numbers "${WHOLE[@]}"
 }
 
@@ -225,8 +228,40 @@ overrides() { printf '%s\n' ${TAU2_OVERRIDES[@]+"${TAU2_OVERRIDES[@]}"} | tac | 
 effective_options() {
   local overridden
   overridden=$(overrides | sed 's/=.*//' | paste -sd'|' -)
-  { grep -vE "^(${overridden:-nothing}):" "$TAU2_CONFIG" || true; overrides | sed 's/=/: /'; } \
+  { grep -vE "^(${overridden:-nothing}):" "$TAU2_CONFIG" || [ $? = 1 ] || exit 2; overrides | sed 's/=/: /'; } \
     | sed -E "/: *(null|~)? *\$/! s#^(tau2_(agent_prompt|prefix_starts): *)([\"']?)(\./)?([^/\"' ])#\1\3$PWD/\5#"
+}
+
+# need_options: TAU2_CONFIG must be there, or every option of it would be the default
+need_options() { need_file "$TAU2_CONFIG" "TAU2_CONFIG is the YAML file of slime_tau2's options; leave it unset for launch/tau2.yaml"; }
+
+# check_options: the effective ones, by what reads them in the job. Where this shell's Python has no slime_tau2 it says nothing: grpo.sh
+# asks for the package before it submits, and `slime-tau2 eval` checks them itself. A dry run leaves plugins alone.
+check_options() {
+  local text
+  text=$(effective_options) || fail "TAU2_CONFIG=$TAU2_CONFIG cannot be read"
+  PYTHONPATH="$ROOT:${PYTHONPATH:-}" python3 -c '
+import sys
+try:
+    import yaml
+    from slime_tau2 import config, errors, plugins
+except (ImportError, SyntaxError):
+    sys.exit(0)
+source, dry_run = sys.argv[1:]
+if dry_run == "1":
+    plugins.import_all = lambda modules: None
+try:
+    given = yaml.safe_load(sys.stdin)
+    if not isinstance(given, dict):
+        raise errors.ConfigError(f"{source}: not YAML of the kind NAME: VALUE")
+    given = {k.removeprefix(config.PREFIX): v for k, v in given.items() if str(k).startswith(config.PREFIX)}
+    config.Tau2Config.from_mapping(given, source)
+    config.Tau2Config.from_mapping({k: v for k, v in config.from_environment().items() if k not in given}, "TAU2_* in the environment")
+except yaml.YAMLError as error:
+    sys.exit(print(f"error: {source}: not YAML:", " ".join(str(error).split()), file=sys.stderr) or 2)
+except errors.UserError as error:
+    sys.exit(print("error:", " ".join(str(error).split()), file=sys.stderr) or 2)
+' "$TAU2_CONFIG with the profile and --set" "$DRY_RUN" <<< "$text" || exit 2
 }
 
 # tau2_options PATH: the effective options, as slime's --custom-config-path reads them

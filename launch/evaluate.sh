@@ -15,11 +15,13 @@ RETAIL_BASIS is judge by default on tau2 v1.0.x (the judge's key: OPENAI_API_KEY
 TEXT
 }
 parse_options "$@"
+need_options
 : "${POLICY_URL:=http://127.0.0.1:30000}"
 : "${EVAL_ATTEMPTS:=4}"
 : "${EVAL_USER_MODEL:=$USER_MODEL}"
 : "${RETAIL_BASIS:=judge}"
 whole_numbers EVAL_ATTEMPTS:1
+check_options
 if [ "$DRY_RUN" = 0 ]; then
   doctor --policy "$POLICY_URL" --user "$USER_URL" --user-model "$EVAL_USER_MODEL"
 fi

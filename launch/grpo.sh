@@ -13,6 +13,7 @@ TEXT
 }
 parse_options "$@"
 whole_numbers POLICY_GPUS:1
+need_options
 : "${INIT_DIR:=$MODEL_DIR}"
 model_arguments
 optimizer_arguments
@@ -71,6 +72,7 @@ else
 fi
 # a live episode has one request at a time, with the policy or with the user
 unless_set tau2_policy_concurrency "$LIVE" tau2_user_concurrency "$LIVE"
+check_options
 
 if [ "$DRY_RUN" = 0 ]; then
   if [ "$USER_GPUS" -gt 0 ]; then SIMULATOR=(--model "$USER_MODEL_DIR"); else SIMULATOR=(--user "$USER_URL" --user-model "$USER_MODEL"); fi

@@ -33,6 +33,8 @@ if [ "$STAGE" = train ]; then
   exec bash "$HERE/sft.sh" "${FORWARD[@]}" ${EXTRA[@]+-- "${EXTRA[@]}"}
 fi
 
+need_options
+check_options
 if [ "$DRY_RUN" = 0 ]; then
   doctor --policy "$POLICY_URL" --user "$USER_URL" --user-model "$USER_MODEL"
 fi

@@ -341,3 +341,27 @@ def test_sft_has_a_gpu_left_to_train_on():
 def test_a_profile_is_a_name_not_a_path(name):
     done = launch("serve_policy", "--profile", name, "--dry-run")
     assert done.returncode == 2 and done.stderr.startswith(f"error: no profile {name}; there are: 2gpu ") and not done.stdout
+
+
+@pytest.mark.parametrize("script", [("grpo",), ("rft", "sample"), ("evaluate",)], ids=" ".join)
+@pytest.mark.parametrize("how, said", [
+    ("absent", "nowhere.yaml does not exist; TAU2_CONFIG is"), ("tau2_nonsense=1", "unknown key tau2_nonsense; "),
+    ("tau2_max_steps=0", "tau2_max_steps = 0: Input should be greater than 0"), ("tau2_split=[", "not YAML: "),
+    ("tau2_max_|x=1", "--set tau2_max_|x=1: an option of slime_tau2 is tau2_ and small letters"),
+    ("TAU2_MAX_ERRORS=x", "TAU2_* in the environment: tau2_max_errors = 'x': "),
+])  # fmt: skip
+def test_options_that_the_job_would_refuse_are_named_before_it(script, how, said, slime, tmp_path):
+    given = {"TAU2_CONFIG": str(tmp_path / "nowhere.yaml")} if how == "absent" else {}
+    if how.startswith("TAU2_"):
+        given |= dict([how.split("=")])
+    arguments = ("--set", how) if how.startswith("tau2_") else ()
+    for dry in (("--dry-run",), ()) if script == ("grpo",) else (("--dry-run",),):
+        done = launch(*script, *arguments, *dry, **slime, **given)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        assert done.stderr.startswith("error: ") and said in done.stderr
+
+
+def test_a_dry_run_without_the_package_leaves_the_options_alone(slime, tmp_path):
+    (tmp_path / "yaml.py").write_text("raise ImportError\n")
+    done = launch("evaluate", "--set", "tau2_nonsense=1", "--dry-run", PYTHONPATH=str(tmp_path), cwd=tmp_path, **slime)
+    assert done.returncode == 0 and "nonsense=1" in done.stdout and not done.stderr
