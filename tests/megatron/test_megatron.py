@@ -45,7 +45,7 @@ def run(kind: str, directory: Path, tp: int) -> None:
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": str(WORKER.parents[1]),
+        "PYTHONPATH": os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(WORKER.parents[2]), str(WORKER.parents[1])]),
     }
     command = [
         sys.executable,
