@@ -51,10 +51,10 @@ def test_a_plan_is_read_or_refused():
     for bad in ("gpu=1", "tp=x", "tp", "nodes=-1"):
         with pytest.raises(ConfigError, match="--plan"):
             Plan.parse(bad)
-    for bad in ("tp=0", "nodes=0", "trainers=0", "trainer_nodes=0", "gpus=0", "gpus_per_node=0", "kept=0", "nodes=²", "tp=1.0"):
+    for bad in ("tp=0", "nodes=0", "trainers=0", "trainer_nodes=0", "gpus=0", "gpus_per_node=0", "nodes=²", "tp=1.0"):
         with pytest.raises(ConfigError, match=f"^--plan {bad}: expected .*at least [01]"):
             Plan.parse(f"nodes=2,{bad}" if "nodes" not in bad else bad)
-    assert Plan.parse("engines=0,colocate=0,cpu_optimizer=0") == Plan()
+    assert Plan.parse("engines=0,colocate=0,cpu_optimizer=0,kept=0") == Plan(kept=0)
 
 
 def model(directory: Path, shapes) -> Path:

@@ -19,7 +19,7 @@ from slime_tau2.errors import ConfigError
 
 GIB = 2.0**30
 CHECKPOINT_BYTES, WEIGHT_BYTES, ADAM_BYTES, CPU_ADAM_BYTES = 14, 2, 12, 16
-MAY_BE_ZERO = ("engines", "colocate", "cpu_optimizer")
+MAY_BE_ZERO = ("engines", "colocate", "cpu_optimizer", "kept")
 PROCESS_GIB = 4.0
 """Taken for each process with torch and CUDA, beside what is computed: an assumption, not measured."""
 
