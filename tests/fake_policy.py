@@ -97,3 +97,18 @@ def teacher_reply(flaws: float = 0.0, seed: object = ""):
         return said.content
 
     return reply
+
+
+def cut_in_three():
+    """The teacher, whose first turn a weight update cuts into three requests, the second of them without a token."""
+    whole, said = teacher_reply(), {}
+
+    def reply(prompt, n):
+        if n == 0:
+            said["all"] = whole(prompt, n)
+            return said["all"][:5], "abort"
+        if n == 1:
+            return "", "abort"
+        return said["all"][5:] if n == 2 else whole(prompt.replace(said["all"], ""), n)
+
+    return reply

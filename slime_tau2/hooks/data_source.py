@@ -130,9 +130,9 @@ class Tau2DataSource:
                     self._close(key_of(group), group)
             elif rollout_id is not None and fully_async(self.args) and throws_groups_away():
                 self.groups.take_back_thrown_away()
-            state = self.state_dict()
-        if rollout_id is not None and self._states is not None:
-            self._states.write(rollout_id, state)
+            state = self.state_dict() if rollout_id is not None and self._states is not None else None
+        if state is not None:  # the disk is not waited for under the lock
+            self._states.write(rollout_id, state)  # type: ignore[union-attr, arg-type]
 
     def _close(self, key: int, group: list[Sample]) -> None:
         if not self.groups.close(key):
@@ -163,11 +163,12 @@ class Tau2DataSource:
                 if state.get("version", 1) > STATE_VERSION:
                     raise ValueError(f"it is of version {state['version']}, and this slime_tau2 reads up to {STATE_VERSION}")
                 self.factory.load_state_dict(state)
-                self.metadata = {**copy.deepcopy(state["metadata"]), "terminations": {**state["metadata"]["terminations"]}}
-                groups = self.factory.again(state["returned"])
+                groups, metadata = self.factory.again(state["returned"]), copy.deepcopy(state["metadata"])
+                if not isinstance(metadata["terminations"], dict):
+                    raise TypeError(f"terminations is {metadata['terminations']!r}, and no table of counts")
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise CheckpointError(f"the data source's state cannot be used: {type(error).__name__}: {error}") from error
-            self.groups = GroupBook(self.group_size)
+            self.groups, self.metadata = GroupBook(self.group_size), metadata
             for group in groups:
                 self.groups.take_back(group, anew=False)
 

@@ -6,8 +6,8 @@
               returned             the rollout cut it off, infrastructure spoiled it, or slime handed it back
 
 Whoever hands a closed group back wants it served again, and gets that. A group keeps its index and its samples' indices for life, over
-restarts too. So every index below `next_group` is in exactly one of the
-three places, and `out` and `returned` together are what a state must remember. Pure bookkeeping: no IO, no lock.
+restarts too. So every index below `next_group` is in exactly one of the three places, and `out` and `returned` together are what a
+state must remember. Pure bookkeeping: no IO, no lock.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ class GroupBook:
         for group in groups:
             for s in group:
                 if s.status is Sample.Status.ABORTED:
-                    restart(s)
-                    s.session_id = None  # another conversation: no server mistakes it for the one that was cut off
+                    _begin_anew(s)
             self.out[key_of(group)] = group
 
     def take_back(self, group: list[Sample], anew: bool) -> None:
@@ -111,13 +110,18 @@ def unfinished(group: list[Sample]) -> bool:
     return any(s.status not in OVER for s in group)
 
 
+def _begin_anew(sample: Sample) -> Sample:
+    """As if it had never been served. Another conversation, so that no server mistakes it for the one that was cut off."""
+    restart(sample)
+    sample.session_id = None
+    return sample
+
+
 def _another_try(sample: Sample) -> Sample:
-    """The same sample of the same task, as if it had never been served; a conversation, and so a routing key, of its own."""
+    """A copy of the sample that begins anew."""
     again = copy.copy(sample)
     again.metadata = {**sample.metadata}
-    restart(again)
-    again.session_id = None
-    return again
+    return _begin_anew(again)
 
 
 def _state(group: list[Sample]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from aiohttp import web
 from fake_openai import FakeOpenAI
-from fake_policy import FakePolicy, teacher_reply
+from fake_policy import FakePolicy, cut_in_three, teacher_reply
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.domains.helpdesk import build_tokenizer
@@ -306,17 +306,7 @@ def test_turn_credit_reaches_the_trainer(tmp_path):
 
 async def test_a_weight_update_continues_the_same_turn(tokenizer):
     """Under fully-async rollout SGLang aborts every request for a weight update, and slime's `aborted` stays False."""
-    whole, said = teacher_reply(), {}
-
-    def reply(prompt, n):
-        if n == 0:
-            said["all"] = whole(prompt, n)
-            return said["all"][:5], "abort"
-        if n == 1:
-            return "", "abort"  # nothing sampled yet
-        return said["all"][5:] if n == 2 else whole(prompt.replace(said["all"], ""), n)
-
-    out, _, fake = await generated(tokenizer, reply)
+    out, _, fake = await generated(tokenizer, cut_in_three())
     assert out.reward == 1.0 and out.status is Sample.Status.COMPLETED
     assert_well_formed(out)
     sent = [r["input_ids"] for r in fake.requests]

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from fake_policy import LAYERS, TOP_K, FakePolicy, expert, teacher_reply
+from fake_policy import LAYERS, TOP_K, FakePolicy, cut_in_three, expert, teacher_reply
 from host_shapes import Properties, RecordingSample, Slots, bare
 from test_hooks import assert_well_formed, make_args
 
@@ -112,21 +112,6 @@ def test_the_shims_leave_the_marks_that_the_contracts_look_for_and_call_ours(mon
 
 TOP_P = {"rollout_top_p": 0.9}
 EXPERTS = {"use_rollout_routing_replay": True, "num_layers": LAYERS, "moe_router_topk": TOP_K}
-
-
-def cut_in_three():
-    """The teacher, whose first turn a weight update cuts into three requests, the second of them without a token."""
-    whole, said = teacher_reply(), {}
-
-    def reply(prompt, n):
-        if n == 0:
-            said["all"] = whole(prompt, n)
-            return said["all"][:5], "abort"
-        if n == 1:
-            return "", "abort"
-        return said["all"][5:] if n == 2 else whole(prompt.replace(said["all"], ""), n)
-
-    return reply
 
 
 TEACHERS = pytest.mark.parametrize("teacher", [teacher_reply, cut_in_three], ids=["whole turns", "interrupted"])

@@ -12,7 +12,7 @@ import time
 import urllib.request
 
 import pytest
-from fake_policy import LAYERS, TOP_K, expert, teacher_reply
+from fake_policy import LAYERS, TOP_K, cut_in_three, expert
 from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, needs_slime, roll
 
 from slime_tau2.errors import ConfigError
@@ -135,16 +135,7 @@ def test_what_a_weight_update_cuts_is_aligned_in_slimes_sample(tokenizer, tmp_pa
     from slime.rollout.sglang_rollout import GenerateState
 
     with TeacherServer(tokenizer) as server:
-        whole, said = teacher_reply(), {}
-
-        def reply(prompt, n):
-            if n == 0:
-                said["all"] = whole(prompt, n)
-                return said["all"][:5], "abort"
-            if n == 1:
-                return "", "abort"
-            return said["all"][5:] if n == 2 else whole(prompt.replace(said["all"], ""), n)
-
+        reply = cut_in_three()
         server.reply_to = lambda request: reply
         args = make_args(tmp_path, server.port, **TOP_P, **EXPERTS)
         ((sample, *_),) = fresh(args).get_samples(1)
