@@ -84,20 +84,20 @@ def collect(
         print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
         return
     from slime_tau2.data import sft
+    from slime_tau2.evaluation import runs
     from slime_tau2.evaluation.evaluate import main as run_eval
     from slime_tau2.evaluation.presets import EvalRequest
 
-    paths = []
-    for name in domain.split(","):
-        directory = output.with_suffix(".attempts") / name
-        options = ["retail_basis=communicate", *(set_ or [])]
-        request = EvalRequest(
-            directory, name, policy, split, attempts, None, user, temperature, tokenizer=tokenizer, concurrency=concurrency, seed=seed,
-            options=tuple(options), model=model,
-        )  # fmt: skip
-        run_eval(request, Console())
-        paths.append(directory / "attempts.jsonl")
-    _write_rows(output, *sft.from_attempts(paths, min_partial, best, _tau2_options(set_)))
+    directory = output.with_suffix(".attempts")
+    options = ["retail_basis=communicate", *(set_ or [])]
+    request = EvalRequest(
+        directory, domain, policy, split, attempts, None, user, temperature, tokenizer=tokenizer, concurrency=concurrency, seed=seed,
+        options=tuple(options), model=model,
+    )  # fmt: skip
+    done = run_eval(request, Console())
+    assert done is not None, "this was no dry run"
+    _write_rows(output, *sft.from_attempts([directory / "attempts.jsonl"], min_partial, best, _tau2_options(set_)))
+    runs.all_scored(done.coverage, done.records, directory)
 
 
 def _tau2_options(assignments: list[str] | None) -> Tau2Config:

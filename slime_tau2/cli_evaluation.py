@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from slime_tau2.errors import ConfigError
+
 console = Console()
 
 
 def evaluate(
     output: Annotated[Path, typer.Option(help="Directory of the results; the same command resumes.")],
-    domain: str = "helpdesk",
+    domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
     split: Annotated[str | None, typer.Option(help="By default test, or base in a domain without it.")] = None,
     policy: Annotated[
         str,
@@ -36,19 +38,28 @@ def evaluate(
     concurrency: Annotated[int, typer.Option(min=1)] = 64,
     seed: int = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and an estimate of tokens, and stop.")] = False,
+    like: Annotated[Path | None, typer.Option(help="With --dry-run: an earlier run, whose tokens an attempt will take.")] = None,
+    prices: Annotated[Path | None, typer.Option(help="With --dry-run: a table of prices (docs/evaluation.md).")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option, e.g. max_turn_tokens=64; repeatable.")
     ] = None,
 ) -> None:
-    """Evaluate a policy: attempts.jsonl and summary.json."""
+    """Evaluate a policy: plan.json, attempts.jsonl and summary.json; exit code 2 where an attempt has no score."""
+    from slime_tau2.evaluation import runs
+    from slime_tau2.evaluation.estimate import DryRun
     from slime_tau2.evaluation.evaluate import main as run
     from slime_tau2.evaluation.presets import EvalRequest
+
+    if not dry_run and (like or prices):
+        raise ConfigError("--like and --prices are for --dry-run; of a run that is there, `slime-tau2 report --prices` tells the cost")
 
     request = EvalRequest(
         output, domain, policy, split, attempts, task, user, temperature, top_p, top_k, tokenizer, concurrency, seed, tuple(set_ or ()),
         model, preset,
     )  # fmt: skip
-    run(request, console, dry_run)
+    done = run(request, console, DryRun(like, prices) if dry_run else None)
+    if done is not None:
+        runs.all_scored(done.coverage, done.records, output)
 
 
 def compare(
@@ -64,6 +75,7 @@ def compare(
 def report(
     directories: Annotated[list[Path], typer.Argument(help="A quickstart run, a study, or runs of `slime-tau2 eval` side by side.")],
     output: Annotated[Path | None, typer.Option(help="The page; by default report.html in the first directory.")] = None,
+    prices: Annotated[Path | None, typer.Option(help="A table of prices, which turns tokens into money (docs/evaluation.md).")] = None,
 ) -> None:
     """Print tables and what went wrong, and write one page with plots and every conversation (of a quickstart report.json, too)."""
     if (directories[0] / "study.json").exists():
@@ -76,23 +88,26 @@ def report(
 
         write_report(directories[0], console)
         return
-    from slime_tau2.evaluation.evaluate import report as run
+    from slime_tau2.evaluation.report import write as run
 
-    run(directories, output, console)
+    run(directories, output, prices, console)
 
 
 def export_tau2(
     run: Annotated[Path, typer.Argument(help="Directory of `slime-tau2 eval`.")],
-    output: Annotated[Path, typer.Option(help="tau2's results.json; must not exist.")],
+    output: Annotated[Path, typer.Option(help="tau2's results.json, or a folder for a run of several domains; must not exist.")],
     model_name: Annotated[
         str | None, typer.Option(help="What to call the agent's model; by default the run's --model or --policy.")
     ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Export a run too that is not whole.")] = False,
 ) -> None:
-    """Write a run as tau2's own results file, for its viewer, its metrics and its leaderboard."""
-    from slime_tau2.evaluation.tau2_results import export_run
+    """Write a run as tau2's own results, for its viewer, its metrics and its leaderboard."""
+    from slime_tau2.evaluation.tau2_export import export_run
 
-    done = export_run(run, output, model_name)
-    print(f"{done.written} simulations written to {output}; {done.left_out} attempts that infrastructure ended are left out")
+    done = export_run(run, output, model_name, partial)
+    print(
+        f"{done.written} simulations written to {output}" + (f"; PARTIAL: {done.left_out} attempts have no score" if done.left_out else "")
+    )
     for reason in done.refused:
         print(f"tau2's leaderboard would not take it: {reason}")
 
@@ -102,9 +117,9 @@ def import_tau2(
     output: Annotated[Path, typer.Option(help="Directory, as of `slime-tau2 eval`; must not exist.")],
 ) -> None:
     """Read tau2's results, published ones too, so that report and compare treat them as any other run."""
-    from slime_tau2.evaluation.tau2_results import import_results
+    from slime_tau2.evaluation.tau2_import import import_results
 
-    print(f"{import_results(results, output)} attempts written to {output}; slime-tau2 report {output} shows them")
+    print(f"{import_results(results, output)}: {output}; slime-tau2 report {output} shows them")
 
 
 def card(
@@ -113,11 +128,13 @@ def card(
     output: Annotated[Path, typer.Option(help="The card, e.g. README.md beside the weights; must not exist.")],
     base_model: Annotated[str | None, typer.Option(help="Repository that training started from.")] = None,
     license_name: Annotated[str, typer.Option("--license")] = "apache-2.0",
+    partial: Annotated[bool, typer.Option("--partial", help="Take runs too that are not whole, and say so in the title.")] = False,
+    prices: Annotated[Path | None, typer.Option(help="A table of prices, which turns tokens into money.")] = None,
 ) -> None:
     """Write a Hugging Face model card whose every number comes from a run's own records."""
     from slime_tau2.evaluation.card import write
 
-    write(runs, output, name, base_model, license_name, console)
+    write(runs, output, name, base_model, license_name, partial, prices, console)
 
 
 COMMANDS: dict[str, Callable] = {

@@ -20,6 +20,10 @@ class ConfigError(UserError):
     """A configuration key or value that cannot be used."""
 
 
+class EvaluationStopped(UserError):
+    """An evaluation ended before its end, or some of its attempts have no score: its numbers are not whole."""
+
+
 class CheckpointError(UserError):
     """No usable checkpoint where one is needed, or none could be written."""
 

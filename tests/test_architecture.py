@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "slime_tau2"
-BORDER = {"types", "errors", "config", "plugins", "seeds", "masks"}
+BORDER = {"types", "errors", "config", "plugins", "seeds", "masks", "files"}
 MAY_IMPORT = {
     **{name: {"errors"} for name in sorted(BORDER - {"config"})},
     "config": {"errors", "plugins"},

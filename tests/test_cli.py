@@ -47,7 +47,7 @@ KNOWN_DOMAINS = {
         (["quickstart", "--output", "{tmp}", "--set", "grpo_step=3"], "unknown key grpo_step; did you mean grpo_steps?"),
         (["quickstart", "--output", "/proc/nowhere"], "cannot write to /proc/nowhere"),
         (["eval", "--output", "{tmp}", "--set", "agent_prompt=/no/prompt.txt"], "tau2_agent_prompt = /no/prompt.txt: "),
-        (["report", "{tmp}"], "holds no attempt; run `slime-tau2 eval --output"),
+        (["report", "{tmp}"], "holds no run of `slime-tau2 eval`"),
         (["serve", "{tmp}"], "holds no tokenizer"),
         (["rft", "{tmp}/none.jsonl", "--output", "{tmp}/x"], "none.jsonl does not exist"),
         (["rft", "{files}/rows.jsonl", "--output", "{tmp}/x"], "rows.jsonl, line 1: no domain in it"),
@@ -71,15 +71,15 @@ def test_bad_input_is_one_line_with_the_fix(cli, tmp_path, arguments, why):
 
 def test_gold_and_noop(cli, tmp_path):
     code, out, _ = cli("eval", "--domain", "helpdesk", "--policy", "gold", "--output", tmp_path / "gold")
-    assert code == 0 and "150 of 150 scored attempts earned reward 1.0" in out
+    assert code == 0 and "150 of 150 attempts scored; 150 earned reward 1.0" in out
     records = [json.loads(line) for line in (tmp_path / "gold" / "attempts.jsonl").read_text().splitlines()]
     assert len(records) == 150 and {"domain", "task_id", "attempt", "reward", "termination"} <= set(records[0])
     summary = json.loads((tmp_path / "gold" / "summary.json").read_text())
-    assert summary["metrics"]["overall"]["pass@1"]["value"] == 1.0 and summary["settings"]["tau2"]
+    assert summary["metrics"]["overall"]["pass@1"]["value"] == 1.0 and summary["plan"]["tau2"]
     code, out, err = cli("rft", tmp_path / "gold" / "attempts.jsonl", "--output", tmp_path / "rft.jsonl")
     assert code == 2 and "of test tasks 150" in out and "no row qualified" in err, "what is tested is never trained on"
     code, out, _ = cli("eval", "--domain", "airline", "--split", "test", "--policy", "noop", "--output", tmp_path / "noop")
-    assert code == 0 and "of 20 scored attempts earned reward 1.0" in out
+    assert code == 0 and "20 of 20 attempts scored; 6 earned reward 1.0" in out
     code, _, err = cli("eval", "--domain", "helpdesk", "--policy", "noop", "--output", tmp_path / "gold")
     assert code == 2 and "use another --output" in err
 
@@ -106,7 +106,7 @@ def test_a_full_disk_is_one_line(cli, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
 
-    monkeypatch.setattr(runner, "_same_settings", full)
+    monkeypatch.setattr(runner, "_claim", full)
     code, _, err = cli("eval", "--output", tmp_path / "x")
     assert code == 2 and err.startswith("error: No space left on device") and "what was saved before is intact" in err
 
@@ -117,25 +117,25 @@ def test_the_official_cross_check_and_the_provenance_in_the_results(cli, tmp_pat
     rows = [json.loads(line) for line in (tmp_path / "attempts.jsonl").read_text().splitlines()]
     assert all(len(r["tasks_sha256"]) == 64 and r["reward_basis"] == ["DB", "COMMUNICATE"] and "tau2" in r for r in rows)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["user_stopped_early"] == 0.0 and summary["settings"]["retail_basis"] == "judge"
+    assert summary["user_stopped_early"] == 0.0 and summary["plan"]["settings"]["retail_basis"] == "judge"
 
 
 def test_a_missing_judges_key_is_found_before_the_first_conversation(monkeypatch):
     from slime_tau2.config import Tau2Config
     from slime_tau2.episode import worlds
     from slime_tau2.errors import ConfigError
-    from slime_tau2.evaluation.evaluate import _check_judge
+    from slime_tau2.evaluation import keys
 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     plain = next(t for t in worlds.load("mock").tasks.values() if t.evaluation_criteria and t.evaluation_criteria.nl_assertions)
     criteria = plain.evaluation_criteria.model_copy(update={"reward_basis": [bench.RewardType.NL_ASSERTION]})
     judged = plain.model_copy(update={"evaluation_criteria": criteria})
-    _check_judge(Tau2Config(), [worlds.load("airline").task("0")], "airline")
+    keys.check(Tau2Config(user="gold"), {"airline": [worlds.load("airline").task("0")]})
     with pytest.raises(ConfigError, match=r"1 of these 1 tasks \(\w+\) are judged by gpt-4.1-2025-04-14, and OPENAI_API_KEY is not"):
-        _check_judge(Tau2Config(), [judged], "mock")
-    _check_judge(Tau2Config(judge_base_url="http://127.0.0.1:1/v1"), [judged], "mock")
+        keys.check(Tau2Config(user="gold"), {"mock": [judged]})
+    keys.check(Tau2Config(user="gold", judge_base_url="http://127.0.0.1:1/v1"), {"mock": [judged]})
     monkeypatch.setenv("OPENAI_API_KEY", "planted")
-    _check_judge(Tau2Config(), [judged], "mock")
+    keys.check(Tau2Config(user="gold"), {"mock": [judged]})
 
 
 def test_report_of_an_evaluation_says_what_went_wrong(cli, tmp_path):

@@ -42,7 +42,7 @@ def test_the_pages_commands(scratch):
         done = subprocess.run([sys.executable, "-m", "slime_tau2.cli", *arguments], cwd=scratch, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         summary = json.loads((scratch / arguments[arguments.index("--output") + 1] / "summary.json").read_text())
-        rates.append((summary["records"], summary["mean_reward"]))
+        rates.append((summary["scored"], summary["mean_reward"]))
     assert rates == [(2, 1.0), (2, 0.0)], "gold and do-nothing on the two test tasks"
 
 

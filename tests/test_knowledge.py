@@ -188,11 +188,11 @@ def test_golden_retrieval_has_a_policy_for_each_task_and_none_for_all(bank):
 def test_the_kind_is_in_the_record_and_the_default_split_is_the_one_there_is(bank, cli, tmp_path):
     code, out, error = cli("eval", "--domain", BANK, "--policy", "gold", "--output", tmp_path / "o")
     assert code == 0, error
-    assert f"{BANK} has no split test: this is base" in out and "2 of 2 scored attempts earned reward 1.0" in out
-    settings = (tmp_path / "o" / "settings.json").read_text()
+    assert f"{BANK} has no split test: this is base" in out and "2 of 2 attempts scored; 2 earned reward 1.0" in out
+    settings = (tmp_path / "o" / "plan.json").read_text()
     assert '"retrieval": "bm25"' in settings and '"split": "base"' in settings
     code, _, error = cli("eval", "--domain", BANK, "--set", "retrieval=golden_retrieval", "--output", tmp_path / "o")
-    assert code == 2 and "retrieval = 'bm25', not 'golden_retrieval'" in error
+    assert code == 2 and f"retrieval of {BANK} = 'bm25', not 'golden_retrieval'" in error
     code, _, error = cli("eval", "--domain", BANK, "--split", "test", "--output", tmp_path / "p")
     assert code == 2 and f"unknown split 'test' of {BANK}; it has: base: use --split base" in error
     code, out, _ = cli("eval", "--domain", BANK, "--dry-run", "--output", tmp_path / "p")

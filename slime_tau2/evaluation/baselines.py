@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
+from slime_tau2 import files
 from slime_tau2.episode import scripts
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.users import GoldUser
 from slime_tau2.episode.worlds import World
+from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation import scores
+from slime_tau2.evaluation.plan import RunPlan
 from slime_tau2.types import is_success
 
+FILE = "baselines.json"
 KINDS = ("noop", "transfer-only")
+Rates = dict[str, dict[str, float | None]]
+"""{agent: {row of `scores`: share of the tasks that it wins}}; None where one of them needs a judge."""
 
 
 async def play(world: World, kind: str, task_ids: Sequence[str]) -> dict[str, float | None]:
@@ -30,16 +38,48 @@ async def play(world: World, kind: str, task_ids: Sequence[str]) -> dict[str, fl
     return out
 
 
-def rates(world: World, task_ids: Sequence[str], path: Path) -> dict[str, float | None]:
-    """{agent: share of the tasks that it wins}; None where one of them needs a judge. What was played is kept in `path`."""
-    known: dict[str, dict[str, float | None]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for kind in KINDS:
-        seen = known.setdefault(kind, {})
-        seen |= asyncio.run(play(world, kind, [t for t in task_ids if t not in seen]))
-    path.write_text(json.dumps(known, indent=1), encoding="utf-8")
-    return {kind: _share([known[kind][t] for t in task_ids]) for kind in KINDS}
+def rates(worlds: Mapping[str, World], plan: RunPlan, path: Path) -> Rates:
+    """Play them on a run's tasks, and keep what they earned in `path`."""
+    rewards = {kind: {s.domain: asyncio.run(play(worlds[s.domain], kind, s.tasks)) for s in plan.sets} for kind in KINDS}
+    found = {kind: _shares(by_domain) for kind, by_domain in rewards.items()}
+    files.write_whole(path, json.dumps(found, indent=1))
+    return found
+
+
+def read(path: Path) -> Rates | None:
+    """What a run's directory says of them; None where it says nothing.
+
+    Raises:
+        ConfigError: the file is not as `rates` writes it.
+    """
+    if not path.exists():
+        return None
+    found = files.read_object(path)
+    for kind, by_domain in found.items():
+        if not isinstance(by_domain, dict) or not all(v is None or isinstance(v, int | float) for v in by_domain.values()):
+            raise ConfigError(f"{path}: {kind}: no shares by domain; delete the file, and the eval command writes it again")
+    return found
+
+
+def lines(found: Rates) -> list[str]:
+    """As text, a line an agent."""
+    return [f"beside it, {kind} on the same tasks: {', '.join(_line(by_domain))}" for kind, by_domain in found.items()]
+
+
+def _line(by_domain: Mapping[str, float | None]) -> list[str]:
+    shown = {scores.OVERALL: by_domain[scores.OVERALL]} if len(by_domain) == 2 else by_domain
+    return [f"{name} {'needs the judge' if share is None else f'{100 * share:.1f} %'}" for name, share in shown.items()]
+
+
+def _shares(by_domain: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
+    pooled = [r for rewards in by_domain.values() for r in rewards.values()]
+    each = {d: _share(list(rewards.values())) for d, rewards in by_domain.items()}
+    known = [v for v in each.values() if v is not None]
+    mean = {scores.MACRO: fmean(known) if len(known) == len(each) else None} if len(each) > 1 else {}
+    return {scores.OVERALL: _share(pooled), **mean, **each}
 
 
 def _share(rewards: Sequence[float | None]) -> float | None:
-    scored = [r for r in rewards if r is not None]
-    return sum(map(is_success, scored)) / len(scored) if scored and len(scored) == len(rewards) else None
+    if any(r is None for r in rewards):
+        return None
+    return sum(map(is_success, rewards)) / len(rewards)

@@ -1,73 +1,127 @@
 """`slime-tau2 card`: a Hugging Face model card from the records of evaluations, and from nothing else.
 
-The front matter's `model-index` is built and read back with `huggingface_hub`. Every number stands beside the file that it was computed
-from; what the runs do not say, the card leaves to its author.
+The front matter's `model-index` is built and read back with `huggingface_hub`. Every number stands beside the hash of the file that it was
+computed from; what the runs do not say, the card leaves to its author. Half a run is refused, or said in the title.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from slime_tau2 import files
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import compare, statistics
-from slime_tau2.evaluation.tables import cell
+from slime_tau2.evaluation import baselines, costs, published, records, runs, scores
+from slime_tau2.evaluation.runs import EvaluatedRun
+from slime_tau2.evaluation.tables import cell, note
 
-SHOWN = (
-    "domain", "split", "tau2", "tasks_sha256", "retail_basis", "user", "user_model", "user_temperature", "temperature", "top_p", "top_k",
-    "max_steps",
-)  # fmt: skip
+SILENT = ("policy", "model")
+"""Settings that say where the policy was served from: the card is about the model that it names."""
 
 
-def write(directories: Sequence[Path], output: Path, name: str, base_model: str | None, license_name: str, console: Console) -> None:
+def write(
+    directories: Sequence[Path], output: Path, name: str, base_model: str | None, license_name: str, partial: bool, prices: Path | None,
+    console: Console,
+) -> None:  # fmt: skip
     """Write the card.
 
     Raises:
-        ConfigError: no run, or the output exists.
+        ConfigError: no run, half a run and not `partial`, or the output exists.
     """
-    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+    from huggingface_hub import ModelCard, ModelCardData
 
     if output.exists():
         raise ConfigError(f"{output} exists; delete it, or name another --output")
-    runs = [compare.load(d) for d in directories]
-    results, rows, settings = [], [], []
-    for directory, run in zip(directories, runs):
-        n = min(len(s) for s in run.successes.values())
-        ks = sorted({1, n})
-        found = statistics.summarise(run.successes, ks)
-        metrics = [f"pass@{k}" for k in ks] + ([f"pass^{n}"] if n > 1 else [])
-        where = f"{run.settings['domain']} ({run.settings['split']})"
-        for metric in metrics:
-            results.append(
-                EvalResult(
-                    task_type="text-generation", task_name="Tool use over many turns", dataset_type="tau2-bench",
-                    dataset_name=f"tau2-bench {where}", dataset_split=run.settings["split"], dataset_revision=run.settings["tasks_sha256"],
-                    metric_type=metric, metric_name=f"{metric} over {found[metric].tasks} tasks, {n} attempts each",
-                    metric_value=round(found[metric].value, 4),
-                )
-            )  # fmt: skip
-            size, source = f"{found[metric].tasks} × {n}", directory / "attempts.jsonl"
-            rows.append(f"| {where} | {metric} | {cell(found[metric])} | {size} | {run.excluded} | `{source}` |")
-        told = "; ".join(f"{k} {run.settings[k]}" for k in SHOWN if run.settings.get(k) is not None)
-        settings.append(f"* `{directory}`: {told}")
+    found = runs.load_all(directories)
+    for run in found:
+        runs.whole(run, partial, "publish")
+    table = None if prices is None else costs.read_prices(prices)
+    results = [result for run in found for result in _results(run)]
     data = ModelCardData(
         model_name=name, base_model=base_model, license=license_name, library_name="transformers", pipeline_tag="text-generation",
         tags=["tau2-bench", "tool-use", "slime"], eval_results=results,
     )  # fmt: skip
-    body = "\n".join(
-        [
-            f"# {name}", "", "Trained and evaluated with slime_tau2.", "", "## Scores", "",
-            "In per cent, with 95 % bootstrap intervals over tasks; pass@k: any of k attempts succeeds, pass^k: all do, both unbiased.", "",
-            "| tasks | metric | value | tasks × attempts | left out (infrastructure) | computed from |", "|---|---|---|---|---|---|",
-            *rows, "", "## Settings", "", *settings, "",
-        ]
-    )  # fmt: skip
-    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+    parts = [f"{run.name}: {run.plan.name}, {run.coverage}" for run in found if not _is_whole(run)]
+    title = f"# {name}" + (f" (PARTIAL evaluation: {'; '.join(parts)})" if parts else "")
+    body = [title, "", "Trained and evaluated with slime_tau2.", ""]
+    for run in found:
+        body += _section(run, table)
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body))
     read = getattr(ModelCard(str(card)).data, "eval_results", None) or []
     if len(read) != len(results):
         raise ConfigError(f"huggingface_hub reads {len(read)} of {len(results)} results back from the card; two runs of the same name?")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(str(card), encoding="utf-8")
-    console.print(f"{len(results)} results of {len(runs)} runs: {output}", soft_wrap=True)
+    files.write_whole(output, str(card))
+    console.print(f"{len(results)} results of {len(found)} runs: {output}", soft_wrap=True)
+
+
+def _is_whole(run: EvaluatedRun) -> bool:
+    return run.coverage.whole and all(s.whole for s in run.plan.sets)
+
+
+def _table(run: EvaluatedRun) -> tuple[list[str], scores.Scores]:
+    """The metrics that the card names, and the rows."""
+    n = run.plan.attempts
+    rows = scores.scores(run.successes, sorted({1, n}))
+    return [m for m in ("pass@1", f"pass@{n}", f"pass^{n}") if m in rows[scores.OVERALL] and m != "pass^1"], rows
+
+
+def _results(run: EvaluatedRun) -> list[Any]:
+    """The front matter's entries: each row of the table, each metric once."""
+    from huggingface_hub import EvalResult
+
+    metrics, rows = _table(run)
+    out = []
+    for row, cells in rows.items():
+        for metric in dict.fromkeys(metrics):
+            e = cells.get(metric)
+            if e is None:
+                continue
+            one = run.plan.set_of(row)
+            tasks = f"{row} ({one.name})" if one else run.plan.name if row == scores.OVERALL else f"{row}, {run.plan.name}"
+            part = "" if _is_whole(run) else f", PARTIAL: {run.coverage}"
+            out.append(
+                EvalResult(
+                    task_type="text-generation", task_name="Tool use over many turns", dataset_type="tau2-bench",
+                    dataset_name=f"tau2-bench {tasks}", dataset_split=(one or run.plan.sets[0]).name,
+                    dataset_revision=", ".join(s.tasks_sha256 for s in ([one] if one else run.plan.sets)), metric_type=metric,
+                    metric_name=f"{metric} over {e.tasks} of {e.of} tasks, {run.plan.attempts} attempts each{part}",
+                    metric_value=round(e.value, 4),
+                )
+            )  # fmt: skip
+    return out
+
+
+def _section(run: EvaluatedRun, prices: dict[str, costs.Price] | None) -> list[str]:
+    metrics, rows = _table(run)
+    metrics = list(dict.fromkeys(metrics))
+    beside = baselines.read(run.directory / baselines.FILE) or {}
+    lines = [
+        f"## Scores: {run.plan.name}", "",
+        f"{run.coverage}. In per cent, with 95 % intervals over tasks; pass@k: any of k attempts succeeds, pass^k: all do, both unbiased. "
+        "Overall weighs each task alike, the mean of domains each domain.", "",
+        f"| tasks | {' | '.join(metrics)} | {' | '.join(beside)} |".replace("|  |", "|"),
+        "|---" * (1 + len(metrics) + len(beside)) + "|",
+    ]  # fmt: skip
+    for row, cells in rows.items():
+        shares = (by_domain.get(row) for by_domain in beside.values())
+        lines.append("| " + " | ".join([row, *(cell(cells.get(m)) for m in metrics), *map(_share, shares)]) + " |")
+    caption = note(e for cells in rows.values() for e in cells.values())
+    lines += [""] + ([f"{caption}.", ""] if caption else [])
+    lines += published.markdown(run)
+    told = [f"{k} {v}" for k, v in run.plan.settings.items() if v is not None and k not in SILENT]
+    told += [f"tau2 {run.plan.tau2}", f"attempts {run.plan.attempts}", f"seed {run.plan.seed}", f"made by {run.plan.made_by}"]
+    told += [f"tasks of {s.domain} sha256 {s.tasks_sha256}" for s in run.plan.sets]
+    lines += ["Settings:", "", *(f"* {text}" for text in told), ""]
+    spent = costs.lines(costs.used(run.records), run.plan.settings, prices)
+    if spent:
+        lines += ["Tokens, as the servers reported them:", "", *(f"* {line}" for line in spent), ""]
+    digest = hashlib.sha256((run.directory / records.FILE).read_bytes()).hexdigest()
+    return [*lines, f"Computed from `{run.name}/{records.FILE}`, sha256 {digest}.", ""]
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"

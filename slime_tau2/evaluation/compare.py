@@ -1,14 +1,14 @@
 """`slime-tau2 compare`: runs beside each other, and what their difference can and cannot show.
 
-Runs are comparable when they were scored alike: the same domain, task file, tau2, reward basis and user. Differences are paired
-by task; attempts that infrastructure ended are left out and counted.
+Runs are comparable when the tasks that they share were scored alike. Differences are paired by task; attempts that infrastructure
+ended are left out and counted.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -16,121 +16,136 @@ from rich.console import Console
 from rich.table import Table
 
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import runner, statistics
+from slime_tau2.evaluation import runs, statistics, tables
+from slime_tau2.evaluation.plan import TaskKey
+from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell, points
 
-ALIKE = (
-    "domain",
-    "split",
-    "tau2",
-    "tasks_sha256",
-    "retail_basis",
-    "retrieval",
-    "judge_model",
-    "user",
-    "user_model",
-    "user_temperature",
-    "max_steps",
-    "max_errors",
-)
-"""Settings that change what a score means."""
-
-
-@dataclass(frozen=True)
-class EvaluatedRun:
-    """One directory of `slime-tau2 eval`."""
-
-    name: str
-    settings: dict[str, Any]
-    successes: dict[str, list[bool]]
-    excluded: int
-
-    @property
-    def rates(self) -> dict[str, float]:
-        return statistics.success_rates(self.successes)
-
-
-def load(directory: Path) -> EvaluatedRun:
-    """Read a run.
-
-    Raises:
-        ConfigError: it is not a run's directory, or holds no scored attempt.
-    """
-    settings, records = directory / "settings.json", runner.read_records(directory / "attempts.jsonl")
-    if not settings.exists() or not records:
-        raise ConfigError(f"{directory} holds no run of `slime-tau2 eval` (settings.json and attempts.jsonl)")
-    successes = statistics.successes_by_task([(r["task_id"], r["reward"]) for r in records])
-    if not successes:
-        raise ConfigError(f"{directory}: infrastructure ended all {len(records)} attempts; run its command again")
-    return EvaluatedRun(
-        directory.name, json.loads(settings.read_text(encoding="utf-8")), successes, sum(r["reward"] is None for r in records)
-    )
-
-
-def unlike(runs: Sequence[EvaluatedRun]) -> list[str]:
-    """In what the runs were not scored alike, as texts."""
-    out = []
-    for key in ALIKE:
-        values = {run.name: run.settings.get(key) for run in runs}
-        if len({json.dumps(v) for v in values.values()}) > 1:
-            out.append(f"{key}: " + ", ".join(f"{name} {value!r}" for name, value in values.items()))
-    return out
+OF_A_MODEL = ("user_model", "user_temperature", "user_thinking")
+"""Settings that count where the user is a model."""
+JUDGED = "NL_ASSERTION"
+UNKNOWN = object()
 
 
 def main(directories: Sequence[Path], anyway: bool, console: Console) -> None:
     """Print the tables.
 
     Raises:
-        ConfigError: fewer than two runs, or runs that were not scored alike and not `anyway`.
+        ConfigError: fewer than two runs, runs without a shared task, or runs that were not scored alike and not `anyway`.
     """
     if len(directories) < 2:
         raise ConfigError("name at least two runs to compare")
-    runs = [load(d) for d in directories]
-    if len({run.name for run in runs}) < len(runs):
-        runs = [EvaluatedRun(str(d), r.settings, r.successes, r.excluded) for d, r in zip(directories, runs)]
-    differing = unlike(runs)
+    found = runs.load_all(directories)
+    shared = set.intersection(*(set(r.rates) for r in found))
+    if not shared:
+        raise ConfigError(f"the runs share no scored task: {'; '.join(f'{r.name} has {r.plan.name}' for r in found)}")
+    differing = unlike(found, shared)
     if differing and not anyway:
         raise ConfigError(f"the runs were not scored alike ({'; '.join(differing)}); --anyway compares them all the same")
     for text in differing:
         console.print(f"not scored alike in {text}", style="bold red", soft_wrap=True)
-    console.print(_runs_table(runs))
-    shared = set.intersection(*(set(r.successes) for r in runs))
-    if not shared:
-        raise ConfigError("the runs share no task")
-    console.print(_differences_table(runs[0], runs[1:]))
+    for text in untold(found, shared):
+        console.print(text, style="yellow", soft_wrap=True)
+    console.print(_runs_table(found))
+    console.print(_differences_table(found[0], found[1:], shared))
+    for run in found:
+        if not run.coverage.whole or set(run.plan.keys) != shared:
+            console.print(f"{run.name}: {run.plan.name}, {run.coverage}; compared on {len(shared)} tasks", soft_wrap=True)
 
 
-def _runs_table(runs: Sequence[EvaluatedRun]) -> Table:
-    most = max(min(len(s) for s in run.successes.values()) for run in runs)
+def unlike(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
+    """In what the shared tasks were not scored alike, as texts. What a run does not say is no difference (`untold`)."""
+    told, out = [_conditions(run, shared) for run in found], []
+    for key in dict.fromkeys(k for t in told for k in t):
+        values = {run.name: t[key] for run, t in zip(found, told) if t.get(key, UNKNOWN) is not UNKNOWN}
+        if len({json.dumps(v) for v in values.values()}) > 1:
+            out.append(f"{key}: " + ", ".join(f"{name} {value!r}" for name, value in values.items()))
+    bases = [_bases(run) for run in found]
+    for key in sorted(shared):
+        values = {run.name: ", ".join(b[key]) for run, b in zip(found, bases) if b.get(key)}
+        if len(set(values.values())) > 1:
+            domain, task_id = key
+            out.append(f"reward basis of {domain}, task {task_id}: " + "; ".join(f"{name} {value}" for name, value in values.items()))
+            break
+    return out
+
+
+def untold(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
+    """What one run says and another does not, so that nobody can know whether they are alike."""
+    told = {run.name: _conditions(run, shared) for run in found}
+    lines = []
+    for name, known in told.items():
+        silent = [k for k, v in known.items() if v is UNKNOWN and any(t.get(k, UNKNOWN) is not UNKNOWN for t in told.values())]
+        if silent:
+            lines.append(f"{name} does not say: {', '.join(silent)}")
+    return lines
+
+
+def _conditions(run: EvaluatedRun, shared: AbstractSet[TaskKey]) -> dict[str, Any]:
+    """What the scores of these tasks depend on beside the policy; UNKNOWN where the run does not say."""
+    told, domains = run.plan.settings, {domain for domain, _ in shared}
+    out: dict[str, Any] = {"tau2": run.plan.tau2}
+    for s in run.plan.sets:
+        if s.domain in domains:
+            out[f"tasks_sha256 of {s.domain}"] = s.tasks_sha256
+            out |= {} if s.retrieval is None else {f"retrieval of {s.domain}": s.retrieval}
+    out |= {key: told.get(key, UNKNOWN) for key in ("max_steps", "max_errors", "user")}
+    if told.get("user_model") is not None:
+        out |= {key: told.get(key, UNKNOWN) for key in OF_A_MODEL}
+    if any(JUDGED in basis for key, basis in _bases(run).items() if key in shared):
+        out["judge_model"] = told.get("judge_model", UNKNOWN)
+    return out
+
+
+def _bases(run: EvaluatedRun) -> dict[TaskKey, list[str]]:
+    """{task: what its reward is made of}, as its scored records say."""
+    scored = (r for r in run.records if r["reward"] is not None and r.get("reward_basis"))
+    return {(r["domain"], r["task_id"]): sorted(r["reward_basis"]) for r in scored}
+
+
+def _runs_table(found: Sequence[EvaluatedRun]) -> Table:
+    shown = sorted({k for run in found for k in range(1, run.plan.attempts + 1)})
     table = Table(title="Runs (%, 95 % CI over tasks)", title_justify="left")
-    names = ["avg", *(f"pass@{k}" for k in range(2, most + 1)), *(f"pass^{k}" for k in range(2, most + 1))]
-    for column in ("", "tasks", "attempts", "excluded", *names):
-        table.add_column(column, justify="left" if column == "" else "right")
-    for run in runs:
-        row = statistics.summarise(run.successes, range(1, most + 1))
-        row["avg"] = statistics.bootstrap_mean(list(run.rates.values()))
-        attempts = sum(map(len, run.successes.values()))
-        table.add_row(run.name, str(len(run.successes)), str(attempts), str(run.excluded), *(cell(row.get(n)) for n in names))
+    table.add_column("")
+    columns = []
+    for run in found:
+        table.add_column(run.name, justify="right", overflow="fold")
+        columns.append(statistics.summarise(run.successes, shown))
+        columns[-1]["avg"] = statistics.bootstrap_mean(list(run.rates.values()), of=len(run.successes))
+    table.add_row("tasks", *(str(len(run.successes)) for run in found))
+    for name in ("scored", "excluded", "not_run"):
+        last = name == "not_run"
+        table.add_row(f"attempts {name.replace('_', ' ')}", *(str(getattr(run.coverage, name)) for run in found), end_section=last)
+    for name in ("avg", *(f"pass@{k}" for k in shown[1:]), *(f"pass^{k}" for k in shown[1:])):
+        table.add_row(name, *(cell(column.get(name)) for column in columns))
+    table.caption = tables.note(e for column in columns for e in column.values())
     return table
 
 
-def _differences_table(baseline: EvaluatedRun, others: Sequence[EvaluatedRun]) -> Table:
+def _differences_table(baseline: EvaluatedRun, others: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> Table:
     table = Table(title=f"Against {baseline.name}, paired by task (points, 95 % CI)", title_justify="left")
     for column in ("", "tasks", "difference in avg", "better, worse", "sign test p", "could have shown"):
         table.add_column(column, justify="left" if column == "" else "right")
     for other in others:
-        table.add_row(*_difference(other.name, baseline.rates, other.rates))
+        for name, a, b in _rows(baseline, other, shared):
+            table.add_row(*_difference(f"{other.name}{name}", a, b))
     table.caption = "`could have shown`: the true difference that so many tasks and attempts show four times in five"
     return table
 
 
-def _difference(name: str, a: Mapping[str, float], b: Mapping[str, float]) -> tuple[str, ...]:
+Rates = dict[TaskKey, float]
+
+
+def _rows(a: EvaluatedRun, b: EvaluatedRun, shared: AbstractSet[TaskKey]) -> list[tuple[str, Rates, Rates]]:
+    """(suffix of the row's name, both runs' rates): all tasks, and each domain where there are several."""
+    domains = sorted({domain for domain, _ in shared})
+    parts = [("", shared), *((f", {d}", {k for k in shared if k[0] == d}) for d in domains if len(domains) > 1)]
+    return [(name, {k: a.rates[k] for k in keys}, {k: b.rates[k] for k in keys}) for name, keys in parts]
+
+
+def _difference(name: str, a: Rates, b: Rates) -> tuple[str, ...]:
     gain, sign = statistics.paired_difference(a, b), statistics.sign_test(a, b)
     return (
-        name,
-        str(gain.tasks),
-        points(gain),
-        f"{sign.better}, {sign.worse}",
-        f"{sign.p:.2g}",
+        name, str(gain.tasks), points(gain), f"{sign.better}, {sign.worse}", f"{sign.p:.2g}",
         f"{100 * statistics.smallest_difference(a, b):.1f}",
-    )
+    )  # fmt: skip

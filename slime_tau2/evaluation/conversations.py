@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slime_tau2.evaluation import runner
+from slime_tau2.evaluation import scores
 
 CHUNK = 40
 """Conversations compressed together: opening one unpacks so many."""
@@ -17,7 +17,16 @@ CHUNK = 40
 def row(run: str, record: dict[str, Any]) -> list[Any]:
     """[run, family, task, attempt, reward, partial, termination, turns] of a conversation."""
     r, partial = record, None if record["partial"] is None else round(record["partial"], 2)
-    return [run, runner.family(r), r["task_id"], r["attempt"], r["reward"], partial, r["termination"], len(r["turns"])]
+    return [
+        run,
+        scores.family((r["domain"], r["task_id"])),
+        r["task_id"],
+        r["attempt"],
+        r["reward"],
+        partial,
+        r["termination"],
+        len(r["turns"]),
+    ]
 
 
 def pack(bodies: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,13 +1,15 @@
 """What an evaluation would do, and about how many tokens it would take, before it does it.
 
-The estimate assumes a conversation in which the agent makes the solution's calls and speaks `TALK` times beside them. Text is
-counted with the policy's tokenizer where one is named, else at `CHARACTERS` a token.
+With an earlier run to go by, tokens of an attempt are what that run's servers reported, domain by domain. Without one, a conversation is
+assumed in which the agent makes the solution's calls and speaks `TALK` times beside them; text is counted with the policy's tokenizer
+where one is named, else at `CHARACTERS` a token.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -15,7 +17,10 @@ from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.protocols import PROTOCOLS
 from slime_tau2.episode.worlds import World
-from slime_tau2.evaluation import runner
+from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation import costs, records, runs
+from slime_tau2.evaluation.costs import Tokens
+from slime_tau2.evaluation.plan import TaskSet
 from slime_tau2.evaluation.presets import Plan
 
 TALK, SAID_TOKENS = 5, 60
@@ -25,48 +30,84 @@ CALL_TOKENS, RESULT_TOKENS = 48, 240
 CHARACTERS = 4.0
 
 
-def lines(plan: Plan, config: Tau2Config, world: World, task_ids: Sequence[str]) -> list[str]:
-    """The plan and its estimate, as text."""
-    request, count = plan.request, plan.attempts * len(task_ids)
-    done = sum(r["reward"] is not None for r in runner.read_records(request.output / "attempts.jsonl"))
-    where = f"{request.policy} on {request.domain}/{plan.split}"
-    user = f", {config.user_model} at {config.user_base_url}, T={config.user_temperature}" if config.user == "llm" else ""
-    out = [
-        f"{where}: {len(task_ids)} tasks × {plan.attempts} attempts = {count}, {done} of them done",
-        f"temperature {plan.temperature}, top_p {plan.top_p}, top_k {plan.top_k}; seed {request.seed}; {request.concurrency} at a time",
-        f"protocol: {config.protocol}; user: {config.user}{user}",
-        f"limits: {config.max_steps} steps, {config.max_errors} errors, {config.max_context_tokens} tokens",
-        f"reward basis of retail: {config.retail_basis}",
-    ]
-    if world.retrieval:
-        out.append(f"retrieval: {world.retrieval}")
-    judged = sum(bench.judge_request(world.task(t), []) is not None for t in task_ids)
-    if judged:
-        out.append(f"judge: {config.judge_model} at {config.judge_base_url}, for {judged} of the tasks")
+@dataclass(frozen=True)
+class DryRun:
+    """How to estimate: `like` is the directory of an earlier run, `prices` a table (`costs.read_prices`)."""
+
+    like: Path | None = None
+    prices: Path | None = None
+
+    def lines(self, plan: Plan, sets: Sequence[TaskSet], config: Tau2Config, worlds: Mapping[str, World]) -> list[str]:
+        """The plan and its estimate, as text."""
+        request = plan.request
+        found = records.read(request.output / records.FILE)
+        done = {(r["domain"], r["task_id"], r["attempt"]) for r in found if r["reward"] is not None}
+        left = {s.domain: sum((s.domain, t, n) not in done for t in s.tasks for n in range(plan.attempts)) for s in sets}
+        tasks = sum(len(s.tasks) for s in sets)
+        count = tasks * plan.attempts
+        user = f", {config.user_model} at {config.user_base_url}, T={config.user_temperature}" if config.user == "llm" else ""
+        out = [
+            f"{request.policy} on {', '.join(f'{s.domain} ({s.name})' for s in sets)}: {tasks} tasks × {plan.attempts} attempts = {count}, "
+            f"{count - sum(left.values())} of them done",
+            f"temperature {plan.temperature}, top_p {plan.top_p}, top_k {plan.top_k}; seed {request.seed}; {request.concurrency} at a time",
+            f"protocol: {config.protocol}; user: {config.user}{user}",
+            f"limits: {config.max_steps} steps, {config.max_errors} errors, {config.max_context_tokens} tokens",
+            f"reward basis of retail: {config.retail_basis}",
+        ]
+        out += [f"retrieval: {w.retrieval}" for w in worlds.values() if w.retrieval]
+        judged = sum(bench.judge_request(worlds[s.domain].task(t), []) is not None for s in sets for t in s.tasks)
+        if judged:
+            out.append(f"judge: {config.judge_model} at {config.judge_base_url}, for {judged} of the tasks")
+        if self.like is not None:
+            by, each = f"as in {self.like}", _measured(self.like, left)
+        else:
+            by, each = "assumed; --like RUN takes them from an earlier run", {
+                s.domain: _assumed(plan, config, worlds[s.domain], s.tasks) for s in sets
+            }  # fmt: skip
+        total: dict[str, Tokens] = {}
+        for domain, roles in each.items():
+            for role, tokens in roles.items():
+                total[role] = total.get(role, Tokens()) + tokens * left[domain]
+        models = {"policy": request.policy, "model": request.model, "user_model": config.user_model, "judge_model": config.judge_model}
+        prices = None if self.prices is None else costs.read_prices(self.prices)
+        out.append(f"estimate for the {sum(left.values())} attempts left (tokens of an attempt: {by}):")
+        return [*out, *(f"  {line}" for line in costs.lines(total, models, prices))]
+
+
+def _measured(directory: Path, left: Mapping[str, int]) -> dict[str, dict[str, Tokens]]:
+    """{domain: {role: mean tokens of an attempt}} of an earlier run.
+
+    Raises:
+        ConfigError: it has no attempt in a domain, or no tokens.
+    """
+    earlier = runs.load(directory)
+    out = {}
+    for domain in left:
+        part = [r for r in earlier.records if r["domain"] == domain]
+        if not part or not costs.used(part):
+            raise ConfigError(f"--like {directory}: it holds no {'tokens' if part else 'attempt'} of {domain}; name another run")
+        out[domain] = {role: tokens * (1 / len(part)) for role, tokens in costs.used(part).items()}
+    return out
+
+
+def _assumed(plan: Plan, config: Tau2Config, world: World, task_ids: Sequence[str]) -> dict[str, Tokens]:
+    """{role: tokens of an attempt}; everything that was sent before is in the prefix cache."""
     criteria = [world.task(t).evaluation_criteria for t in task_ids]
     calls = fmean(len((c.actions if c else None) or []) for c in criteria)
-    count_tokens = _counter(request.tokenizer)
+    count_tokens = _counter(plan.request.tokenizer)
     protocol = PROTOCOLS[config.protocol]
     prompt = protocol.system_prompt(world.policy_for(task_ids[0]), world.tool_schemas, config.agent_prompt)
     head = count_tokens(prompt + json.dumps(protocol.template_tools(world.tool_schemas) or ""))
-    left, turns = count - done, calls + TALK
+    turns = calls + TALK
     sampled = calls * CALL_TOKENS + TALK * SAID_TOKENS
     added = sampled + calls * RESULT_TOKENS + TALK * SAID_TOKENS
     sent = turns * head + added * turns / 2
-    out += [
-        f"estimate for the {left} attempts left, {calls:.1f} calls each:",
-        f"  policy: {_millions(left * sent)} tokens sent, all but {_millions(left * added)} of them in the prefix cache at best, "
-        f"{_millions(left * sampled)} sampled",
-    ]
+    out = {"policy": Tokens(turns, sent, sent - added, sampled)}
     if config.user == "llm":
         prompts = [bench.user_prompt(str(world.task(t).user_scenario), False) for t in list(task_ids)[:20]]
         told = fmean(count_tokens(p) for p in prompts) + TALK * SAID_TOKENS
-        out.append(f"  user: {_millions(left * TALK * told)} tokens sent, {_millions(left * TALK * SAID_TOKENS)} sampled")
-    return [*out, "  times your provider's prices; conversations that go wrong are longer"]
-
-
-def _millions(tokens: float) -> str:
-    return f"{tokens / 1e6:.2f} M"
+        out["user"] = Tokens(TALK, TALK * told, 0, TALK * SAID_TOKENS)
+    return out
 
 
 def _counter(tokenizer: Path | None) -> Callable[[str], float]:

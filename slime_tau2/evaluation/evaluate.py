@@ -1,139 +1,106 @@
-"""`slime-tau2 eval`: any policy, any domain and split, through the one runner."""
+"""`slime-tau2 eval`: any policy, any domains and split, through the one runner."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config, from_environment, parse_assignments
-from slime_tau2.episode import credentials, scripts, worlds
+from slime_tau2.episode import scripts, worlds
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import audit, baselines, estimate, failures, page, policies, runner
+from slime_tau2.evaluation import audit, baselines, costs, estimate, keys, policies, runner, runs, scores
+from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.presets import EvalRequest
+from slime_tau2.evaluation.runner import Finished
 from slime_tau2.evaluation.tables import metrics_table
 from slime_tau2.types import Episode, is_success
 
 
-def main(request: EvalRequest, console: Console, dry_run: bool = False) -> None:
-    """Run (or resume) an evaluation and print its table; a dry run prints what it would do and cost."""
-    plan = request.resolved()
-    request = plan.request
-    scripted = request.policy in scripts.SCRIPTS
-    user = request.user or ("gold" if scripted else "scripted" if request.domain == "helpdesk" else "llm")
+def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None = None) -> Finished | None:
+    """Run (or resume) an evaluation and print its table; None after a dry run, which prints what it would do and cost.
+
+    Raises:
+        EvaluationStopped: the servers failed too often in a row. Attempts that were ended here and there are in the result's coverage.
+    """
+    asked = request.resolved()
+    request, domains = asked.request, request.domains
     options = parse_assignments(list(request.options), Tau2Config.model_fields, "--set")
-    config = Tau2Config.from_mapping(
-        {"seeded_sampling": True, "user": user, "retail_basis": "judge", **from_environment(), **options}, "--set"
-    )
+    defaults = {"seeded_sampling": True, "user": request.user or default_user(request.policy, domains), "retail_basis": "judge"}
+    config = Tau2Config.from_mapping({**defaults, **from_environment(), **options}, "--set")
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
-    world = worlds.load(request.domain, config.retail_basis, config.retrieval)
-    missing, plan = plan.split, plan.on(world.splits)
-    if plan.split != missing:
-        console.print(f"{request.domain} has no split {missing}: this is {plan.split}", soft_wrap=True)
-    task_ids = request.tasks or world.task_ids(plan.split)
-    for task_id in task_ids:
-        world.task(task_id)
-    title = f"{request.policy} on {request.domain}/{plan.split}"
-    if dry_run:
-        for line in estimate.lines(plan, config, world, task_ids):
+    found = {d: worlds.load(d, config.retail_basis, config.retrieval) for d in domains}
+    sets = tuple(_task_set(found[d], asked.on(found[d].splits).split, asked.split, request, console) for d in domains)
+    if dry_run is not None:
+        for line in dry_run.lines(asked, sets, config, found):
             console.print(line, soft_wrap=True, highlight=False)
-        return
+        return None
     audited = {"episodes": 0, "mismatches": 0}
     with ExitStack() as stack:
-        _check_judge(config, [world.task(t) for t in task_ids], request.domain)
-        run_one, settings, box = policies.policy(plan, config, stack)
+        keys.check(config, {s.domain: [found[s.domain].task(t) for t in s.tasks] for s in sets})
+        run_one, settings, box = policies.policy(asked, config, stack)
+        box.user(evaluation=True)  # one that cannot be made is said before anything is written
+        plan = RunPlan(sets=sets, attempts=asked.attempts, seed=request.seed, settings=settings)
         progress = stack.enter_context(_progress(console))
-        count = plan.attempts * len(task_ids)
-        bar = progress.add_task(title, total=count)
+        count = plan.attempts * len(plan.keys)
+        bar = progress.add_task(f"{request.policy} on {plan.name}", total=count)
 
         def on_episode(episode: Episode) -> None:
             progress.advance(bar)
             if episode.ledger is not None:
                 audited["episodes"] += 1
+                world = found[episode.task.domain]
                 prompt = box.system_prompt(world, episode.task.task_id)
                 audited["mismatches"] += audit.is_mismatch(episode, box.chat(world.domain), prompt, box.protocol)
 
-        job = runner.Run(
-            world,
-            plan.split,
-            plan.attempts,
-            request.output,
-            run_one,
-            settings,
-            request.concurrency,
-            request.seed,
-            request.tasks,
-            on_episode,
-            box.tokenizer,
-        )
+        job = runner.Run(plan, found, request.output, run_one, request.concurrency, on_episode, box.tokenizer)
 
-        async def run() -> list[dict]:
+        async def run() -> Finished:
             try:
                 return await runner.run(job)
             finally:
                 await box.close()
 
-        records = asyncio.run(run())
+        done = asyncio.run(run())
         progress.update(bar, completed=count)
         faults = box.take_faults()
-    world.environments.check()
-    console.print(metrics_table(title, runner.tables(records, plan.attempts)))
-    beside = baselines.rates(world, task_ids, request.output / "baselines.json")
-    shares = ", ".join(f"{kind} {'needs the judge' if share is None else f'{100 * share:.1f} %'}" for kind, share in beside.items())
-    console.print(f"beside it, on the same tasks: {shares}", soft_wrap=True)
-    failed = [r for r in records if r["reward"] is None]
-    won = sum(is_success(r["reward"]) for r in records)
-    console.print(f"{won} of {len(records) - len(failed)} scored attempts earned reward 1.0; results in {request.output}", soft_wrap=True)
+    for world in found.values():
+        world.environments.check()
+    covered = done.coverage
+    title = f"{request.policy} on {plan.name}" + ("" if covered.whole else f", PARTIAL: {covered}")
+    console.print(metrics_table(title, scores.scores(runs.successes(plan.keys, done.records), scores.ks(plan.attempts))))
+    for line in baselines.lines(baselines.rates(found, plan, request.output / baselines.FILE)):
+        console.print(line, soft_wrap=True)
+    won = sum(is_success(r["reward"]) for r in done.records)
+    console.print(f"{covered}; {won} earned reward 1.0; results in {request.output}", soft_wrap=True)
+    for line in costs.lines(costs.used(done.records), settings, None):
+        console.print(line, soft_wrap=True, highlight=False)
     if audited["episodes"]:
         console.print(f"token mismatches: {audited['mismatches']} in {audited['episodes']} episodes")
     if faults:
         console.print(f"failed requests, retried: {', '.join(f'{kind} {n}' for kind, n in faults.most_common())}", soft_wrap=True)
     if config.official_check and box.official is not None:
         console.print(f"tau2's own evaluator graded {box.official.compared} episodes again and agreed")
-    if failed:
-        console.print(
-            f"{len(failed)} attempts were ended by the infrastructure and are excluded, e.g. {failed[0]['detail']}", soft_wrap=True
-        )
-        console.print("the same command tries them again")
+    return done
 
 
-def report(directories: Sequence[Path], output: Path | None, console: Console) -> None:
-    """Print the tables of runs that are there, with their failures by what went wrong, and write the page of them all."""
-    stages = []
-    for directory in directories:
-        records = runner.read_records(directory / "attempts.jsonl")
-        if not records:
-            raise ConfigError(f"{directory} holds no attempt; run `slime-tau2 eval --output {directory}` first")
-        stages.append(page.Stage("/".join(directory.parts[-2:]) if len(directories) > 1 else directory.name, records))
-    for directory, stage in zip(directories, stages):
-        records = stage.records
-        console.print(metrics_table(str(directory), runner.tables(records, stage.attempts)))
-        console.print(failures.table(page.failed(records)))
-    facts = [" · ".join(dict.fromkeys(f"{r['domain']}: {r['tau2']}, tasks {r['tasks_sha256'][:12]}" for s in stages for r in s.records))]
-    path = output or directories[0] / "report.html"
-    page.write(page.Page("slime_tau2 evaluation", stages, facts), path)
-    console.print(f"every conversation: {path}", soft_wrap=True)
+def default_user(policy: str, domains: list[str]) -> str:
+    """The user that suits a policy: a script's is played too, helpdesk has one of its own, tau2's is a model."""
+    if policy in scripts.SCRIPTS:
+        return "gold"
+    return "scripted" if set(domains) == {"helpdesk"} else "llm"
 
 
-def _check_judge(config: Tau2Config, tasks: list[Any], domain: str) -> None:
-    """Fail before the first conversation, not after it, where the judge's key is absent."""
-    judged = [task.id for task in tasks if bench.judge_request(task, []) is not None]
-    variable = credentials.variable(config.judge_base_url, config.judge_key_env) if judged else None
-    if variable is not None and not os.environ.get(variable):
-        which = f" ({', '.join(judged)})" if len(judged) <= 3 else ""
-        drops = domain in ("retail", bench.KNOWLEDGE)
-        without = ", or score without a judge: --set retail_basis=communicate" if drops else ", or leave them out with --task"
-        raise ConfigError(
-            f"{len(judged)} of these {len(tasks)} tasks{which} are judged by {config.judge_model}, and {variable} is not set; "
-            f"set it, or name a server with --set judge_base_url=… judge_model=…{without}"
-        )
+def _task_set(world: worlds.World, split: str, asked: str, request: EvalRequest, console: Console) -> TaskSet:
+    if split != asked:
+        console.print(f"{world.domain} has no split {asked}: this is {split}", soft_wrap=True)
+    chosen = request.tasks
+    if chosen is not None and len(request.domains) > 1:
+        raise ConfigError(f"--task names tasks of one domain, and --domain names {len(request.domains)}; evaluate them one by one")
+    return TaskSet.of(world, split, chosen)
 
 
 def _progress(console: Console) -> Progress:

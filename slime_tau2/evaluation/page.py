@@ -17,20 +17,28 @@ from typing import Any
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
 from slime_tau2.errors import BenchDataError
-from slime_tau2.evaluation import conversations, failures, plots, runner, statistics
+from slime_tau2.evaluation import conversations, failures, plots, runs, scores, statistics
+from slime_tau2.evaluation.plan import TaskKey
+from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of `eval`: its name on the page and its records."""
+    """One run of `eval`: its name on the page, its records, and the tasks and attempts of its plan."""
 
     name: str
     records: list[dict[str, Any]]
+    tasks: list[TaskKey]
+    attempts: int
+
+    @classmethod
+    def of(cls, run: EvaluatedRun) -> Stage:
+        return cls(run.title, run.records, run.plan.keys, run.plan.attempts)
 
     @property
-    def attempts(self) -> int:
-        return 1 + max((r["attempt"] for r in self.records), default=0)
+    def successes(self) -> dict[TaskKey, list[bool]]:
+        return runs.successes(self.tasks, self.records)
 
 
 @dataclass
@@ -66,8 +74,8 @@ def write(page: Page, path: Path) -> None:
 
 def _scores(stages: Sequence[Stage]) -> tuple[list[str], list[dict[str, Any]]]:
     """The metrics' names, and a row a stage and family: its name and one cell a metric."""
-    tables = [(stage.name, runner.tables(stage.records, stage.attempts)) for stage in stages]
-    found = dict.fromkeys(m for _, table in tables for m in table["overall"])
+    tables = [(stage.name, scores.scores(stage.successes, scores.ks(stage.attempts))) for stage in stages]
+    found = dict.fromkeys(m for _, table in tables for m in table[scores.OVERALL])
     metrics = [m for m in found if m != "pass^1"]  # it is pass@1
     out = []
     for stage, table in tables:
@@ -79,9 +87,8 @@ def _scores(stages: Sequence[Stage]) -> tuple[list[str], list[dict[str, Any]]]:
 def _curves(stages: Sequence[Stage]) -> dict[str, dict[int, tuple[statistics.Estimate, statistics.Estimate]]]:
     out = {}
     for stage in stages:
-        successes = statistics.successes_by_task([(f"{r['domain']}/{r['task_id']}", r["reward"]) for r in stage.records])
-        ks = list(range(1, min((len(v) for v in successes.values()), default=0) + 1))
-        found = statistics.summarise(successes, ks)
+        found = statistics.summarise(stage.successes, range(1, stage.attempts + 1))
+        ks = [k for k in range(1, stage.attempts + 1) if f"pass@{k}" in found]
         out[stage.name] = {k: (found[f"pass@{k}"], found[f"pass^{k}"]) for k in ks}
     return out
 

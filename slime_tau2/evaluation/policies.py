@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from slime_tau2 import bench, plugins
+from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
@@ -28,14 +28,10 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
     request = plan.request
     settings: dict[str, Any] = {
         "policy": request.policy, "user": config.user, "max_steps": config.max_steps, "max_errors": config.max_errors,
-        "retail_basis": config.retail_basis, "judge_model": config.judge_model,
+        "retail_basis": config.retail_basis, "judge_model": config.judge_model, "protocol": config.protocol,
     }  # fmt: skip
-    if bench.kind_of(request.domain, config.retrieval):
-        settings["retrieval"] = config.retrieval
     if config.user == "llm" or plugins.named(config.user):
         settings |= {"user_model": config.eval_user_model or config.user_model, "user_temperature": config.user_temperature}
-    if config.protocol != "native":
-        settings["protocol"] = config.protocol
     if config.agent_prompt is not None:
         settings["agent_prompt_sha256"] = hashlib.sha256(read_template(config.agent_prompt).encode()).hexdigest()
     if request.policy in scripts.SCRIPTS:

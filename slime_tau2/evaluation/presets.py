@@ -52,6 +52,14 @@ class EvalRequest:
     model: str | None = None
     preset: str | None = None
 
+    @property
+    def domains(self) -> list[str]:
+        """`airline,retail` as a list. Raises ConfigError for none, or one twice."""
+        named = [d.strip() for d in self.domain.split(",")]
+        if not all(named) or len(set(named)) < len(named):
+            raise ConfigError(f"--domain {self.domain}: name each domain once, separated by commas: airline,retail,telecom")
+        return named
+
     def resolved(self) -> Plan:
         """Raises ConfigError for a preset that does not exist."""
         if self.preset is not None and self.preset not in PRESETS:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from slime_tau2 import files
 from slime_tau2.config import parse_assignments
-from slime_tau2.data.traces import read_jsonl
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import page, runner, statistics, watch
+from slime_tau2.evaluation import page, runs, scores, statistics, watch
 from slime_tau2.evaluation.tables import points, stages_table
 
 if TYPE_CHECKING:
@@ -67,19 +67,21 @@ def write_report(directory: Path, console: Console) -> None:
     """
     if not (directory / "eval" / "grpo" / "summary.json").exists():
         raise ConfigError(f"{directory} holds no finished quickstart; run: slime-tau2 quickstart --output {directory}")
-    settings, run = (json.loads((directory / f).read_text(encoding="utf-8")) for f in ("settings.json", "usage.json"))
-    attempts = settings["eval_attempts"]
-    records = {s: runner.read_records(directory / "eval" / s / "attempts.jsonl") for s in STAGES}
-    stages = {s: runner.tables(r, attempts) for s, r in records.items()}
+    settings, run = (files.read_object(directory / f) for f in ("settings.json", "usage.json"))
+    evaluated = {s: runs.load(directory / "eval" / s) for s in STAGES}
+    for found in evaluated.values():
+        runs.all_scored(found.coverage, found.records, found.directory)
+    attempts = evaluated["base"].plan.attempts
+    stages = {s: scores.scores(r.successes, scores.ks(attempts)) for s, r in evaluated.items()}
     metrics = [m for m in METRICS if m in stages["base"]["overall"]]
-    gains = _gains(records)
+    pairs = itertools.pairwise(STAGES)
+    gains = {f"{b.upper()} − {a.upper()}": statistics.paired_difference(evaluated[a].rates, evaluated[b].rates) for a, b in pairs}
     model = directory / "grpo" / "model"
     report: dict[str, Any] = {
         "stages": {s: {f: {m: round(e.value, 4) for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()},
         "intervals": {s: {f: {m: _interval(e) for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()},
         "paired_pass^1": {name: e.to_json() for name, e in gains.items()},
         "held_out_tasks": stages["base"]["overall"]["pass@1"].tasks, "attempts": attempts,
-        "excluded_infrastructure": {s: sum(r["reward"] is None for r in part) for s, part in records.items()},
         "token_mismatches": run["mismatches"], "audited_episodes": run["audited"], "wall_s": round(run["wall_s"], 1),
         "peak_rss_mib": run["peak_rss_mib"], "event_loop_lag_ms": run["lags"], "model": str(model), "settings": settings,
     }  # fmt: skip
@@ -89,8 +91,8 @@ def write_report(directory: Path, console: Console) -> None:
     size = f"{report['held_out_tasks']} held-out tasks, {attempts} attempts each"
     facts = [f"{size}; {counted}; {run['wall_s']:.0f} s; {run['peak_rss_mib']} MiB."]
     facts += [f"{name} in pass^1: {points(gain)} points, paired 95 % CI" for name, gain in gains.items()]
-    rows = list(read_jsonl(directory / "metrics.jsonl"))
-    shown = [page.Stage(s, r) for s, r in records.items()]
+    rows = [row for _, row in files.read_jsonl(directory / "metrics.jsonl")]
+    shown = [page.Stage.of(r) for r in evaluated.values()]
     title = "slime_tau2 quickstart: SFT → RFT → GRPO on helpdesk"
     page.write(page.Page(title, shown, facts, rows, SNIPPET.format(path=model)), directory / "report.html")
     console.print(table)
@@ -108,13 +110,3 @@ def write_report(directory: Path, console: Console) -> None:
 
 def _interval(estimate: statistics.Estimate) -> list[float]:
     return [round(estimate.low, 4), round(estimate.high, 4)]
-
-
-def _gains(records: dict[str, list[dict]]) -> dict[str, statistics.Estimate]:
-    """Paired differences in pass^1 between each stage and the one before it."""
-    rates = {
-        s: statistics.success_rates(statistics.successes_by_task([(r["task_id"], r["reward"]) for r in part]))
-        for s, part in records.items()
-    }
-    pairs = itertools.pairwise(STAGES)
-    return {f"{b.upper()} − {a.upper()}": statistics.paired_difference(rates[a], rates[b]) for a, b in pairs}

@@ -1,7 +1,8 @@
 """Runs attempts at tasks, all concurrently under a cap, and appends each record as it finishes.
 
-A killed run resumes: attempts that have a record are not run again, except those that infrastructure ended. Sampling and
-users derive from (seed, task, attempt), so a resumed run makes the attempts that the first would have made.
+The plan is written first. A killed run resumes: attempts that have a score are not run again, those that infrastructure ended are. Sampling
+and users derive from (seed, domain, task, attempt), so a resumed run makes the attempts that the first would have made. A run that
+meets nothing but failing servers ends soon, with the cause.
 """
 
 from __future__ import annotations
@@ -9,119 +10,126 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slime_tau2 import bench
+from slime_tau2 import files
 from slime_tau2.episode.worlds import World
-from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import statistics
+from slime_tau2.errors import EvaluationStopped
+from slime_tau2.evaluation import coverage, lock, plan, records, runs, scores
+from slime_tau2.evaluation.coverage import Coverage
+from slime_tau2.evaluation.plan import RunPlan, TaskKey
 from slime_tau2.local.looplag import LoopLag
 from slime_tau2.seeds import derive_seed
 from slime_tau2.types import Episode
 
-MOST_SPOILED = 32
-"""Attempts without a scored one before it must be the servers, or the configuration."""
+LEAST_IN_A_ROW, MOST_IN_A_ROW = 4, 32
 RunOne = Callable[[World, str, int], Awaitable[Episode]]
 """(world, task id, seed) -> the finished episode."""
+Stop = Callable[[str], None]
+"""Ends the run with a reason."""
+
+
+def most_in_a_row(attempts: int) -> int:
+    """How many attempts in a row the infrastructure may end before it must be the servers, or the configuration: a fifth of all."""
+    return min(MOST_IN_A_ROW, max(LEAST_IN_A_ROW, attempts // 5))
 
 
 @dataclass
 class Run:
-    """What to run. `settings` go into the summary as they are; resuming under other settings is refused.
+    """What to run, and how: `worlds` by domain, `guard` watches while it runs and may stop it.
 
     With a `tokenizer`, records hold what was sampled, token by token with its log-prob, for the reader of the report.
     """
 
-    world: World
-    split: str
-    attempts: int
+    plan: RunPlan
+    worlds: Mapping[str, World]
     output: Path
     run_one: RunOne
-    settings: dict[str, Any]
     concurrency: int = 64
-    seed: int = 0
-    task_ids: list[str] | None = None
     on_episode: Callable[[Episode], None] = lambda episode: None
     tokenizer: Any = None
+    guard: Callable[[Stop], AbstractAsyncContextManager[Any]] = lambda stop: nullcontext()
     lags_ms: list[float] = field(default_factory=list)
 
     @property
-    def tasks(self) -> list[str]:
-        return self.task_ids if self.task_ids is not None else self.world.task_ids(self.split)
-
-    @property
     def records_path(self) -> Path:
-        return self.output / "attempts.jsonl"
+        return self.output / records.FILE
 
 
-def read_records(path: Path) -> list[dict]:
-    """Records of a run so far, one an attempt (the last one wins), by task and attempt, whatever order they finished in.
+@dataclass(frozen=True)
+class Finished:
+    """All records of a run, one an attempt, and how much of the plan they are."""
 
-    A half-written last line (kill -9) is dropped.
-    """
-    if not path.exists():
-        return []
-    by_key: dict[tuple[str, str, int], dict] = {}
-    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # splitlines() would also split at U+2028 within a text
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            if number == len(lines):
-                break
-            raise ConfigError(f"{path}, line {number}: not JSON; delete that line or the file") from None
-        by_key[record["domain"], record["task_id"], record["attempt"]] = record
-    return [by_key[key] for key in sorted(by_key)]
+    records: list[dict[str, Any]]
+    coverage: Coverage
 
 
-async def run(job: Run) -> list[dict]:
+async def run(job: Run) -> Finished:
     """Run what is missing; returns all records and writes `summary.json`.
 
     Raises:
-        ConfigError: the output holds a run with other settings; or not one attempt came back scored.
+        ConfigError: the output holds another run, or another process writes there.
+        EvaluationStopped: the infrastructure ended too many attempts in a row, or the guard said stop. What was scored is kept.
     """
-    job.output.mkdir(parents=True, exist_ok=True)
-    identity = {
-        "domain": job.world.domain, "split": job.split, "seed": job.seed, "tasks_sha256": job.world.tasks_sha256,
-        "tau2": str(bench.VINTAGE.version), **job.settings,
-    }  # fmt: skip
-    _same_settings(job.output / "settings.json", identity)
-    done = {(r["task_id"], r["attempt"]) for r in read_records(job.records_path) if r["reward"] is not None}
-    todo = [(t, n) for n in range(job.attempts) for t in job.tasks if (t, n) not in done]
-    _end_cleanly(job.records_path)
-    limiter = asyncio.Semaphore(job.concurrency)
-    ended: list[str | None] = []  # of this call's attempts, what ended them where it was the infrastructure
+    with lock.held(job.output):
+        _claim(job)
+        found = records.read(job.records_path)
+        coverage.of(job.plan, found)
+        done = {(r["domain"], r["task_id"], r["attempt"]) for r in found if r["reward"] is not None}
+        todo = [(key, n) for n in range(job.plan.attempts) for key in job.plan.keys if (*key, n) not in done]
+        _end_cleanly(job.records_path)
+        stopped = await _play(job, todo)
+        found = records.read(job.records_path)
+        covered = coverage.of(job.plan, found)
+        files.write_whole(job.output / "summary.json", json.dumps(summary(job.plan, found, covered), indent=1))
+    if stopped is not None:
+        raise EvaluationStopped(f"{stopped}; {covered}; mend it and run the same command again, what was scored is kept ({job.output})")
+    return Finished(found, covered)
 
-    def dead() -> bool:
-        return len(ended) >= max(MOST_SPOILED, job.concurrency) and all(detail is not None for detail in ended)
 
-    with job.records_path.open("a", encoding="utf-8") as sink:
+async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
+    """Play attempts; why it stopped before the end, None where it did not."""
+    limiter, tasks = asyncio.Semaphore(job.concurrency), []
+    in_a_row = 0
+    reason: str | None = None
+    bug: Exception | None = None
 
-        async def one(task_id: str, attempt: int) -> None:
+    def stop(why: str) -> None:
+        nonlocal reason
+        reason = reason or why
+        for task in tasks:
+            task.cancel()
+
+    async def one(key: TaskKey, attempt: int) -> None:
+        nonlocal in_a_row, bug
+        domain, task_id = key
+        try:
             async with limiter:
-                if dead():
-                    return
-                episode = await job.run_one(job.world, task_id, derive_seed(job.seed, job.world.domain, task_id, attempt))
+                episode = await job.run_one(job.worlds[domain], task_id, derive_seed(job.plan.seed, domain, task_id, attempt))
             record = {"attempt": attempt, **episode.record(), **turn_tokens(episode, job.tokenizer)}
             sink.write(json.dumps(record, ensure_ascii=False) + "\n")
             sink.flush()
-            ended.append(episode.detail if episode.reward is None else None)
             job.on_episode(episode)
+        except Exception as error:  # of ours, or of a plugin: no attempt will fare better
+            bug = bug or error
+            stop(str(error))
+            return
+        in_a_row = in_a_row + 1 if episode.reward is None else 0
+        if in_a_row >= most_in_a_row(len(todo)):
+            stop(f"the infrastructure ended {in_a_row} attempts in a row, the last by: {episode.detail}")
 
-        async with LoopLag() as lag:
-            await asyncio.gather(*(one(*pair) for pair in todo))
+    with job.records_path.open("a", encoding="utf-8") as sink:
+        async with LoopLag() as lag, job.guard(stop):
+            tasks += [asyncio.ensure_future(one(*pair)) for pair in todo]
+            await asyncio.gather(*tasks, return_exceptions=True)
     job.lags_ms = lag.lags_ms
-    if dead():
-        raise ConfigError(
-            f"the first {len(ended)} attempts were all ended by the infrastructure, the last by: {ended[-1]}; mend it and rerun"
-        )
-    wanted = set(job.tasks)
-    records = [r for r in read_records(job.records_path) if r["attempt"] < job.attempts and r["task_id"] in wanted]
-    (job.output / "summary.json").write_text(json.dumps(summary(records, identity, job.attempts), indent=1), encoding="utf-8")
-    return records
+    if bug is not None:
+        raise bug
+    return reason
 
 
 def turn_tokens(episode: Episode, tokenizer: Any) -> dict[str, list]:
@@ -134,16 +142,14 @@ def turn_tokens(episode: Episode, tokenizer: Any) -> dict[str, list]:
     return {"turn_tokens": [[[decode(ids[n]), round(log_probs[n], 2)] for n in range(a, b)] for a, b in ledger.spans()]}
 
 
-def _same_settings(path: Path, settings: dict[str, Any]) -> None:
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        for key in {*before, *settings}:
-            if before.get(key) != settings.get(key):
-                raise ConfigError(
-                    f"{path.parent} holds a run with {key} = {before.get(key)!r}, not {settings.get(key)!r}; use another --output"
-                )
-        return
-    path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+def _claim(job: Run) -> None:
+    """Write the plan, or see that the run which is there may go on as this one."""
+    if (job.output / plan.FILE).exists() or job.records_path.exists():
+        before = plan.read(job.output)
+        plan.growing(before, job.plan, job.output)
+        if before.sets == job.plan.sets and before.attempts == job.plan.attempts:
+            return
+    job.plan.write(job.output)
 
 
 def _end_cleanly(path: Path) -> None:
@@ -154,28 +160,15 @@ def _end_cleanly(path: Path) -> None:
             path.write_bytes(data[: data.rfind(b"\n") + 1])
 
 
-def family(record: dict) -> str:
-    """Group of a record in tables: helpdesk's task family, else the domain."""
-    return record["task_id"].rsplit("_", 1)[0] if record["domain"] == "helpdesk" else record["domain"]
-
-
-def tables(records: list[dict], attempts: int) -> dict[str, dict[str, statistics.Estimate]]:
-    """{"overall" or family: {metric: estimate}}."""
-    ks = sorted({1, *(k for k in (2, 4, 8) if k <= attempts), attempts})
-    out = {}
-    for name in ["overall", *sorted({family(r) for r in records})]:
-        part = [r for r in records if name in ("overall", family(r))]
-        out[name] = statistics.summarise(statistics.successes_by_task([(r["task_id"], r["reward"]) for r in part]), ks)
-    return out
-
-
-def summary(records: list[dict], identity: dict[str, Any], attempts: int) -> dict[str, Any]:
+def summary(of: RunPlan, found: list[dict[str, Any]], covered: Coverage) -> dict[str, Any]:
     """What `summary.json` holds."""
-    scored = [r for r in records if r["reward"] is not None]
+    scored = [r for r in found if r["reward"] is not None]
+    table = scores.scores(runs.successes(of.keys, found), scores.ks(of.attempts))
     return {
-        "settings": identity, "attempts": attempts, "records": len(records), "excluded_infrastructure": len(records) - len(scored),
+        "plan": of.model_dump(mode="json", exclude_none=True), "coverage": str(covered), "whole": covered.whole,
+        "planned": covered.planned, "scored": covered.scored, "excluded_infrastructure": covered.excluded, "not_run": covered.not_run,
         "user_stopped_early": sum(bool(r.get("user_stopped_early")) for r in scored) / len(scored) if scored else None,
-        "terminations": dict(Counter(r["termination"] for r in records)),
+        "terminations": dict(Counter(r["termination"] for r in found)),
         "mean_reward": sum(r["reward"] for r in scored) / len(scored) if scored else None,
-        "metrics": {k: {m: e.to_json() for m, e in v.items()} for k, v in tables(records, attempts).items()},
+        "metrics": {row: {m: e.to_json() for m, e in cells.items()} for row, cells in table.items()},
     }  # fmt: skip

@@ -2,21 +2,24 @@
 
 With n attempts at a task, c of them successes: pass@k is the chance that any of k attempts succeeds, 1 - C(n-c,k)/C(n,k)
 (arXiv 2107.03374); pass^k that all k do, C(c,k)/C(n,k) (tau-bench, arXiv 2406.12045). Both unbiased, from the same n.
-Intervals resample tasks, the unit that varies (attempts at one task are not independent).
+Intervals resample tasks, the unit that varies (attempts at one task are not independent). Where all tasks are alike, at 0 and at 1 above
+all, resampling sees no variance and would claim certainty: there the interval is Wilson's (`alike`), and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
+from math import comb, sqrt
+from typing import TypeVar
 
 import numpy as np
 
-from slime_tau2.types import is_success
-
 RESAMPLES = 10_000
 LEVEL = 0.95
+Z = 1.959964
+"""Of LEVEL, two-sided."""
+Task = TypeVar("Task", bound=Hashable)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -42,38 +45,69 @@ def _check(n: int, c: int, k: int) -> None:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over tasks with its 95 % bootstrap interval."""
+    """A mean over `tasks` of `of` tasks with its 95 % interval. `method`: bootstrap, wilson (all tasks alike), combined (of several)."""
 
     value: float
     low: float
     high: float
     tasks: int
+    of: int
+    method: str = "bootstrap"
 
-    def to_json(self) -> dict[str, float]:
-        return {"value": self.value, "low": self.low, "high": self.high, "tasks": self.tasks}
+    def to_json(self) -> dict[str, float | str]:
+        return {
+            "value": self.value, "low": self.low, "high": self.high, "tasks": self.tasks, "of": self.of, "method": self.method,
+        }  # fmt: skip
 
 
-def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Estimate:
-    """Mean of one value a task, with a percentile interval from resampling tasks."""
-    if not values:
-        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+def bootstrap_mean(values: Sequence[float], seed: int = 0, of: int | None = None, scale: tuple[float, float] = (0.0, 1.0)) -> Estimate:
+    """Mean of one value a task, with a percentile interval from resampling tasks; Wilson's where all values are the same.
+
+    Args:
+        of: how many tasks there should be; some may have no value.
+        scale: the least and the greatest value that a task can have.
+    """
+    n, of = len(values), len(values) if of is None else of
+    if not n:
+        return Estimate(float("nan"), float("nan"), float("nan"), 0, of)
     array = np.asarray(values, dtype=float)
+    if np.ptp(array) == 0:
+        return Estimate(float(array[0]), *alike(float(array[0]), n, scale), n, of, "wilson")
     rng = np.random.default_rng(seed)
-    means = array[rng.integers(0, len(array), (RESAMPLES, len(array)))].mean(1)
+    means = array[rng.integers(0, n, (RESAMPLES, n))].mean(1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(array.mean()), float(low), float(high), len(array))
+    return Estimate(float(array.mean()), float(low), float(high), n, of)
 
 
-def paired_difference(a: Mapping[str, float], b: Mapping[str, float], seed: int = 0) -> Estimate:
+def alike(value: float, n: int, scale: tuple[float, float]) -> tuple[float, float]:
+    """Interval of a mean of which n tasks all gave the same value.
+
+    Wilson's upper limit on the share of tasks that would have given another, of which 0 in n were seen, is z² / (n + z²); those may be
+    anywhere on the scale. For 0 and 1 this is Wilson's interval of 0 of n and n of n.
+    """
+    share = Z**2 / (n + Z**2)
+    return value - share * (value - scale[0]), value + share * (scale[1] - value)
+
+
+def mean_of(parts: Sequence[Estimate]) -> Estimate:
+    """Mean of independent estimates, each weighing the same, with an interval from theirs (MOVER: Zou and Donner, doi 10.1002/sim.3095)."""
+    n = len(parts)
+    value = sum(p.value for p in parts) / n
+    low = value - sqrt(sum((p.value - p.low) ** 2 for p in parts)) / n
+    high = value + sqrt(sum((p.high - p.value) ** 2 for p in parts)) / n
+    return Estimate(value, low, high, sum(p.tasks for p in parts), sum(p.of for p in parts), "combined")
+
+
+def paired_difference(a: Mapping[Task, float], b: Mapping[Task, float], seed: int = 0) -> Estimate:
     """Mean of b - a over the tasks that both have, with a paired bootstrap interval.
 
     Raises:
         ValueError: they share no task.
     """
-    shared = sorted(set(a) & set(b))
+    shared = sorted(set(a) & set(b), key=str)
     if not shared:
         raise ValueError("the two runs share no task")
-    return bootstrap_mean([b[t] - a[t] for t in shared], seed)
+    return bootstrap_mean([b[t] - a[t] for t in shared], seed, scale=(-1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -85,7 +119,7 @@ class SignTest:
     p: float
 
 
-def sign_test(a: Mapping[str, float], b: Mapping[str, float]) -> SignTest:
+def sign_test(a: Mapping[Task, float], b: Mapping[Task, float]) -> SignTest:
     """Exact sign test over the tasks that both have (a binomial test with chance 1/2)."""
     differences = [b[t] - a[t] for t in set(a) & set(b)]
     better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
@@ -94,50 +128,48 @@ def sign_test(a: Mapping[str, float], b: Mapping[str, float]) -> SignTest:
     return SignTest(better, worse, min(1.0, 2 * tail))
 
 
-def smallest_difference(a: Mapping[str, float], b: Mapping[str, float]) -> float:
+def smallest_difference(a: Mapping[Task, float], b: Mapping[Task, float]) -> float:
     """The true difference that a comparison of this size shows four times in five, at 5 % (two-sided, normal approximation).
 
-    From the spread of the tasks' own differences: (1.96 + 0.84) standard errors. nan with fewer than two shared tasks.
+    From the spread of the tasks' own differences: (1.96 + 0.84) standard errors; where they have none, half of `alike`'s interval. nan with
+    fewer than two shared tasks.
     """
-    differences = np.asarray([b[t] - a[t] for t in sorted(set(a) & set(b))], dtype=float)
+    differences = np.asarray([b[t] - a[t] for t in sorted(set(a) & set(b), key=str)], dtype=float)
     if len(differences) < 2:
         return float("nan")
-    return float((1.959964 + 0.841621) * differences.std(ddof=1) / np.sqrt(len(differences)))
+    if np.ptp(differences) == 0:
+        low, high = alike(float(differences[0]), len(differences), (-1.0, 1.0))
+        return (high - low) / 2
+    return float((Z + 0.841621) * differences.std(ddof=1) / np.sqrt(len(differences)))
 
 
-def successes_by_task(attempts: Sequence[tuple[str, float | None]]) -> dict[str, list[bool]]:
-    """{task: success of each attempt} from (task, reward) pairs; None (infrastructure) is left out."""
-    out: dict[str, list[bool]] = {}
-    for task, reward in attempts:
-        if reward is not None:
-            out.setdefault(task, []).append(is_success(reward))
-    return out
+def summarise(successes: Mapping[Task, Sequence[bool]], ks: Sequence[int]) -> dict[str, Estimate]:
+    """pass@k and pass^k for each k, e.g. {"pass@1": …, "pass^1": …, "pass@4": …}.
 
-
-def summarise(successes: Mapping[str, Sequence[bool]], ks: Sequence[int]) -> dict[str, Estimate]:
-    """pass@k and pass^k for each k that every task has attempts for, e.g. {"pass@1": …, "pass^1": …, "pass@4": …}."""
+    Each is over the tasks that have k scored attempts, and says how many of all those are; a k that no task has is left out.
+    """
     out: dict[str, Estimate] = {}
-    least = min((len(s) for s in successes.values()), default=0)
     for k in ks:
-        if k <= least:
-            counts = [(len(s), sum(s)) for s in successes.values()]
-            out[f"pass@{k}"] = bootstrap_mean([pass_at_k(n, c, k) for n, c in counts])
-            out[f"pass^{k}"] = bootstrap_mean([pass_hat_k(n, c, k) for n, c in counts])
+        counts = [(len(s), sum(s)) for s in successes.values() if len(s) >= k]
+        if counts:
+            out[f"pass@{k}"] = bootstrap_mean([pass_at_k(n, c, k) for n, c in counts], of=len(successes))
+            out[f"pass^{k}"] = bootstrap_mean([pass_hat_k(n, c, k) for n, c in counts], of=len(successes))
     return out
 
 
-def by_task(successes: Mapping[str, Sequence[bool]], metric: str) -> dict[str, float]:
-    """{task: its value} of a metric such as pass@4 or pass^1.
+def by_task(successes: Mapping[Task, Sequence[bool]], metric: str) -> dict[Task, float]:
+    """{task: its value} of a metric such as pass@4 or pass^1, for the tasks that have k attempts.
 
     Raises:
-        ValueError: a metric of another name, or a task with fewer than k attempts.
+        ValueError: a metric of another name.
     """
     for name, value in (("pass@", pass_at_k), ("pass^", pass_hat_k)):
         if metric.startswith(name) and metric[len(name) :].isdigit():
-            return {task: value(len(s), sum(s), int(metric[len(name) :])) for task, s in successes.items()}
+            k = int(metric[len(name) :])
+            return {task: value(len(s), sum(s), k) for task, s in successes.items() if len(s) >= k}
     raise ValueError(f"{metric!r} is neither pass@k nor pass^k")
 
 
-def success_rates(successes: Mapping[str, Sequence[bool]]) -> dict[str, float]:
+def success_rates(successes: Mapping[Task, Sequence[bool]]) -> dict[Task, float]:
     """{task: share of attempts that succeeded}: pass^1 a task."""
     return {task: sum(s) / len(s) for task, s in successes.items() if s}

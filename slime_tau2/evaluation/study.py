@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,7 @@ def _noise(repeats: Seeds) -> dict[str, Any] | None:
 
 
 def _estimate(found: Mapping[str, Any]) -> Estimate:
-    return Estimate(found["value"], found["low"], found["high"], found["tasks"])
+    return Estimate(**{f.name: found[f.name] for f in fields(Estimate)})
 
 
 def _print(report: Mapping[str, Any], console: Console) -> None:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from slime_tau2.episode import worlds
-from slime_tau2.evaluation import exploits, runner, statistics
+from slime_tau2.evaluation import exploits, runs
 from slime_tau2.rewards.shaping import card_fractions
 
 if TYPE_CHECKING:
@@ -58,11 +58,13 @@ def load_results(directory: Path, settings: StudySettings) -> dict[str, dict]:
 
 
 def _result(evaluated: Path, required: dict[str, frozenset[str]], training: dict[str, Any]) -> Result:
-    scored = [r for r in runner.read_records(evaluated / "attempts.jsonl") if r["reward"] is not None]
+    run = runs.load(evaluated)
+    runs.all_scored(run.coverage, run.records, evaluated)
+    scored = run.records
     counted = [exploits.exploits(r["messages"], required) for r in scored]
     fractions = [card_fractions(r["reward_info"]) for r in scored]
     return Result(
-        statistics.successes_by_task([(r["task_id"], r["reward"]) for r in scored]),
+        {task_id: won for (_, task_id), won in run.successes.items()},
         partial=fmean(r["partial"] for r in scored), tau2_fraction=fmean(fmean(f.values()) if f else 0.0 for f in fractions),
         incomplete=fmean(c.incomplete > 0 for c in counted), repeated=fmean(c.repeated > 0 for c in counted), **training,
     )  # fmt: skip

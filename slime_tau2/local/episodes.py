@@ -21,8 +21,8 @@ from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
-from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import audit, runner
+from slime_tau2.evaluation import audit, coverage, records, runner, runs
+from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.local.looplag import percentile
 from slime_tau2.local.models import load_tokenizer
 from slime_tau2.local.process import ServerProcess
@@ -86,15 +86,21 @@ class Episodes:
         """Attempts of a model at tasks; resumable, and skipped when all are there.
 
         Raises:
-            ConfigError: the infrastructure ended most of them.
+            EvaluationStopped: the infrastructure ended some of them.
         """
-        count = attempts * len(tasks)
-        done = [r for r in runner.read_records(output / "attempts.jsonl") if r["reward"] is not None]
-        if len(done) >= count and (output / "summary.json").exists():
-            return done
+        settings = {
+            "policy": name, "temperature": 1.0, "user": "scripted",
+            "max_steps": self.config.max_steps, "max_errors": self.config.max_errors,
+            "max_turn_tokens": self.settings.max_turn_tokens, "max_context_tokens": self.config.max_context_tokens,
+        }  # fmt: skip
+        plan = RunPlan(sets=(TaskSet.of(self.world, split, tasks),), attempts=attempts, seed=seed, settings=settings)
+        before = records.read(output / records.FILE)
+        if (output / "summary.json").exists() and coverage.of(plan, before).whole:
+            return before
         started, seen = time.perf_counter(), [0, 0.0]
+        done = sum(r["reward"] is not None for r in before)
         self.worked = True
-        self.progress.start(title, count)
+        self.progress.start(title, attempts * len(tasks))
         with self.server(model) as server:
             box = Toolbox(self.config, self.tokenizer, PolicyClient(server.url, timeout_s=60.0, retries=2))
             sampling = {"temperature": 1.0, "max_new_tokens": self.settings.max_response_tokens}
@@ -108,30 +114,22 @@ class Episodes:
                 self._mismatches += audit.is_mismatch(episode, self.chat, self.prompt)
                 seen[0], seen[1] = seen[0] + 1, seen[1] + (episode.reward or 0.0)
                 rate = seen[0] / (time.perf_counter() - started)
-                self.progress.advance(len(done) + int(seen[0]), f"reward {seen[1] / seen[0]:.2f}  {rate:.0f} episodes/s")
+                self.progress.advance(done + int(seen[0]), f"reward {seen[1] / seen[0]:.2f}  {rate:.0f} episodes/s")
 
-            settings = {"model": name, "temperature": 1.0, "user": "scripted"}
-            job = runner.Run(
-                self.world, split, attempts, output, one, settings, self.settings.concurrency, seed, tasks, on_episode, self.tokenizer
-            )
+            job = runner.Run(plan, {self.world.domain: self.world}, output, one, self.settings.concurrency, on_episode, self.tokenizer)
 
-            async def all_of_it() -> list[dict]:
+            async def all_of_it() -> runner.Finished:
                 try:
                     return await runner.run(job)
                 finally:
                     await box.close()
 
-            records = asyncio.run(all_of_it())
+            finished = asyncio.run(all_of_it())
             server.check()
             self.note(server, job.lags_ms)
-        failed = sum(r["reward"] is None for r in records)
-        if failed > len(records) // 2:
-            detail = next(r["detail"] for r in records if r["reward"] is None)
-            raise ConfigError(
-                f"{failed} of {len(records)} episodes failed in the infrastructure, e.g. {detail}; run the same command to resume"
-            )
+        runs.all_scored(finished.coverage, finished.records, output)
         self.progress.end("")
-        return records
+        return finished.records
 
     def add_up(self, wall_s: float) -> None:
         """Add this process's share to what earlier, interrupted ones measured (those killed with -9 leave no figures)."""

@@ -25,6 +25,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.domains.helpdesk import build_tokenizer
 from slime_tau2.episode import worlds
 from slime_tau2.evaluation import policies, runner
+from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.presets import EvalRequest
 from slime_tau2.local.models import load_tokenizer
 
@@ -46,11 +47,12 @@ def main() -> None:
             plan = request.resolved()
             run_one, settings, box = policies.policy(plan, Tau2Config(user="scripted"), stack)
             world = worlds.load("helpdesk")
-            job = runner.Run(world, plan.split, plan.attempts, request.output, run_one, settings, LIVE, tokenizer=box.tokenizer)
+            todo = RunPlan(sets=(TaskSet.of(world, plan.split),), attempts=plan.attempts, settings=settings)
+            job = runner.Run(todo, {"helpdesk": world}, request.output, run_one, LIVE, tokenizer=box.tokenizer)
 
             async def run() -> tuple[list[dict], float]:
                 started = time.perf_counter()
-                records = await runner.run(job)
+                records = (await runner.run(job)).records
                 wall = time.perf_counter() - started
                 await box.close()
                 return records, wall

@@ -1,24 +1,16 @@
 """Comparison of runs: refused where it would mislead, exact where it counts."""
 
-import json
 from math import comb, isnan
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from run_files import write
 
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import compare
 from slime_tau2.evaluation import statistics as stats
-
-
-def write(directory, rewards, **settings):
-    directory.mkdir()
-    (directory / "settings.json").write_text(json.dumps({"domain": "airline", "tasks_sha256": "ab", "user_model": "m"} | settings))
-    rows = [{"domain": "airline", "task_id": t, "attempt": n, "reward": r} for t, row in rewards.items() for n, r in enumerate(row)]
-    (directory / "attempts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return directory
 
 
 def printed(*arguments):
@@ -34,13 +26,42 @@ def test_two_runs_side_by_side(tmp_path):
     row = next(line for line in text.splitlines() if " b " in line and "+" in line)
     assert "+66.7" in row and "2, 0" in row and "0.5" in row
     assert "pass@2" in text and "pass^2" in text
-    first = next(line for line in text.splitlines() if line.startswith("│ a"))
-    assert [c.strip() for c in first.split("│")[2:5]] == ["3", "5", "1"], "tasks, scored attempts, excluded"
+    rows = {c[1].strip(): c[2].strip() for c in (line.split("│") for line in text.splitlines()) if len(c) == 5}
+    assert [rows[f"attempts {what}"] for what in ("scored", "excluded", "not run")] == ["5", "1", "0"] and rows["tasks"] == "3"
+    assert "(2 of 3)" in rows["pass@2"], "one task has one scored attempt, and the others have their two"
+    assert "a: airline (test), 5 of 6 attempts scored, 1 ended by the infrastructure (policy_failure 1); compared on 3 tasks" in text
+
+
+def test_domains_are_weighed_by_task_and_shown_one_by_one(tmp_path):
+    a = write(tmp_path / "a", {"airline": {"0": [0.0], "1": [0.0]}, "retail": {"0": [1.0]}})
+    b = write(tmp_path / "b", {"airline": {"0": [1.0], "1": [0.0]}, "retail": {"0": [1.0]}, "mock": {"9": [0.0]}})
+    text = printed([a, b], False)
+    assert all(f" b{name} " in text for name in ("", ", airline", ", retail")) and "b, mock" not in text
+    assert "+33.3" in text and "+50.0" in text and "b: airline, retail, mock (test), 4 of 4 attempts scored; compared on 3 tasks" in text
+
+
+def test_what_one_run_does_not_say_is_said_and_no_difference(tmp_path):
+    a = write(tmp_path / "a", {"1": [1.0]}, user_thinking="off")
+    b = write(tmp_path / "b", {"1": [1.0]})
+    assert "b does not say: user_thinking" in printed([a, b], False)
+
+
+def test_a_setting_of_what_was_not_used_is_no_difference(tmp_path):
+    """The judge where nothing is judged, the basis of retail where there is no retail."""
+    a = write(tmp_path / "a", {"1": [1.0]}, judge_model="x", retail_basis="judge")
+    b = write(tmp_path / "b", {"1": [1.0]}, judge_model="y", retail_basis="communicate")
+    assert "not scored alike" not in printed([a, b], False)
+    judged = {"reward_basis": ["DB", "NL_ASSERTION"]}
+    c, d = (write(tmp_path / m, {"1": [1.0]}, judge_model=m, more=judged) for m in ("x", "y"))
+    with pytest.raises(ConfigError, match="judge_model: x 'x', y 'y'"):
+        compare.main([c, d], False, Console())
+    with pytest.raises(ConfigError, match="reward basis of airline, task 1: a DB; x DB, NL_ASSERTION"):
+        compare.main([a, c], False, Console())
 
 
 def test_runs_that_were_not_scored_alike_are_refused_or_said(tmp_path):
     a, b = write(tmp_path / "a", {"1": [1.0]}), write(tmp_path / "b", {"1": [1.0]}, user_model="other")
-    with pytest.raises(ConfigError, match=r"not scored alike \(user_model: a 'm', b 'other'\); --anyway"):
+    with pytest.raises(ConfigError, match=r"not scored alike \(user_model: a 'u', b 'other'\); --anyway"):
         compare.main([a, b], False, Console())
     assert "not scored alike in user_model" in printed([a, b], True)
 
@@ -53,7 +74,7 @@ def test_bad_input_is_named(tmp_path):
         compare.main([a, tmp_path / "nowhere"], False, Console())
     with pytest.raises(ConfigError, match="infrastructure ended all 2 attempts"):
         compare.main([a, write(tmp_path / "b", {"1": [None, None]})], False, Console())
-    with pytest.raises(ConfigError, match="share no task"):
+    with pytest.raises(ConfigError, match="share no scored task: a has airline"):
         compare.main([a, write(tmp_path / "c", {"2": [1.0]})], False, Console())
 
 

@@ -11,6 +11,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.evaluation import conversations, page, runner
+from slime_tau2.evaluation.plan import RunPlan, TaskSet
 
 browser = pytest.mark.skipif(BINARY is None, reason=REASON)
 EVIL = '<script>window.pwned = 1</script><img src=x onerror="window.pwned = 1"></script><b>bold</b>'
@@ -30,10 +31,14 @@ async def _records(helpdesk, tokenizer, directory):
             return await box.run(world, task_id, box.agent(world, {"temperature": 1.0}, None, f"{task_id}-{seed}"), seed)
 
         ids = [f"{family}_{n}" for family in ("orders", "refunds", "phones") for n in (250, 251)]
-        job = runner.Run(helpdesk, "test", 2, directory, one, {}, task_ids=ids, tokenizer=tokenizer)
-        out = await runner.run(job)
+        plan = RunPlan(sets=(TaskSet.of(helpdesk, "test", ids),), attempts=2)
+        out = (await runner.run(runner.Run(plan, {"helpdesk": helpdesk}, directory, one, tokenizer=tokenizer))).records
         await box.close()
     return out
+
+
+def stage(name, records):
+    return page.Stage(name, records, list(dict.fromkeys((r["domain"], r["task_id"]) for r in records)), 2)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,7 @@ def path(records, tmp_path_factory):
         r["turn_tokens"] = [[[EVIL, -1.0]] for _ in r["turn_tokens"]]
     hostile[0] |= {"termination": "length", "reward": 0.0}
     out = tmp_path_factory.mktemp("page") / "report.html"
-    page.write(page.Page(f"A {EVIL} page", [page.Stage("first", records), page.Stage(f"hostile {EVIL}", hostile)], [EVIL], [], EVIL), out)
+    page.write(page.Page(f"A {EVIL} page", [stage("first", records), stage(f"hostile {EVIL}", hostile)], [EVIL], [], EVIL), out)
     return out
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation import plan
 from slime_tau2.evaluation.presets import PRESETS, EvalRequest
 
 
@@ -32,7 +33,7 @@ def test_a_split_that_nobody_asked_for_is_one_that_the_domain_has():
 def test_mock_is_evaluated_on_base_and_says_so(cli, tmp_path):
     code, out, error = cli("eval", "--domain", "mock", "--task", "create_task_1", "--output", tmp_path)
     assert code == 0 and "mock has no split test: this is base" in out, error
-    assert '"split": "base"' in (tmp_path / "settings.json").read_text() and '"split": "base"' in (tmp_path / "summary.json").read_text()
+    assert plan.read(tmp_path).sets[0].split == "base" and '"split": "base"' in (tmp_path / "summary.json").read_text()
 
 
 @pytest.mark.parametrize("name", PRESETS)

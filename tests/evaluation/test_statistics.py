@@ -47,9 +47,38 @@ def test_paired_difference_uses_shared_tasks_only():
         stats.paired_difference({"x": 0.0}, {"y": 0.0})
 
 
-def test_infrastructure_failures_are_left_out():
-    by_task = stats.successes_by_task([("a", 1.0), ("a", None), ("a", 0.999), ("b", None)])
-    assert by_task == {"a": [True, False]}
+def test_one_missing_attempt_takes_no_metric_away():
+    """pass@k is over the tasks that have k scored attempts, and says how many of all those are."""
+    by_task = {"a": [True, False], "b": [], "c": [True]}
     table = stats.summarise(by_task, [1, 2, 4])
-    assert set(table) == {"pass@1", "pass^1", "pass@2", "pass^2"} and table["pass@2"].value == 1.0 and table["pass^2"].value == 0.0
-    assert stats.success_rates(by_task) == {"a": 0.5}
+    assert set(table) == {"pass@1", "pass^1", "pass@2", "pass^2"}
+    assert (table["pass@1"].value, table["pass@1"].tasks, table["pass@1"].of) == (0.75, 2, 3)
+    assert (table["pass@2"].value, table["pass^2"].value, table["pass@2"].tasks, table["pass@2"].of) == (1.0, 0.0, 1, 3)
+    assert stats.success_rates(by_task) == {"a": 0.5, "c": 1.0}
+
+
+@pytest.mark.parametrize("n", [1, 4, 20, 114])
+def test_at_the_edges_the_interval_is_wilsons(n):
+    """Against Wilson's formula as it stands in the books: (p + z²/2n ± z·sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)."""
+    for p in (0.0, 1.0):
+        found, z = stats.bootstrap_mean([p] * n), stats.Z
+        half = z * (z**2 / (4 * n**2)) ** 0.5
+        low, high = ((p + z**2 / (2 * n) + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
+        assert (found.low, found.high) == pytest.approx((low, high)) and found.method == "wilson" and found.value == p
+    inner = stats.bootstrap_mean([0.5] * n)
+    assert inner.low < 0.5 < inner.high and inner.method == "wilson", "no variance is no certainty in between, either"
+    same = stats.paired_difference({t: 0.5 for t in range(n)}, {t: 0.5 for t in range(n)})
+    assert same.value == 0 and same.low == -same.high < 0
+
+
+def test_the_mean_of_domains_covers_what_it_should():
+    """Simulated: three domains of 20, 40, 40 tasks, one of them never won; the interval holds the truth about 19 times in 20."""
+    import numpy as np
+
+    rng, truth, held = np.random.default_rng(3), (0.3, 0.6, 0.0), 0
+    for _ in range(300):
+        parts = [stats.bootstrap_mean(list((rng.random(n) < p).astype(float))) for n, p in zip((20, 40, 40), truth)]
+        found = stats.mean_of(parts)
+        assert found.value == pytest.approx(sum(e.value for e in parts) / 3) and (found.tasks, found.of) == (100, 100)
+        held += found.low <= sum(truth) / 3 <= found.high
+    assert 0.9 < held / 300 <= 1.0

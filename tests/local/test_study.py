@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import run_files
 from rich.console import Console
 
 from slime_tau2.errors import ConfigError
@@ -62,19 +63,12 @@ def test_the_grid_is_whole_and_starts_with_what_every_seed_has(tmp_path):
         StudySettings().of_seed(1, **variant.settings)
 
 
-ATTEMPT = {"domain": "helpdesk", "termination": "user_stop", "partial": 0.5, "reward_info": {}, "messages": []}
-
-
 def run_of(directory, stage, rates, attempts=4):
     """A run whose task n succeeds in rates[n] of its attempts."""
     evaluated = directory / "eval" / stage
-    evaluated.mkdir(parents=True)
+    rewards = {f"orders_{n}": [float(a < rate * attempts) for a in range(attempts)] for n, rate in enumerate(rates)}
+    run_files.write(evaluated, {"helpdesk": rewards}, more={"partial": 0.5})
     (evaluated / "summary.json").write_text("{}")
-    rows = [
-        {**ATTEMPT, "task_id": f"orders_{n}", "attempt": a, "reward": float(a < rate * attempts)}
-        for n, rate in enumerate(rates) for a in range(attempts)
-    ]  # fmt: skip
-    (evaluated / "attempts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
 
 
 def log_of(directory, rates, episodes=100):

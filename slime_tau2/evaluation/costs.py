@@ -1,0 +1,113 @@
+"""Tokens of a run as its servers reported them, and what they cost by a table of prices.
+
+The table is the user's (YAML or JSON), since prices change: `{model: {prompt: …, cached: …, completion: …}}`, each per million tokens, in
+whatever currency; `cached` is optional and else costs as `prompt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+
+from slime_tau2 import files
+from slime_tau2.errors import ConfigError
+
+ROLES = {"policy": "model", "user": "user_model", "judge": "judge_model"}
+"""{role: the setting that names its model}"""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Of one role. `prompt` includes `cached`. `unreported` answers came without a count: then the others are too low."""
+
+    requests: float = 0
+    prompt: float = 0
+    cached: float = 0
+    completion: float = 0
+    unreported: float = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __mul__(self, factor: float) -> Tokens:
+        return Tokens(*(getattr(self, f.name) * factor for f in fields(self)))
+
+    def __str__(self) -> str:
+        missing = f", {self.unreported:.0f} answers without a count" if self.unreported else ""
+        return f"{millions(self.prompt)} tokens sent ({millions(self.cached)} cached), {millions(self.completion)} sampled{missing}"
+
+
+class Price(BaseModel):
+    """Per million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: float = Field(ge=0)
+    cached: float | None = Field(None, ge=0)
+    completion: float = Field(ge=0)
+
+    def of(self, tokens: Tokens) -> float:
+        cached = self.prompt if self.cached is None else self.cached
+        sent = (tokens.prompt - tokens.cached) * self.prompt + tokens.cached * cached
+        return (sent + tokens.completion * self.completion) / 1e6
+
+
+class _Table(RootModel[dict[str, Price]]):
+    pass
+
+
+def read_prices(path: Path) -> dict[str, Price]:
+    """Raises ConfigError: no file, no YAML, or no table of prices; names the entry."""
+    try:
+        return _Table.model_validate(yaml.safe_load(files.read_text(path))).root
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; write MODEL: {{prompt: 0.4, cached: 0.1, completion: 1.6}}, "
+            "per million tokens"
+        ) from error
+
+
+def used(records: Sequence[Mapping[str, Any]]) -> dict[str, Tokens]:
+    """{role: tokens} of all attempts, those that infrastructure ended included: they cost, too."""
+    out: dict[str, Tokens] = {}
+    for r in records:
+        for role, spent in (r.get("usage") or {}).items():
+            out[role] = out.get(role, Tokens()) + Tokens(**{f.name: spent.get(f.name, 0) for f in fields(Tokens)})
+    return out
+
+
+def lines(spent: Mapping[str, Tokens], settings: Mapping[str, Any], prices: Mapping[str, Price] | None) -> list[str]:
+    """A line a role, with its cost where its model has a price, and the sum.
+
+    Raises:
+        ConfigError: a model without a price: a sum without it would be too low.
+    """
+    out, total = [], 0.0
+    for role, tokens in spent.items():
+        model = model_of(role, settings)
+        cost = ""
+        if prices is not None:
+            if model not in prices:
+                raise ConfigError(f"the table of prices has no {model!r}, the {role}'s model; write 0 where it costs nothing")
+            total += prices[model].of(tokens)
+            cost = f": {prices[model].of(tokens):.2f}"
+        out.append(f"{role} ({model}): {tokens}{cost}")
+    if prices is not None:
+        out.append(f"in all: {total:.2f} in the currency of the table")
+    return out
+
+
+def model_of(role: str, settings: Mapping[str, Any]) -> str:
+    return str(settings.get(ROLES.get(role, ""), None) or settings.get(role) or role)
+
+
+def millions(tokens: float) -> str:
+    return f"{tokens / 1e6:.2f} M"

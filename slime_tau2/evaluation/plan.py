@@ -1,0 +1,168 @@
+"""What a run is: the tasks, how often, on what, by whom, under which limits. Written to `plan.json` before the first attempt.
+
+Whoever reads a run reads its plan first and counts against it (`coverage.py`), so that half a run never looks like a whole one, and three
+tasks never like a split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import slime_tau2
+from slime_tau2 import bench, files
+from slime_tau2.episode.worlds import World
+from slime_tau2.errors import ConfigError
+
+FILE = "plan.json"
+TaskKey = tuple[str, str]
+"""(domain, task id): ids of two domains may be the same."""
+
+
+class TaskSet(BaseModel):
+    """The tasks of one domain in a run. `in_split` of them are of the split's `split_size`; `tasks_sha256` is tau2's task file's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    domain: str
+    split: str
+    tasks: tuple[str, ...] = Field(min_length=1)
+    in_split: int = Field(ge=0)
+    split_size: int = Field(ge=0)
+    tasks_sha256: str
+    retrieval: str | None = None
+
+    @classmethod
+    def of(cls, world: World, split: str, tasks: Sequence[str] | None = None) -> TaskSet:
+        """All tasks of a split, or the named ones.
+
+        Raises:
+            BenchDataError: no such split, or no such task.
+        """
+        whole = world.task_ids(split)
+        chosen = list(dict.fromkeys(whole if tasks is None else tasks))
+        for task_id in chosen:
+            world.task(task_id)
+        if not chosen:
+            raise ConfigError(f"split {split} of {world.domain} has no task")
+        inside = len(set(chosen) & set(whole))
+        return cls(
+            domain=world.domain, split=split, tasks=tuple(chosen), in_split=inside, split_size=len(whole), tasks_sha256=world.tasks_sha256,
+            retrieval=world.retrieval or None,
+        )  # fmt: skip
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the split: all of it, and nothing else."""
+        return len(self.tasks) == self.in_split == self.split_size
+
+    @property
+    def name(self) -> str:
+        """The split's name where it is the split, else what it is instead."""
+        if self.whole:
+            return self.split
+        if self.in_split == len(self.tasks):
+            return f"{self.in_split} of {self.split_size} tasks of {self.split}"
+        return f"{len(self.tasks)} chosen tasks, {self.in_split} of them of {self.split}"
+
+
+class RunPlan(BaseModel):
+    """A run. `settings` say who acts: policy, user, judge, sampling, limits, protocol, and what the servers said of themselves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    made_by: str = f"slime_tau2 {slime_tau2.__version__}"
+    sets: tuple[TaskSet, ...] = Field(min_length=1)
+    attempts: int = Field(ge=1)
+    seed: int | None = 0
+    tau2: str = Field(default_factory=lambda: str(bench.VINTAGE.version))
+    settings: dict[str, Any] = {}
+
+    @property
+    def keys(self) -> list[TaskKey]:
+        return [(s.domain, t) for s in self.sets for t in s.tasks]
+
+    @property
+    def domains(self) -> list[str]:
+        return [s.domain for s in self.sets]
+
+    @property
+    def name(self) -> str:
+        """`airline, retail (test)`, or `airline (3 of 20 tasks of test), retail (test)`."""
+        names = {s.name for s in self.sets}
+        if len(names) == 1:
+            return f"{', '.join(self.domains)} ({names.pop()})"
+        return ", ".join(f"{s.domain} ({s.name})" for s in self.sets)
+
+    def set_of(self, domain: str) -> TaskSet | None:
+        return next((s for s in self.sets if s.domain == domain), None)
+
+    def write(self, directory: Path) -> None:
+        files.write_whole(directory / FILE, self.model_dump_json(indent=1, exclude_none=True))
+
+
+def read(directory: Path) -> RunPlan:
+    """The plan of a run.
+
+    Raises:
+        ConfigError: there is none, or it is none that this version can read; says what to do.
+    """
+    path = directory / FILE
+    if not path.exists():
+        if (directory / "settings.json").exists() and (directory / "attempts.jsonl").exists():
+            raise ConfigError(
+                f"{directory} was written before runs had a {FILE}, so that nobody can say whether it is whole; evaluate into another "
+                "--output (`slime-tau2 rft` still reads its attempts.jsonl)"
+            )
+        raise ConfigError(f"{directory} holds no run of `slime-tau2 eval` ({FILE} and attempts.jsonl)")
+    found = files.read_object(path)
+    try:
+        plan = RunPlan.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path}: {where}: {first['msg']} (of {found.get('made_by', 'another program')}, not {_here()}?)") from error
+    if len(set(plan.domains)) < len(plan.domains):
+        raise ConfigError(f"{path}: sets: a domain is named twice")
+    return plan
+
+
+def growing(before: RunPlan, now: RunPlan, directory: Path) -> None:
+    """Whether a run may go on as another: the same in all, with more tasks or attempts at most.
+
+    Raises:
+        ConfigError: names the first thing that differs.
+    """
+
+    def refuse(what: str, old: Any, new: Any) -> None:
+        raise ConfigError(f"{directory} holds a run with {what} = {old!r}, not {new!r}; use another --output")
+
+    for key in ("tau2", "seed"):
+        if getattr(before, key) != getattr(now, key):
+            refuse(key, getattr(before, key), getattr(now, key))
+    for key in sorted({*before.settings, *now.settings}):
+        if before.settings.get(key) != now.settings.get(key):
+            refuse(key, before.settings.get(key), now.settings.get(key))
+    if now.attempts < before.attempts:
+        refuse("attempts", before.attempts, now.attempts)
+    for old in before.sets:
+        new = now.set_of(old.domain)
+        if new is None:
+            refuse("domains", ", ".join(before.domains), ", ".join(now.domains))
+            continue
+        for key in ("split", "tasks_sha256", "retrieval"):
+            if getattr(old, key) != getattr(new, key):
+                refuse(f"{key} of {old.domain}", getattr(old, key), getattr(new, key))
+        missing = [t for t in old.tasks if t not in set(new.tasks)]
+        if missing:
+            raise ConfigError(
+                f"{directory} holds a run of more tasks of {old.domain}, {missing[0]!r} among them; name them too, or use another --output"
+            )
+
+
+def _here() -> str:
+    return f"slime_tau2 {slime_tau2.__version__}"

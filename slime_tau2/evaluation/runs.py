@@ -1,0 +1,101 @@
+"""A run as it lies on the disk: its plan, its records, and how far the one covers the other. Every reader of results begins here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from slime_tau2.errors import ConfigError, EvaluationStopped
+from slime_tau2.evaluation import coverage, plan, records, statistics
+from slime_tau2.evaluation.coverage import Coverage
+from slime_tau2.evaluation.plan import RunPlan, TaskKey
+from slime_tau2.types import is_success
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """One directory of `slime-tau2 eval`. `records` has one an attempt, by domain, task and attempt."""
+
+    name: str
+    directory: Path
+    plan: RunPlan
+    records: list[dict[str, Any]]
+    coverage: Coverage
+
+    @property
+    def title(self) -> str:
+        """Its name, and how little of it there is where it is not whole."""
+        return self.name if self.coverage.whole else f"{self.name} (PARTIAL: {self.coverage})"
+
+    @property
+    def successes(self) -> dict[TaskKey, list[bool]]:
+        """{task: success of each scored attempt} for every task of the plan, also one without a score."""
+        return successes(self.plan.keys, self.records)
+
+    @property
+    def rates(self) -> dict[TaskKey, float]:
+        """pass^1 of each task that has a score."""
+        return statistics.success_rates(self.successes)
+
+
+def load(directory: Path) -> EvaluatedRun:
+    """Read a run, whole or not.
+
+    Raises:
+        ConfigError: it is not a run's directory, a file of it is broken, or it holds no scored attempt.
+    """
+    found, rows = plan.read(directory), records.read(directory / records.FILE)
+    if not rows:
+        raise ConfigError(f"{directory} holds no attempt; run its `slime-tau2 eval` command again")
+    try:
+        covered = coverage.of(found, rows)
+    except ConfigError as error:
+        raise ConfigError(f"{directory}: {error}") from error
+    if not covered.scored:
+        raise ConfigError(f"{directory}: infrastructure ended all {len(rows)} attempts; mend it and run the same command again")
+    return EvaluatedRun(directory.name, directory, found, rows, covered)
+
+
+def load_all(directories: Sequence[Path]) -> list[EvaluatedRun]:
+    """Runs by names that tell them apart: the directory's, or as much of its path as that takes."""
+    found = [load(d) for d in directories]
+    if len({r.directory.resolve() for r in found}) < len(found):
+        raise ConfigError("a run is named twice")
+    depth, names = 1, [r.name for r in found]
+    while len(set(names)) < len(names):
+        depth += 1
+        names = ["/".join(r.directory.resolve().parts[-depth:]) for r in found]
+    return [replace(r, name=name) for r, name in zip(found, names)]
+
+
+def whole(run: EvaluatedRun, partial: bool, what: str) -> None:
+    """Refuse half a run where a number is published.
+
+    Raises:
+        ConfigError: the run is not whole, or not a whole split, and nobody said `partial`.
+    """
+    parts = [s for s in run.plan.sets if not s.whole]
+    if partial or (run.coverage.whole and not parts):
+        return
+    why = str(run.coverage) if not run.coverage.whole else f"{run.plan.name} is no whole split"
+    again = "the same eval command runs what is missing" if not run.coverage.whole else "evaluate the split"
+    raise ConfigError(f"{run.directory}: {why}; {again}, or {what} a part with --partial, which says so in its title")
+
+
+def all_scored(covered: Coverage, rows: Sequence[Mapping[str, Any]], directory: Path) -> None:
+    """Raises EvaluationStopped where attempts have no score: whoever scripts this must not go on as if they had."""
+    if not covered.whole:
+        failed = next((r for r in rows if r["reward"] is None), None)
+        cause = f", e.g. {failed['domain']} {failed['task_id']}: {failed['detail']}" if failed else ""
+        raise EvaluationStopped(f"{directory} is not whole: {covered}{cause}; the same command runs what has no score again")
+
+
+def successes(keys: Sequence[TaskKey], rows: Sequence[Mapping[str, Any]]) -> dict[TaskKey, list[bool]]:
+    """{task: success of each scored attempt}; [] where a task has none."""
+    out: dict[TaskKey, list[bool]] = {key: [] for key in keys}
+    for r in rows:
+        if r["reward"] is not None:
+            out.setdefault((r["domain"], r["task_id"]), []).append(is_success(r["reward"]))
+    return out

@@ -1,0 +1,42 @@
+"""The rows of a table of scores: overall by task, the mean over domains, each domain, and the families of the bundled one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from slime_tau2.evaluation import statistics
+from slime_tau2.evaluation.plan import TaskKey
+from slime_tau2.evaluation.statistics import Estimate
+
+OVERALL = "overall"
+"""Every task weighs the same, as in the model card's row."""
+MACRO = "mean of domains"
+"""Every domain weighs the same."""
+Scores = dict[str, dict[str, Estimate]]
+"""{row: {metric: estimate}}"""
+
+
+def family(key: TaskKey) -> str:
+    """The group of a task in tables: helpdesk's task family, else the domain."""
+    domain, task_id = key
+    return task_id.rsplit("_", 1)[0] if domain == "helpdesk" else domain
+
+
+def ks(attempts: int) -> list[int]:
+    """The k that tables show."""
+    return sorted({1, *(k for k in (2, 4, 8) if k <= attempts), attempts})
+
+
+def scores(successes: Mapping[TaskKey, Sequence[bool]], shown: Iterable[int]) -> Scores:
+    """Rows of a run. One domain: overall, and families where it has several. Several: overall, their mean, each."""
+    shown = list(shown)
+    domains, families = (list(dict.fromkeys(f(k) for k in successes)) for f in (lambda k: k[0], family))
+    out = {OVERALL: statistics.summarise(successes, shown)}
+    if len(domains) > 1:
+        by_domain = {d: statistics.summarise({k: s for k, s in successes.items() if k[0] == d}, shown) for d in domains}
+        common = [m for m in out[OVERALL] if all(m in row for row in by_domain.values())]
+        out[MACRO] = {m: statistics.mean_of([row[m] for row in by_domain.values()]) for m in common}
+        out |= by_domain
+    elif len(families) > 1:
+        out |= {f: statistics.summarise({k: s for k, s in successes.items() if family(k) == f}, shown) for f in sorted(families)}
+    return out

@@ -1,0 +1,131 @@
+"""Runs as tau2's own results files: its viewer, its metrics, its leaderboard.
+
+An attempt that ended in a way for which tau2 has no name is exported as max_steps, which tau2 scores 0, too; what infrastructure ended
+has no score and is left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slime_tau2 import bench, files
+from slime_tau2.episode import worlds
+from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation import runs
+from slime_tau2.evaluation.plan import RunPlan, TaskSet
+from slime_tau2.evaluation.runs import EvaluatedRun
+from slime_tau2.types import Termination
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export holds: simulations written, attempts left out, and why tau2's leaderboard would not take it (empty: it would)."""
+
+    written: int
+    left_out: int
+    refused: list[str]
+
+
+def export_run(directory: Path, output: Path, model_name: str | None = None, partial: bool = False) -> Exported:
+    """Write a run as tau2's results, which are of one domain: a run of several becomes a folder with a file each.
+
+    Args:
+        model_name: what the results call the agent's model; without it, the run's `--model` or `--policy`.
+        partial: write a run too that is not whole.
+
+    Raises:
+        ConfigError: no run, half a run, the output exists, or the tasks are not those of the run.
+    """
+    if output.exists():
+        raise ConfigError(f"{output} exists; delete it, or name another --output")
+    run = runs.load(directory)
+    runs.whole(run, partial, "export")
+    several = len(run.plan.sets) > 1
+    if several and output.suffix == ".json":
+        raise ConfigError(
+            f"{directory} is a run of {', '.join(run.plan.domains)}, and tau2's results are of one domain: name a folder, not {output}"
+        )
+    made = {output / f"{s.domain}.json" if several else output: _results(run, s, model_name) for s in run.plan.sets}
+    for path, (text, _) in made.items():
+        files.write_whole(path, text)
+    refused = [f"{s.domain}: {reason}" if several else reason for s, (_, why) in zip(run.plan.sets, made.values()) for reason in why]
+    return Exported(run.coverage.scored, run.coverage.planned - run.coverage.scored, refused)
+
+
+def _results(run: EvaluatedRun, tasks: TaskSet, model_name: str | None) -> tuple[str, list[str]]:
+    """tau2's results of one domain of a run, as JSON, and what its leaderboard would refuse."""
+    told = run.plan.settings
+    world = worlds.load(tasks.domain, told.get("retail_basis", "judge"), tasks.retrieval or bench.DEFAULT_RETRIEVAL)
+    if tasks.tasks_sha256 != world.tasks_sha256:
+        raise ConfigError(
+            f"{run.directory} was run on other tasks of {tasks.domain} than the installed tau2 has; install tau2 {run.plan.tau2}"
+        )
+    scored = [r for r in run.records if r["reward"] is not None and r["domain"] == tasks.domain]
+    ids = dict.fromkeys(r["task_id"] for r in scored)
+    try:
+        results = bench.Results(
+            info=_info(run.plan, world, model_name), tasks=[world.task(t) for t in ids], simulations=[_simulation(r) for r in scored]
+        )
+    except ValueError as error:
+        raise ConfigError(f"{run.directory}: a record that tau2 cannot read: {' '.join(str(error).split())[:300]}") from error
+    return results.model_dump_json(indent=1), _refused(world, scored, run.plan.attempts)
+
+
+def _refused(world: worlds.World, scored: list[dict], trials: int) -> list[str]:
+    """What `tau2 submit` would find wrong: it wants the base split whole, every task as tau2 has it, and each as often as all others."""
+    out, tried = [], Counter(r["task_id"] for r in scored)
+    base, theirs = set(world.splits.get("base", ())), bench.load_tasks(world.domain)
+    if set(tried) != base:
+        out.append(f"it holds {len(set(tried) & base)} of the {len(base)} tasks of split base: eval --split base")
+    short = [t for t, n in tried.items() if n != trials]
+    if short:
+        out.append(f"{len(short)} tasks have fewer than {trials} scored attempts: the eval command again tries them again")
+    changed = sum(world.task(t) != theirs[t] for t in tried)
+    if changed:
+        out.append(f"{changed} tasks were not scored on tau2's own basis but with retail_basis={world.retail_basis}: retail_basis=judge")
+    return out
+
+
+def _info(plan: RunPlan, world: worlds.World, model_name: str | None) -> Any:
+    told = plan.settings
+    sampling = {k: told[k] for k in ("temperature", "top_p", "top_k") if k in told}
+    user_args = {"temperature": told["user_temperature"]} if told.get("user_temperature") is not None else None
+    retrieval = {"retrieval_config": world.retrieval} if world.retrieval else {}
+    return bench.ResultsInfo(
+        git_commit=plan.tau2,
+        num_trials=plan.attempts,
+        max_steps=told.get("max_steps", 0),
+        max_errors=told.get("max_errors", 0),
+        seed=plan.seed,
+        agent_info=bench.AgentInfo(
+            implementation="slime_tau2", llm=model_name or told.get("model") or told.get("policy"), llm_args=sampling or None
+        ),
+        user_info=bench.UserInfo(
+            implementation="user_simulator" if told.get("user") == "llm" else str(told.get("user")), llm=told.get("user_model"),
+            llm_args=user_args,
+        ),
+        environment_info=world.environments.fresh().get_info(),
+        **retrieval,
+    )  # fmt: skip
+
+
+def _simulation(record: dict[str, Any]) -> Any:
+    times = [m["timestamp"] for m in record["messages"] if m.get("timestamp")] or [""]
+    reason = Termination(record["termination"]).tau2_reason
+    return bench.SimulationRun(
+        id=f"{record['domain']}-{record['task_id']}-{record['attempt']}",
+        task_id=record["task_id"],
+        start_time=times[0],
+        end_time=times[-1],
+        duration=record["wall_s"],
+        termination_reason=bench.termination_reason(reason),
+        agent_cost=0.0,
+        user_cost=0.0,
+        reward_info=bench.RewardInfo.model_validate(record["reward_info"]),
+        messages=[bench.parse_message(m) for m in record["messages"]],
+        trial=record["attempt"],
+        seed=record["seed"],
+    )

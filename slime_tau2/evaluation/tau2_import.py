@@ -1,0 +1,107 @@
+"""tau2's own results files as runs, published ones too, so that every reader treats them as any other.
+
+Imported attempts have tau2's reward and checks, and neither tokens nor partial scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from slime_tau2 import bench, files
+from slime_tau2.episode import worlds
+from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation import coverage, records, runner
+from slime_tau2.evaluation.coverage import Coverage
+from slime_tau2.evaluation.plan import RunPlan, TaskSet
+from slime_tau2.types import Policy
+
+
+def import_results(path: Path, output: Path) -> Coverage:
+    """Write tau2's results as a run's directory; returns how much of what they announce they hold.
+
+    Raises:
+        ConfigError: the file is no results file of the installed tau2, of a domain that it does not have, or the output exists.
+    """
+    if output.exists():
+        raise ConfigError(f"{output} exists; delete it, or name another --output")
+    try:
+        results = bench.Results.model_validate_json(files.read_text(path))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is no results file that {bench.VINTAGE} can read: {' '.join(str(error).split())[:200]}") from error
+    if not results.tasks or not results.simulations:
+        raise ConfigError(
+            f"{path} holds {len(results.tasks)} tasks and {len(results.simulations)} simulations; is it the file that you mean?"
+        )
+    seen: Counter[str] = Counter()
+    found = []
+    plan = _plan(results, path)
+    for simulation in results.simulations:
+        attempt = simulation.trial if simulation.trial is not None else seen[simulation.task_id]
+        seen[simulation.task_id] += 1
+        found.append(_record(plan, simulation, attempt))
+    plan = plan.model_copy(update={"attempts": max(plan.attempts, 1 + max(r["attempt"] for r in found))})
+    try:
+        covered = coverage.of(plan, found)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    plan.write(output)
+    files.write_whole(output / records.FILE, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in found))
+    files.write_whole(output / "summary.json", json.dumps(runner.summary(plan, found, covered), indent=1))
+    return covered
+
+
+def _plan(results: Any, path: Path) -> RunPlan:
+    domain, info = results.info.environment_info.domain_name, results.info
+    world = worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL)
+    ids, user = {t.id for t in results.tasks}, info.user_info
+    same = all(t.id in world.tasks and world.task(t.id).model_dump() == t.model_dump() for t in results.tasks)
+    own = json.dumps([t.model_dump(mode="json") for t in results.tasks]).encode()
+    split = next((s for s, t in world.splits.items() if set(t) == ids), None)
+    tasks = TaskSet(
+        domain=domain, split=split or "imported", tasks=tuple(t.id for t in results.tasks), in_split=len(ids) if split else 0,
+        split_size=len(ids) if split else 0, tasks_sha256=world.tasks_sha256 if same else hashlib.sha256(own).hexdigest(),
+        retrieval=getattr(info, "retrieval_config", None) or None,
+    )  # fmt: skip
+    settings = {
+        "policy": info.agent_info.llm or info.agent_info.implementation, "user": "llm" if user.llm else user.implementation,
+        "max_steps": info.max_steps, "max_errors": info.max_errors, "imported_from": path.name,
+    }  # fmt: skip
+    if user.llm:
+        settings |= {"user_model": user.llm, "user_temperature": (user.llm_args or {}).get("temperature")}
+    settings |= {k: v for k, v in (info.agent_info.llm_args or {}).items() if k in ("temperature", "top_p", "top_k")}
+    return RunPlan(sets=(tasks,), attempts=info.num_trials, seed=info.seed, tau2=info.git_commit, settings=settings)
+
+
+def _record(plan: RunPlan, simulation: Any, attempt: int) -> dict[str, Any]:
+    messages = [m.model_dump(mode="json", exclude_none=True) for m in simulation.messages]
+    info = simulation.reward_info
+    return {
+        "attempt": attempt,
+        "domain": plan.sets[0].domain,
+        "task_id": simulation.task_id,
+        "seed": simulation.seed,
+        "reward": None if info is None else info.reward,
+        "termination": simulation.termination_reason.value,
+        "policy": (Policy.RETRY if info is None else Policy.SCORE).value,
+        "detail": "",
+        "partial": None,
+        "components": {},
+        "reward_info": None if info is None else info.model_dump(mode="json", exclude_none=True),
+        "turns": [],
+        "steps": len(messages),
+        "tool_errors": sum(bool(m.get("error")) for m in messages),
+        "response_tokens": 0,
+        "sampled_tokens": 0,
+        "wall_s": simulation.duration,
+        "policy_s": 0.0,
+        "user_s": 0.0,
+        "tau2": plan.tau2,
+        "tasks_sha256": plan.sets[0].tasks_sha256,
+        "reward_basis": [] if info is None else [b.value for b in info.reward_basis or []],
+        "user_stopped_early": False,
+        "messages": messages,
+    }

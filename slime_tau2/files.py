@@ -1,0 +1,96 @@
+"""Files as they come from a user's disk: each way in which one can be broken is one line that names the file and the place.
+
+A file of ours may be older, cut off by a full disk, saved by an editor in another encoding, or not ours at all. Whoever reads one begins
+here, so that every command says the same of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from slime_tau2.errors import ConfigError
+
+ANOTHER = "is it the file that you mean?"
+
+
+def read_text(path: Path) -> str:
+    """Raises ConfigError: no such file, a folder, not readable, not UTF-8."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return _decoded(data, str(path))
+
+
+def read_json(path: Path) -> Any:
+    """Raises ConfigError: as `read_text`, or not JSON."""
+    return _parsed(read_text(path), str(path))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Raises ConfigError: as `read_json`, or no JSON object."""
+    return _object(read_json(path), str(path))
+
+
+def read_jsonl(path: Path, needed: Iterable[str] = (), torn_end: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of each line.
+
+    Args:
+        needed: keys that every object must have.
+        torn_end: a last line without its end is what a kill left: it is left out, not refused.
+
+    Raises:
+        ConfigError: as `read_text`, or a line that is no JSON object with these keys; names the line.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):  # bytes end at \n alone; text would also at U+2028 within a message
+                if torn_end and not line.endswith(b"\n"):
+                    return
+                where = f"{path}, line {number}"
+                found = _object(_parsed(_decoded(line, where), where), where)
+                for key in needed:
+                    if key not in found:
+                        raise ConfigError(f"{where}: no {key} in it; {ANOTHER}")
+                yield number, found
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f"{path.name}.part")
+    staging.write_text(text, encoding="utf-8")
+    staging.replace(path)
+
+
+def unreadable(path: Path, error: OSError) -> ConfigError:
+    if isinstance(error, FileNotFoundError):
+        return ConfigError(f"{path} does not exist")
+    return ConfigError(f"{path} cannot be read: {error.strerror or error}")
+
+
+def _decoded(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{where}: not UTF-8 (byte {data[error.start]:#04x} at position {error.start}); {ANOTHER} iconv converts it"
+        ) from error
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not JSON ({error or 'nested too deeply'})") from error
+
+
+def _object(found: Any, where: str) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise ConfigError(f"{where}: no JSON object in it; {ANOTHER}")
+    return found
