@@ -80,7 +80,7 @@ def collect(
 
         if domain != "helpdesk":
             raise ConfigError(f"--policy teacher exists for helpdesk only, not {domain}; name a server with --policy URL/v1 --model NAME")
-        rows, reward = run(episodes, flaws, seed, lambda done, note: None)
+        rows, reward = run(episodes, flaws, seed, split, lambda done, note: None)
         print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
         return
     from slime_tau2.data import sft

@@ -46,7 +46,7 @@ def world_of(domain: str, how: str) -> worlds.World:
 
 
 def tasks_of(world: worlds.World) -> list[str]:
-    return [*world.task_ids("train"), *world.task_ids("test")] if "test" in world.splits else world.task_ids("base")
+    return [*world.task_ids("train+val"), *world.task_ids("test")] if "test" in world.splits else world.task_ids("base")
 
 
 def fuzz(task, world, seed: int) -> list:

@@ -78,7 +78,8 @@ def test_a_reward_of_ones_own(scratch):
 
 def test_the_data_source_serves_the_new_domain(scratch, tmp_path):
     args = Namespace(n_samples_per_prompt=2, save=str(tmp_path), load=None, tau2_plugins=["lockers"], tau2_domains=["lockers"])
-    assert {g[0].metadata["task_id"] for g in data_source.Tau2DataSource(args).get_samples(6)} == {f"open_{n}" for n in range(1, 7)}
+    served = {g[0].metadata["task_id"] for g in data_source.Tau2DataSource(args).get_samples(5)}
+    assert served == {f"open_{n}" for n in (1, 2, 3, 4, 6)}, "its train tasks without the one in val"
 
 
 @pytest.mark.parametrize(

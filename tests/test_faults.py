@@ -44,7 +44,7 @@ async def rollout(helpdesk, tokenizer, ids, rate):
 
 
 async def check(helpdesk, tokenizer, chat, count):
-    ids = [helpdesk.task_ids("train")[n % 750] for n in range(count)]
+    ids = [helpdesk.task_ids("train+val")[n % 750] for n in range(count)]
     calm, _, no_faults, _, _ = await rollout(helpdesk, tokenizer, ids, 0.0)
     assert not no_faults and {e.termination.policy for e in calm} == {Policy.SCORE}
     assert 0.1 < sum(e.reward for e in calm) / count < 0.95, "the comparison needs both outcomes"

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from slime_tau2 import bench
-from slime_tau2.episode import driver, scripts, worlds
+from slime_tau2.episode import driver, scripts, splits, worlds
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.policy import PolicyClient
@@ -29,7 +29,7 @@ def play(world, ids, script):
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", ["train+val", "test"])
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_gold_earns_one_on_every_task(domain, split):
     world = worlds.load(domain, "communicate")
@@ -44,7 +44,7 @@ def test_gold_earns_one_on_every_task(domain, split):
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_baselines(domain, kind, expected):
     world = worlds.load(domain)
-    won = tuple(sum(e.reward == 1.0 for e in play(world, world.task_ids(s), scripts.SCRIPTS[kind])) for s in ("train", "test"))
+    won = tuple(sum(e.reward == 1.0 for e in play(world, world.task_ids(s), scripts.SCRIPTS[kind])) for s in ("train+val", "test"))
     assert won == expected[domain]
 
 
@@ -103,20 +103,21 @@ def test_truncated_episodes_have_partials_and_repeating_earns_nothing():
     assert 0 < once.outcome.partial == often.outcome.partial and [t.gain for t in often.turns[1:]] == [0.0] * 6
 
 
-def test_the_extra_telecom_tasks_share_no_faults_with_test():
+def test_the_extra_telecom_tasks_share_no_faults_with_test_or_val():
     """A fault set is what is broken before the conversation, whatever the user complains of and whoever the user is."""
     world = worlds.load("telecom")
-    extra, base, test = (world.task_ids(s) for s in ("extra", "base", "test"))
-    assert (len(extra), len(base), len(world.tasks)) == (2170, 114, 2285) and not set(extra) & set(base)
+    extra, base, test, val = (world.task_ids(s) for s in ("extra", "base", "test", "val"))
+    assert (len(extra), len(base), len(world.tasks)) == (2169, 114, 2285) and not set(extra) & set(base)
 
     def faults(task_id):
         return frozenset(task_id.split("]")[1].split("[")[0].split("|"))
 
-    for key in (faults, lambda task_id: worlds.fault_set(world.task(task_id))):
+    for key in (faults, lambda task_id: splits.fault_set(world.task(task_id))):
         tested = {key(t) for t in test}
-        assert len(tested) == 40 and not tested & {key(t) for t in [*extra, *world.task_ids("train")]}
-    (left_out,) = set(world.tasks) - set(extra) - set(base)
-    assert faults(left_out) in {faults(t) for t in test}
+        assert len(tested) == 40 and not tested & {key(t) for t in [*extra, *world.task_ids("train+val")]}
+        assert not {key(t) for t in val} & {key(t) for t in extra}
+    left_out = sorted({faults(t) in {faults(v) for v in val} for t in set(world.tasks) - set(extra) - set(base)})
+    assert left_out == [False, True], "one of a test task, one of a val task"
     episodes = play(world, extra[::40], scripts.gold)
     assert {e.reward for e in episodes} == {1.0} and len(episodes) == 55
     assert "extra" not in worlds.load("mock").splits and "extra" not in worlds.load("retail").splits

@@ -15,12 +15,14 @@ from slime_tau2.episode.users import DomainUser
 from slime_tau2.seeds import derive_seed
 
 
-def collect(episodes: int, flaws: float, seed: int, advance: Callable[[int, str], None]) -> tuple[list[dict], float]:
-    """SFT rows of `episodes` episodes over the train tasks, good and bad, and the teacher's mean reward."""
+def collect(
+    episodes: int, flaws: float, seed: int, split: str, advance: Callable[[int, str], None]
+) -> tuple[list[dict], float]:  # fmt: skip
+    """SFT rows of `episodes` episodes over the tasks of a split, good and bad, and the teacher's mean reward."""
     world = worlds.load("helpdesk")
     from slime_tau2.domains.helpdesk.teacher import Teacher
 
-    task_ids, prompt = world.task_ids("train"), bench.agent_prompt(world.policy)
+    task_ids, prompt = world.task_ids(split), bench.agent_prompt(world.policy)
 
     async def run() -> tuple[list[dict], float]:
         started, won, rows = time.perf_counter(), 0.0, []

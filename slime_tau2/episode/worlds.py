@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from slime_tau2 import bench
+from slime_tau2.episode import splits
 from slime_tau2.episode.environments import Environments
 from slime_tau2.episode.grading import Grader
 from slime_tau2.errors import BenchDataError, ConfigError
@@ -19,7 +20,7 @@ class World:
     def __init__(self, domain: str, retail_basis: str = "judge", retrieval: str = bench.DEFAULT_RETRIEVAL):
         self.domain, self.retail_basis, self.retrieval = domain, retail_basis, bench.kind_of(domain, retrieval)
         self.tasks = {k: _with_basis(t, domain, retail_basis) for k, t in bench.load_tasks(domain).items()}
-        self.splits = _with_extra(bench.task_splits(domain), self.tasks)
+        self.splits = splits.made(domain, bench.task_splits(domain), self.tasks)
         self.tasks_sha256 = bench.tasks_sha256(domain)
         self.environments = Environments(domain, retrieval)
         base = self.environments.base
@@ -47,7 +48,7 @@ class World:
         if split not in self.splits:
             use = ": use --split base (under slime tau2_split: base)" if set(self.splits) == {"base"} else ""
             raise BenchDataError(f"unknown split {split!r} of {self.domain}; it has: {', '.join(self.splits)}{use}")
-        return [t for t in self.splits[split] if t in self.tasks]
+        return list(self.splits[split])
 
     def user_tool_schemas(self, task: Any, environment: Any) -> bytes | None:
         """JSON of the user's tools for a task, serialised once; None where the user has none (they are costly to make)."""
@@ -77,29 +78,6 @@ class World:
         criteria = task.evaluation_criteria
         basis = [kind.value for kind in criteria.reward_basis] if criteria else []
         return {"tau2": f"{bench.VINTAGE.name} {bench.VINTAGE.version}", "tasks_sha256": self.tasks_sha256, "reward_basis": basis}
-
-
-EXTRA = "extra"
-"""The split of the tasks outside `base` that do not begin as a test task does: 2,170 of telecom's 2,171.
-
-The one left out breaks the same things as a test task, for a user who complains of something else.
-"""
-
-
-def _with_extra(splits: dict[str, list[str]], tasks: dict[str, Any]) -> dict[str, list[str]]:
-    base = set(splits.get("base", ()))
-    if not base:
-        return splits
-    outside = [t for t in tasks if t not in base]
-    tested = {fault_set(tasks[t]) for t in splits.get("test", ()) if t in tasks}
-    extra = [t for t in outside if fault_set(tasks[t]) not in tested]
-    return {**splits, EXTRA: extra} if extra else splits
-
-
-def fault_set(task: Any) -> frozenset[tuple]:
-    """What is done to a task's environment before the conversation, in any order."""
-    actions = (task.initial_state.initialization_actions if task.initial_state else None) or []
-    return frozenset((str(a.env_type), a.func_name, json.dumps(a.arguments, sort_keys=True)) for a in actions)
 
 
 def _with_basis(task: Any, domain: str, retail_basis: str) -> Any:

@@ -18,6 +18,7 @@ import torch
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import rejection, teacher_traces, traces
 from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.episode.splits import WHOLE
 from slime_tau2.errors import CheckpointError, ConfigError
 from slime_tau2.local import stages
 from slime_tau2.local.episodes import Episodes, Progress
@@ -110,7 +111,7 @@ class Pipeline:
         data = self.directory / "data" / "sft.jsonl"
         if not data.exists():
             self.progress.start("collecting teacher traces", s.traces)
-            rows, reward = teacher_traces.collect(s.traces, s.flaws, s.seed, self.progress.advance)
+            rows, reward = teacher_traces.collect(s.traces, s.flaws, s.seed, WHOLE, self.progress.advance)
             traces.write_jsonl(data, rows)
             self.progress.end(f"the teacher's reward is {reward:.2f}")
         self._supervise(stage, start, data, "SFT on {} traces", s.sft_steps, s.sft_lr)
@@ -121,9 +122,9 @@ class Pipeline:
             return
         data = self.directory / "data" / "rft.jsonl"
         if not data.exists():
-            output, tasks = self.directory / "data" / "rft_samples", episodes.spread("train", s.rft_tasks)
+            output, tasks = self.directory / "data" / "rft_samples", episodes.spread(WHOLE, s.rft_tasks)
             name = start.parent.name
-            records = episodes.sample(name, start, "train", tasks, s.rft_attempts, output, "RFT: sampling", s.seed)
+            records = episodes.sample(name, start, WHOLE, tasks, s.rft_attempts, output, "RFT: sampling", s.seed)
             kept = rejection.select(records, s.rft_min_partial).records
             chosen = (traces.record_to_row(r, episodes.prompt, episodes.world.tool_schemas) for r in kept)
             traces.write_jsonl(data, (r for r in chosen if r is not None))

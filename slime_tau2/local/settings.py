@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from slime_tau2.config import PREFIX
+from slime_tau2.episode.splits import WHOLE
 
 
 class PipelineSettings(BaseModel):
@@ -29,7 +30,7 @@ class PipelineSettings(BaseModel):
     sft_lr: float = Field(4e-3, gt=0)
     """Peak learning rate of SFT."""
     rft_tasks: int = Field(750, gt=0)
-    """Train tasks that RFT samples, spread over the families."""
+    """Train tasks that RFT samples, spread over the families; here and in the rest of the pipeline, those of `train+val`."""
     rft_attempts: int = Field(2, gt=0)
     """Attempts at each, from which RFT's data are selected."""
     rft_min_partial: float = Field(0.6, ge=0, le=1)
@@ -75,7 +76,7 @@ def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path, dir
     """The arguments that slime would hand to the hooks, for the local engine."""
     host, port = server_url.removeprefix("http://").split(":")
     options = {
-        "domains": ("helpdesk",), "split": "train", "user": "scripted", "seed": settings.seed, "seeded_sampling": True, "max_steps": 60,
+        "domains": ("helpdesk",), "split": WHOLE, "user": "scripted", "seed": settings.seed, "seeded_sampling": True, "max_steps": 60,
         "max_turn_tokens": settings.max_turn_tokens, "policy_timeout_s": 60.0, "policy_retries": 2, **settings.tau2,
     }  # fmt: skip
     return Namespace(

@@ -30,7 +30,7 @@ SIGMA = 0.4
 class ModelServers:
     def __init__(self, domain: str, tokenizer):
         self.world, self.tokenizer = worlds.load(domain, "communicate"), tokenizer
-        self.ids = [*self.world.task_ids("train"), *self.world.task_ids("test")]
+        self.ids = [*self.world.task_ids("train+val"), *self.world.task_ids("test")]
         self.waited: dict[int, float] = defaultdict(float)
         self._seen: dict[int, int] = {}
         self._turns: dict[int, int] = defaultdict(int)

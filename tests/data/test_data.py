@@ -24,7 +24,7 @@ async def test_a_tokenised_trace_equals_the_ledger_of_the_same_episode(helpdesk,
 
 
 def test_teacher_rows_are_slimes_sft_rows(helpdesk, chat):
-    rows, reward = teacher_traces.collect(30, flaws=1.0, seed=1, advance=lambda done, note: None)
+    rows, reward = teacher_traces.collect(30, flaws=1.0, seed=1, split="train", advance=lambda done, note: None)
     assert len(rows) == 30 and 0.4 < reward < 1.0
     for row in rows:
         assert (
@@ -33,7 +33,7 @@ def test_teacher_rows_are_slimes_sft_rows(helpdesk, chat):
             and json.loads(row["tools"]) == helpdesk.tool_schemas
         )
         assert sum(traces.tokenise(row, chat).loss_mask) > 0
-    again, _ = teacher_traces.collect(30, flaws=1.0, seed=1, advance=lambda done, note: None)
+    again, _ = teacher_traces.collect(30, flaws=1.0, seed=1, split="train", advance=lambda done, note: None)
     assert json.dumps(rows) == json.dumps(again), "a seed gives the same traces"
 
 

@@ -34,7 +34,7 @@ def rates(episodes):
 
 
 def test_sizes_and_splits(helpdesk):
-    train, test = helpdesk.task_ids("train"), helpdesk.task_ids("test")
+    train, test = helpdesk.task_ids("train+val"), helpdesk.task_ids("test")
     assert len(train) == 750 and len(test) == 150 and not set(train) & set(test)
     assert Counter(map(family, test)) == dict.fromkeys(tasks.FAMILIES, 50)
 
@@ -96,9 +96,9 @@ def test_degenerate_agents_stay_below_ten_per_cent_in_each_family(helpdesk, name
 
 
 def test_the_expert_solves_it_with_the_erring_user_and_the_flawed_teacher_does_not(helpdesk):
-    expert = rates(play(helpdesk, helpdesk.task_ids("train"), lambda task, n: CallableAgent(Teacher(n).act), DomainUser))
+    expert = rates(play(helpdesk, helpdesk.task_ids("train+val"), lambda task, n: CallableAgent(Teacher(n).act), DomainUser))
     assert min(expert.values()) > 0.95
-    flawed = rates(play(helpdesk, helpdesk.task_ids("train"), lambda task, n: CallableAgent(Teacher(n, flaws=1.0).act), DomainUser))
+    flawed = rates(play(helpdesk, helpdesk.task_ids("train+val"), lambda task, n: CallableAgent(Teacher(n, flaws=1.0).act), DomainUser))
     assert all(0.5 < r < 0.95 for r in flawed.values())
 
 

@@ -217,7 +217,7 @@ def test_twenty_kills_leave_the_result_of_an_undisturbed_run(tmp_path):
     """kill -9 at random moments, the same command again each time; deterministic policy, time fields aside."""
 
     def command(output):
-        arguments = ["--domain", "retail", "--split", "train", "--policy", "gold", "--attempts", "8", "--concurrency", "4"]
+        arguments = ["--domain", "retail", "--split", "train+val", "--policy", "gold", "--attempts", "8", "--concurrency", "4"]
         return [sys.executable, "-m", "slime_tau2.cli", "eval", *arguments, "--output", str(output)]
 
     def timeless(value):

@@ -50,12 +50,12 @@ def resumed(tmp_path, rollout_id, **over):
 
 def test_every_task_is_served_once_an_epoch(tmp_path):
     source = Tau2DataSource(source_args(tmp_path))
-    assert len(source) == 750
-    groups = source.get_samples(750)
-    assert len({g[0].metadata["task_id"] for g in groups}) == 750 and source.order.epoch == 1
+    assert len(source) == 600
+    groups = source.get_samples(600)
+    assert len({g[0].metadata["task_id"] for g in groups}) == 600 and source.order.epoch == 1
     assert all(len(g) == 2 and g[0].group_index == g[1].group_index for g in groups)
-    assert [s.index for g in groups for s in g] == list(range(1500))
-    assert [g[0].prompt for g in source.get_samples(750)] != [g[0].prompt for g in groups], "another order in the next epoch"
+    assert [s.index for g in groups for s in g] == list(range(1200))
+    assert [g[0].prompt for g in source.get_samples(600)] != [g[0].prompt for g in groups], "another order in the next epoch"
 
 
 @pytest.mark.parametrize("curriculum", [False, True])

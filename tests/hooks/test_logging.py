@@ -49,7 +49,7 @@ def test_every_key_is_documented(tmp_path, monkeypatch):
     data_source.Tau2DataSource(Namespace(n_samples_per_prompt=2, tau2_user="scripted"))
     log_hooks.log_rollout(3, Namespace(tau2_log_samples=0), batch(), None, 2.0)
     log_hooks.log_eval(3, Namespace(), {"airline": {"samples": batch()}}, None)
-    assert sent["tau2/faults/user/http_500"] == 2.0 and sent["tau2/curriculum/unseen"] == 750.0 and sent["tau2/episodes_per_s"] == 2.0
+    assert sent["tau2/faults/user/http_500"] == 2.0 and sent["tau2/curriculum/unseen"] == 600.0 and sent["tau2/episodes_per_s"] == 2.0
     assert all(isinstance(v, int | float) for v in sent.values()), "what TensorBoard takes, too"
     listed = set(re.findall(r"^\| `([^`]+)` \|", DOCS.read_text().split("## What they log")[1], re.MULTILINE))
     general = {re.sub(r"^(tau2|tau2_eval/airline)/((helpdesk|mock)/)?", "", k) for k in sent}

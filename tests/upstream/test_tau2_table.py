@@ -18,19 +18,19 @@ pytestmark = [
 
 SAME = {
     # tasks; won by gold, noop, transfer-only
-    ("telecom", "judge", "train"): (74, 74, 0, 8), ("telecom", "judge", "test"): (40, 40, 0, 12),
-    ("retail", "communicate", "train"): (74, 74, 5, 5), ("retail", "communicate", "test"): (40, 40, 2, 2),
-    ("helpdesk", "judge", "train"): (750, 750, 0, 0), ("helpdesk", "judge", "test"): (150, 150, 0, 0),
+    ("telecom", "judge", "train+val"): (74, 74, 0, 8), ("telecom", "judge", "test"): (40, 40, 0, 12),
+    ("retail", "communicate", "train+val"): (74, 74, 5, 5), ("retail", "communicate", "test"): (40, 40, 2, 2),
+    ("helpdesk", "judge", "train+val"): (750, 750, 0, 0), ("helpdesk", "judge", "test"): (150, 150, 0, 0),
 }  # fmt: skip
 CELLS = {
     "v1": SAME | {
-        ("airline", "judge", "train"): (30, 30, 16, 16), ("airline", "judge", "test"): (20, 20, 7, 7),
-        ("retail", "no_judge", "train"): (74, 74, 7, 7), ("retail", "no_judge", "test"): (40, 40, 4, 4),
+        ("airline", "judge", "train+val"): (30, 30, 16, 16), ("airline", "judge", "test"): (20, 20, 7, 7),
+        ("retail", "no_judge", "train+val"): (74, 74, 7, 7), ("retail", "no_judge", "test"): (40, 40, 4, 4),
         ("mock", "judge", "base"): (10, 8, 1, 2), ("banking_knowledge", "no_judge", "base"): (97, 97, 0, 0),
     },
     "pin": SAME | {
-        ("airline", "judge", "train"): (30, 30, 13, 13), ("airline", "judge", "test"): (20, 20, 6, 6),
-        ("retail", "no_judge", "train"): (74, 74, 5, 5), ("retail", "no_judge", "test"): (40, 40, 2, 2),
+        ("airline", "judge", "train+val"): (30, 30, 13, 13), ("airline", "judge", "test"): (20, 20, 6, 6),
+        ("retail", "no_judge", "train+val"): (74, 74, 5, 5), ("retail", "no_judge", "test"): (40, 40, 2, 2),
         ("mock", "judge", "base"): (9, 8, 1, 2),
     },
 }  # fmt: skip

@@ -19,6 +19,7 @@ from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.splits import WHOLE
 from slime_tau2.episode.users import DomainUser
 
 VOCABULARY = 1536
@@ -36,7 +37,7 @@ def _conversations() -> list[list[dict]]:
 
     async def run() -> list[list[dict]]:
         out = []
-        for n, task_id in enumerate(world.task_ids("train")):
+        for n, task_id in enumerate(world.task_ids(WHOLE)):
             agent = CallableAgent(Teacher(n, flaws=float(n % 2)).act)
             episode = await run_episode(world, task_id, agent, DomainUser(), seed=n)
             out.append(spoken(episode.messages))

@@ -7,6 +7,6 @@ from slime_tau2.episode import worlds
 
 PER_FAMILY = 10
 _world = worlds.load("helpdesk", Tau2Config().retail_basis)
-_train = _world.task_ids("train")
+_train = _world.task_ids("train+val")
 TASKS = [t for family in ("orders", "refunds", "phones") for t in [t for t in _train if t.startswith(family)][:PER_FAMILY]]
 _world.splits["few"] = TASKS
