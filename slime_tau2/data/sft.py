@@ -1,7 +1,7 @@
 """SFT rows from outside and from attempts: no test task among them, no repetition, nothing that trains nothing or does not fit.
 
 `import_rows` reads published sets (JSONL or Parquet; rows with `messages`, or with a conversation in `prompt`), `from_attempts` what
-`slime-tau2 eval` recorded, `check` measures rows under a tokenizer. The test split is recognised by (domain, task id).
+`slime-tau2 eval` recorded, `check` measures rows under a tokenizer. What is held out (`held_out`) is recognised by (domain, task id).
 """
 
 from __future__ import annotations
@@ -13,34 +13,29 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import rejection, traces
+from slime_tau2.data.held_out import NAMES, held_out
 from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.protocols import PROTOCOLS
+from slime_tau2.episode.splits import TRAIN
 from slime_tau2.errors import ConfigError
 
 
-@cache
-def held_out(domain: str) -> frozenset[str]:
-    """Task ids of a domain's test split; none where it has no such split."""
-    world = worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL)
-    return frozenset(world.task_ids("test") if "test" in world.splits else ())
-
-
 def from_attempts(
-    paths: list[Path], min_partial: float, best: int | None, config: Tau2Config | None = None
+    paths: list[Path], min_partial: float, best: int | None, config: Tau2Config | None = None, split: str = TRAIN
 ) -> tuple[list[dict], dict[str, int]]:  # fmt: skip
     """SFT rows selected from attempts.jsonl files, and what became of all attempts.
 
     Args:
         config: names the protocol and the prompt of the rows; those of the attempts may have been others.
+        split: `train+val` takes val tasks too; so in the other two functions.
     """
     config = config or Tau2Config()
     records = [r for path in paths for r in traces.read_jsonl(path, ("domain", "task_id", "reward", "partial", "messages"))]
     protocol, domains = PROTOCOLS[config.protocol], sorted({r["domain"] for r in records})
-    chosen = rejection.select(records, min_partial, best, {(d, t) for d in domains for t in held_out(d)})
+    chosen = rejection.select(records, min_partial, best, {(d, t): name for d in domains for t, name in held_out(d, split).items()})
     found = {d: worlds.load(d, retrieval=config.retrieval) for d in domains}
     tools = {d: protocol.template_tools(w.tool_schemas) for d, w in found.items()}
 
@@ -56,17 +51,17 @@ def from_attempts(
     return [r for r in made if r is not None], chosen.counts
 
 
-def import_rows(path: Path, domain: str | None = None, unchecked: bool = False) -> tuple[list[dict], dict[str, int]]:
+def import_rows(path: Path, domain: str | None = None, unchecked: bool = False, split: str = TRAIN) -> tuple[list[dict], dict[str, int]]:
     """Rows of a published set in our form, and what became of all.
 
     Args:
         domain: of rows that name none.
-        unchecked: take rows without a domain and a task id, which cannot be checked against the test split.
+        unchecked: take rows without a domain and a task id, which cannot be checked against the splits.
 
     Raises:
         ConfigError: no conversation in a row, or no ids and not `unchecked`; names the row.
     """
-    counts = dict.fromkeys(("rows", "of test tasks", "duplicates", "without an agent turn", "unchecked", "kept"), 0)
+    counts = dict.fromkeys(("rows", *NAMES.values(), "duplicates", "without an agent turn", "unchecked", "kept"), 0)
     out: list[dict] = []
     seen: set[str] = set()
     for number, raw in enumerate(_read(path), 1):
@@ -79,12 +74,12 @@ def import_rows(path: Path, domain: str | None = None, unchecked: bool = False) 
         if own is None or task_id is None:
             if not unchecked:
                 raise ConfigError(
-                    f"{path}, row {number}: no domain and task_id in it or in its metadata, so that it cannot be checked against the test "
-                    "split; name the domain with --domain, or take the rows as they are with --unchecked"
+                    f"{path}, row {number}: no domain and task_id in it or in its metadata, so that it cannot be checked against the "
+                    "splits; name the domain with --domain, or take the rows as they are with --unchecked"
                 )
             counts["unchecked"] += 1
-        elif str(task_id) in held_out(own):
-            counts["of test tasks"] += 1
+        elif (held := held_out(own, split).get(str(task_id))) is not None:
+            counts[NAMES[held]] += 1
             continue
         row = _row(
             path, number, raw, {"domain": own, "task_id": None if task_id is None else str(task_id), "reward": metadata.get("reward")}
@@ -147,16 +142,17 @@ class Checked:
     trained: int = 0
 
 
-def check(path: Path, tokenizer: Any, max_tokens: int) -> Checked:
+def check(path: Path, tokenizer: Any, max_tokens: int, split: str = TRAIN) -> Checked:
     """Measure rows as slime will train on them: nothing there filters a row that is too long, or that trains no token."""
-    out = Checked(counts=dict.fromkeys(("rows", "of test tasks", "without a trained token", "too long"), 0))
+    out = Checked(counts=dict.fromkeys(("rows", *NAMES.values(), "without a trained token", "too long"), 0))
     chats: dict[str, ChatRenderer] = {}
     for row in traces.read_jsonl(path, ("messages",)):
         out.counts["rows"] += 1
         metadata = row.get("metadata") or {}
         domain = metadata.get("domain")
-        if domain is not None and str(metadata.get("task_id")) in held_out(domain):
-            out.counts["of test tasks"] += 1
+        held = None if domain is None else held_out(domain, split).get(str(metadata.get("task_id")))
+        if held is not None:
+            out.counts[NAMES[held]] += 1
             continue
         tools = row.get("tools") or "[]"
         if tools not in chats:

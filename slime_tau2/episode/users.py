@@ -17,6 +17,7 @@ from slime_tau2.episode.openai_chat import ChatClient, ChatReply
 from slime_tau2.errors import ConfigError
 
 USER_TOOL, END = "@@USER_TOOL ", "@@END"  # what a gold agent says to have the user act, and to end
+GREETING = "Hi, I need some help please."  # all that a gold user ever asks
 
 
 class User(Protocol):
@@ -52,7 +53,7 @@ class GoldUser:
             return _call(asked["name"], asked["arguments"])
         if text and END in text:
             return _say(f"Thank you. {bench.STOP}")
-        return _say("Hi, I need some help please." if text is not None else "I did that.")
+        return _say(GREETING if text is not None else "I did that.")
 
 
 class PlainUser:

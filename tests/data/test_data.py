@@ -78,7 +78,8 @@ def test_rejection_keeps_successes_else_the_best_good_partial():
     assert rejection.select(records, best=1).records == [records[0], records[4]]
     assert rejection.select(records, min_partial=0.5).records[-1] == records[5]
     assert rejection.select([record("a", 1.0, 1.0) | {"turns": [{"malformed": 1}]}]).counts["malformed"] == 1
-    assert rejection.select(records, forbidden={("d", "a")}).records == [records[4]]
+    held = rejection.select(records, held={("d", "a"): "test", ("d", "c"): "val"})
+    assert held.records == [records[4]] and (held.counts["of test tasks"], held.counts["of val tasks"]) == (3, 1)
     said = [{"role": "assistant", "content": "x"}]
     twice = [record("a", 1.0) | {"messages": said, "steps": n, "tool_errors": 0} for n in (9, 5)]
     assert rejection.select(twice).counts["duplicates"] == 1

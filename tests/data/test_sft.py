@@ -9,6 +9,7 @@ from fake_openai import FakeOpenAI
 from serving import Serving
 
 from slime_tau2.data import sft, traces
+from slime_tau2.data.held_out import held_out
 from slime_tau2.domains.helpdesk import build_tokenizer
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.errors import ConfigError
@@ -121,18 +122,23 @@ def conversation(text="go"):
 
 def test_import_leaves_test_tasks_and_repetitions_out(run, tmp_path, helpdesk):
     source, out = tmp_path / "published.jsonl", tmp_path / "rows.jsonl"
-    train, test = helpdesk.task_ids("train")[0], helpdesk.task_ids("test")[0]
+    train, test, val = (helpdesk.task_ids(s)[0] for s in ("train", "test", "val"))
     rows = [
         {"messages": conversation(), "metadata": {"domain": "helpdesk", "task_id": train}},
         {"messages": conversation(), "metadata": json.dumps({"domain": "helpdesk", "task_id": train})},  # the same again
         {"messages": conversation("other"), "domain": "helpdesk", "task_id": test},
+        {"messages": conversation("chosen by"), "domain": "helpdesk", "task_id": val},
         {"prompt": conversation("third"), "task_id": train, "domain": "helpdesk"},
         {"prompt": json.dumps([{"role": "user", "content": "nobody answers"}]), "domain": "helpdesk", "task_id": train},
     ]
     source.write_text("".join(json.dumps(r) + "\n" for r in rows))
     done = run("import-sft", str(source), "--output", str(out))
-    assert done.exit_code == 0 and "of test tasks 1, duplicates 1, without an agent turn 1, unchecked 0, kept 2" in done.output
+    assert (
+        done.exit_code == 0 and "of test tasks 1, of val tasks 1, duplicates 1, without an agent turn 1, unchecked 0, kept 2" in done.output
+    )
     assert [r["messages"][1]["content"] for r in traces.read_jsonl(out)] == ["go", "third"]
+    assert run("import-sft", str(source), "--output", str(out), "--split", "train+val").exit_code == 0
+    assert [r["messages"][1]["content"] for r in traces.read_jsonl(out)] == ["go", "chosen by", "third"]
     source.write_text(json.dumps({"messages": conversation(), "task_id": train}) + "\n")
     bad = run("import-sft", str(source), "--output", str(out))
     assert bad.exit_code == 2 and "row 1: no domain and task_id" in bad.output and "--unchecked" in bad.output
@@ -154,18 +160,19 @@ def test_parquet_is_read_too(tmp_path, helpdesk):
 
 
 def test_check_finds_what_slime_would_train_on_silently(run, tmp_path, helpdesk, tokenizer):
-    train, test = helpdesk.task_ids("train")[0], helpdesk.task_ids("test")[0]
+    train, test, val = (helpdesk.task_ids(s)[0] for s in ("train", "test", "val"))
     good = {"messages": traces.row_messages(conversation()), "tools": "[]", "metadata": {"domain": "helpdesk", "task_id": train}}
     muted = {**good, "messages": [{**m, "step_loss_mask": 0} for m in good["messages"]]}
-    rows = [good, muted, {**good, "metadata": {"domain": "helpdesk", "task_id": test}},
+    of_val = {**good, "metadata": {"domain": "helpdesk", "task_id": val}}
+    rows = [good, muted, {**good, "metadata": {"domain": "helpdesk", "task_id": test}}, of_val,
             {**good, "messages": traces.row_messages(conversation("long " * 300))}]  # fmt: skip
     path = tmp_path / "rows.jsonl"
     traces.write_jsonl(path, rows)
     done = run("check-sft", str(path), "--tokenizer", str(build_tokenizer.DIRECTORY), "--max-tokens", "200")
     assert (
         done.exit_code == 2
-        and "rows 4, of test tasks 1, without a trained token 1, too long 1" in done.output
-        and "3 of 4 rows" in done.output
+        and "rows 5, of test tasks 1, of val tasks 1, without a trained token 1, too long 1" in done.output
+        and "4 of 5 rows" in done.output
     )
     clean = tmp_path / "clean.jsonl"
     assert (
@@ -173,14 +180,70 @@ def test_check_finds_what_slime_would_train_on_silently(run, tmp_path, helpdesk,
         == 0
     )
     assert list(traces.read_jsonl(clean)) == [good]
-    assert run("check-sft", str(clean), "--tokenizer", str(build_tokenizer.DIRECTORY)).exit_code == 0
+    check = ("check-sft", str(clean), "--tokenizer", str(build_tokenizer.DIRECTORY))
+    assert run(*check).exit_code == 0
+    traces.write_jsonl(clean, [of_val])
+    assert run(*check, "--split", "train+val").exit_code == 0
+    odd = run(*check, "--split", "test")
+    assert odd.exit_code == 2 and "--split test: train, or train+val" in odd.output
+    alone = run(*check, "--output", str(tmp_path / "none.jsonl"))
+    assert alone.exit_code == 2 and "holds no row to train on" in alone.output and not (tmp_path / "none.jsonl").exists()
+    clean.write_text("")
+    empty = run(*check)
+    assert empty.exit_code == 2 and f"{clean} holds no row to train on: it is empty" in empty.output
 
 
-def test_a_domain_without_a_test_split_holds_nothing_back():
-    assert sft.held_out("mock") == set() and len(sft.held_out("airline")) + len(sft.held_out("helpdesk")) == 20 + 150
+def test_what_is_held_out():
+    assert held_out("mock") == {} and len(held_out("airline")) + len(held_out("helpdesk")) == 20 + 6 + 150 + 150
+    assert set(held_out("airline", "train+val").values()) == {"test"} and len(held_out("airline", "train+val")) == 20
 
 
-def test_nothing_to_write_is_an_error(run, tmp_path):
-    (tmp_path / "attempts.jsonl").write_text("")
-    done = run("rft", str(tmp_path / "attempts.jsonl"), "--output", str(tmp_path / "rows.jsonl"))
-    assert done.exit_code == 2 and "no row qualified" in done.output and not (tmp_path / "rows.jsonl").exists()
+WON = {"reward": 1.0, "partial": 1.0, "seed": 0}
+BY_GOLD = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "All done.  @@END"}]
+TO_GOLD = [{"role": "user", "content": "Hi, I need some help please."}, {"role": "assistant", "content": "Done."}]
+
+
+@pytest.mark.parametrize(
+    "split, over, why",
+    [
+        (None, {}, "there is nothing in it; sample first"),
+        ("train", {"reward": None, "partial": None}, "all 2 were ended by the infrastructure"),
+        ("train", {"reward": 0.0, "partial": 0.2}, "no attempt at 2 tasks succeeded, or had the partial score of --min-partial"),
+        ("test", {}, "all 2 are of test tasks, which never train: sample with --split train"),
+        ("val", {}, "all 2 are of val tasks, which choose checkpoints: --split train+val trains on them too"),
+        ("train", {"messages": BY_GOLD}, "all 2 have a script for agent or user"),
+        ("train", {"messages": TO_GOLD}, "all 2 have a script for agent or user"),
+        ("train", {"turns": [{"malformed": 1}]}, "all 2 hold a call that could not be parsed"),
+    ],
+)
+def test_nothing_to_write_is_an_error_that_says_why(run, tmp_path, helpdesk, split, over, why):
+    source, out = tmp_path / "attempts.jsonl", tmp_path / "rows.jsonl"
+    tasks = helpdesk.task_ids(split)[:2] if split else []
+    source.write_text(
+        "".join(json.dumps({"domain": "helpdesk", "task_id": t, **WON, "messages": conversation(t), **over}) + "\n" for t in tasks)
+    )
+    done = run("rft", str(source), "--output", str(out))
+    assert done.exit_code == 2 and not out.exists()
+    assert f"no row qualified, {out} was not written: {why}" in done.output, done.output
+
+
+def test_of_several_causes_each_is_said(run, tmp_path, helpdesk):
+    source = tmp_path / "published.jsonl"
+    ids = [helpdesk.task_ids(s)[0] for s in ("test", "val", "val")]
+    source.write_text("".join(json.dumps({"messages": conversation(t), "domain": "helpdesk", "task_id": t}) + "\n" for t in ids))
+    done = run("import-sft", str(source), "--output", str(tmp_path / "rows.jsonl"))
+    assert done.exit_code == 2 and "1 are of test tasks, which never train" in done.output and "; 2 are of val tasks" in done.output
+
+
+@pytest.mark.parametrize(
+    "options, why",
+    [
+        (("--policy", "gold"), "--policy gold is a script, whose words are no training data; name a model"),
+        (("--policy", "http://127.0.0.1:9/v1", "--model", "m", "--user", "gold"), "--user gold is a script"),
+        (("--policy", "teacher", "--split", "test"), "--split test of helpdesk: none of its tasks may train; use train, or train+val"),
+        (("--policy", "teacher", "--split", "val"), "--split val of helpdesk: none of its tasks may train"),
+    ],
+)
+def test_collect_refuses_what_can_train_nothing_before_it_samples(run, tmp_path, options, why):
+    done = run("collect", *options, "--output", str(tmp_path / "rows.jsonl"))
+    assert done.exit_code == 2 and why in done.output and not list(tmp_path.iterdir())
