@@ -19,7 +19,7 @@ absolute() {
     case "${!name:-}" in ""|/*) ;; *) printf -v "$name" '%s/%s' "$PWD" "${!name#./}" ;; esac
   done
 }
-absolute SLIME_DIR MEGATRON_DIR MODEL_DIR USER_MODEL_DIR DATA_DIR OUTPUT_DIR TAU2_CONFIG INIT_DIR SFT_DATA MODEL CHECKPOINT EXPORT_DIR \
+absolute SLIME_DIR MEGATRON_DIR MODEL_DIR USER_MODEL_DIR DATA_DIR OUTPUT_DIR TAU2_CONFIG INIT_DIR SFT_DATA MODEL CHECKPOINT EXPORT_DIR EVAL_DIR \
   TAU2_DATA_DIR TAU2_AGENT_PROMPT TAU2_PREFIX_STARTS HF_HOME WANDB_DIR TENSORBOARD_DIR
 
 # --- settings, each from the environment or its default ------------------------------------------------------------------
@@ -295,7 +295,7 @@ episode_options() {
   while IFS= read -r line; do
     [[ $line =~ ^tau2_([a-z_]+):[[:space:]]*(.*)$ ]] || continue
     key=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
-    case "$key" in domains|split|seed|user_base_url|user_model|retail_basis) continue ;; esac
+    case "$key" in domains|split|i_know|seed|user_base_url|user_model|retail_basis) continue ;; esac
     value=${value%%[[:space:]]#*}                                # a comment behind the value
     value=${value%"${value##*[![:space:]]}"}
     if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then value=${BASH_REMATCH[1]}; fi

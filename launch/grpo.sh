@@ -8,7 +8,7 @@ usage() {
 usage: launch/grpo.sh [--profile NAME]… [--dry-run] [-- SLIME ARGUMENTS]
 
 GRPO from INIT_DIR (a Hugging Face directory or a torch_dist checkpoint; default: MODEL_DIR), into OUTPUT_DIR/checkpoints.
-The same command resumes. Ctrl-C stops watching, not the job: ray job stop does. Needs Ray (ray start --head) and, in profiles without GPUs of its own for it, the user simulator at USER_URL.
+Every EVAL_INTERVAL rollouts it evaluates on the val tasks, never on test. The same command resumes. Ctrl-C stops watching, not the job: ray job stop does. Needs Ray (ray start --head) and, in profiles without GPUs of its own for it, the user simulator at USER_URL.
 TEXT
 }
 parse_options "$@"
@@ -45,6 +45,11 @@ ROLLOUT_ARGS=(
   --rollout-max-response-len "$CONTEXT" --rollout-temperature "$TEMPERATURE" --balance-data
 )
 if [ "$EVAL_INTERVAL" -gt 0 ]; then
+  # on val: the hooks refuse test tasks there, and tasks that are trained on
+  case "$(option tau2_split):$(option tau2_i_know)" in
+    train+val:[Tt]rue) ;;
+    train+val:*) fail "tau2_split=train+val trains on the tasks that EVAL_INTERVAL=$EVAL_INTERVAL evaluates on; --set EVAL_INTERVAL=0, or train on tau2_split=train" ;;
+  esac
   ROLLOUT_ARGS+=(--eval-interval "$EVAL_INTERVAL" --eval-config "$OUTPUT_DIR/eval.yaml" --skip-eval-before-train)
 fi
 LOSS_ARGS=(--advantage-estimator grpo --eps-clip "$EPS_CLIP" --eps-clip-high "$EPS_CLIP_HIGH" --entropy-coef 0.0)
@@ -80,7 +85,7 @@ if [ "$DRY_RUN" = 0 ]; then
   python3 -c 'import slime_tau2.hooks.generate' || fail "slime_tau2 cannot be imported; bash launch/setup.sh"
   [ -f "$DATA_DIR/tasks.jsonl" ] || slime-tau2 tasks --domain airline,retail,telecom --split train --output "$DATA_DIR/tasks.jsonl"
   for domain in airline retail telecom; do
-    [ -f "$DATA_DIR/$domain.jsonl" ] || slime-tau2 tasks --domain "$domain" --split test --output "$DATA_DIR/$domain.jsonl"
+    [ -f "$DATA_DIR/val_$domain.jsonl" ] || slime-tau2 tasks --domain "$domain" --split val --output "$DATA_DIR/val_$domain.jsonl"
   done
 fi
 tau2_options "$OUTPUT_DIR/tau2.yaml"
@@ -101,9 +106,9 @@ if [ "$EVAL_INTERVAL" -gt 0 ]; then
 eval:
   defaults: {max_response_len: $CONTEXT, temperature: ${EVAL_TEMPERATURE:-$TEMPERATURE}, top_p: 1.0, top_k: $EVAL_TOP_K, n_samples_per_eval_prompt: 1}
   datasets:
-    - {name: airline, path: $DATA_DIR/airline.jsonl, input_key: prompt, metadata_key: metadata}
-    - {name: retail, path: $DATA_DIR/retail.jsonl, input_key: prompt, metadata_key: metadata}
-    - {name: telecom, path: $DATA_DIR/telecom.jsonl, input_key: prompt, metadata_key: metadata}
+    - {name: airline, path: $DATA_DIR/val_airline.jsonl, input_key: prompt, metadata_key: metadata}
+    - {name: retail, path: $DATA_DIR/val_retail.jsonl, input_key: prompt, metadata_key: metadata}
+    - {name: telecom, path: $DATA_DIR/val_telecom.jsonl, input_key: prompt, metadata_key: metadata}
 YAML
 fi
 ENTRY=train.py

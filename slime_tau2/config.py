@@ -34,7 +34,9 @@ class Tau2Config(BaseModel):
     domains: tuple[str, ...] = ("helpdesk",)
     """Domains whose tasks the data source serves."""
     split: str = "train"
-    """Split of those domains."""
+    """Split of those domains: `train`, tau2's own without a fifth, `val`, by which a checkpoint is chosen; `train+val`; `extra`."""
+    i_know: bool = False
+    """Let a training look at test tasks, and evaluate on what it trains on: without it both are refused."""
     seed: int = 0
     """Seed of the run: task order, users, and sampling where `seeded_sampling` is on."""
     seeded_sampling: bool = False
@@ -174,8 +176,7 @@ def from_environment() -> dict[str, str | list[str]]:
     """Options set as TAU2_<FIELD>; other TAU2_ variables (tau2's own TAU2_DATA_DIR among them) are left alone."""
     found: dict[str, str | list[str]] = {}
     for key in Tau2Config.model_fields:
-        value = os.environ.get(f"TAU2_{key.upper()}")
-        if value is not None:
+        if (value := os.environ.get(f"TAU2_{key.upper()}")) is not None:
             found[key] = value.split(",") if key in ("domains", "plugins") else value
     return found
 

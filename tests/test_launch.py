@@ -248,6 +248,35 @@ def test_an_episode_is_played_as_training_plays_it(script, slime, tmp_path):
     assert wrong.returncode == 2 and "write the value of tau2_plugins on its own line" in wrong.stderr
 
 
+def after(command, option):
+    return command[command.index(option) + 1]
+
+
+def test_training_evaluates_on_val_and_not_on_what_it_trains_on(slime):
+    done = launch("grpo", "--dry-run", **slime)
+    sets = yaml.safe_load(shown_file(done.stdout, "eval.yaml"))["eval"]["datasets"]
+    assert [Path(d["path"]).name for d in sets] == ["val_airline.jsonl", "val_retail.jsonl", "val_telecom.jsonl"]
+    made = [c for c in commands(launch("prepare", "--dry-run", **slime).stdout) if c[:2] == ["slime-tau2", "tasks"]]
+    assert [(after(c, "--split"), Path(after(c, "--output")).name) for c in made] == [
+        ("train", "tasks.jsonl"),
+        *(("val", Path(d["path"]).name) for d in sets),
+    ]
+    both = ("--set", "tau2_split=train+val", "--dry-run")
+    refused = launch("grpo", *both, **slime)
+    assert (
+        refused.returncode == 2 and "error: tau2_split=train+val trains on the tasks that EVAL_INTERVAL=20 evaluates on" in refused.stderr
+    )
+    for more in ("EVAL_INTERVAL=0", "tau2_i_know=true"):
+        assert launch("grpo", "--set", more, *both, **slime).returncode == 0
+
+
+def test_a_checkpoint_is_evaluated_on_val_in_a_directory_of_its_own(slime, tmp_path):
+    done = launch("evaluate", "--dry-run", cwd=tmp_path, EVAL_SPLIT="val", EVAL_DIR="outputs/val_9", **slime)
+    runs = commands(done.stdout)
+    assert [after(c, "--split") for c in runs] == ["val"] * 3 and after(runs[0], "--output") == f"{tmp_path}/outputs/val_9/airline"
+    assert after(commands(launch("evaluate", "--dry-run", **slime).stdout)[0], "--split") == "test"
+
+
 def test_sft_reads_what_the_mask_generator_needs(slime):
     (command,) = commands(launch("sft", "--profile", "4gpu", "--dry-run", "--", "--lr", "3e-6", **slime).stdout)
     got = options(command)

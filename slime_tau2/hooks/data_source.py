@@ -13,7 +13,7 @@ from typing import Any
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
 from slime_tau2.errors import CheckpointError
-from slime_tau2.hooks import advantages
+from slime_tau2.hooks import advantages, eval_tasks
 from slime_tau2.hooks.compat import Sample, info, throws_groups_away
 from slime_tau2.hooks.group_book import GroupBook, key_of, spoiled, unfinished
 from slime_tau2.hooks.group_factory import GroupFactory
@@ -45,6 +45,8 @@ class Tau2DataSource:
             for task_id in worlds.load(domain, self.config.retail_basis, self.config.retrieval).task_ids(self.config.split)
         ]
         self.tasks = {str(t): t for t in tasks}
+        eval_tasks.check_training(self.config, self.tasks)
+        eval_tasks.check_files(args, self.config, self.tasks)
         self.factory = GroupFactory(self.config, self.tasks, self.group_size)
         self.order = self.factory.order
         self.groups = GroupBook(self.group_size)

@@ -19,7 +19,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, UserError
-from slime_tau2.hooks import replay
+from slime_tau2.hooks import data_source, eval_tasks, replay
 from slime_tau2.hooks.compat import GenerateState, Sample, restart
 from slime_tau2.rewards.shaping import card_fractions
 from slime_tau2.seeds import derive_seed
@@ -78,8 +78,8 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
     """Run the episode that `sample.metadata` names (`domain`, `task_id`) and fill the sample.
 
     Raises:
-        UserError: the options or the installation will not do, so that no sample would ever be right. What is wrong with one task is its
-            sample's own detail.
+        UserError: the options or the installation will not do, so that no sample would ever be right; an evaluation looks at test tasks
+            or at what is trained on. What is wrong with one task is its sample's own detail.
     """
     try:
         state, box = GenerateState(args), toolbox(args)
@@ -88,6 +88,9 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
     except Exception as error:  # arguments that name no model or no server
         return _failed(args, sample, error)
     config, ref = box.config, sample.metadata
+    if evaluation and {"domain", "task_id"} <= ref.keys():
+        source = data_source.current()
+        eval_tasks.check(config, [(ref["domain"], ref["task_id"])], source.tasks if source else (), "evaluation during training")
     try:
         world = box.world(ref["domain"])
         for attempt in range(config.episode_retries + 1):

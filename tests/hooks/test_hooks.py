@@ -26,6 +26,8 @@ from slime_tau2.hooks import advantages, data_source, filters, generate, rewards
 from slime_tau2.hooks import logging as log_hooks
 from slime_tau2.hooks.compat import GenerateState, Sample
 
+VAL = "orders_0"
+
 
 def make_args(url="http://127.0.0.1:9", **over):
     host, port = url.removeprefix("http://").split(":")
@@ -91,7 +93,7 @@ async def test_policy_and_user_are_routed_by_one_key_an_episode(tokenizer):
     async with Keyed(tokenizer, None) as policy, FakeOpenAI(lambda body: "Hi" if len(body["messages"]) == 2 else "Bye ###STOP###") as user:
         args = make_args(policy.url, tau2_user="llm", tau2_user_base_url=user.url)
         for n in range(2):
-            given = sample(index=n)
+            given = sample(VAL, index=n)
             given.session_id = f"session-{n}"
             await generate.generate(args, given, GenerateState(args).sampling_params, evaluation=n == 1)
         await generate.toolbox(args).close()
@@ -119,7 +121,7 @@ async def test_sampling_parameters_are_never_mutated(tokenizer):
         args = make_args(fake.url)
         params = GenerateState(args).sampling_params
         before = copy.deepcopy(params)
-        await generate.generate(args, sample(), params, evaluation=True)
+        await generate.generate(args, sample(VAL), params, evaluation=True)
         await generate.toolbox(args).close()
     assert params == before
 

@@ -19,7 +19,7 @@ from slime_tau2.hooks.compat import GenerateState, Sample
 sys.path.append(str(Path(__file__).parents[1] / "upstream"))
 import contract_shims
 
-TASK = {"domain": "helpdesk", "task_id": "orders_3"}
+TASK = {"domain": "helpdesk", "task_id": "orders_0"}
 
 
 # --- arguments -------------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ def slime_is_there() -> bool:
 needs_slime = pytest.mark.skipif(not slime_is_there(), reason="slime is not installed: put its source tree on PYTHONPATH")
 """A mark, and no `importorskip` at a module's head: that would hide the rest of the module wherever slime is absent."""
 
+VAL_TASKS = ("orders_0", "phones_1", "refunds_0")
 HOOKS = {
     "custom_generate_function_path": "slime_tau2.hooks.generate.generate",
     "custom_rm_path": "slime_tau2.hooks.rewards.reward",
@@ -140,9 +141,7 @@ def make_args(work: Path, port: int, **over) -> Namespace:
     )  # fmt: skip
     for key, value in over.items():
         setattr(args, key, value)
-    rows = [
-        {"prompt": f"helpdesk/{t}", "metadata": {"domain": "helpdesk", "task_id": t}} for t in ("orders_250", "phones_250", "refunds_250")
-    ]
+    rows = [{"prompt": f"helpdesk/{t}", "metadata": {"domain": "helpdesk", "task_id": t}} for t in VAL_TASKS]
     (work / "tasks.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return args
 

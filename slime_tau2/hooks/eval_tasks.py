@@ -1,0 +1,65 @@
+"""What a training may not look at: test tasks, in training or evaluation, and in its evaluation the tasks that it trains on.
+
+Checked when the data source is made, from the files that slime's `--eval-config` or `--eval-prompt-data` name, and again at each
+evaluation sample, for whoever has another data source. `tau2_i_know: true` lets all of it pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from slime_tau2.config import Tau2Config
+from slime_tau2.episode import worlds
+from slime_tau2.episode.splits import TEST
+from slime_tau2.errors import ConfigError
+
+USE_VAL = "evaluate on val (`slime-tau2 tasks --split val`), or say tau2_i_know: true"
+
+
+def check_training(config: Tau2Config, tasks: Collection[str]) -> None:
+    """Raises ConfigError where a task that trains, `domain/task id`, is a test task."""
+    tested = [] if config.i_know else [t for t in tasks if _tested(config, *t.split("/", 1))]
+    if tested:
+        raise ConfigError(
+            f"tau2_split = {config.split}: {len(tested)} of its {len(tasks)} tasks are test tasks, the first {tested[0]}; "
+            "train on train, train+val or extra, or say tau2_i_know: true"
+        )
+
+
+def check_files(args: Any, config: Tau2Config, trained: Collection[str]) -> None:
+    """The same for the evaluation's data sets, as far as they are files that name tau2's tasks.
+
+    Raises:
+        ConfigError: one holds a test task, or one of `trained`; names the data set and the task.
+    """
+    for dataset in getattr(args, "eval_datasets", None) or ():
+        key = getattr(dataset, "metadata_key", None) or getattr(args, "metadata_key", None) or "metadata"
+        check(config, _named(str(dataset.path), key), trained, f"evaluation data {dataset.name} ({dataset.path})")
+
+
+def check(config: Tau2Config, tasks: Iterable[tuple[str, str]], trained: Collection[str], what: str) -> None:
+    """Raises ConfigError at the first of `tasks`, (domain, task id), that is a test task or one of `trained`."""
+    for domain, task_id in () if config.i_know else tasks:
+        if f"{domain}/{task_id}" in trained:
+            raise ConfigError(f"{what}: {domain}/{task_id} is trained on (tau2_split = {config.split}); {USE_VAL}")
+        if _tested(config, domain, task_id):
+            raise ConfigError(f"{what}: {domain}/{task_id} is a test task, and no checkpoint may be chosen by one; {USE_VAL}")
+
+
+def _tested(config: Tau2Config, domain: str, task_id: str) -> bool:
+    return task_id in worlds.load(domain, config.retail_basis, config.retrieval).splits.get(TEST, ())
+
+
+def _named(path: str, key: str) -> Iterator[tuple[str, str]]:
+    """(domain, task id) of the rows of a JSONL file; none of another file, or of a part of one (`path@[0:8]`): its samples are checked."""
+    if not path.endswith(".jsonl") or not Path(path).is_file():
+        return
+    with Path(path).open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line) if line.strip() else {}
+            metadata = row.get(key) if isinstance(row, dict) else None
+            if isinstance(metadata, dict) and {"domain", "task_id"} <= metadata.keys():
+                yield str(metadata["domain"]), str(metadata["task_id"])
