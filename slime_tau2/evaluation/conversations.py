@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slime_tau2.evaluation import scores
+from slime_tau2.evaluation import failures, scores
 
 CHUNK = 40
 """Conversations compressed together: opening one unpacks so many."""
@@ -69,10 +69,9 @@ def _checks(info: Mapping[str, Any]) -> list[list[Any]]:
     if info.get("db_check"):
         found.append((info["db_check"]["db_match"], "database", "in the state that the solution leaves", "DB"))
     for c in info.get("action_checks") or []:
-        call = f"{c['action']['name']}({json.dumps(c['action']['arguments'], ensure_ascii=False)})"
-        found.append((c["action_match"], "action", call, "ACTION"))
+        found.append((c["action_match"], f"{failures.whose(c['action'])} action", failures.called(c["action"]), "ACTION"))
     for c in info.get("env_assertions") or []:
-        found.append((c["met"], "assertion", c["env_assertion"]["func_name"], "ENV_ASSERTION"))
+        found.append((c["met"], "assertion", failures.wanted(c["env_assertion"]), "ENV_ASSERTION"))
     for c in info.get("communicate_checks") or []:
         found.append((c["met"], "told", c["info"], "COMMUNICATE"))
     for c in info.get("nl_assertions") or []:

@@ -130,8 +130,7 @@ def _failures(stages: Sequence[Stage]) -> list[list[str]]:
         parts = [[f for f in one if f.kind == kind] for one in found]
         if any(parts):
             example = next(p[0] for p in reversed(parts) if p)
-            text = f"{example.task_id}, attempt {example.attempt}: {example.detail}"[:160]
-            out.append([f"{kind}: {what}", *(str(len(p)) if p else "–" for p in parts), text])
+            out.append([f"{kind}: {what}", *(str(len(p)) if p else "–" for p in parts), example.example])
     return out
 
 

@@ -19,10 +19,14 @@ def call(name, **arguments):
     return bench.AssistantMessage(role="assistant", tool_calls=[bench.ToolCall(name=name, arguments=arguments)])
 
 
+def writes_of(world):
+    return {name for name, kind in world.grader.tool_types.items() if kind == bench.ToolType.WRITE}
+
+
 def kind_of(world, task_id, script, **limits):
     episode = asyncio.run(driver.run_episode(world, task_id, ScriptedAgent(script), GoldUser(), **limits))
-    writes = {name for name, kind in world.grader.tool_types.items() if kind == bench.ToolType.WRITE}
-    found = classify({"attempt": 0, **episode.record()}, writes)
+    assert episode.reward is not None, episode.detail
+    found = classify({"attempt": 0, **episode.record()}, writes_of(world))
     assert found is None or found.kind in KINDS
     return found
 
@@ -33,7 +37,7 @@ def retail():
 
 
 def task_with_a_write(world):
-    writes = {name for name, kind in world.grader.tool_types.items() if kind == bench.ToolType.WRITE}
+    writes = writes_of(world)
     for task_id in world.task_ids("train"):
         actions = world.task(task_id).evaluation_criteria.actions
         if sum(a.name in writes for a in actions) == 1 and not any(world.grader.gold(world.task(task_id)).errs):
@@ -50,7 +54,7 @@ def test_missing_and_forbidden_writes_and_wrong_arguments(retail):
     task_id, write = task_with_a_write(retail)
     gold = scripts.gold(retail.task(task_id))
     missing = kind_of(retail, task_id, [gold[-1]])
-    assert missing.kind == "missing write" and missing.detail.startswith(write.name) and missing.task_id == task_id
+    assert missing.kind == "missing write, the agent's" and missing.detail.startswith(write.name) and missing.task_id == task_id
     user = next(iter(retail.environments.base.tools.db.users))
     other = {"user_id": user, "address1": "1 Way", "address2": "", "city": "X", "state": "NY", "country": "USA", "zip": "1"}
     assert write.name != "modify_user_address"
@@ -78,7 +82,7 @@ def test_endings(retail):
     assert kind_of(retail, task_id, [call("nope")], max_errors=2).kind == "too many errors"
     telecom = worlds.load("telecom")
     unfixed = next(t for t in telecom.task_ids("train") if all(a.requestor == "user" for a in telecom.task(t).evaluation_criteria.actions))
-    assert kind_of(telecom, unfixed, scripts.noop(None)).kind in ("not fixed", "missing write")
+    assert kind_of(telecom, unfixed, scripts.noop(None)).kind == "missing write, the user's"
 
 
 def test_parse_errors_and_user_errors():
@@ -96,3 +100,83 @@ def test_parse_errors_and_user_errors():
     assert classify(early, set()).kind == "user error suspected"
     assert classify({**early, "user_stopped_early": False}, set()).kind == "other"
     assert classify({**base, "reward": None, "termination": "user_failure"}, set()) is None
+
+
+def action(name, who="assistant", **arguments):
+    return {"name": name, "requestor": who, "arguments": arguments}
+
+
+def failed(basis, *calls, gold=(), matched=False, db=False, unmet=(), errors=(), **checks):
+    """A failed record in which `calls` were made; `errors` are the numbers of those that were refused."""
+    messages = []
+    for n, c in enumerate(calls):
+        messages += [
+            {"role": c["requestor"], "tool_calls": [{"id": str(n), **c}]},
+            {"role": "tool", "id": str(n), "requestor": c["requestor"], "error": n in errors},
+        ]
+    info = {
+        "reward_basis": list(basis),
+        "db_check": {"db_match": db},
+        "action_checks": [{"action": a, "action_match": matched} for a in gold],
+        "env_assertions": [{"met": False, "env_assertion": a} for a in unmet],
+        **checks,
+    }
+    base = {"reward": 0.0, "domain": "d", "task_id": "t", "attempt": 0, "tool_errors": 0, "steps": 3, "turns": []}
+    return {**base, "termination": "user_stop", "reward_info": info, "messages": messages}
+
+
+def told(*args, **kwargs):
+    found = classify(failed(*args, **kwargs), {"pay", "toggle"})
+    return found.kind, found.detail
+
+
+WANTED = {"env_type": "user", "func_name": "assert_status", "arguments": {"expected": "on"}, "assert_value": False}
+SHOULD = 'assert_status({"expected": "on"}) should be false'
+PAY, TOGGLE, HAND_OVER = action("pay", bill="B1"), action("toggle", "user"), action("transfer_to_human_agents", summary="")
+
+
+def test_whose_action_is_missing_and_what_does_not_hold():
+    both = [TOGGLE, PAY]
+    assert told(["ENV_ASSERTION"], gold=both, unmet=[WANTED]) == ("missing write, the agent's", f'pay({{"bill": "B1"}}); {SHOULD}')
+    assert told(["ENV_ASSERTION"], PAY, gold=both, unmet=[WANTED]) == ("missing write, the user's", f"toggle({{}}); {SHOULD}")
+    assert told(["ENV_ASSERTION"], PAY, TOGGLE, gold=both, unmet=[WANTED]) == ("assertion unmet", SHOULD)
+    made_by_the_other = action("toggle", "assistant")
+    assert told(["ENV_ASSERTION"], PAY, made_by_the_other, gold=both, unmet=[WANTED])[0] == "missing write, the user's"
+
+
+def test_a_database_that_is_not_asked_for_is_no_reason():
+    harmless = action("pay", bill="B2")
+    assert told(["ENV_ASSERTION"], PAY, harmless, gold=[TOGGLE, PAY], unmet=[WANTED])[0] == "missing write, the user's"
+    assert told(["DB"], PAY, harmless, gold=[TOGGLE, PAY]) == ("forbidden write", 'pay({"bill": "B2"})')
+    assert told(["COMMUNICATE"], gold=[PAY], communicate_checks=[{"met": False, "info": "12"}]) == ("wrong amount told", "never said '12'")
+
+
+def test_writes_are_counted_and_refusals_told():
+    assert told(["ENV_ASSERTION"], TOGGLE, gold=[TOGGLE, TOGGLE], unmet=[WANTED])[1].startswith("toggle({});")
+    undone_again = told(["ENV_ASSERTION"], TOGGLE, TOGGLE, gold=[TOGGLE], unmet=[WANTED])
+    assert undone_again == ("forbidden write", f"the user's toggle({{}}); {SHOULD}")
+    assert told(["DB"], PAY, gold=[PAY], errors=[0]) == ("missing write, the agent's", 'pay({"bill": "B1"}), refused')
+    other = action("pay", bill="B2")
+    assert told(["DB"], other, gold=[PAY], errors=[0]) == ("wrong argument", 'pay({"bill": "B2"}) for pay({"bill": "B1"})')
+    assert told(["DB"], PAY, other, gold=[PAY, TOGGLE], errors=[0])[0] == "forbidden write", (
+        "what the solution too is refused is no mistake"
+    )
+
+
+def test_transfers():
+    assert told(["ACTION", "ENV_ASSERTION"], gold=[HAND_OVER])[0] == "transfer not made"
+    assert told(["ENV_ASSERTION"], HAND_OVER, gold=[PAY], unmet=[WANTED])[0] == "transferred without need"
+    assert told(["ENV_ASSERTION"], HAND_OVER, gold=[PAY], unmet=[WANTED], errors=[0])[0] == "missing write, the agent's"
+    assert told(["DB"], action("pay", bill="B2"), HAND_OVER, gold=[])[0] == "forbidden write"
+    assert told(["DB"], HAND_OVER, gold=[PAY, HAND_OVER])[0] == "missing write, the agent's"
+
+
+def test_what_else_counts():
+    assert told(["ACTION"], gold=[action("look", id="1")]) == ("missing read", 'look({"id": "1"})')
+    assert told(["NL_ASSERTION"], nl_assertions=[{"met": False, "nl_assertion": "is polite"}]) == ("judged unmet", "is polite")
+    assert told(["DB"]) == ("other", "the database differs from the solution's")
+
+
+def test_an_example_says_what_before_where():
+    found = classify({**failed(["DB"], gold=[PAY]), "task_id": "[mms_issue]" + "a|" * 200}, {"pay"})
+    assert found.example.startswith('pay({"bill": "B1"}) ([mms_issue]a|') and len(found.example) < 90

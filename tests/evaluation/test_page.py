@@ -74,7 +74,13 @@ def test_each_agent_message_has_its_turn(records):
         assert len(own) == len(r["turns"]) and [m["turn"]["partial"] for m in own] == [t["partial"] for t in r["turns"]]
         assert body["messages"][0]["role"] == "assistant" and body["messages"][0]["turn"] is None, "tau2's greeting is nobody's turn"
     phones = conversations.body(next(r for r in records if r["task_id"].startswith("phones")))
-    assert {kind: counts for _, kind, _, counts in phones["checks"]} == {"database": False, "action": False, "assertion": True}
+    assert {kind: counts for _, kind, _, counts in phones["checks"]} == {
+        "database": False,
+        "the agent's action": False,
+        "the user's action": False,
+        "assertion": True,
+    }
+    assert "assert_online({}) should be true" in [what for _, kind, what, _ in phones["checks"] if kind == "assertion"]
     turns = records[0]["turns"]
     assert all(m["by"] != "unsent" for m in conversations.body(records[0] | {"termination": "policy_failure"})["messages"]), "all were sent"
     cut = conversations.body(records[0] | {"termination": "length", "turns": [*turns[:-1], turns[-1] | {"sent": False}]})
