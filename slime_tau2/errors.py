@@ -33,7 +33,12 @@ class TemplateError(UserError):
 
 
 class InfrastructureError(Exception):
-    """Trouble outside the policy. `component` is user, policy, judge, check or environment."""
+    """Trouble outside the policy. `component` is user, policy, judge, check or environment.
+
+    `kind` is the name under which the last failed request is counted (`http_404`, `timeout`, `connection`, …); empty where none was made.
+    """
+
+    kind = ""
 
     def __init__(self, component: str, message: str):
         super().__init__(f"{component}: {message}")

@@ -29,6 +29,7 @@ class FakePolicy(FakeServer):
 
     `async with FakePolicy(tokenizer, reply) as fake:`; `fake.url`, `fake.requests`. `fake.replays` says what of the sampler's choices it
     records: True, what is asked for; "whole", the experts of every token, wherever the request wants them to start; False, nothing.
+    A probe (one token behind the id 1) is answered, and is none of `requests`.
     """
 
     def __init__(self, tokenizer, reply: Callable, delay: float = 0.0):
@@ -42,6 +43,9 @@ class FakePolicy(FakeServer):
 
     async def _generate(self, request):
         body = await request.json()
+        if body["input_ids"] == [1] and body["sampling_params"]["max_new_tokens"] == 1:
+            told = {"finish_reason": {"type": "length"}, "output_token_logprobs": [[-0.25, 1, None]]}
+            return web.json_response({"output_ids": [1], "meta_info": told})
         self.requests.append(body)
         self.asked.set()
         await asyncio.sleep(self.delay)

@@ -6,15 +6,12 @@ import json
 from collections.abc import Awaitable
 from typing import Any
 
-import aiohttp
-
 from slime_tau2.doctor.findings import Finding, fail, ok, warn
-from slime_tau2.episode import credentials
+from slime_tau2.episode import credentials, lookup
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import ConfigError, InfrastructureError, UserSimulatorError
 
-PATIENCE_S = 10.0
 _TOOL = {
     "type": "function",
     "function": {
@@ -31,7 +28,7 @@ async def policy(url: str) -> list[Finding]:
         credentials.parsed(url)
     except ConfigError as error:
         return [fail(what, str(error), "")]
-    told = await _get(f"{url.rstrip('/')}/get_model_info")
+    told = await lookup.json_at(f"{url.rstrip('/')}/get_model_info")
     if isinstance(told, str):
         return [fail(what, told, fix)]
     out = [ok(what, f"serves {told.get('model_path')}")]
@@ -52,7 +49,7 @@ async def user(url: str, model: str, key_env: str | None = None) -> list[Finding
         variable = credentials.variable(url, key_env)
     except ConfigError as error:
         return [fail(what, str(error), "")]
-    told = await _get(f"{url.rstrip('/')}/models", credentials.headers(variable))
+    told = await lookup.json_at(f"{url.rstrip('/')}/models", credentials.headers(variable))
     if isinstance(told, str):
         key = f"its key belongs into {variable}" if variable else "where it wants a key, --user-key names the variable that holds it"
         return [fail(what, told, f"bash launch/serve_user_sim.sh, or set the URL; {key}")]
@@ -90,26 +87,11 @@ async def ray(address: str) -> Finding:
         credentials.parsed(address)
     except ConfigError as error:
         return fail("ray", str(error), "")
-    told = await _get(f"{address.rstrip('/')}/api/version")
+    told = await lookup.json_at(f"{address.rstrip('/')}/api/version")
     if isinstance(told, str):
         fix = "ray start --head --num-gpus N --disable-usage-stats, with WANDB_API_KEY and other secrets exported before it"
         return fail("ray", f"{address}: {told}", fix)
     return ok("ray", f"{told.get('ray_version')} at {address}")
-
-
-async def _get(url: str, headers: dict[str, str] | None = None) -> dict[str, Any] | str:
-    """The JSON at a URL, or why there is none."""
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as session,
-            session.get(url, headers=headers or {}) as answer,
-        ):
-            if answer.status >= 400:
-                return f"HTTP {answer.status}"
-            told = await answer.json(content_type=None)
-            return told if isinstance(told, dict) else "an answer that is no JSON object"
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        return f"does not answer ({type(error).__name__})"
 
 
 async def gathered(*checks: Awaitable[Any]) -> list[Finding]:

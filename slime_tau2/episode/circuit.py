@@ -8,7 +8,8 @@ tried again as ever.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 OPENS_AFTER = 8
@@ -22,9 +23,26 @@ class Circuit:
     clock: Callable[[], float] = time.monotonic
     silent: int = 0
     _next_probe: float = 0.0
+    _waiting: int = 0
+    _heard: float = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around a request, its retries and pauses included."""
+        if not self._waiting:
+            self._heard = self.clock()
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    def silence(self) -> float:
+        """Seconds since the last answer of any status while somebody waits for one; 0.0 while nobody does."""
+        return self.clock() - self._heard if self._waiting else 0.0
 
     def answered(self) -> None:
-        self.silent = 0
+        self.silent, self._heard = 0, self.clock()
 
     def unanswered(self) -> None:
         self.silent += 1

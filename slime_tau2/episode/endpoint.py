@@ -50,13 +50,21 @@ class Garbage(ValueError):
         self.kind = kind
 
 
+class _Trouble(Exception):
+    """One try that gave no result. `kind` is what it is counted under; `pause_s` is what the server asked for; `final`: it refused."""
+
+    def __init__(self, kind: str, message: str, pause_s: float = 0.0, final: bool = False):
+        super().__init__(message)
+        self.kind, self.pause_s, self.final = kind, pause_s, final
+
+
 @dataclass
 class Endpoint:
     """One URL.
 
-    `failure(message)` is raised when tries run out or the server refuses. `faults` counts every failed try by kind
-    (`http_500`, `timeout`, `connection`, `garbage`, `empty`, …), those that a retry mended too. `hint` is added to a refusal
-    (401 and 403) and names the fix.
+    `failure(message)` is raised when tries run out or the server refuses; its `kind` is that of the last try. `faults` counts every
+    failed try by kind (`http_500`, `timeout`, `connection`, `garbage`, `empty`, …), those that a retry mended too. `hint` is added to a
+    refusal (401 and 403) and names the fix.
     """
 
     url: str
@@ -81,12 +89,28 @@ class Endpoint:
         Raises:
             InfrastructureError: `failure` of a message that names the URL, the number of tries and the last trouble.
         """
+        with self.circuit.waiting():
+            return await self._tried(body, read, headers)
+
+    async def once(self, body: bytes, read: Callable[[Any], T], headers: Mapping[str, str], timeout_s: float) -> T:
+        """One try, beside the limiter and the circuit, for whoever wants to know what the server does now. Raises as `post` does."""
+        send, _ = self._here()
+        try:
+            return await self._try(send, body, read, headers, timeout_s)
+        except _Trouble as trouble:
+            raise self._failure(f"{self.url} {'refused' if trouble.final else 'failed'}: {trouble}", trouble) from trouble
+
+    def silence(self) -> float:
+        """Seconds since the last answer of any status while somebody waits for one, retries and pauses included; 0.0 while nobody does."""
+        return self.circuit.silence()
+
+    async def _tried(self, body: Callable[[int], bytes], read: Callable[[Any], T], headers: Mapping[str, str]) -> T:
         send, limiter = self._here()
-        last, pause = "", 0.0
+        last: _Trouble | None = None
         for attempt in range(self.retries + 1):
-            if attempt:
+            if last is not None:
                 backoff = min(self.backoff_s * 2 ** (attempt - 1), LONGEST_PAUSE_S) * random.uniform(0.75, 1.25)
-                await asyncio.sleep(max(backoff, min(pause, 4 * LONGEST_PAUSE_S)))
+                await asyncio.sleep(max(backoff, min(last.pause_s, 4 * LONGEST_PAUSE_S)))
             if not await self._anybody_there():
                 break
             asked_all_the_same = self.circuit.open
@@ -94,31 +118,45 @@ class Endpoint:
                 async with limiter:
                     if self.circuit.open and not asked_all_the_same:
                         break  # it opened while this one waited for its turn
-                    async with asyncio.timeout(self.timeout_s):
-                        reply = await send(self.url, body(attempt), headers)
-                self.circuit.answered()
-                pause = reply.retry_after_s
-                if reply.status == 200:
-                    return read(json.loads(reply.body))
-                last, kind = f"HTTP {reply.status} {reply.body[:300].decode(errors='replace')}", f"http_{reply.status}"
-                if 400 <= reply.status < 500 and reply.status not in RETRIABLE:
-                    self.faults[kind] += 1
-                    hint = f"; {self.hint}" if self.hint and reply.status in (401, 403) else ""
-                    raise self.failure(f"{self.url} refused: {last}{hint}")
-            except TimeoutError:
-                last, kind = f"no answer within {self.timeout_s} s", "timeout"
-                self.circuit.unanswered()
-            except (aiohttp.ClientError, OSError) as error:
-                last, kind = f"{type(error).__name__}: {error}", "connection"
-                self.circuit.unanswered()
-            except Garbage as error:
-                last, kind = str(error), error.kind
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-                last, kind = f"{type(error).__name__}: {error}", "garbage"
-            self.faults[kind] += 1
+                    return await self._try(send, body(attempt), read, headers, self.timeout_s)
+            except _Trouble as trouble:
+                last = trouble
+                self.faults[trouble.kind] += 1
+                if trouble.final:
+                    raise self._failure(f"{self.url} refused: {trouble}", trouble) from trouble
         else:
-            raise self.failure(f"{self.url} failed {self.retries + 1} times, the last time with: {last}")
-        raise self.failure(f"{self.url} has answered none of the last {self.circuit.silent} tries; {last or 'it is not asked again yet'}")
+            raise self._failure(f"{self.url} failed {self.retries + 1} times, the last time with: {last}", last)
+        said = f"{self.url} has answered none of the last {self.circuit.silent} tries; {last or 'it is not asked again yet'}"
+        raise self._failure(said, last)
+
+    async def _try(self, send: Transport, body: bytes, read: Callable[[Any], T], headers: Mapping[str, str], timeout_s: float) -> T:
+        pause = 0.0
+        try:
+            async with asyncio.timeout(timeout_s):
+                reply = await send(self.url, body, headers)
+            self.circuit.answered()
+            pause = reply.retry_after_s
+            if reply.status == 200:
+                return read(json.loads(reply.body))
+        except TimeoutError:
+            self.circuit.unanswered()
+            raise _Trouble("timeout", f"no answer within {timeout_s} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            self.circuit.unanswered()
+            raise _Trouble("connection", f"{type(error).__name__}: {error}") from error
+        except Garbage as error:
+            raise _Trouble(error.kind, str(error), pause) from error
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise _Trouble("garbage", f"{type(error).__name__}: {error}", pause) from error
+        final = 400 <= reply.status < 500 and reply.status not in RETRIABLE
+        hint = f"; {self.hint}" if self.hint and reply.status in (401, 403) else ""
+        said = f"HTTP {reply.status} {reply.body[:300].decode(errors='replace')}{hint}"
+        raise _Trouble(f"http_{reply.status}", said, pause, final)
+
+    def _failure(self, message: str, trouble: _Trouble | None) -> InfrastructureError:
+        error = self.failure(message)
+        error.kind = trouble.kind if trouble is not None else ""
+        return error
 
     async def _anybody_there(self) -> bool:
         """Whether to ask at all; where the circuit is open, after the longest pause that a retry would have made."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,16 @@ class PolicyClient:
         body = b'{"input_ids":%b,"sampling_params":%b,"return_logprob":true%b}' % (ids_json, params, fields)
         headers = {ROUTING_HEADER: routing_key} if routing_key else {}
         return await self.endpoint.post(lambda attempt: body, _generation, headers)
+
+    async def probe(self, timeout_s: float = 10.0) -> None:
+        """Sample one token, now and once.
+
+        Raises:
+            PolicyError: that failed; `kind` says how. An abort is no failure: a server that loads weights is there.
+        """
+        body = b'{"input_ids":[1],"sampling_params":{"max_new_tokens":1,"temperature":0.0},"return_logprob":true}'
+        with suppress(PolicyAborted):
+            await self.endpoint.once(body, _generation, {}, timeout_s)
 
     async def close(self) -> None:
         """Close this event loop's connections."""

@@ -1,0 +1,50 @@
+"""What a server says about itself: GETs that decide nothing for an episode (its health, the models it lists, how it was started)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+PATIENCE_S = 10.0
+
+
+async def status(url: str, patience_s: float = PATIENCE_S) -> int:
+    """The HTTP status at a URL; 0 where nothing answers."""
+    found, _ = await _get(url, {}, patience_s)
+    return found
+
+
+async def json_at(url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S) -> dict[str, Any] | str:
+    """The JSON object at a URL, or why there is none."""
+    found, body = await _get(url, headers or {}, patience_s)
+    if not found:
+        return f"does not answer ({body})"
+    if found >= 300:
+        return f"HTTP {found}"
+    try:
+        told = json.loads(body)
+    except ValueError:
+        told = None
+    return told if isinstance(told, dict) else "an answer that is no JSON object"
+
+
+async def models(base_url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S) -> dict[str, dict[str, Any]]:
+    """What an OpenAI-compatible server says of each model it lists, by name; {} where it lists none."""
+    told = await json_at(f"{base_url.rstrip('/')}/models", headers, patience_s)
+    listed = told.get("data") if isinstance(told, dict) else None
+    return {str(m["id"]): m for m in listed or [] if isinstance(m, dict) and m.get("id") is not None}
+
+
+async def _get(url: str, headers: Mapping[str, str], patience_s: float) -> tuple[int, str]:
+    """(status, body), or (0, why there is none). Follows no redirect: the headers are for this server."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=patience_s)) as session,
+            session.get(url, headers=headers, allow_redirects=False) as answer,
+        ):
+            return answer.status, (await answer.read()).decode(errors="replace")
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        return 0, type(error).__name__

@@ -1,0 +1,155 @@
+"""Are the servers of a run there: asked before the first attempt, and again whenever one falls silent during the run.
+
+A server that is wrong from the start would cost every attempt its retries; one that dies or hangs in the middle would let the run go on
+without it for as long as its time-outs take. Either ends the run, with the cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from slime_tau2.episode import credentials, lookup, users
+from slime_tau2.episode.endpoint import Endpoint
+from slime_tau2.episode.toolbox import Toolbox
+from slime_tau2.errors import ConfigError, InfrastructureError
+
+PATIENCE_S = 10.0
+SILENT_S = 30.0
+TRIES = 3
+"""Of a server that answers HTTP 5xx, a second apart: a router says so while its worker starts."""
+OPTIONS = {
+    "policy": ("--policy", "--model"),
+    "user": ("user_base_url (of the user in evaluation: eval_user_base_url)", "user_model (eval_user_model)"),
+    "judge": ("judge_base_url", "judge_model"),
+}
+"""Which option names a role's server, and which its model."""
+
+
+class Client(Protocol):
+    """What is asked of a client. One of an OpenAI-compatible server has `base_url`, `model` and `key_env`, too."""
+
+    endpoint: Endpoint
+
+    async def probe(self, timeout_s: float) -> None: ...
+
+
+def clients(box: Toolbox, judged: bool) -> dict[str, Any]:
+    """The clients of the servers that a run asks, by role.
+
+    Args:
+        judged: whether a judge scores one of its tasks.
+    """
+    out: dict[str, Any] = {"policy": box.policy} if box.policy is not None else {}
+    if isinstance(box.user(evaluation=True), users.LLMUser):
+        out["user"] = box.eval_user_client
+    return {**out, "judge": box.judge.client} if judged else out
+
+
+async def before(asked: Mapping[str, Client], patience_s: float = PATIENCE_S) -> None:
+    """Ask every server for its smallest answer, all at once.
+
+    Raises:
+        ConfigError: one line for each that cannot be used: role, URL, cause, fix.
+    """
+    wrong = await asyncio.gather(*(_wrong(role, client, patience_s) for role, client in asked.items()))
+    if any(wrong):
+        raise ConfigError("\n".join(filter(None, wrong)))
+
+
+@asynccontextmanager
+async def watching(
+    asked: Mapping[str, Client], stop: Callable[[str], None], silent_s: float = SILENT_S, patience_s: float = PATIENCE_S
+) -> AsyncIterator[None]:
+    """Watch the servers for as long as the block lasts; `stop(reason)` is called once, when one of them is gone.
+
+    A server is gone that has answered nothing for `silent_s` seconds while it was asked, that does not answer a probe within
+    `patience_s` either, and whose /health is not 200: one that is only busy says that it is well.
+    """
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(min(2.0, silent_s / 4))
+            reasons = await asyncio.gather(*(_gone(role, client, silent_s, patience_s) for role, client in asked.items()))
+            if any(reasons):
+                stop("\n".join(filter(None, reasons)))
+                return
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _gone(role: str, client: Client, silent_s: float, patience_s: float) -> str:
+    silence = client.endpoint.silence()
+    if silence < silent_s:
+        return ""
+    try:
+        await client.probe(patience_s)
+        return ""
+    except InfrastructureError as error:
+        if error.kind not in ("connection", "timeout") or client.endpoint.silence() < silent_s:
+            return ""  # it answers
+        if error.kind == "timeout" and await lookup.status(_health(client.endpoint.url), patience_s) == 200:
+            return ""
+        return f"{role} {client.endpoint.url} has answered nothing for {silence:.0f} s, a probe neither ({error})"
+
+
+async def _wrong(role: str, client: Client, patience_s: float) -> str:
+    """Empty where a server can be used, else what is wrong and what mends it."""
+    for attempt in range(TRIES):
+        await asyncio.sleep(1.0 if attempt else 0.0)
+        try:
+            await client.probe(patience_s)
+        except InfrastructureError as error:
+            trouble = error
+            if not error.kind.startswith("http_5"):
+                break
+        else:
+            return await _other_model(role, client, patience_s) if credentials.is_ours(client.endpoint.url) else ""
+    if trouble.kind in ("http_408", "http_425", "http_429"):
+        return ""  # it is there, and has too much to do
+    if trouble.kind in ("http_400", "http_404", "http_422"):
+        other = await _other_model(role, client, patience_s)
+        if other:
+            return other
+    return f"{role} {client.endpoint.url}: {_cause(role, trouble.kind, patience_s)} ({trouble})"
+
+
+def _cause(role: str, kind: str, patience_s: float) -> str:
+    url, _ = OPTIONS[role]
+    if kind == "connection":
+        return f"nothing listens there: start the server, wait until it is ready, or mend {url}"
+    if kind == "timeout":
+        return f"it takes the connection and does not answer within {patience_s:g} s: look into its log, start it again"
+    if kind in ("http_401", "http_403"):
+        return "it refuses the key"
+    if kind in ("http_404", "http_405"):
+        return f"no such path: {url} is an SGLang server's URL without a path, or an OpenAI-compatible one's that ends with /v1"
+    if kind.startswith("http_5"):
+        return f"it failed {TRIES} times: look into its log"
+    return f"its answer cannot be used: is {url} the right server's?"
+
+
+async def _other_model(role: str, client: Any, patience_s: float) -> str:
+    """What to say where an OpenAI-compatible server lists its models, and the one that is asked for is not among them."""
+    model = getattr(client, "model", None)
+    if model is None:
+        return ""
+    listed = await lookup.models(client.base_url, credentials.headers(client.key_env), patience_s)
+    if not listed or model in listed:
+        return ""
+    shown, option = ", ".join(list(listed)[:8]), OPTIONS[role][1]
+    return f"{role} {client.base_url} does not serve {model}; it serves {shown}: name one of them with {option}"
+
+
+def _health(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}/health"
