@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from slime_tau2.config import Tau2Config, parse_assignments
+from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError
+from slime_tau2.options import parse_assignments
 
 WHAT_TRAINS = "What may train: train, or train+val, which takes the val tasks too; test tasks never."
 

@@ -6,17 +6,15 @@ from `TAU2_*` environment variables and the command line. An unknown `tau2_` key
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from slime_tau2 import plugins
+from slime_tau2 import options, plugins
 from slime_tau2.errors import ConfigError
 
 PREFIX = "tau2_"
@@ -127,16 +125,26 @@ class Tau2Config(BaseModel):
     prefix_starts: Path | None = None
     """attempts.jsonl with successes on train tasks: with `curriculum`, every other group of a hopeless task begins within one of them."""
 
-    @field_validator("user", "shaping", "domains", "user_key_env", "eval_user_key_env", "policy_key_env", "judge_key_env")
+    @field_validator("domains")
     @classmethod
-    def _known(cls, value: Any, info: ValidationInfo) -> Any:
-        known = {"user": ("scripted", "llm", "gold", "plain"), "shaping": ("gated", "card", "none")}.get(info.field_name or "")
-        if known is None and isinstance(value, str) and not VARIABLE.fullmatch(value):
-            raise ValueError(NO_KEY)
-        if isinstance(value, tuple) and not any(value):
+    def _at_least_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not any(value):
             raise ValueError("name at least one domain")
-        if known is not None and value not in known and not plugins.named(value):
+        return value
+
+    @field_validator("user", "shaping")
+    @classmethod
+    def _ours_or_by_path(cls, value: str, info: ValidationInfo) -> str:
+        known = {"user": ("scripted", "llm", "gold", "plain"), "shaping": ("gated", "card", "none")}[info.field_name or ""]
+        if value not in known and not plugins.named(value):
             raise ValueError(f"there are {', '.join(known)}, and module:name for your own")
+        return value
+
+    @field_validator("user_key_env", "eval_user_key_env", "policy_key_env", "judge_key_env")
+    @classmethod
+    def _a_variables_name(cls, value: str | None) -> str | None:
+        if value is not None and not VARIABLE.fullmatch(value):
+            raise ValueError(NO_KEY)
         return value
 
     @classmethod
@@ -148,9 +156,7 @@ class Tau2Config(BaseModel):
         """
         for key in values:
             if key not in cls.model_fields:
-                near = difflib.get_close_matches(key, cls.model_fields, 1)
-                hint = f"; did you mean {PREFIX}{near[0]}?" if near else f"; known: {', '.join(PREFIX + k for k in cls.model_fields)}"
-                raise ConfigError(f"{source}: unknown key {PREFIX}{key}{hint}")
+                raise ConfigError(f"{source}: unknown key {PREFIX}{key}; {options.unknown(key, cls.model_fields, PREFIX)}")
         try:
             config = cls(**values)
         except ValidationError as error:
@@ -179,22 +185,3 @@ def from_environment() -> dict[str, str | list[str]]:
         if (value := os.environ.get(f"TAU2_{key.upper()}")) is not None:
             found[key] = value.split(",") if key in ("domains", "plugins") else value
     return found
-
-
-def parse_assignments(assignments: list[str], known: Mapping[str, Any], option: str) -> dict[str, Any]:
-    """["key=value", …] -> {key: value}, values read as YAML.
-
-    Raises:
-        ConfigError: no `=`, or a key that is not in `known`; names the nearest.
-    """
-    out: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"{option} {assignment}: expected KEY=VALUE")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise ConfigError(f"{option} {assignment}: unknown key {key}; {hint}")
-        out[key] = yaml.safe_load(value)
-    return out

@@ -2,8 +2,9 @@ from argparse import Namespace
 
 import pytest
 
-from slime_tau2.config import Tau2Config, from_environment, parse_assignments
+from slime_tau2.config import Tau2Config, from_environment
 from slime_tau2.errors import ConfigError
+from slime_tau2.options import parse_assignments
 
 
 def test_unknown_keys_name_the_nearest_known_one():

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from slime_tau2 import bench
-from slime_tau2.config import Tau2Config, from_environment, parse_assignments
+from slime_tau2.config import Tau2Config, from_environment
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import audit, baselines, costs, estimate, keys, policies, runner, runs, scores
@@ -17,6 +17,7 @@ from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.presets import EvalRequest
 from slime_tau2.evaluation.runner import Finished
 from slime_tau2.evaluation.tables import metrics_table
+from slime_tau2.options import parse_assignments
 from slime_tau2.types import Episode, is_success
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from slime_tau2 import files
-from slime_tau2.config import parse_assignments
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import page, runs, scores, statistics, watch
 from slime_tau2.evaluation.tables import points, stages_table
+from slime_tau2.options import parse_assignments
 
 if TYPE_CHECKING:
     from slime_tau2.local.settings import PipelineSettings

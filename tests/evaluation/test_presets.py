@@ -38,7 +38,7 @@ def test_mock_is_evaluated_on_base_and_says_so(cli, tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_option_of_a_preset_exists(name):
-    from slime_tau2.config import parse_assignments
+    from slime_tau2.options import parse_assignments
 
     Tau2Config.from_mapping(parse_assignments(PRESETS[name]["options"], Tau2Config.model_fields, "preset"), "preset")
 
