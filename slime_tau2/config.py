@@ -50,6 +50,8 @@ class Tau2Config(BaseModel):
     """Longest prompt plus response of an episode, in tokens."""
     protocol: Literal["native", "card"] = "native"
     """How the agent speaks: Qwen's own tool format, or the model card's one action a turn with `respond` and `done`."""
+    thinking: Literal["auto", "on", "off"] = "auto"
+    """Whether the policy thinks: `auto` leaves that to its server and template; `on` and `off` switch a hybrid model."""
     stop_at_tool_call: bool = False
     """Stop sampling at `</tool_call>`; the closing `<|im_end|>` is then appended untrained. The card's protocol always does."""
     agent_prompt: Path | None = None
@@ -63,6 +65,8 @@ class Tau2Config(BaseModel):
     """Its model name."""
     user_temperature: float = Field(0.7, ge=0)
     """Its sampling temperature."""
+    user_thinking: Literal["auto", "on", "off"] = "auto"
+    """Whether the user model thinks, in the same way; a hybrid Qwen3-4B wants `off`: it thinks unless told not to."""
     user_key_env: str | None = None
     """Environment variable that holds its key, never the key. None: OPENAI_API_KEY at https://api.openai.com, elsewhere no key."""
     user_concurrency: int = Field(128, gt=0)

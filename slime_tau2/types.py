@@ -122,8 +122,9 @@ class Episode:
 
     `messages` are tau2's, as JSON, in order. `provenance` says by which tau2, task file and reward basis it was scored.
     Times are seconds: `policy_s` and `user_s` waited for the two models, `wall_s` in all. `weight_versions` has one entry a
-    request to the policy, in order; a turn that a weight update interrupted has several. `replies` are the answers to those requests,
-    `prompt_tokens` and `cached_tokens` sums over them: what was sent, and what of it the server had in its prefix cache.
+    request to the policy, in order; a turn that a weight update interrupted has several. `replies` are the answers to those requests.
+    `usage` is what the servers report: {role: {requests, unreported, prompt, cached, completion}}, tokens by role (policy, user, judge),
+    and `reasoning` what their models thought: {role, message, text} in order (`episode.usage`).
     `user_stopped_early`: the user hung up right after confirming (`episode.user_errors`).
     """
 
@@ -142,8 +143,8 @@ class Episode:
     user_s: float = 0.0
     weight_versions: list[str] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
+    usage: dict[str, dict[str, int]] = field(default_factory=dict)
+    reasoning: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     user_stopped_early: bool = False
 
@@ -163,5 +164,6 @@ class Episode:
             "response_tokens": self.ledger.response_length if self.ledger else 0,
             "sampled_tokens": self.ledger.sampled if self.ledger else 0,
             "wall_s": round(self.wall_s, 4), "policy_s": round(self.policy_s, 4), "user_s": round(self.user_s, 4),
-            **self.provenance, "user_stopped_early": self.user_stopped_early, "messages": self.messages,
+            "usage": self.usage, **self.provenance, "user_stopped_early": self.user_stopped_early, "messages": self.messages,
+            "reasoning": self.reasoning,
         }  # fmt: skip

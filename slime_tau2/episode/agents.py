@@ -30,8 +30,6 @@ class AgentAction:
     finish_reason: str = "stop"
     weight_versions: tuple[str, ...] = ()
     replies: tuple[Reply, ...] = ()
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
     last: bool = False
 
 

@@ -9,6 +9,7 @@ This needs a template that does not rewrite history: one that drops earlier thin
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,14 +17,25 @@ from slime_tau2.episode.ledger import Ids
 from slime_tau2.errors import TemplateError
 
 END_OF_TURN = "<|im_end|>"
+AWAITED = "<|im_start|>assistant\n"  # how the template begins a turn of the policy's
 _STAND_IN = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
 class ChatRenderer:
-    """Renders for one tokenizer and one set of tools. Stateless between calls but for what it remembers of its own results."""
+    """Renders for one tokenizer and one set of tools. Stateless between calls but for what it remembers of its own results.
 
-    def __init__(self, tokenizer: Any, tools: list[dict] | None):
+    Args:
+        thinking: `on` or `off` go to the template as its `enable_thinking`; `auto` leaves that to the template.
+
+    Raises:
+        TemplateError: the template cannot be used token-exactly, or does not know the switch.
+
+    `opening` is what the template says in the policy's stead at the beginning of each of its turns (an empty thought, with `off`).
+    """
+
+    def __init__(self, tokenizer: Any, tools: list[dict] | None, thinking: str = "auto"):
         self.tokenizer, self.tools = tokenizer, tools or None
+        self._switch: dict[str, bool] = {} if thinking == "auto" else {"enable_thinking": thinking == "on"}
         self._fast = getattr(tokenizer, "backend_tokenizer", None)
         self.end_of_turn: int = tokenizer.convert_tokens_to_ids(END_OF_TURN)
         if self.end_of_turn is None or self.end_of_turn == tokenizer.unk_token_id:
@@ -33,13 +45,16 @@ class ChatRenderer:
         self._heads: dict[str, Ids] = {}
         self._deltas: dict[str, Ids] = {}  # the samples of a group read the same tool results
         self._tail_at = len(self._ended(_STAND_IN, None))
+        self._refuse_a_switch_without_effect(thinking)
+        begun = self.render(_STAND_IN[:1], None, True)
+        self.opening = begun[begun.rindex(AWAITED) + len(AWAITED) :] if AWAITED in begun else ""
         self._refuse_rewriting()
 
     def prompt(self, messages: list[dict]) -> Ids:
         """Ids of a whole conversation that ends with a generation prompt (rendered once, at an episode's start)."""
         head, rest = messages[:-1], messages[-1:]
         if len(messages) < 3 or head[-1]["role"] != "assistant" or rest[0]["role"] not in ("user", "tool"):
-            return Ids.of(self._encode(self._render(messages, self.tools, True)))
+            return Ids.of(self._encode(self.render(messages, self.tools, True)))
         key = repr(head)
         if key not in self._heads:
             if len(self._heads) > 256:
@@ -57,22 +72,25 @@ class ChatRenderer:
         if key not in self._deltas:
             if len(self._deltas) > 4096:
                 self._deltas.clear()
-            text = self._render([*_STAND_IN, *new], None, True)
+            text = self.render([*_STAND_IN, *new], None, True)
             self._deltas[key] = Ids.of(self._encode(text[self._tail_at :]))
         return self._deltas[key]
 
     def turn(self, message: dict) -> list[int]:
         """Ids of one assistant turn as a policy would sample it, its closing `<|im_end|>` included (for SFT on recorded text)."""
-        text = self._render([_STAND_IN[0], message], None, False)
-        start = len(self._render(_STAND_IN[:1], None, True))
-        return self._encode(text[start : text.rindex(END_OF_TURN) + len(END_OF_TURN)])
+        text = self.render([_STAND_IN[0], message], None, False)
+        begun = self.render(_STAND_IN[:1], None, True)
+        if not text.startswith(begun):
+            raise TemplateError(f"the chat template begins each turn with {self.opening!r}; this one does not: {message['content'][:80]!r}")
+        return self._encode(text[len(begun) : text.rindex(END_OF_TURN) + len(END_OF_TURN)])
 
-    def _render(self, messages: list[dict], tools: list[dict] | None, generation: bool) -> str:
-        return self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=generation)
+    def render(self, messages: list[dict], tools: list[dict] | None, generation: bool) -> str:
+        """The text of a conversation, with a generation prompt or without."""
+        return self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=generation, **self._switch)
 
     def _ended(self, messages: list[dict], tools: list[dict] | None) -> str:
         """The rendered conversation up to and including the `<|im_end|>` of its last message."""
-        text = self._render(messages, tools, False)
+        text = self.render(messages, tools, False)
         return text[: text.rindex(END_OF_TURN) + len(END_OF_TURN)]
 
     def _encode(self, text: str) -> list[int]:
@@ -80,12 +98,24 @@ class ChatRenderer:
             return self._fast.encode(text, add_special_tokens=False).ids
         return self.tokenizer.encode(text, add_special_tokens=False)
 
+    def _refuse_a_switch_without_effect(self, thinking: str) -> None:
+        if self._switch:
+            on, off = (
+                self.tokenizer.apply_chat_template(_STAND_IN[:1], tokenize=False, add_generation_prompt=True, enable_thinking=switch)
+                for switch in (True, False)
+            )
+            if on == off:
+                raise TemplateError(
+                    f"thinking = {thinking}: the chat template of {self.tokenizer.name_or_path!r} has no such switch (enable_thinking); "
+                    "use thinking=auto"
+                )
+
     def _refuse_rewriting(self) -> None:
-        thinking = {"role": "assistant", "content": "<think>\nb\n</think>\n\nc"}
-        start = [{"role": "user", "content": "a"}, thinking]
-        for new in ([{"role": "user", "content": "d"}], [{"role": "tool", "content": "d"}]):
-            before, after = self._ended(start, self.tools), self._render([*start, *new], self.tools, True)
-            if not after.startswith(before) or thinking["content"] not in after:
+        turns = ["<think>\nb\n</think>\n\nc", *([f"{self.opening}c"] if self.opening else [])]
+        for said, role in itertools.product(turns, ("user", "tool")):
+            start = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
+            before, after = self._ended(start, self.tools), self.render([*start, {"role": role, "content": "d"}], self.tools, True)
+            if not after.startswith(before) or said not in after:
                 raise TemplateError(
                     f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns (hybrid thinking): the tokens that were "
                     "sampled would not be those that are trained on; use a template that keeps history, such as Qwen3-4B-Instruct-2507's"

@@ -76,8 +76,6 @@ class Conversation:
                 self._open = action
                 episode.weight_versions += action.weight_versions
                 episode.replies += action.replies
-                episode.prompt_tokens += action.prompt_tokens
-                episode.cached_tokens += action.cached_tokens
                 if action.termination is not None:
                     return action.termination, action.detail
                 orchestrator.agent.box = self._own(action.message, "assistant", "call")

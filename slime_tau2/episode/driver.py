@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from slime_tau2.episode import usage
 from slime_tau2.episode.agents import Agent
 from slime_tau2.episode.conversation import Conversation, turnstile
 from slime_tau2.episode.judge import Judge
@@ -59,6 +60,18 @@ async def run_episode(
     started = time.perf_counter()
     await turnstile()
     run = Conversation(world, task, agent, user, episode, max_steps, max_errors, aborted, prefix)
+    with usage.collecting() as told:
+        told.position = lambda: len(run.orchestrator.trajectory)
+        await _to_its_end(run, episode, deadline_s, judge, official)
+    episode.usage, episode.reasoning = told.tokens, told.thoughts
+    episode.ledger, episode.wall_s = agent.ledger, time.perf_counter() - started
+    episode.messages = [m.model_dump(mode="json", exclude_none=True) for m in run.messages()]
+    episode.user_stopped_early = stopped_after_confirming(episode.messages)
+    return episode
+
+
+async def _to_its_end(run: Conversation, episode: Episode, deadline_s: float, judge: Judge | None, official: OfficialCheck | None) -> None:
+    """Converse and score; whatever goes wrong becomes the episode's termination."""
     try:
         async with asyncio.timeout(deadline_s):
             try:
@@ -69,7 +82,7 @@ async def run_episode(
             answer = await run.judged(judge)
             outcome = run.outcome(answer)
             if official is not None:
-                await official.compare(world, task, run.messages(), episode.termination.tau2_reason, answer, outcome.reward_info)
+                await official.compare(run.world, run.task, run.messages(), episode.termination.tau2_reason, answer, outcome.reward_info)
             episode.outcome = outcome
     except TimeoutError:
         episode.termination, episode.detail = Termination.TIMEOUT, f"not finished within {deadline_s} s"
@@ -83,7 +96,3 @@ async def run_episode(
     except Exception as error:
         log.exception("episode %s ended by an exception", episode.task)
         episode.termination, episode.detail = Termination.ENVIRONMENT_ERROR, f"{type(error).__name__}: {error}"
-    episode.ledger, episode.wall_s = agent.ledger, time.perf_counter() - started
-    episode.messages = [m.model_dump(mode="json", exclude_none=True) for m in run.messages()]
-    episode.user_stopped_early = stopped_after_confirming(episode.messages)
-    return episode

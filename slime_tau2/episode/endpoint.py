@@ -64,7 +64,8 @@ class Endpoint:
 
     `failure(message)` is raised when tries run out or the server refuses; its `kind` is that of the last try. `faults` counts every
     failed try by kind (`http_500`, `timeout`, `connection`, `garbage`, `empty`, …), those that a retry mended too. `hint` is added to a
-    refusal (401 and 403) and names the fix.
+    refusal (401 and 403) and names the fix. `spent` is told of every answer what it cost: its JSON, or None where nobody will know (no
+    JSON, or a request that was sent and not answered).
     """
 
     url: str
@@ -74,6 +75,7 @@ class Endpoint:
     retries: int = 4
     backoff_s: float = 0.5
     hint: str = ""
+    spent: Callable[[Any], None] = lambda answer: None
     transport: Transport | None = None
     faults: Counter[str] = field(default_factory=Counter)
     circuit: Circuit = field(default_factory=Circuit)
@@ -132,12 +134,11 @@ class Endpoint:
     async def _try(self, send: Transport, body: bytes, read: Callable[[Any], T], headers: Mapping[str, str], timeout_s: float) -> T:
         pause = 0.0
         try:
-            async with asyncio.timeout(timeout_s):
-                reply = await send(self.url, body, headers)
+            reply = await self._sent(send, body, headers, timeout_s)
             self.circuit.answered()
             pause = reply.retry_after_s
             if reply.status == 200:
-                return read(json.loads(reply.body))
+                return read(self._opened(reply))
         except TimeoutError:
             self.circuit.unanswered()
             raise _Trouble("timeout", f"no answer within {timeout_s} s") from None
@@ -157,6 +158,25 @@ class Endpoint:
         error = self.failure(message)
         error.kind = trouble.kind if trouble is not None else ""
         return error
+
+    async def _sent(self, send: Transport, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Reply:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await send(self.url, body, headers)
+        except aiohttp.ClientConnectorError:
+            raise  # nobody was there to work on it
+        except BaseException:
+            self.spent(None)
+            raise
+
+    def _opened(self, reply: Reply) -> Any:
+        try:
+            answer = json.loads(reply.body)
+        except ValueError:
+            self.spent(None)
+            raise
+        self.spent(answer)
+        return answer
 
     async def _anybody_there(self) -> bool:
         """Whether to ask at all; where the circuit is open, after the longest pause that a retry would have made."""

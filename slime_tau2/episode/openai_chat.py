@@ -11,20 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slime_tau2.episode import credentials, strict_json
+from slime_tau2.episode import credentials, strict_json, thoughts, usage
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Garbage, Transport
-from slime_tau2.errors import InfrastructureError
-
-THINKING_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
-"""What SGLang and vLLM understand for a hybrid model such as Qwen3-4B; OpenAI's API would refuse it."""
+from slime_tau2.errors import ConfigError, InfrastructureError
 
 
 @dataclass(frozen=True)
 class ChatReply:
-    """The assistant's message: text (None if blank) and tool calls in order, arguments parsed."""
+    """The assistant's message: text (None if blank), tool calls in order with arguments parsed, and what it thought before them."""
 
     text: str | None
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
+    reasoning: str = ""
 
 
 class ChatClient:
@@ -33,7 +31,7 @@ class ChatClient:
     Args:
         key_env: the environment variable that was named for this server's key; None is `credentials.variable`'s own answer.
         options: JSON fields of every request, e.g. temperature.
-        failure: makes the error that is raised when the server fails for good.
+        failure: makes the error that is raised when the server fails for good; its component is the role under which tokens are counted.
 
     Raises:
         ConfigError: no URL of a server, or one to which a key would go in the clear.
@@ -44,11 +42,11 @@ class ChatClient:
         concurrency: int = 128, timeout_s: float = 120.0, retries: int = 3, backoff_s: float = 0.5, transport: Transport | None = None,
     ):  # fmt: skip
         self.base_url, self.model, self.key_env = base_url.rstrip("/"), model, credentials.variable(base_url, key_env)
-        fields = {"model": model, **({} if credentials.is_openai(base_url) else THINKING_OFF), **options}
-        self._head = json.dumps(fields, ensure_ascii=False)[:-1].encode()
+        self.role = failure("").component
+        self._head = json.dumps({"model": model, **options}, ensure_ascii=False)[:-1].encode()
         self.endpoint = Endpoint(
             f"{self.base_url}/chat/completions", lambda message: failure(f"{model}: {message}"), concurrency, timeout_s, retries,
-            backoff_s, credentials.hint(self.key_env), transport,
+            backoff_s, credentials.hint(self.key_env), lambda answer: usage.add(self.role, usage.of_openai(answer)), transport,
         )  # fmt: skip
 
     async def complete(
@@ -77,23 +75,36 @@ class ChatClient:
         headers = credentials.headers(self.key_env)
         if routing_key and credentials.is_ours(self.base_url):
             headers[ROUTING_HEADER] = routing_key
-        return await self.endpoint.post(lambda attempt: b"%b%d}" % (body, seed + attempt), read, headers)
+        reply = await self.endpoint.post(lambda attempt: b"%b%d}" % (body, seed + attempt), read, headers)
+        usage.think(self.role, reply.reasoning)
+        return reply
 
     async def close(self) -> None:
         """Close this event loop's connections."""
         await self.endpoint.close()
 
 
+def thinking(asked: str, base_url: str, option: str) -> dict[str, Any]:
+    """The fields of a request for a hybrid model such as Qwen3-4B, in the form of SGLang and vLLM: none where `asked` is auto.
+
+    Raises:
+        ConfigError: on or off is asked of OpenAI's API, which refuses the field; names the `option`.
+    """
+    if asked == "auto":
+        return {}
+    if credentials.is_openai(base_url):
+        raise ConfigError(f"{option} = {asked}: {base_url} has no such switch; use auto, and choose by the model's name whether it thinks")
+    return {"chat_template_kwargs": {"enable_thinking": asked == "on"}}
+
+
 def _reply(answer: dict) -> ChatReply:
     said = answer["choices"][0]["message"]
     calls = tuple((c["function"]["name"], _arguments(c["function"]["arguments"])) for c in said.get("tool_calls") or [])
-    text = said.get("content") or ""
-    strict_json.check_text(text)
-    if "</think>" in text:  # a server without a reasoning parser: thoughts are nobody's to read
-        text = text.rpartition("</think>")[2].lstrip()
+    strict_json.check_text(said.get("content") or "")
+    reasoning, text = thoughts.of_message(said)
     if not text.strip() and not calls:
         raise Garbage("empty", "an empty reply")
-    return ChatReply(text or None, calls)
+    return ChatReply(text or None, calls, reasoning)
 
 
 def _arguments(text: str | None) -> dict[str, Any]:

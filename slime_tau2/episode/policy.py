@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from slime_tau2.episode import usage
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Transport
 from slime_tau2.errors import PolicyAborted, PolicyError
 
@@ -41,7 +42,8 @@ class PolicyClient:
         transport: Transport | None = None,
     ):
         self.endpoint = Endpoint(
-            f"{url.rstrip('/')}/generate", PolicyError, concurrency, timeout_s, retries, backoff_s, transport=transport
+            f"{url.rstrip('/')}/generate", PolicyError, concurrency, timeout_s, retries, backoff_s, transport=transport,
+            spent=lambda answer: usage.add("policy", usage.of_sglang(answer)),
         )  # fmt: skip
 
     async def generate(

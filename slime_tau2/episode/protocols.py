@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slime_tau2 import bench
-from slime_tau2.episode import toolcalls
+from slime_tau2.episode import thoughts, toolcalls
 from slime_tau2.episode.chat import chat_messages
 from slime_tau2.errors import ConfigError
 
@@ -52,8 +52,8 @@ class Native:
         return chat_messages(messages)
 
     def read(self, text: str) -> Said:
-        """What a turn's text says."""
-        turn = toolcalls.parse(text)
+        """What a turn's text says, its thoughts left out."""
+        turn = toolcalls.parse(thoughts.split(text)[1])
         if turn.empty:
             return Said(None)
         return Said(_message(turn.text, turn.calls), sum(bool(c.error) for c in turn.calls))
@@ -89,6 +89,7 @@ class Card(Native):
 
     def read(self, text: str) -> Said:
         """Exactly one call; words beside it are the policy's thoughts."""
+        _, text = thoughts.split(text)
         turn = toolcalls.parse(text)
         if turn.empty:
             return Said(None)

@@ -30,8 +30,6 @@ class _Sampled:
     versions: list[str] = field(default_factory=list)
     finish_reason: str = "stop"
     detail: str = ""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
     replies: list[Reply] = field(default_factory=list)
 
     def add(self, start: int, ids: list[int], log_probs: list[float], meta: dict[str, Any]) -> None:
@@ -39,7 +37,6 @@ class _Sampled:
         self.replies.append(Reply(start + len(self.ids), start + len(self.ids) + len(ids), meta))
         self.ids += ids
         self.log_probs += log_probs
-        self.cached_tokens += int(meta.get("cached_tokens") or 0)
         if meta.get("weight_version") is not None:
             self.versions.append(str(meta["weight_version"]))
 
@@ -98,7 +95,7 @@ class TokenAgent:
         def action(message: Any | None, termination: Termination | None = None, detail: str = "", **more: Any) -> AgentAction:
             return AgentAction(
                 message, termination, detail, text, start, end, finish_reason=said.finish_reason, weight_versions=tuple(said.versions),
-                replies=tuple(said.replies), prompt_tokens=said.prompt_tokens, cached_tokens=said.cached_tokens, **more,
+                replies=tuple(said.replies), **more,
             )  # fmt: skip
 
         if said.finish_reason == "abort":
@@ -108,7 +105,7 @@ class TokenAgent:
             return action(None, over, f"{len(said.ids)} tokens without an end of turn")
         if said.ids[-1] != self.chat.end_of_turn:
             ledger.append_context(Ids.of([self.chat.end_of_turn]))  # stopped at </tool_call>: the template closes the turn, untrained
-        meant = self.protocol.read(text)
+        meant = self.protocol.read(self.chat.opening + text)
         if meant.message is None:
             return action(None, Termination.AGENT_ERROR, "an empty turn")
         return action(meant.message, malformed=meant.malformed, last=meant.last)
@@ -125,7 +122,6 @@ class TokenAgent:
             params["max_new_tokens"] = budget - len(said.ids)
             if self.seed is not None:
                 params["sampling_seed"] = derive_seed(self.seed, self.turn, *([attempt] if attempt else []))
-            said.prompt_tokens += len(ledger) + len(said.ids)
             try:
                 out = await self.client.generate(ledger.ids_json(said.ids), params, self.routing_key, self._more())
             except PolicyAborted as cut:

@@ -18,7 +18,7 @@ from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.judge import LLMJudge
 from slime_tau2.episode.official import OfficialCheck
-from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.openai_chat import ChatClient, thinking
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.episode.token_agent import TokenAgent
@@ -41,7 +41,8 @@ class Toolbox:
 
     def chat(self, domain: str) -> ChatRenderer:
         if domain not in self._chats:
-            self._chats[domain] = ChatRenderer(self.tokenizer, self.protocol.template_tools(self.world(domain).tool_schemas))
+            tools = self.protocol.template_tools(self.world(domain).tool_schemas)
+            self._chats[domain] = ChatRenderer(self.tokenizer, tools, self.config.thinking)
         return self._chats[domain]
 
     @property
@@ -88,6 +89,17 @@ class Toolbox:
             return user
         return kind()
 
+    def check(self) -> None:
+        """Make what a bad option spoils for every episode, before the first: both users, and the renderer of the first domain.
+
+        Raises:
+            UserError: what the first episode would have met.
+        """
+        for evaluation in (False, True):
+            self.user(evaluation)
+        if self.tokenizer is not None:
+            self.chat(self.config.domains[0])
+
     async def run(
         self, world: worlds.World, task_id: str, agent: Agent, seed: int, evaluation: bool = False,
         aborted: Callable[[], bool] = lambda: False, prefix: Sequence[dict] = (), routing_key: str | None = None,
@@ -115,10 +127,10 @@ class Toolbox:
 
     def _user_client(self, url: str, model: str, key_env: str | None) -> ChatClient:
         config = self.config
+        options = {"temperature": config.user_temperature, **thinking(config.user_thinking, url, "tau2_user_thinking")}
         return ChatClient(
-            url, model, key_env, UserSimulatorError, {"temperature": config.user_temperature}, config.user_concurrency,
-            config.user_timeout_s, config.user_retries,
-        )  # fmt: skip
+            url, model, key_env, UserSimulatorError, options, config.user_concurrency, config.user_timeout_s, config.user_retries
+        )
 
     @cached_property
     def judge(self) -> LLMJudge:

@@ -8,11 +8,9 @@ policy sampled another spelling of the same text, the decoded texts must be.
 from __future__ import annotations
 
 from slime_tau2.data.traces import spoken
-from slime_tau2.episode.chat import END_OF_TURN, ChatRenderer
+from slime_tau2.episode.chat import AWAITED, END_OF_TURN, ChatRenderer
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.types import Episode
-
-AWAITED = "<|im_start|>assistant\n"  # the template's generation prompt
 
 
 def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str, protocol: Native = PROTOCOLS["native"]) -> bool:
@@ -24,15 +22,15 @@ def is_mismatch(episode: Episode, chat: ChatRenderer, system_prompt: str, protoc
     sent = [t.text for t in episode.turns if t.sent]
     agents = [n for n, m in enumerate(said) if m["role"] == "assistant"]
     for n, text in zip(agents[len(agents) - len(sent) :], sent):  # those before were not sampled: a greeting, a history, a prefix
-        said[n] = {"role": "assistant", "content": text}
+        said[n] = {"role": "assistant", "content": chat.opening + text}
     messages = [{"role": "system", "content": system_prompt}, *said]
     written = chat.tokenizer.decode(ledger.tokens, skip_special_tokens=False)
-    waits = ledger.loss_mask[-1:] == [0] and written.endswith(AWAITED)
+    waits = ledger.loss_mask[-1:] == [0] and written.endswith(AWAITED + chat.opening)
     if waits or not last.sent:  # a turn that never came, or one that ended the episode
         messages += protocol.chat(_unanswered(episode))
     if not waits and not last.sent:  # a budget that is used up before the turn leaves a turn in which nothing was sampled
-        messages.append({"role": "assistant", "content": last.text})
-    whole = chat.tokenizer.apply_chat_template(messages, tools=chat.tools, tokenize=False, add_generation_prompt=waits)
+        messages.append({"role": "assistant", "content": chat.opening + last.text})
+    whole = chat.render(messages, chat.tools, waits)
     if not whole.startswith(written) or whole[len(written) :] not in ("", "\n", f"{END_OF_TURN}\n"):
         return True
     response = ledger.tokens[ledger.prompt_length :]

@@ -41,7 +41,9 @@ def toolbox(args: Any) -> Toolbox:
         log.info("%s\nslime_tau2 options:\n%s", bench.VINTAGE, config.resolved())
         url = f"http://{args.sglang_router_ip}:{args.sglang_router_port}"
         policy = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
-        _toolboxes[state] = Toolbox(config, state.tokenizer, policy)
+        box = Toolbox(config, state.tokenizer, policy)
+        box.check()
+        _toolboxes[state] = box
     return _toolboxes[state]
 
 
@@ -168,7 +170,7 @@ def _summary(episode: Episode) -> dict[str, Any]:
         "partial": outcome.partial if outcome else 0.0, "components": outcome.components if outcome else {},
         "card_components": card_fractions(outcome.reward_info) if outcome else {}, "turn_partials": [t.partial for t in episode.turns],
         "turn_gains": [t.gain for t in episode.turns if t.end > t.start], "calls": sum(t.calls for t in episode.turns),
-        "policy_s": episode.policy_s, "prompt_tokens": episode.prompt_tokens, "cached_tokens": episode.cached_tokens,
+        "policy_s": episode.policy_s, "usage": episode.usage,
         "tool_errors": episode.tool_errors, "malformed": sum(t.malformed for t in episode.turns), "wall_s": episode.wall_s,
         "user_s": episode.user_s, "user_stopped_early": episode.user_stopped_early, **episode.provenance,
     }  # fmt: skip

@@ -41,7 +41,7 @@ def episode_metrics(samples: list[Sample], prefix: str) -> dict[str, float]:
             out[f"{name}success"] = fmean(is_success(s.reward) for s in valid)
             out |= {f"{name}{key}": fmean(float(i.get(field) or 0.0) for i in infos) for key, field in _MEANS.items()}
             out[f"{name}user_s_per_turn"] = _ratio(infos, "user_s", "turns")
-            out[f"{name}prefix_cache_hits"] = _ratio(infos, "cached_tokens", "prompt_tokens")
+            out[f"{name}prefix_cache_hits"] = _ratio([i.get("usage", {}).get("policy", {}) for i in infos], "cached", "prompt")
             out[f"{name}response_tokens"] = fmean(s.response_length for s in valid)
             out[f"{name}trained_tokens"] = fmean(sum(s.loss_mask or []) for s in valid)
             out[f"{name}longest_tokens"] = float(max(len(s.tokens) for s in valid))

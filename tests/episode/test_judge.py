@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from fake_openai import FakeOpenAI
+from aiohttp import web
+from fake_openai import FakeOpenAI, completion
 
 from slime_tau2 import bench
 from slime_tau2.episode import driver, worlds
@@ -57,6 +58,17 @@ async def test_an_answer_that_leaves_something_out_is_infrastructure(judged, bad
     assert sum(faults.values()) == 2
     mended, _, _ = await play(world, task_id, [bad, answer(*[True] * n)])
     assert mended.reward == 1.0
+
+
+async def test_what_it_used_and_thought_is_in_the_record(judged):
+    """It is asked when the conversation is over, and its answers that were refused cost tokens too."""
+    world, task_id, n = judged
+    bad, good = (json.loads(completion(text).body) for text in ("I think so.", answer(*[True] * n)))
+    good["choices"][0]["message"]["reasoning_content"] = "Hm."
+    used = {"usage": {"prompt_tokens": 70, "completion_tokens": 7}}
+    episode, _, _ = await play(world, task_id, [web.json_response(a | used) for a in (bad, good)])
+    assert episode.usage == {"judge": {"requests": 2, "unreported": 0, "prompt": 140, "cached": 0, "completion": 14}}
+    assert episode.reasoning == [{"role": "judge", "message": len(episode.messages), "text": "Hm."}]
 
 
 async def test_no_judge_is_said_and_not_scored(judged):

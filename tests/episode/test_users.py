@@ -109,17 +109,6 @@ async def test_a_conversation_in_the_middle_is_told_to_the_user():
     assert len(visible) >= 2 and [t for t in told if t in visible] == visible
 
 
-async def test_thoughts_stay_with_the_simulator_and_thinking_is_turned_off_locally():
-    async with FakeOpenAI(["<think>\nI am a user.\n</think>\n\nHello", "<think>only thoughts</think>", "Bye"]) as fake:
-        c = client(fake.url)
-        assert (await c.complete(HI)).text == "Hello"
-        assert (await c.complete(HI)).text == "Bye" and c.endpoint.faults == {"empty": 1}
-        await c.close()
-    assert all(b["chat_template_kwargs"] == {"enable_thinking": False} and b["temperature"] == 0.7 for b in fake.bodies)
-    hosted = ChatClient("https://api.openai.com/v1", "gpt-4.1-mini", "K", UserSimulatorError, {})
-    assert b"chat_template_kwargs" not in hosted._head
-
-
 async def test_a_conversation_has_one_routing_key_and_only_our_own_servers_are_told(helpdesk):
     sent: list[tuple[str, str | None]] = []
 

@@ -135,8 +135,8 @@ async def test_slime_counts_the_prefix_cache_hits_of_every_request(tokenizer, te
     out, fake = await generated(tokenizer, teacher())
     sent = [len(r["input_ids"]) for r in fake.requests]
     assert out.status is Sample.Status.COMPLETED and out.reward == 1.0 and out.weight_versions == ["3"] * len(sent)
-    assert out.prefix_cache_info.total_prompt_tokens == sum(sent) == out.metadata["tau2"]["prompt_tokens"]
-    assert out.prefix_cache_info.cached_tokens == sum(n // 2 for n in sent) == out.metadata["tau2"]["cached_tokens"]
+    assert out.prefix_cache_info.total_prompt_tokens == sum(sent) == out.metadata["tau2"]["usage"]["policy"]["prompt"]
+    assert out.prefix_cache_info.cached_tokens == sum(n // 2 for n in sent) == out.metadata["tau2"]["usage"]["policy"]["cached"]
     assert out.rollout_top_p_token_offsets is None and out.rollout_routed_experts is None
     assert all(set(r) == {"input_ids", "sampling_params", "return_logprob"} for r in fake.requests)
 

@@ -21,7 +21,7 @@ def batch():
         s.tokens, s.response_length, s.loss_mask = list(range(1400, 1410)), 6, [1, 1, 0, 0, 1, 1]
         s.weight_versions = ["3", "4"] if n == 0 else ["3"]
         s.metadata["domain"] = "mock" if n == 3 else "helpdesk"
-        s.metadata["tau2"] |= {"turns": 2, "calls": 3, "user_s": 4.0, "policy_s": 1.0, "prompt_tokens": 100, "cached_tokens": 60}
+        s.metadata["tau2"] |= {"turns": 2, "calls": 3, "user_s": 4.0, "policy_s": 1.0, "usage": {"policy": {"prompt": 100, "cached": 60}}}
     return out
 
 

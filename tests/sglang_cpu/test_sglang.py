@@ -129,7 +129,7 @@ async def test_whole_episodes_with_native_tool_calls(engine, models, helpdesk, c
     ]
     assert len(ends) == len(episode.turns), "the sampled end of turn comes back with its log-prob"
     assert worst(models / "after", episode.ledger) < 1e-4
-    assert 0 < episode.cached_tokens < episode.prompt_tokens, "a turn finds the last one in the prefix cache"
+    assert 0 < episode.usage["policy"]["cached"] < episode.usage["policy"]["prompt"], "a turn finds the last one in the prefix cache"
 
 
 async def test_stop_at_the_tool_call(engine, helpdesk, chat, prompt):
@@ -230,6 +230,6 @@ async def test_episodes_through_the_router(engine, models, helpdesk, chat, promp
             *(play(router.url, helpdesk, chat, prompt, TASKS[n % 3], routing_key=f"episode-{n}") for n in range(12))
         )
     assert [e.reward for e in episodes] == [1.0] * 12
-    shares = [e.cached_tokens / e.prompt_tokens for e in episodes]
+    shares = [e.usage["policy"]["cached"] / e.usage["policy"]["prompt"] for e in episodes]
     print(f"\nload {os.getloadavg()[0]:.1f}; prefix cache over two servers: {min(shares):.0%} to {max(shares):.0%} of the tokens sent")
     assert min(shares) > 0.4, "a conversation stays on the server that has its prefix"

@@ -1,0 +1,93 @@
+"""What the servers of one episode report beside their words: tokens, by role, and thoughts.
+
+`run_episode` opens a collection; the clients add to the one that is open where they are called, so that nothing is handed through
+agents and users, a user's own included. A collection belongs to its task (a ContextVar): episodes that run side by side never mix.
+
+Every answer counts, also one that a retry replaced: its tokens were sampled too. An answer that says nothing of its tokens, and a request
+that was cut off before it was answered, count as `unreported`, so that no total is too low without saying so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+Tokens = tuple[int, int, int]
+"""Of one answer: prompt tokens, those of them that the server had in its prefix cache, completion tokens (thoughts included)."""
+COUNTS = ("requests", "unreported", "prompt", "cached", "completion")
+
+
+@dataclass
+class Collection:
+    """Of one episode.
+
+    `tokens` is {role: {count of COUNTS: n}}, role policy, user or judge; `requests` includes `unreported`. `thoughts` has
+    {"role", "message", "text"} in order, `message` the number of messages before it: the index of the one that it led to.
+    """
+
+    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+    thoughts: list[dict[str, Any]] = field(default_factory=list)
+    position: Callable[[], int] = lambda: 0
+
+
+_open: ContextVar[Collection | None] = ContextVar("slime_tau2_usage", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[Collection]:
+    """Collect what the clients are told from here on, in this task and those that it starts."""
+    collection = Collection()
+    token = _open.set(collection)
+    try:
+        yield collection
+    finally:
+        _open.reset(token)
+
+
+def add(role: str, tokens: Tokens | None) -> None:
+    """Count one answer; None where its tokens are not known. Outside an episode (a probe) nothing is kept."""
+    collection = _open.get()
+    if collection is None:
+        return
+    counts = collection.tokens.setdefault(role, dict.fromkeys(COUNTS, 0))
+    counts["requests"] += 1
+    if tokens is None:
+        counts["unreported"] += 1
+        return
+    for name, count in zip(("prompt", "cached", "completion"), tokens, strict=True):
+        counts[name] += count
+
+
+def think(role: str, text: str) -> None:
+    """Keep what a model thought before the answer that was taken."""
+    collection = _open.get()
+    if collection is not None and text:
+        collection.thoughts.append({"role": role, "message": collection.position(), "text": text})
+
+
+def of_openai(answer: Any) -> Tokens | None:
+    """From the `usage` of an OpenAI-compatible answer; without details nothing was cached. None where there is no usable one."""
+    try:
+        told = answer["usage"]
+        return _tokens(told["prompt_tokens"], (told.get("prompt_tokens_details") or {}).get("cached_tokens"), told["completion_tokens"])
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
+
+
+def of_sglang(answer: Any) -> Tokens | None:
+    """From the `meta_info` of SGLang's `/generate`. None where it does not say."""
+    try:
+        told = answer["meta_info"]
+        return _tokens(told["prompt_tokens"], told.get("cached_tokens"), told["completion_tokens"])
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
+
+
+def _tokens(prompt: Any, cached: Any, completion: Any) -> Tokens:
+    counts = prompt, cached or 0, completion
+    if not all(isinstance(n, int) and n >= 0 for n in counts):
+        raise ValueError("counts of tokens are whole numbers")
+    return counts
