@@ -144,6 +144,11 @@ class Tau2Config(BaseModel):
             raise ValueError(f"there are {', '.join(known)}, and module:name for your own")
         return value
 
+    @field_validator("thinking", "user_thinking", mode="before")
+    @classmethod
+    def _a_word(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML takes on and off for booleans
+
     @field_validator("user_key_env", "eval_user_key_env", "policy_key_env", "judge_key_env")
     @classmethod
     def _a_variables_name(cls, value: str | None) -> str | None:

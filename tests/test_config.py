@@ -55,6 +55,14 @@ def test_a_key_in_place_of_its_variables_name_is_refused_and_not_repeated(name):
         Tau2Config.from_mapping({name: "sk-abcdef"}, "here")
 
 
+def test_on_and_off_are_words_though_yaml_takes_them_for_booleans():
+    given = parse_assignments(["thinking=on", "user_thinking=off"], Tau2Config.model_fields, "--set")
+    config = Tau2Config.from_mapping(given, "--set")
+    assert (config.thinking, config.user_thinking) == ("on", "off")
+    with pytest.raises(ConfigError, match="tau2_thinking = 1: "):
+        Tau2Config.from_mapping({"thinking": 1}, "--set")
+
+
 @pytest.mark.parametrize("none", [[], (), [""]])
 def test_a_run_without_a_domain_is_refused(none):
     with pytest.raises(ConfigError, match=r"tau2_domains = .*: name at least one domain"):
