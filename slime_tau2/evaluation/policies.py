@@ -13,7 +13,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.api_agent import ApiAgent, TextApiAgent
-from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.openai_chat import ChatClient, thinking
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import read_template
 from slime_tau2.episode.toolbox import Toolbox
@@ -32,6 +32,7 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
     }  # fmt: skip
     if config.user == "llm" or plugins.named(config.user):
         settings |= {"user_model": config.eval_user_model or config.user_model, "user_temperature": config.user_temperature}
+        settings["user_thinking"] = config.user_thinking
     if config.agent_prompt is not None:
         settings["agent_prompt_sha256"] = hashlib.sha256(read_template(config.agent_prompt).encode()).hexdigest()
     if request.policy in scripts.SCRIPTS:
@@ -68,6 +69,7 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
         agent = box.agent(world, {**sampling, "max_new_tokens": budget}, own_seed, key, task_id=task_id)
         return await box.run(world, task_id, agent, seed, evaluation=True, routing_key=key)
 
+    settings["thinking"] = config.thinking
     limits = {"max_turn_tokens": config.max_turn_tokens, "max_context_tokens": config.max_context_tokens}
     return sampled, settings | sampling | limits, box
 
@@ -78,8 +80,9 @@ def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tup
         raise ConfigError(f"--policy {request.policy} is an OpenAI-compatible server: name its model with --model")
     sampling = {"temperature": plan.temperature, "top_p": plan.top_p}  # OpenAI's API has no top_k
     client = ChatClient(
-        request.policy, request.model, config.policy_key_env, PolicyError, sampling, config.policy_concurrency,
-        config.policy_timeout_s, config.policy_retries,
+        request.policy, request.model, config.policy_key_env, PolicyError,
+        {**sampling, **thinking(config.thinking, request.policy, "thinking")}, config.policy_concurrency, config.policy_timeout_s,
+        config.policy_retries,
     )  # fmt: skip
     box = Toolbox(config, None, client)
     tools: dict[str, bytes] = {}
@@ -93,4 +96,4 @@ def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tup
         agent = native if config.protocol == "native" else TextApiAgent(client, prompt, box.protocol, seed, key)
         return await box.run(world, task_id, agent, seed, evaluation=True, routing_key=key)
 
-    return asked, settings | sampling | {"model": request.model}, box
+    return asked, settings | sampling | {"model": request.model, "thinking": config.thinking}, box

@@ -1,9 +1,13 @@
 """Presets, what wins over them, and the plan that a dry run prints."""
 
+import json
 from pathlib import Path
 
 import pytest
+from fake_openai import FakeOpenAI
+from serving import Serving
 
+from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import plan
@@ -53,3 +57,22 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(cli, tmp_path):
     cli("eval", "--domain", "helpdesk", "--task", "orders_250", "--output", out)
     _, said, _ = cli("eval", "--domain", "helpdesk", "--task", "orders_250", "--attempts", "3", "--dry-run", "--output", out)
     assert "1 tasks × 3 attempts = 3, 1 of them done" in said and "for the 2 attempts left" in said
+
+
+def test_both_switches_are_sent_and_recorded(cli, tmp_path):
+    with Serving(FakeOpenAI(["Help me.", f"Bye {bench.STOP}"])) as user, Serving(FakeOpenAI(["Hello."])) as policy:
+        code, _, error = cli(
+            "eval", "--domain", "airline", "--task", "0", "--policy", policy.url, "--model", "m", "--user", "llm", "--output", tmp_path,
+            "--set", f"user_base_url={user.url}", "--set", "user_thinking=off", "--set", "thinking=on",
+        )  # fmt: skip
+    assert code == 0, error
+    settings = json.loads((tmp_path / "summary.json").read_text())["settings"]
+    assert (settings["thinking"], settings["user_thinking"]) == ("on", "off")
+    sent = [[b["chat_template_kwargs"]["enable_thinking"] for b in fake.bodies] for fake in (policy, user)]
+    assert sent[0] and set(sent[0]) == {True} and sent[1] and set(sent[1]) == {False}
+
+
+def test_a_switch_that_the_policys_host_does_not_have_is_one_line(cli, tmp_path):
+    code, out, error = cli("eval", "--domain", "airline", "--task", "0", "--policy", "https://api.openai.com/v1", "--model", "gpt-4.1",
+                           "--user", "gold", "--set", "thinking=off", "--output", tmp_path / "run")  # fmt: skip
+    assert code == 2 and "thinking = off: https://api.openai.com/v1 has no such switch; use auto" in " ".join((out + error).split())
