@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from slime_tau2.errors import ConfigError
 
+Model = TypeVar("Model", bound=BaseModel)
 ANOTHER = "is it the file that you mean?"
 
 
@@ -33,6 +36,26 @@ def read_json(path: Path) -> Any:
 def read_object(path: Path) -> dict[str, Any]:
     """Raises ConfigError: as `read_json`, or no JSON object."""
     return _object(read_json(path), str(path))
+
+
+def read_as(path: Path, kind: type[Model], complete: bool = False) -> Model:
+    """A JSON object as the model that it should be.
+
+    Args:
+        complete: a field that is not in the file is an error, though the model has a default: the file says what was used.
+
+    Raises:
+        ConfigError: as `read_object`, or a field of it is missing, unknown or of another type; names the field.
+    """
+    try:
+        found = kind.model_validate(read_object(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; {ANOTHER}") from error
+    silent = [name for name in kind.model_fields if name not in found.model_fields_set] if complete else []
+    if silent:
+        raise ConfigError(f"{path}: {silent[0]}: not in it; another version of slime_tau2 wrote it")
+    return found
 
 
 def read_jsonl(path: Path, needed: Iterable[str] = (), torn_end: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -7,6 +7,9 @@ from slime_tau2.evaluation.plan import RunPlan, TaskSet
 INFO = {"reward": 0.0, "reward_basis": ["DB"]}
 
 
+TURN = {"start": 0, "end": 1, "text": "t", "calls": 1, "malformed": 0, "sent": True, "partial": 0.0, "gain": 0.0}
+
+
 def record(domain, task_id, attempt, reward, **more):
     return {
         "domain": domain, "task_id": task_id, "attempt": attempt, "seed": 1, "reward": reward, "partial": None, "detail": "",

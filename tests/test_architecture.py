@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "episode": {*BORDER, "bench", "guards", "rewards", "domains"},
     "domains": {*BORDER, "bench", "episode", "data"},
     "data": {*BORDER, "bench", "episode", "domains"},
-    "checkpoints": {"errors"},
+    "checkpoints": {"errors", "files"},
     "hooks": {*BORDER, "bench", "episode", "rewards", "data", "local"},
 }
 """{part: the parts of ours that it may import}; `local`, `evaluation`, `doctor` and the command line stand on top of these."""

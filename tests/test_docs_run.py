@@ -129,7 +129,7 @@ def test_the_pages_commands_run(page, workspace, cli, monkeypatch, tmp_path):
             if "--output" in words and "--dry-run" not in words:
                 assert (tmp_path / words[words.index("--output") + 1]).exists(), command.text
     if page.name == "README.md":
-        (row,) = traces.read_jsonl(tmp_path / "rft.jsonl")
+        (row,) = traces.read_rows(tmp_path / "rft.jsonl")
         assert row["metadata"]["task_id"] == "orders_3", "test tasks never qualify, nor do scripts"
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from slime_tau2 import files
 from slime_tau2.checkpoints.qwen3 import Group, Qwen3
 from slime_tau2.checkpoints.torch_dist import TorchDist
 from slime_tau2.errors import CheckpointError
@@ -58,7 +59,7 @@ def export(
         raise CheckpointError(f"{path} is absent; name the Hugging Face directory that training started from")
     if output.exists() and any(output.iterdir()):
         raise CheckpointError(f"{output} is not empty; name another output, or delete it")
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = files.read_object(path)
     model = Qwen3(TorchDist(checkpoint), config)
     name = dtype or str(model.dtype).removeprefix("torch.")
     if name not in DTYPES:

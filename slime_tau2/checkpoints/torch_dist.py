@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from slime_tau2 import files
 from slime_tau2.checkpoints.saved import PICKLE_MODULE, Unpickler, mapped_tensor
 from slime_tau2.errors import CheckpointError
 
@@ -116,7 +117,7 @@ def newest(path: Path) -> Path:
     tracker = path / "latest_checkpointed_iteration.txt"
     if not tracker.exists():
         raise CheckpointError(f"{path} is no torch_dist checkpoint: it has neither .metadata nor {tracker.name}")
-    name = tracker.read_text().strip()
+    name = files.read_text(tracker).strip()
     found = path / ("release" if name == "release" else f"iter_{int(name):07d}" if name.isdigit() else name)
     if not (found / ".metadata").exists():
         raise CheckpointError(f"{tracker} names {name!r}, but {found} is no torch_dist checkpoint")

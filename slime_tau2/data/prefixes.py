@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from slime_tau2.data.traces import read_jsonl
+from slime_tau2.data import records
 from slime_tau2.errors import ConfigError
 from slime_tau2.types import is_success
 
@@ -24,7 +24,7 @@ def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[dict[
     if path is None:
         return {}
     out: dict[str, list[list[dict[str, Any]]]] = {}
-    for record in read_jsonl(path, ("domain", "task_id", "reward", "messages")):
+    for record in records.read(path):
         key, said = f"{record['domain']}/{record['task_id']}", spoken(record["messages"])
         if key in tasks and is_success(record["reward"]) and len(_turns(said)) > 1:
             out.setdefault(key, []).append(said)

@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from slime_tau2 import files
 from slime_tau2.config import Tau2Config
-from slime_tau2.data import rejection, traces
+from slime_tau2.data import records, rejection, traces
 from slime_tau2.data.held_out import NAMES, held_out
 from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
@@ -33,9 +34,9 @@ def from_attempts(
         split: `train+val` takes val tasks too; so in the other two functions.
     """
     config = config or Tau2Config()
-    records = [r for path in paths for r in traces.read_jsonl(path, ("domain", "task_id", "reward", "partial", "messages"))]
-    protocol, domains = PROTOCOLS[config.protocol], sorted({r["domain"] for r in records})
-    chosen = rejection.select(records, min_partial, best, {(d, t): name for d in domains for t, name in held_out(d, split).items()})
+    attempts = [r for path in paths for r in records.read(path)]
+    protocol, domains = PROTOCOLS[config.protocol], sorted({r["domain"] for r in attempts})
+    chosen = rejection.select(attempts, min_partial, best, {(d, t): name for d in domains for t, name in held_out(d, split).items()})
     found = {d: worlds.load(d, retrieval=config.retrieval) for d in domains}
     tools = {d: protocol.template_tools(w.tool_schemas) for d, w in found.items()}
 
@@ -71,6 +72,8 @@ def import_rows(path: Path, domain: str | None = None, unchecked: bool = False, 
             **(parsed if isinstance(parsed := _parsed(raw.get("metadata")), dict) else {}),
         }
         own, task_id = metadata.get("domain") or domain, metadata.get("task_id")
+        if not isinstance(own, str | None) or not isinstance(task_id, str | int | None):
+            raise ConfigError(f"{path}, row {number}: domain {own!r} and task_id {task_id!r} are no names; {files.ANOTHER}")
         if own is None or task_id is None:
             if not unchecked:
                 raise ConfigError(
@@ -101,7 +104,10 @@ def _row(path: Path, number: int, raw: dict, metadata: dict) -> dict:
     messages = _parsed(raw.get("messages")) or _parsed(raw.get("prompt"))
     if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m for m in messages):
         raise ConfigError(f"{path}, row {number}: neither `messages` nor `prompt` holds a list of chat messages; columns: {', '.join(raw)}")
+    traces.check_messages(messages, f"{path}, row {number}")
     tools = _parsed(raw.get("tools")) or []
+    if not isinstance(tools, list):
+        raise ConfigError(f"{path}, row {number}: tools is {type(tools).__name__}, not a list of tool schemas")
     return {"messages": traces.row_messages(messages), "tools": json.dumps(tools, ensure_ascii=False), "metadata": metadata}
 
 
@@ -128,7 +134,7 @@ def _read(path: Path) -> Iterator[dict]:
         except ValueError as error:  # pyarrow's errors are
             raise ConfigError(f"{path} is no Parquet file: {error}") from error
         return
-    yield from traces.read_jsonl(path)
+    yield from (row for _, row in files.read_jsonl(path))
 
 
 @dataclass
@@ -146,7 +152,7 @@ def check(path: Path, tokenizer: Any, max_tokens: int, split: str = TRAIN) -> Ch
     """Measure rows as slime will train on them: nothing there filters a row that is too long, or that trains no token."""
     out = Checked(counts=dict.fromkeys(("rows", *NAMES.values(), "without a trained token", "too long"), 0))
     chats: dict[str, ChatRenderer] = {}
-    for row in traces.read_jsonl(path, ("messages",)):
+    for row in traces.read_rows(path):
         out.counts["rows"] += 1
         metadata = row.get("metadata") or {}
         domain = metadata.get("domain")

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from slime_tau2 import files
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.errors import ConfigError
@@ -125,24 +128,64 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> int:
     return count
 
 
-def read_jsonl(path: Path, needed: Iterable[str] = ()) -> Iterator[dict]:
-    """Rows of a file.
-
-    Args:
-        needed: keys that every row must have.
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """SFT rows of a file.
 
     Raises:
-        ConfigError: the file is absent, or a line is no JSON object with these keys; names the line.
+        ConfigError: the file cannot be read, or a line is no row; names the line.
     """
-    if not path.exists():
-        raise ConfigError(f"{path} does not exist")
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ConfigError(f"{path}, line {number}: not JSON ({error})") from error
-            missing = [k for k in needed if k not in row] if isinstance(row, dict) else ["JSON object"]
-            if missing:
-                raise ConfigError(f"{path}, line {number}: no {missing[0]} in it; is it the file that you mean?")
-            yield row
+    for number, row in files.read_jsonl(path, ("messages",)):
+        yield checked(row, f"{path}, line {number}")
+
+
+class _Function(BaseModel):
+    name: str
+    arguments: str | dict[str, Any]
+
+
+class _Call(BaseModel):
+    function: _Function
+
+
+class _Message(BaseModel):
+    role: str
+    content: str | None = None
+    tool_calls: list[_Call | _Function] | None = None
+
+
+class _Metadata(BaseModel):
+    domain: str | None = None
+    task_id: str | int | None = None
+
+
+_MESSAGES = TypeAdapter(list[_Message])
+
+
+class _Row(BaseModel):
+    messages: list[_Message]
+    tools: str | None = None
+    metadata: _Metadata | None = None
+
+
+def check_messages(messages: Any, where: str) -> None:
+    """Raises ConfigError where it is no list of chat messages, before `row_messages` takes it for one."""
+    try:
+        _MESSAGES.validate_python(messages, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{where}: no chat messages: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def checked(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """The row. Raises ConfigError where it is none: names the place, the field and what is wrong with it."""
+    try:
+        _Row.model_validate(row, strict=True)
+        tools = json.loads(row.get("tools") or "[]")
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{where}: no row: {'.'.join(map(str, first['loc']))}: {first['msg']}; {files.ANOTHER}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: no row: tools: not JSON ({error})") from error
+    if not isinstance(tools, list) or not all(isinstance(t, dict) for t in tools):
+        raise ConfigError(f"{where}: no row: tools: no list of tool schemas")
+    return row

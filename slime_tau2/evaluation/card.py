@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from slime_tau2 import files
+from slime_tau2.data import records
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import baselines, costs, published, records, runs, scores
+from slime_tau2.evaluation import baselines, costs, published, runs, scores
 from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell, note
 

@@ -15,10 +15,11 @@ from statistics import fmean
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
+from slime_tau2.data import records
 from slime_tau2.episode.protocols import PROTOCOLS
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import costs, records, runs
+from slime_tau2.evaluation import costs, runs
 from slime_tau2.evaluation.costs import Tokens
 from slime_tau2.evaluation.plan import TaskSet
 from slime_tau2.evaluation.presets import Plan
@@ -40,7 +41,7 @@ class DryRun:
     def lines(self, plan: Plan, sets: Sequence[TaskSet], config: Tau2Config, worlds: Mapping[str, World]) -> list[str]:
         """The plan and its estimate, as text."""
         request = plan.request
-        found = records.read(request.output / records.FILE)
+        found = records.so_far(request.output / records.FILE)
         done = {(r["domain"], r["task_id"], r["attempt"]) for r in found if r["reward"] is not None}
         left = {s.domain: sum((s.domain, t, n) not in done for t in s.tasks for n in range(plan.attempts)) for s in sets}
         tasks = sum(len(s.tasks) for s in sets)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 import slime_tau2
 from slime_tau2 import bench, files
@@ -119,13 +119,7 @@ def read(directory: Path) -> RunPlan:
                 "--output (`slime-tau2 rft` still reads its attempts.jsonl)"
             )
         raise ConfigError(f"{directory} holds no run of `slime-tau2 eval` ({FILE} and attempts.jsonl)")
-    found = files.read_object(path)
-    try:
-        plan = RunPlan.model_validate(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path}: {where}: {first['msg']} (of {found.get('made_by', 'another program')}, not {_here()}?)") from error
+    plan = files.read_as(path, RunPlan)
     if len(set(plan.domains)) < len(plan.domains):
         raise ConfigError(f"{path}: sets: a domain is named twice")
     return plan
@@ -162,7 +156,3 @@ def growing(before: RunPlan, now: RunPlan, directory: Path) -> None:
             raise ConfigError(
                 f"{directory} holds a run of more tasks of {old.domain}, {missing[0]!r} among them; name them too, or use another --output"
             )
-
-
-def _here() -> str:
-    return f"slime_tau2 {slime_tau2.__version__}"

@@ -67,7 +67,12 @@ def write_report(directory: Path, console: Console) -> None:
     """
     if not (directory / "eval" / "grpo" / "summary.json").exists():
         raise ConfigError(f"{directory} holds no finished quickstart; run: slime-tau2 quickstart --output {directory}")
-    settings, run = (files.read_object(directory / f) for f in ("settings.json", "usage.json"))
+    from slime_tau2.local.episodes import Usage
+    from slime_tau2.local.settings import PipelineSettings
+
+    settings = files.read_as(directory / "settings.json", PipelineSettings, complete=True).model_dump(mode="json")
+    rows = [row for _, row in files.read_jsonl(directory / "metrics.jsonl", ("stage", "step"))]
+    run = files.read_as(directory / "usage.json", Usage).model_dump()
     evaluated = {s: runs.load(directory / "eval" / s) for s in STAGES}
     for found in evaluated.values():
         runs.all_scored(found.coverage, found.records, found.directory)
@@ -91,7 +96,6 @@ def write_report(directory: Path, console: Console) -> None:
     size = f"{report['held_out_tasks']} held-out tasks, {attempts} attempts each"
     facts = [f"{size}; {counted}; {run['wall_s']:.0f} s; {run['peak_rss_mib']} MiB."]
     facts += [f"{name} in pass^1: {points(gain)} points, paired 95 % CI" for name, gain in gains.items()]
-    rows = [row for _, row in files.read_jsonl(directory / "metrics.jsonl")]
     shown = [page.Stage.of(r) for r in evaluated.values()]
     title = "slime_tau2 quickstart: SFT → RFT → GRPO on helpdesk"
     page.write(page.Page(title, shown, facts, rows, SNIPPET.format(path=model)), directory / "report.html")

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from slime_tau2 import files
+from slime_tau2.data import records
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import EvaluationStopped
-from slime_tau2.evaluation import coverage, lock, plan, records, runs, scores
+from slime_tau2.evaluation import coverage, lock, plan, runs, scores
 from slime_tau2.evaluation.coverage import Coverage
 from slime_tau2.evaluation.plan import RunPlan, TaskKey
 from slime_tau2.local.looplag import LoopLag
@@ -77,13 +78,13 @@ async def run(job: Run) -> Finished:
     """
     with lock.held(job.output):
         _claim(job)
-        found = records.read(job.records_path)
+        found = records.so_far(job.records_path)
         coverage.of(job.plan, found)
         done = {(r["domain"], r["task_id"], r["attempt"]) for r in found if r["reward"] is not None}
         todo = [(key, n) for n in range(job.plan.attempts) for key in job.plan.keys if (*key, n) not in done]
         _end_cleanly(job.records_path)
         stopped = await _play(job, todo)
-        found = records.read(job.records_path)
+        found = records.so_far(job.records_path)
         covered = coverage.of(job.plan, found)
         files.write_whole(job.output / "summary.json", json.dumps(summary(job.plan, found, covered), indent=1))
     if stopped is not None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from slime_tau2.data import records
 from slime_tau2.errors import ConfigError, EvaluationStopped
-from slime_tau2.evaluation import coverage, plan, records, statistics
+from slime_tau2.evaluation import coverage, plan, statistics
 from slime_tau2.evaluation.coverage import Coverage
 from slime_tau2.evaluation.plan import RunPlan, TaskKey
 from slime_tau2.types import is_success
@@ -46,7 +47,7 @@ def load(directory: Path) -> EvaluatedRun:
     Raises:
         ConfigError: it is not a run's directory, a file of it is broken, or it holds no scored attempt.
     """
-    found, rows = plan.read(directory), records.read(directory / records.FILE)
+    found, rows = plan.read(directory), records.so_far(directory / records.FILE)
     if not rows:
         raise ConfigError(f"{directory} holds no attempt; run its `slime-tau2 eval` command again")
     try:

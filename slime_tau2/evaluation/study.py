@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from slime_tau2 import files
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import plots, statistics, watch
 from slime_tau2.evaluation.statistics import Estimate
@@ -66,7 +67,7 @@ def write_report(directory: Path, console: Console) -> None:
     """
     from slime_tau2.local.study import BASELINE, VARIANTS, StudySettings
 
-    settings = StudySettings(**json.loads((directory / "study.json").read_text(encoding="utf-8")))
+    settings = files.read_as(directory / "study.json", StudySettings, complete=True)
     results = load_results(directory, settings)
     if BASELINE not in results:
         raise ConfigError(f"no pipeline of {directory} has finished; run: slime-tau2 study --output {directory}")

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from slime_tau2 import bench, files
+from slime_tau2.data import records
 from slime_tau2.episode import worlds
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import coverage, records, runner
+from slime_tau2.evaluation import coverage, runner
 from slime_tau2.evaluation.coverage import Coverage
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.types import Policy

@@ -6,22 +6,23 @@ Attempts are resumable; the figures (token mismatches, loop lag, memory, wall ti
 from __future__ import annotations
 
 import asyncio
-import json
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from slime_tau2 import bench
+from pydantic import BaseModel, ConfigDict
+
+from slime_tau2 import bench, files
 from slime_tau2.config import Tau2Config
+from slime_tau2.data import records
 from slime_tau2.domains.helpdesk import build_tokenizer
 from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
-from slime_tau2.evaluation import audit, coverage, records, runner, runs
+from slime_tau2.evaluation import audit, coverage, runner, runs
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.local.looplag import percentile
 from slime_tau2.local.models import load_tokenizer
@@ -37,6 +38,18 @@ class Progress:
     start: Callable[[str, int], None] = lambda title, total: None
     advance: Callable[[int, str], None] = lambda done, note: None
     end: Callable[[str], None] = lambda note: None
+
+
+class Usage(BaseModel):
+    """`usage.json`: what a run took so far. Lags are milliseconds: p50, p99 and max of the event loop."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    wall_s: float
+    mismatches: int
+    audited: int
+    peak_rss_mib: int
+    lags: dict[str, float] | None
 
 
 @dataclass
@@ -94,7 +107,7 @@ class Episodes:
             "max_turn_tokens": self.settings.max_turn_tokens, "max_context_tokens": self.config.max_context_tokens,
         }  # fmt: skip
         plan = RunPlan(sets=(TaskSet.of(self.world, split, tasks),), attempts=attempts, seed=seed, settings=settings)
-        before = records.read(output / records.FILE)
+        before = records.so_far(output / records.FILE)
         if (output / "summary.json").exists() and coverage.of(plan, before).whole:
             return before
         started, seen = time.perf_counter(), [0, 0.0]
@@ -134,14 +147,11 @@ class Episodes:
     def add_up(self, wall_s: float) -> None:
         """Add this process's share to what earlier, interrupted ones measured (those killed with -9 leave no figures)."""
         path = self.directory / "usage.json"
-        before: dict[str, Any] = {"wall_s": 0.0, "mismatches": 0, "audited": 0, "peak_rss_mib": 0, "lags": None}
-        if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
+        before = files.read_as(path, Usage) if path.exists() else Usage(wall_s=0.0, mismatches=0, audited=0, peak_rss_mib=0, lags=None)
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         lags = {"p50": percentile(self._lags_ms, 0.5), "p99": percentile(self._lags_ms, 0.99), "max": max(self._lags_ms, default=0.0)}
-        total = {
-            "wall_s": before["wall_s"] + wall_s, "mismatches": before["mismatches"] + self._mismatches,
-            "audited": before["audited"] + self._audited, "peak_rss_mib": max(before["peak_rss_mib"], own + self._server_rss_mib),
-            "lags": lags if self._lags_ms else before["lags"],
-        }  # fmt: skip
-        path.write_text(json.dumps(total, indent=1), encoding="utf-8")
+        total = Usage(
+            wall_s=before.wall_s + wall_s, mismatches=before.mismatches + self._mismatches, audited=before.audited + self._audited,
+            peak_rss_mib=max(before.peak_rss_mib, own + self._server_rss_mib), lags=lags if self._lags_ms else before.lags,
+        )  # fmt: skip
+        files.write_whole(path, total.model_dump_json(indent=1))

@@ -51,8 +51,8 @@ def load_model(path: Path, device: str | None = None) -> Any:
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
         return model.to(device or default_device())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot load a model from {path}: {error}") from error
+    except Exception as error:  # what its many readers stumble over
+        raise ConfigError(f"cannot load a model from {path} ({type(error).__name__}: {_line(error)}); copy its files anew") from error
 
 
 def load_tokenizer(path: Path) -> Any:
@@ -61,7 +61,14 @@ def load_tokenizer(path: Path) -> Any:
 
     if not (Path(path) / "tokenizer.json").exists():
         raise ConfigError(f"{path} holds no tokenizer (no tokenizer.json); give the directory of a Hugging Face model")
-    return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # what its many readers stumble over
+        raise ConfigError(f"{path}: no tokenizer that can be read ({type(error).__name__}: {_line(error)}); copy its files anew") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def load_weights(model: Any, path: Path) -> None:

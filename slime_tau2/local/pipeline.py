@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from slime_tau2 import files
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import rejection, teacher_traces, traces
 from slime_tau2.domains.helpdesk import build_tokenizer
@@ -76,7 +77,7 @@ class Pipeline:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if path.exists():
-                found = json.loads(path.read_text(encoding="utf-8"))
+                found = files.read_object(path)
                 if found != wanted:
                     changed = [k for k in wanted if found.get(k) != wanted[k]]
                     raise ConfigError(
@@ -132,7 +133,7 @@ class Pipeline:
 
     def _supervise(self, stage: stages.Stage, start: Path, data: Path, title: str, steps: int, lr: float) -> None:
         """SFT on the rows of a file."""
-        rows = [traces.tokenise(row, self.episodes.chat) for row in traces.read_jsonl(data)]
+        rows = [traces.tokenise(row, self.episodes.chat) for row in traces.read_rows(data)]
         if not rows:
             raise ConfigError(
                 f"RFT has nothing to train on: no attempt of the SFT model qualified ({data}); raise sft_steps or rft_attempts"

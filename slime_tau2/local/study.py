@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from slime_tau2.data.traces import read_jsonl
+from slime_tau2 import files
 from slime_tau2.errors import ConfigError
 from slime_tau2.local.episodes import Episodes, Progress
 from slime_tau2.local.pipeline import Pipeline
@@ -146,7 +146,7 @@ def claim(directory: Path, settings: StudySettings) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = files.read_object(path)
     if found != wanted:
         changed = [k for k in wanted if found.get(k) != wanted[k]]
         raise ConfigError(f"{directory} holds a study with other settings ({', '.join(changed)}); use another --output")
@@ -164,4 +164,4 @@ def _as_much(origin: Path, settings: PipelineSettings, stage: str) -> dict[str, 
 def read_metrics(run_directory: Path) -> list[dict[str, Any]]:
     """Lines of a run's metrics.jsonl; [] where there is none."""
     path = run_directory / "metrics.jsonl"
-    return list(read_jsonl(path)) if path.exists() else []
+    return [line for _, line in files.read_jsonl(path)] if path.exists() else []

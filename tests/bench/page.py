@@ -72,7 +72,10 @@ def main() -> None:
     directory.mkdir(parents=True, exist_ok=True)
     records = asyncio.run(play())
     started = time.perf_counter()
-    page.write(page.Page("bench", [page.Stage("gold and noop", records)]), directory / "report.html")
+    page.write(
+        page.Page("bench", [page.Stage("gold and noop", records, list(dict.fromkeys((r["domain"], r["task_id"]) for r in records)), 1)]),
+        directory / "report.html",
+    )
     seconds, size = time.perf_counter() - started, (directory / "report.html").stat().st_size
     print(f"load {os.getloadavg()[0]:.1f}; {len(records)} conversations: page written in {seconds:.1f} s, {size / 1e6:.1f} MB")
     paint, loaded, slowest, opening = asyncio.run(look(directory / "report.html"))

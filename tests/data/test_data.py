@@ -3,6 +3,7 @@ import json
 import pytest
 from fake_policy import FakePolicy, teacher_reply
 
+from slime_tau2 import files
 from slime_tau2.data import rejection, tasks, teacher_traces, traces
 from slime_tau2.episode import driver
 from slime_tau2.episode.policy import PolicyClient
@@ -46,7 +47,7 @@ def test_rows_that_train_nothing_are_refused(chat):
 
 def test_jsonl_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "rows.jsonl"
-    assert traces.write_jsonl(path, [{"a": 1}, {"b": "ü"}]) == 2 and list(traces.read_jsonl(path)) == [{"a": 1}, {"b": "ü"}]
+    assert traces.write_jsonl(path, [{"a": 1}, {"b": "ü"}]) == 2 and [row for _, row in files.read_jsonl(path)] == [{"a": 1}, {"b": "ü"}]
 
     def broken():
         yield {"a": 2}
@@ -54,12 +55,12 @@ def test_jsonl_is_written_whole_or_not_at_all(tmp_path):
 
     with pytest.raises(RuntimeError):
         traces.write_jsonl(path, broken())
-    assert list(traces.read_jsonl(path)) == [{"a": 1}, {"b": "ü"}]
+    assert [row for _, row in files.read_jsonl(path)] == [{"a": 1}, {"b": "ü"}]
     path.write_text('{"a": 1}\n{oops\n')
     with pytest.raises(ConfigError, match="line 2: not JSON"):
-        list(traces.read_jsonl(path))
+        list(files.read_jsonl(path))
     with pytest.raises(ConfigError, match="does not exist"):
-        list(traces.read_jsonl(tmp_path / "none"))
+        list(files.read_jsonl(tmp_path / "none"))
 
 
 def record(task, reward, partial=0.0):

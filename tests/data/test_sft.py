@@ -5,6 +5,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
+import run_files
 from fake_openai import FakeOpenAI
 from serving import Serving
 
@@ -64,7 +65,7 @@ def test_collect_from_an_api(run, tmp_path, chat, helpdesk):
         assert fake.bodies[0]["model"] == "teacher-1" and fake.bodies[0]["tools"] == helpdesk.tool_schemas
         results = [m for b in fake.bodies for m in b["messages"] if m["role"] == "tool"]
         assert results and all(re.fullmatch(r"call_\d+", m["tool_call_id"]) for m in results)
-        rows = list(traces.read_jsonl(out))
+        rows = list(traces.read_rows(out))
         assert len(rows) > 560 and {r["metadata"]["task_id"] for r in rows} <= set(helpdesk.task_ids("train"))
         assert all(r["metadata"]["reward"] == 1.0 and sum(traces.tokenise(r, chat).loss_mask) for r in rows[:20])
         assert run(*command).exit_code == 0 and len(fake.bodies) == asked, "what is there is not asked for again"
@@ -136,9 +137,9 @@ def test_import_leaves_test_tasks_and_repetitions_out(run, tmp_path, helpdesk):
     assert (
         done.exit_code == 0 and "of test tasks 1, of val tasks 1, duplicates 1, without an agent turn 1, unchecked 0, kept 2" in done.output
     )
-    assert [r["messages"][1]["content"] for r in traces.read_jsonl(out)] == ["go", "third"]
+    assert [r["messages"][1]["content"] for r in traces.read_rows(out)] == ["go", "third"]
     assert run("import-sft", str(source), "--output", str(out), "--split", "train+val").exit_code == 0
-    assert [r["messages"][1]["content"] for r in traces.read_jsonl(out)] == ["go", "chosen by", "third"]
+    assert [r["messages"][1]["content"] for r in traces.read_rows(out)] == ["go", "chosen by", "third"]
     source.write_text(json.dumps({"messages": conversation(), "task_id": train}) + "\n")
     bad = run("import-sft", str(source), "--output", str(out))
     assert bad.exit_code == 2 and "row 1: no domain and task_id" in bad.output and "--unchecked" in bad.output
@@ -179,7 +180,7 @@ def test_check_finds_what_slime_would_train_on_silently(run, tmp_path, helpdesk,
         run("check-sft", str(path), "--tokenizer", str(build_tokenizer.DIRECTORY), "--max-tokens", "200", "--output", str(clean)).exit_code
         == 0
     )
-    assert list(traces.read_jsonl(clean)) == [good]
+    assert list(traces.read_rows(clean)) == [good]
     check = ("check-sft", str(clean), "--tokenizer", str(build_tokenizer.DIRECTORY))
     assert run(*check).exit_code == 0
     traces.write_jsonl(clean, [of_val])
@@ -198,7 +199,6 @@ def test_what_is_held_out():
     assert set(held_out("airline", "train+val").values()) == {"test"} and len(held_out("airline", "train+val")) == 20
 
 
-WON = {"reward": 1.0, "partial": 1.0, "seed": 0}
 BY_GOLD = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "All done.  @@END"}]
 TO_GOLD = [{"role": "user", "content": "Hi, I need some help please."}, {"role": "assistant", "content": "Done."}]
 
@@ -207,20 +207,22 @@ TO_GOLD = [{"role": "user", "content": "Hi, I need some help please."}, {"role":
     "split, over, why",
     [
         (None, {}, "there is nothing in it; sample first"),
-        ("train", {"reward": None, "partial": None}, "all 2 were ended by the infrastructure"),
+        ("train", {"reward": None, "reward_info": None, "partial": None}, "all 2 were ended by the infrastructure"),
         ("train", {"reward": 0.0, "partial": 0.2}, "no attempt at 2 tasks succeeded, or had the partial score of --min-partial"),
         ("test", {}, "all 2 are of test tasks, which never train: sample with --split train"),
         ("val", {}, "all 2 are of val tasks, which choose checkpoints: --split train+val trains on them too"),
         ("train", {"messages": BY_GOLD}, "all 2 have a script for agent or user"),
         ("train", {"messages": TO_GOLD}, "all 2 have a script for agent or user"),
-        ("train", {"turns": [{"malformed": 1}]}, "all 2 hold a call that could not be parsed"),
+        ("train", {"turns": [run_files.TURN | {"malformed": 1}]}, "all 2 hold a call that could not be parsed"),
     ],
 )
 def test_nothing_to_write_is_an_error_that_says_why(run, tmp_path, helpdesk, split, over, why):
     source, out = tmp_path / "attempts.jsonl", tmp_path / "rows.jsonl"
     tasks = helpdesk.task_ids(split)[:2] if split else []
     source.write_text(
-        "".join(json.dumps({"domain": "helpdesk", "task_id": t, **WON, "messages": conversation(t), **over}) + "\n" for t in tasks)
+        "".join(
+            json.dumps(run_files.record("helpdesk", t, 0, 1.0) | {"partial": 1.0, "messages": conversation(t)} | over) + "\n" for t in tasks
+        )
     )
     done = run("rft", str(source), "--output", str(out))
     assert done.exit_code == 2 and not out.exists()

@@ -1,9 +1,11 @@
 """Episodes that begin within a conversation: played again, shown to the agent, earning it nothing."""
 
+import itertools
 import json
 import random
 
 import pytest
+import run_files
 from fake_policy import FakePolicy
 
 from slime_tau2 import bench
@@ -102,11 +104,14 @@ async def test_a_prefix_that_cannot_be_played_is_an_error_with_its_reason(helpde
     assert episode.termination is Termination.ENVIRONMENT_ERROR and "where tau2 awaits user" in episode.detail
 
 
+ATTEMPTS = itertools.count()
+
+
 def record(task="orders_1", reward=1.0, turns=3):
     said = [{"role": "assistant", "content": "Hi!"}]
     for n in range(turns):
         said += [{"role": "user", "content": f"u{n}"}, {"role": "assistant", "content": f"a{n}"}, {"role": "tool", "content": "t"}]
-    return {"domain": "helpdesk", "task_id": task, "reward": reward, "messages": said}
+    return run_files.record("helpdesk", task, next(ATTEMPTS), reward, messages=said)
 
 
 def test_prefixes_are_loaded_and_cut(tmp_path):
@@ -126,7 +131,7 @@ def test_a_file_that_is_of_no_use_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         prefixes.load(path, {"a"})
     path.write_text('{"x": 1}\n')
-    with pytest.raises(ConfigError, match="line 1: no domain in it; is it the file that you mean"):
+    with pytest.raises(ConfigError, match="line 1: no record of an attempt: domain: Field required; is it the file that you mean"):
         prefixes.load(path, {"a"})
     path.write_text(json.dumps(record()) + "\n")
     with pytest.raises(ConfigError, match="no success on the 1 tasks"):

@@ -66,7 +66,7 @@ def test_both_switches_are_sent_and_recorded(cli, tmp_path):
             "--set", f"user_base_url={user.url}", "--set", "user_thinking=off", "--set", "thinking=on",
         )  # fmt: skip
     assert code == 0, error
-    settings = json.loads((tmp_path / "summary.json").read_text())["settings"]
+    settings = json.loads((tmp_path / "summary.json").read_text())["plan"]["settings"]
     assert (settings["thinking"], settings["user_thinking"]) == ("on", "off")
     sent = [[b["chat_template_kwargs"]["enable_thinking"] for b in fake.bodies] for fake in (policy, user)]
     assert sent[0] and set(sent[0]) == {True} and sent[1] and set(sent[1]) == {False}

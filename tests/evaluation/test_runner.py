@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 import pytest
 from run_files import record
 
+from slime_tau2.data import records
 from slime_tau2.episode import driver, scripts
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.users import GoldUser
 from slime_tau2.errors import ConfigError, EvaluationStopped, UserSimulatorError
-from slime_tau2.evaluation import plan, records, runner, runs
+from slime_tau2.evaluation import plan, runner, runs
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 
 
@@ -188,7 +189,9 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
     path.write_text(json.dumps(odd, ensure_ascii=False) + "\n", encoding="utf-8")
     assert records.read(path) == [odd]
     path.write_bytes((json.dumps(odd, ensure_ascii=False) + "\n" + '{"a": "é').encode()[:-1])  # kill -9 within a character
-    assert records.read(path) == [odd]
+    assert records.so_far(path) == [odd]
+    with pytest.raises(ConfigError, match="line 2: not UTF-8"):
+        records.read(path)
 
 
 async def test_a_dead_server_ends_the_run_early_and_the_same_command_resumes(helpdesk, tmp_path):
@@ -232,7 +235,7 @@ def test_twenty_kills_leave_the_result_of_an_undisturbed_run(tmp_path):
     rng, kills, counts = random.Random(5), 0, []
     while kills < 20:
         process = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        before = len(records.read(tmp_path / "killed" / "attempts.jsonl"))
+        before = len(records.so_far(tmp_path / "killed" / "attempts.jsonl"))
         deadline = time.monotonic() + 60
         wanted = before + rng.randint(1, 25)
         while process.poll() is None and time.monotonic() < deadline:
@@ -244,7 +247,7 @@ def test_twenty_kills_leave_the_result_of_an_undisturbed_run(tmp_path):
         process.kill()
         process.wait()
         kills += 1
-        counts.append(len(records.read(tmp_path / "killed" / "attempts.jsonl")))
+        counts.append(len(records.so_far(tmp_path / "killed" / "attempts.jsonl")))
     assert counts == sorted(counts) and counts[-1] < 8 * 74, "nothing is lost, and there was something left to do"
     subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True)
     assert results(tmp_path / "killed") == results(tmp_path / "calm")

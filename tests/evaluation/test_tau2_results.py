@@ -6,8 +6,9 @@ import json
 import pytest
 
 from slime_tau2 import bench
+from slime_tau2.data import records
 from slime_tau2.episode import worlds
-from slime_tau2.evaluation import plan, records, runs, statistics, tau2_export
+from slime_tau2.evaluation import plan, runs, statistics, tau2_export
 
 
 @pytest.fixture

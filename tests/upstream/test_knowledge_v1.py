@@ -7,8 +7,9 @@ import pytest
 
 from slime_tau2 import bench
 from slime_tau2.bench import knowledge
+from slime_tau2.data import records
 from slime_tau2.episode import worlds
-from slime_tau2.evaluation import plan, records
+from slime_tau2.evaluation import plan
 
 pytestmark = [
     pytest.mark.upstream,

@@ -78,6 +78,7 @@ class _RewardInfo(_Lax):
 
 class _Used(_Lax):
     requests: int = Field(ge=0)
+    unreported: int = Field(0, ge=0)
     prompt: int = Field(ge=0)
     cached: int = Field(ge=0)
     completion: int = Field(ge=0)
@@ -108,25 +109,31 @@ class _Record(_Lax):
 _CHECK = TypeAdapter(_Record)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Records of a run so far, one an attempt, by domain, task and attempt, whatever order they finished in; [] without the file.
+def read(path: Path, torn_end: bool = False) -> list[dict[str, Any]]:
+    """Records of a run, one an attempt, by domain, task and attempt, whatever order they finished in.
+
+    Args:
+        torn_end: a last line without its end is what a kill left: it is left out, not refused.
 
     Raises:
-        ConfigError: a line that is no record; names line, field and what was found there.
+        ConfigError: the file cannot be read, or a line is no record; names line, field and what was found there.
     """
-    if not path.exists():
-        return []
     by_key: dict[tuple[str, str, int], dict] = {}
-    for record in every(path):
+    for record in every(path, torn_end):
         key = record["domain"], record["task_id"], record["attempt"]
         if by_key.get(key, {"reward": None})["reward"] is None:
             by_key[key] = record
     return [by_key[key] for key in sorted(by_key)]
 
 
-def every(path: Path) -> Iterator[dict[str, Any]]:
-    """All whole lines of a file of records, in order."""
-    for number, record in files.read_jsonl(path, torn_end=True):
+def so_far(path: Path) -> list[dict[str, Any]]:
+    """As `read`, of a run that may have been killed, or not have begun: then []."""
+    return read(path, torn_end=True) if path.exists() else []
+
+
+def every(path: Path, torn_end: bool = False) -> Iterator[dict[str, Any]]:
+    """All lines of a file of records, in order."""
+    for number, record in files.read_jsonl(path, torn_end=torn_end):
         _check(record, f"{path}, line {number}")
         yield record
 
