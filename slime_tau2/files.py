@@ -71,7 +71,7 @@ def read_jsonl(path: Path, needed: Iterable[str] = (), torn_end: bool = False) -
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):  # bytes end at \n alone; text would also at U+2028 within a message
-                if torn_end and not line.endswith(b"\n"):
+                if torn_end and line.startswith(b"{") and not line.endswith(b"\n"):
                     return
                 where = f"{path}, line {number}"
                 found = _object(_parsed(_decoded(line, where), where), where)

@@ -105,7 +105,7 @@ MEANT = {
     "card run/baselines.json": {"absent", "older"},  # a run of another machine need not have them
     "export-hf checkpoint/iter_0000007/common.pt": {"absent"},  # nor a checkpoint the trainer's arguments
     "quickstart quick/settings.json": {"absent"},  # that is a new run
-    "report (quickstart) quick/metrics.jsonl": {"empty"},  # no training curves
+    "report (quickstart) quick/metrics.jsonl": {"absent", "empty"},  # no training curves
     "eval run/attempts.jsonl": {"absent", "empty"},  # nothing has been run yet
     "report --prices prices.json": {"older"},  # nothing costs anything there
     "eval --set agent_prompt prompt.txt": {"empty", "truncated"},  # a prompt is any text

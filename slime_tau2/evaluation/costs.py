@@ -65,7 +65,7 @@ def read_prices(path: Path) -> dict[str, Price]:
     """Raises ConfigError: no file, no YAML, or no table of prices; names the entry."""
     try:
         return _Table.model_validate(yaml.safe_load(files.read_text(path))).root
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]

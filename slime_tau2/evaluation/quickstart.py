@@ -69,9 +69,10 @@ def write_report(directory: Path, console: Console) -> None:
         raise ConfigError(f"{directory} holds no finished quickstart; run: slime-tau2 quickstart --output {directory}")
     from slime_tau2.local.episodes import Usage
     from slime_tau2.local.settings import PipelineSettings
+    from slime_tau2.local.stages import read_metrics
 
     settings = files.read_as(directory / "settings.json", PipelineSettings, complete=True).model_dump(mode="json")
-    rows = [row for _, row in files.read_jsonl(directory / "metrics.jsonl", ("stage", "step"))]
+    rows = read_metrics(directory)
     run = files.read_as(directory / "usage.json", Usage).model_dump()
     evaluated = {s: runs.load(directory / "eval" / s) for s in STAGES}
     for found in evaluated.values():

@@ -36,7 +36,8 @@ class Result:
 
 def load_results(directory: Path, settings: StudySettings) -> dict[str, dict]:
     """{variant: {seed: Result}} of what has finished, and under `stages` {seed: {stage: Result}}, under `repeats` {n: Result}."""
-    from slime_tau2.local.study import BASELINE, jobs, read_metrics
+    from slime_tau2.local.stages import read_metrics
+    from slime_tau2.local.study import BASELINE, jobs
 
     required = exploits.required_arguments(worlds.load("helpdesk").tool_schemas)
     out: dict[str, dict] = {"stages": {}}

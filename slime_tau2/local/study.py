@@ -19,6 +19,7 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.local.episodes import Episodes, Progress
 from slime_tau2.local.pipeline import Pipeline
 from slime_tau2.local.settings import PipelineSettings
+from slime_tau2.local.stages import read_metrics
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,3 @@ def _as_much(origin: Path, settings: PipelineSettings, stage: str) -> dict[str, 
     if stage == "rft":
         return {"rft_attempts": max(1, round(sampled / settings.rft_tasks)), "rft_steps": max(1, trained // settings.sft_batch)}
     return {"sft_lr": settings.rft_lr, "sft_steps": max(1, (sampled + trained) // settings.sft_batch)}
-
-
-def read_metrics(run_directory: Path) -> list[dict[str, Any]]:
-    """Lines of a run's metrics.jsonl; [] where there is none."""
-    path = run_directory / "metrics.jsonl"
-    return [line for _, line in files.read_jsonl(path)] if path.exists() else []
