@@ -304,7 +304,7 @@ episode_options() {
   done < <(effective_options)
 }
 
-# evaluate DOMAIN SPLIT ATTEMPTS USER_MODEL RETAIL_BASIS OUTPUT TEMPERATURE TOP_K: attempts of the served policy, against the user at USER_URL
+# evaluate DOMAINS SPLIT ATTEMPTS USER_MODEL RETAIL_BASIS OUTPUT TEMPERATURE TOP_K: attempts of the served policy, against the user at USER_URL
 evaluate() {
   episode_options
   show_or_run slime-tau2 eval --policy "$POLICY_URL" --tokenizer "$MODEL_DIR" --domain "$1" --split "$2" --attempts "$3" \

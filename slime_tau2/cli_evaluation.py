@@ -72,6 +72,18 @@ def compare(
     run(runs, anyway, console)
 
 
+def select(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of `slime-tau2 eval --split val`, one for each checkpoint.")],
+    i_know: Annotated[
+        bool, typer.Option("--i-know", help="Choose by test tasks too: the chosen one's test score is then too high.")
+    ] = False,
+) -> None:
+    """Choose a checkpoint by its val tasks: ranked by pass@1, and whether the runner-up is distinguishable; equal ones as named."""
+    from slime_tau2.evaluation.select import main as run
+
+    run(runs, i_know, console)
+
+
 def report(
     directories: Annotated[list[Path], typer.Argument(help="A quickstart run, a study, or runs of `slime-tau2 eval` side by side.")],
     output: Annotated[Path | None, typer.Option(help="The page; by default report.html in the first directory.")] = None,
@@ -138,5 +150,6 @@ def card(
 
 
 COMMANDS: dict[str, Callable] = {
-    "eval": evaluate, "compare": compare, "report": report, "export-tau2": export_tau2, "import-tau2": import_tau2, "card": card,
+    "eval": evaluate, "compare": compare, "select": select, "report": report, "export-tau2": export_tau2,
+    "import-tau2": import_tau2, "card": card,
 }  # fmt: skip

@@ -98,16 +98,17 @@ def workspace(tmp_path_factory, tiny_model, tiny_model_dir, tokenizer):
 
 def evaluated(cli, place):
     """Runs that pages begin with."""
-    three = ("--task", "orders_250", "--task", "refunds_250", "--task", "phones_250")
     for output, policy in (("base", "noop"), ("grpo", "gold")):
-        assert cli("eval", "--policy", policy, *three, "--output", place / "outputs" / output)[0] == 0
+        assert cli("eval", "--policy", policy, "--output", place / "outputs" / output)[0] == 0
     assert cli("eval", "--split", "train", "--task", "orders_3", "--output", place / "outputs" / "train")[0] == 0
     agent = CallableAgent(Teacher(0).act)  # gold's words are no training data
     taught = asyncio.run(run_episode(worlds.load("helpdesk"), "orders_3", agent, DomainUser(), seed=0))
     traces.write_jsonl(place / "outputs" / "train" / "attempts.jsonl", [{"attempt": 0, **taught.record()}])
-    for domain in ("airline", "retail", "telecom"):
-        for output in (place / "outputs" / "grpo" / "eval" / domain, place / "outputs" / domain):
-            assert cli("eval", "--domain", domain, "--policy", "noop", "--output", output)[0] == 0
+    for checkpoint in ("val_49", "val_99"):
+        val = ("--split", "val", "--policy", "noop", "--output", place / "outputs" / "grpo" / checkpoint)
+        assert cli("eval", "--domain", "airline", *val)[0] == 0
+    for domain, output in (("airline,retail,telecom", "grpo/eval"), *((d, d) for d in ("airline", "retail", "telecom"))):
+        assert cli("eval", "--domain", domain, "--policy", "noop", "--output", place / "outputs" / output)[0] == 0
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(rule(c)[0] == HERE for c in commands(p))], ids=NAMES)
