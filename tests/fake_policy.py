@@ -10,6 +10,9 @@ from collections.abc import Callable
 from aiohttp import web
 from fake_server import FakeServer
 
+from slime_tau2.episode.policy import Sample
+from slime_tau2.evaluation import identity
+
 LAYERS, TOP_K = 3, 2
 """Of the mixture of experts that `routed_experts` tells of."""
 
@@ -24,18 +27,31 @@ def int32(values) -> str:
     return base64.b64encode(array("i", values).tobytes()).decode()
 
 
+def introduced(tokenizer, prompt):
+    """What a server says to what is asked before a run: a Sample; None for the request of an episode."""
+    whole = prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
+    if prompt != [1] and identity.MESSAGES[1]["content"] not in whole:
+        return None
+    said = "The letters of the alphabet: a, b, c; the numbers: 1, 2, 3."
+    ids = tokenizer.encode(said, add_special_tokens=False)
+    count = len(tokenizer.encode(whole, add_special_tokens=False)) if isinstance(prompt, str) else len(prompt)
+    return Sample(ids, said, count)
+
+
 class FakePolicy(FakeServer):
     """`reply(prompt_text, n) -> str | web.Response`: the n-th request's completion, `<|im_end|>` appended.
 
     `async with FakePolicy(tokenizer, reply) as fake:`; `fake.url`, `fake.requests`. `fake.replays` says what of the sampler's choices it
     records: True, what is asked for; "whole", the experts of every token, wherever the request wants them to start; False, nothing.
-    A probe (one token behind the id 1) is answered, and is none of `requests`.
+    What is asked before a run (a probe, and who it is) is answered, and is none of `requests`.
     """
 
     def __init__(self, tokenizer, reply: Callable, delay: float = 0.0):
         self.tokenizer, self.reply, self.delay, self.requests = tokenizer, reply, delay, []
         self.asked, self.replays = asyncio.Event(), True
-        super().__init__({"/generate": self._generate})
+        super().__init__({"/generate": self._generate, "/tokenize": self._tokenize})
+        self.tells("/model_info", {"model_path": "fake", "tokenizer_path": "fake", "weight_version": "3"})
+        self.tells("/server_info", {"version": "fake", "context_length": 32768})
 
     def reply_to(self, request) -> Callable:
         """What answers a request; one teacher a conversation would look at its routing key."""
@@ -43,9 +59,12 @@ class FakePolicy(FakeServer):
 
     async def _generate(self, request):
         body = await request.json()
-        if body["input_ids"] == [1] and body["sampling_params"]["max_new_tokens"] == 1:
-            told = {"finish_reason": {"type": "length"}, "output_token_logprobs": [[-0.25, 1, None]]}
-            return web.json_response({"output_ids": [1], "meta_info": told})
+        asked = introduced(self.tokenizer, body.get("text", body.get("input_ids")))
+        if asked is not None:
+            told = {"finish_reason": {"type": "length"}, "output_token_logprobs": [[-0.25, i, None] for i in asked.ids]}
+            return web.json_response(
+                {"output_ids": asked.ids, "text": asked.text, "meta_info": {**told, "prompt_tokens": asked.prompt_tokens}}
+            )
         self.requests.append(body)
         self.asked.set()
         await asyncio.sleep(self.delay)
@@ -61,6 +80,11 @@ class FakePolicy(FakeServer):
         pairs = [[-0.25, i, None] for i in ids]
         meta = {"finish_reason": finish, "output_token_logprobs": pairs, "weight_version": "3", **self.told(body, ids)}
         return web.json_response({"text": said, "output_ids": ids, "meta_info": meta})
+
+    async def _tokenize(self, request):
+        body = await request.json()
+        text = body.get("prompt") or self.tokenizer.apply_chat_template(body["messages"], tokenize=False, add_generation_prompt=True)
+        return web.json_response({"tokens": self.tokenizer.encode(text, add_special_tokens=False)})
 
     def told(self, body, ids):
         """The counts and records of `meta_info`. Half of each prompt was in the prefix cache, which no server here has."""

@@ -1,34 +1,52 @@
-"""What a server says about itself: GETs that decide nothing for an episode (its health, the models it lists, how it was started)."""
+"""What a server says about itself, beside what episodes ask it: its health, the models it lists, how it was started, how it tokenizes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
 PATIENCE_S = 10.0
 
 
+def root(url: str) -> str:
+    """A server's URL without its path."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 async def status(url: str, patience_s: float = PATIENCE_S) -> int:
     """The HTTP status at a URL; 0 where nothing answers."""
-    found, _ = await _get(url, {}, patience_s)
+    found, _ = await _ask(url, None, {}, patience_s)
     return found
 
 
-async def json_at(url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S) -> dict[str, Any] | str:
-    """The JSON object at a URL, or why there is none."""
-    found, body = await _get(url, headers or {}, patience_s)
+async def json_at(
+    url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S, body: dict[str, Any] | None = None
+) -> dict[str, Any] | str:
+    """The JSON object at a URL (with a body: what it answers to that), or why there is none."""
+    found, said = await _ask(url, body, headers or {}, patience_s)
     if not found:
-        return f"does not answer ({body})"
+        return f"does not answer ({said})"
     if found >= 300:
         return f"HTTP {found}"
     try:
-        told = json.loads(body)
+        told = json.loads(said)
     except ValueError:
         told = None
     return told if isinstance(told, dict) else "an answer that is no JSON object"
+
+
+async def first(urls: list[str], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The first JSON object at these URLs, a newer name before an older one; {} where none has one."""
+    for url in urls:
+        told = await json_at(url, headers)
+        if isinstance(told, dict):
+            return told
+    return {}
 
 
 async def models(base_url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S) -> dict[str, dict[str, Any]]:
@@ -38,12 +56,12 @@ async def models(base_url: str, headers: Mapping[str, str] | None = None, patien
     return {str(m["id"]): m for m in listed or [] if isinstance(m, dict) and m.get("id") is not None}
 
 
-async def _get(url: str, headers: Mapping[str, str], patience_s: float) -> tuple[int, str]:
+async def _ask(url: str, body: dict[str, Any] | None, headers: Mapping[str, str], patience_s: float) -> tuple[int, str]:
     """(status, body), or (0, why there is none). Follows no redirect: the headers are for this server."""
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=patience_s)) as session,
-            session.get(url, headers=headers, allow_redirects=False) as answer,
+            session.request("GET" if body is None else "POST", url, json=body, headers=headers, allow_redirects=False) as answer,
         ):
             return answer.status, (await answer.read()).decode(errors="replace")
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:

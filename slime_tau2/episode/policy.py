@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from slime_tau2.episode import usage
+from slime_tau2.episode import lookup, usage
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Transport
 from slime_tau2.errors import PolicyAborted, PolicyError
 
+SAMPLE_S = 60.0
 _LOG_PROBS = ("output_token_logprobs", "input_token_logprobs")
 
 
@@ -27,6 +28,16 @@ class Generation:
     log_probs: list[float]
     finish_reason: str
     meta: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a server sampled, with its own text of it, and how it read the prompt: how many tokens, or which (where it says so)."""
+
+    ids: list[int]
+    text: str | None
+    prompt_tokens: int | None
+    prompt_ids: list[int] | None = None
 
 
 class PolicyClient:
@@ -41,8 +52,9 @@ class PolicyClient:
         backoff_s: float = 0.5,
         transport: Transport | None = None,
     ):
+        self.root = url.rstrip("/")
         self.endpoint = Endpoint(
-            f"{url.rstrip('/')}/generate", PolicyError, concurrency, timeout_s, retries, backoff_s, transport=transport,
+            f"{self.root}/generate", PolicyError, concurrency, timeout_s, retries, backoff_s, transport=transport,
             spent=lambda answer: usage.add("policy", usage.of_sglang(answer)),
         )  # fmt: skip
 
@@ -75,9 +87,47 @@ class PolicyClient:
         with suppress(PolicyAborted):
             await self.endpoint.once(body, _generation, {}, timeout_s)
 
+    async def sample(self, prompt: list[int] | str, tokens: int) -> Sample:
+        """Sample at temperature 1, behind ids or behind a text that the server reads itself; once, without a retry."""
+        params = {"max_new_tokens": tokens, "temperature": 1.0, "skip_special_tokens": False}
+        given = {"text": prompt} if isinstance(prompt, str) else {"input_ids": prompt}
+        body = json.dumps({**given, "sampling_params": params, "return_logprob": True}).encode()
+
+        def read(answer: dict) -> Sample:
+            told = _generation(answer)
+            return Sample(told.ids, answer.get("text"), told.meta.get("prompt_tokens"))
+
+        return await self.endpoint.once(body, read, {}, min(self.endpoint.timeout_s, SAMPLE_S))
+
+    async def about(self) -> dict[str, Any]:
+        """What the server says it is: server, model_path, tokenizer_path, weight_version, context_length; None where it does not say."""
+        model = await lookup.first([f"{self.root}/model_info", f"{self.root}/get_model_info"])
+        server = await lookup.first([f"{self.root}/server_info", f"{self.root}/get_server_info"])
+        listed = list((await lookup.models(f"{self.root}/v1")).values())
+        lengths = [*(m.get("max_model_len") for m in listed[:1]), server.get("context_length"), server.get("max_total_num_tokens")]
+        return {
+            "server": f"SGLang {server.get('version', 'of an unknown version')}",
+            **{key: model.get(key, server.get(key)) for key in ("model_path", "tokenizer_path", "weight_version")},
+            "context_length": min((n for n in lengths if isinstance(n, int)), default=None),
+        }
+
+    async def read(self, prompt: str | list[dict[str, Any]]) -> list[int] | None:
+        """The ids that the server makes of a text, or of a conversation by its own chat template; None where it does not tell."""
+        return await tokenized(self.root, prompt, {}, {})
+
     async def close(self) -> None:
         """Close this event loop's connections."""
         await self.endpoint.close()
+
+
+async def tokenized(
+    root: str, prompt: str | list[dict[str, Any]], fields: Mapping[str, Any], headers: Mapping[str, str]
+) -> list[int] | None:  # fmt: skip
+    """What `/tokenize` answers, which SGLang and vLLM have."""
+    given = {"prompt": prompt, "add_special_tokens": False} if isinstance(prompt, str) else {"messages": prompt}
+    told = await lookup.json_at(f"{root}/tokenize", headers, body={**fields, **given})
+    ids = told.get("tokens") if isinstance(told, dict) else None
+    return ids if isinstance(ids, list) and all(type(i) is int for i in ids) else None
 
 
 def _generation(body: dict) -> Generation:

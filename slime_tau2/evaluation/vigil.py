@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from slime_tau2.episode import credentials, lookup, users
 from slime_tau2.episode.endpoint import Endpoint
@@ -97,7 +96,7 @@ async def _gone(role: str, client: Client, silent_s: float, patience_s: float) -
     except InfrastructureError as error:
         if error.kind not in ("connection", "timeout") or client.endpoint.silence() < silent_s:
             return ""  # it answers
-        if error.kind == "timeout" and await lookup.status(_health(client.endpoint.url), patience_s) == 200:
+        if error.kind == "timeout" and await lookup.status(f"{lookup.root(client.endpoint.url)}/health", patience_s) == 200:
             return ""
         return f"{role} {client.endpoint.url} has answered nothing for {silence:.0f} s, a probe neither ({error})"
 
@@ -148,8 +147,3 @@ async def _other_model(role: str, client: Any, patience_s: float) -> str:
         return ""
     shown, option = ", ".join(list(listed)[:8]), OPTIONS[role][1]
     return f"{role} {client.base_url} does not serve {model}; it serves {shown}: name one of them with {option}"
-
-
-def _health(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}/health"

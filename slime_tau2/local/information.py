@@ -17,6 +17,7 @@ class Information:
 
     engine: Engine
     thread: EngineThread
+    tokenizer: Any
     model_path: str
     weight_version: str
     served: int
@@ -34,10 +35,23 @@ class Information:
         info = {"model_path": self.model_path, "tokenizer_path": self.model_path, "is_generation": True}
         return web.json_response(info | {"weight_version": self.weight_version, "context_length": self.engine.context_length})
 
+    async def tokenize(self, http: web.Request) -> web.Response:
+        """The ids of `prompt`, or of `messages` by the chat template, as SGLang and vLLM tell them."""
+        body = await http.json()
+        try:
+            text = body.get("prompt")
+            if text is None:
+                text = self.tokenizer.apply_chat_template(body["messages"], tokenize=False, add_generation_prompt=True)
+            ids = self.tokenizer.encode(text, add_special_tokens=False)
+        except (KeyError, TypeError, ValueError) as error:
+            return web.json_response({"error": {"message": f"name a prompt, or messages: {error}"}}, status=400)
+        return web.json_response({"tokens": ids, "count": len(ids), "max_model_len": self.engine.context_length})
+
     async def server_info(self, _: web.Request) -> web.Response:
         """Layout as SGLang names it (one device, nothing offloaded: slime compares these with what it expects), then figures of ours."""
         info: dict[str, Any] = {
             "version": "slime_tau2.local", "model_path": self.model_path, "weight_version": self.weight_version,
+            "context_length": self.engine.context_length,
             "tp_size": 1, "pp_size": 1, "dp_size": 1, "ep_size": 1, "enable_memory_saver": False,
             "served_requests": self.served, "near_ties": self.engine.near_ties,
             "prefix_checked": self.prefix_checked, "prefix_mismatches": self.prefix_mismatches,

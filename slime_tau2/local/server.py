@@ -29,7 +29,7 @@ from slime_tau2.local.sampling import sampling_params
 
 
 class Server(Information):
-    """The HTTP face. `tokenizer` only decodes, for the `text` field."""
+    """The HTTP face. `tokenizer` decodes for the `text` field, and answers `/tokenize`; what is sampled never passes it."""
 
     def __init__(self, engine: Engine, tokenizer: Any, model_path: str, load_weights: Any):
         self.engine, self.tokenizer, self.model_path, self._load = engine, tokenizer, model_path, load_weights
@@ -49,6 +49,7 @@ class Server(Information):
             web.get("/health", ok), web.get("/health_generate", ok), web.get("/v1/loads", self.loads), web.get("/workers", self.workers),
             web.get("/model_info", self.model_info), web.get("/get_model_info", self.model_info),
             web.get("/server_info", self.server_info), web.get("/get_server_info", self.server_info),
+            web.post("/tokenize", self.tokenize),
         ])  # fmt: skip
         return app
 
