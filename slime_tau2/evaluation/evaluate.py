@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config, from_environment
 from slime_tau2.episode import scripts, worlds
+from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import audit, baselines, costs, estimate, keys, policies, runner, runs, scores
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
@@ -42,8 +44,9 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
     audited = {"episodes": 0, "mismatches": 0}
     with ExitStack() as stack:
         keys.check(config, {s.domain: [found[s.domain].task(t) for t in s.tasks] for s in sets})
-        run_one, settings, box = policies.policy(asked, config, stack)
+        run_one, settings, box, identify = policies.policy(asked, config, stack)
         box.user(evaluation=True)  # one that cannot be made is said before anything is written
+        settings |= asyncio.run(_identified(box, identify))
         plan = RunPlan(sets=sets, attempts=asked.attempts, seed=request.seed, settings=settings)
         progress = stack.enter_context(_progress(console))
         count = plan.attempts * len(plan.keys)
@@ -86,6 +89,13 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
     if config.official_check and box.official is not None:
         console.print(f"tau2's own evaluator graded {box.official.compared} episodes again and agreed")
     return done
+
+
+async def _identified(box: Toolbox, identify: policies.Identify) -> dict[str, Any]:
+    try:
+        return await identify()
+    finally:
+        await box.close()
 
 
 def default_user(policy: str, domains: list[str]) -> str:

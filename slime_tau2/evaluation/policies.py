@@ -1,9 +1,10 @@
-"""What an evaluation evaluates: a script, a model directory, an SGLang server or an OpenAI-compatible one, as one function."""
+"""What an evaluation evaluates: a script, a model directory, a server by its tokens (SGLang, vLLM), any OpenAI one by its text."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,19 @@ from slime_tau2.episode.openai_chat import ChatClient, thinking
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import read_template
 from slime_tau2.episode.toolbox import Toolbox
+from slime_tau2.episode.vllm import VLLMClient
 from slime_tau2.errors import ConfigError, PolicyError
-from slime_tau2.evaluation import runner
+from slime_tau2.evaluation import identity, runner
 from slime_tau2.evaluation.presets import Plan
 from slime_tau2.types import Episode
 
+Identify = Callable[[], Awaitable[dict[str, Any]]]
+"""Asks the policy's server who it is, before the first attempt: {"policy_server": what `identity.check` returns} for the results, {} where
+there is no tokenizer to compare."""
 
-def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.RunOne, dict[str, Any], Any]:
-    """How to run one episode, what identifies the policy in the results, and its toolbox."""
+
+def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.RunOne, dict[str, Any], Toolbox, Identify]:
+    """How to run one episode, what identifies the policy in the results, its toolbox, and the check of its server."""
     request = plan.request
     settings: dict[str, Any] = {
         "policy": request.policy, "user": config.user, "max_steps": config.max_steps, "max_errors": config.max_errors,
@@ -42,25 +48,32 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
             agent = ScriptedAgent(scripts.script(request.policy, world.task(task_id)))
             return await box.run(world, task_id, agent, seed, evaluation=True)
 
-        return scripted, settings, box
-    if request.policy.startswith(("http://", "https://")) and request.policy.rstrip("/").endswith("/v1"):
+        return scripted, settings, box, _nobody
+    served = request.policy.startswith(("http://", "https://"))
+    compatible = served and request.policy.rstrip("/").endswith("/v1")
+    if compatible and request.model is None:
+        raise ConfigError(f"--policy {request.policy} is an OpenAI-compatible server: name its model with --model")
+    if compatible and request.tokenizer is None:
         return _api_policy(plan, config, settings)
     from slime_tau2.local.models import load_tokenizer
     from slime_tau2.local.process import ServerProcess
 
-    if request.policy.startswith(("http://", "https://")):
+    url, at = request.policy, (config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
+    if compatible and request.tokenizer is not None:
+        tokenizer = load_tokenizer(request.tokenizer)
+    elif served:
         if request.tokenizer is None:
             raise ConfigError(
                 f"--policy {request.policy} is an SGLang server: name its tokenizer's directory with --tokenizer (an OpenAI-compatible "
                 "server's URL ends with /v1)"
             )
-        url, tokenizer = request.policy, load_tokenizer(request.tokenizer)
+        tokenizer = load_tokenizer(request.tokenizer)
     elif Path(request.policy).is_dir():
         tokenizer = load_tokenizer(request.tokenizer or Path(request.policy))
         url = stack.enter_context(ServerProcess(Path(request.policy), request.output / "server.log")).url
     else:
         raise ConfigError(f"--policy {request.policy} is neither {', '.join(scripts.SCRIPTS)}, nor a model directory, nor a URL")
-    client = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
+    client = VLLMClient(url, str(request.model), config.policy_key_env, *at) if compatible else PolicyClient(url, *at)
     box = Toolbox(config, tokenizer, client)
     sampling = {"temperature": plan.temperature, "top_p": plan.top_p, "top_k": plan.top_k}
 
@@ -71,16 +84,23 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
 
     settings["thinking"] = config.thinking
     limits = {"max_turn_tokens": config.max_turn_tokens, "max_context_tokens": config.max_context_tokens}
-    return sampled, settings | sampling | limits, box
+
+    async def identify() -> dict[str, Any]:
+        return {"policy_server": await identity.check(client, tokenizer, config.max_context_tokens)}
+
+    named = {"model": request.model} if compatible else {}
+    return sampled, settings | sampling | limits | named, box, identify
 
 
-def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tuple[runner.RunOne, dict[str, Any], Any]:
+async def _nobody() -> dict[str, Any]:
+    return {}
+
+
+def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tuple[runner.RunOne, dict[str, Any], Toolbox, Identify]:
     request = plan.request
-    if request.model is None:
-        raise ConfigError(f"--policy {request.policy} is an OpenAI-compatible server: name its model with --model")
     sampling = {"temperature": plan.temperature, "top_p": plan.top_p}  # OpenAI's API has no top_k
     client = ChatClient(
-        request.policy, request.model, config.policy_key_env, PolicyError,
+        request.policy, str(request.model), config.policy_key_env, PolicyError,
         {**sampling, **thinking(config.thinking, request.policy, "thinking")}, config.policy_concurrency, config.policy_timeout_s,
         config.policy_retries,
     )  # fmt: skip
@@ -96,4 +116,4 @@ def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tup
         agent = native if config.protocol == "native" else TextApiAgent(client, prompt, box.protocol, seed, key)
         return await box.run(world, task_id, agent, seed, evaluation=True, routing_key=key)
 
-    return asked, settings | sampling | {"model": request.model, "thinking": config.thinking}, box
+    return asked, settings | sampling | {"model": request.model, "thinking": config.thinking}, box, _nobody

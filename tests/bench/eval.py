@@ -45,7 +45,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
             request = EvalRequest(Path(directory), "helpdesk", url, attempts=4, tokenizer=build_tokenizer.DIRECTORY, concurrency=LIVE)
             plan = request.resolved()
-            run_one, settings, box = policies.policy(plan, Tau2Config(user="scripted"), stack)
+            run_one, settings, box, _ = policies.policy(plan, Tau2Config(user="scripted"), stack)
             world = worlds.load("helpdesk")
             todo = RunPlan(sets=(TaskSet.of(world, plan.split),), attempts=plan.attempts, settings=settings)
             job = runner.Run(todo, {"helpdesk": world}, request.output, run_one, LIVE, tokenizer=box.tokenizer)

@@ -1,5 +1,7 @@
 """vLLM as an exact policy: the same ledger as SGLang's, over its own protocol."""
 
+import json
+
 import pytest
 import tokenizers_that_differ as differ
 from aiohttp import web
@@ -151,3 +153,19 @@ async def test_who_it_is(tokenizer, tmp_path):
         with pytest.raises(ConfigError, match=r"the chat template at .* is not the server's"):
             await identity.check(client, load_tokenizer(differ.another_template(tmp_path / "t")), 4096)
         await client.close()
+
+
+def test_an_evaluation_by_tokens(cli, tmp_path, tokenizer):
+    from serving import Serving
+
+    from slime_tau2.domains.helpdesk import build_tokenizer
+
+    with Serving(FakeVLLM(tokenizer, teacher_reply())) as fake:
+        named = ["--policy", fake.url, "--model", MODEL, "--tokenizer", build_tokenizer.DIRECTORY, "--concurrency", "1"]
+        code, out, err = cli("eval", *named, "--task", "orders_0", "--output", tmp_path / "run")
+    assert code == 0, err
+    assert "token mismatches: 0 in 1 episodes" in out
+    (record,) = map(json.loads, (tmp_path / "run/attempts.jsonl").read_text().splitlines())
+    assert record["reward"] == 1.0 and record["turn_tokens"] and record["usage"]["policy"]["prompt"] > 100
+    settings = json.loads((tmp_path / "run/plan.json").read_text())["settings"]
+    assert settings["model"] == MODEL and settings["policy_server"]["server"] == "vLLM 0.32.0"

@@ -58,6 +58,12 @@ async def test_everything_that_is_wrong_has_its_line(server, tmp_path):
     assert ["chat template" in line for line in said.split("\n")] == [True, False]
 
 
+def test_an_evaluation_with_another_vocabulary_ends_before_its_first_attempt(cli, server, tmp_path):
+    path = differ.permuted(tmp_path / "t")
+    code, _, err = cli("eval", "--policy", server.url, "--tokenizer", path, "--task", "orders_0", "--output", tmp_path / "run")
+    assert code == 2 and "the vocabulary at" in err and err.count("\n") == 1 and not (tmp_path / "run/attempts.jsonl").exists()
+
+
 class Mute(FakePolicy):
     """A server that tells neither ids nor templates: what an old one says of a text, and its own text of what it sampled."""
 
