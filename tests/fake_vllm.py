@@ -36,8 +36,8 @@ class FakeVLLM(FakePolicy):
         sent = prompt if isinstance(prompt, list) else self.tokenizer.encode(prompt, add_special_tokens=False)
         if max(sent) >= len(self.tokenizer):
             return _error(400, f"Token id {max(sent)} is out of vocabulary")
-        if len(sent) + limit > self.context:
-            return _error(400, f"This model's maximum context length is {self.context} tokens.")
+        if limit > self.context or len(sent) >= self.context:  # what prompt and answer exceed it together is cut off, without a word
+            return _error(400, f"max_tokens={limit} cannot be greater than max_model_len={self.context}")
         asked = introduced(self.tokenizer, prompt)
         if asked is not None:
             return self._answer(body, sent, asked.ids, asked.text, "length")
