@@ -33,6 +33,7 @@ setup(
         "aiohttp>=3.10",
         "jinja2>=3.1",
         "numpy",
+        "openai>=1.109",
         "pydantic>=2.9",
         "PyYAML",
         "rich>=13.7",

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from slime_tau2 import options, plugins
-from slime_tau2.errors import ConfigError
+from slime_tau2.hosts import Access, Host
 
 PREFIX = "tau2_"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -91,6 +91,10 @@ class Tau2Config(BaseModel):
     """Further tries after a failed policy request."""
     policy_key_env: str | None = None
     """Environment variable with the key of a policy behind an OpenAI-compatible server (`eval`, `collect`); None as `user_key_env`."""
+    hosts: dict[str, Host] = {}
+    """Of hosts by name: `client`, `headers_env`, `token`, `api_version` (docs/evaluation.md, hosted models)."""
+    plain_http: tuple[str, ...] = ()
+    """Public hosts, or networks (130.60.0.0/16), to which conversations may go over plain http, readable to all; never keys."""
     episode_timeout_s: float = Field(1800.0, gt=0)
     """Deadline of a whole episode, in seconds."""
     episode_retries: int = Field(1, ge=0)
@@ -163,16 +167,7 @@ class Tau2Config(BaseModel):
         Raises:
             ConfigError: an unknown key, a bad value or a module that is not there; names it, the source and the fix.
         """
-        for key in values:
-            if key not in cls.model_fields:
-                raise ConfigError(f"{source}: unknown key {PREFIX}{key}; {options.unknown(key, cls.model_fields, PREFIX)}")
-        try:
-            config = cls(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            shown = "" if name.endswith("_key_env") else f" = {first.get('input')!r}"  # there it may be a key
-            raise ConfigError(f"{source}: {PREFIX}{name}{shown}: {first['msg'].removeprefix('Value error, ')}") from error
+        config = options.build(cls, values, source, PREFIX)
         plugins.import_all(config.plugins)
         return config
 
@@ -182,15 +177,17 @@ class Tau2Config(BaseModel):
         found = {k[len(PREFIX) :]: getattr(args, k) for k in dir(args) if k.startswith(PREFIX) and hasattr(args, k)}
         return cls.from_mapping({**from_environment(), **found}, "--custom-config-path")
 
+    @property
+    def access(self) -> Access:
+        """What is said of hosts."""
+        return Access({name.lower(): host for name, host in self.hosts.items()}, self.plain_http)
+
     def resolved(self) -> str:
         """Every option and its value, for the log."""
         return "\n".join(f"  {PREFIX}{k} = {v}" for k, v in self.model_dump(mode="json").items())
 
 
-def from_environment() -> dict[str, str | list[str]]:
+def from_environment() -> dict[str, Any]:
     """Options set as TAU2_<FIELD>; other TAU2_ variables (tau2's own TAU2_DATA_DIR among them) are left alone."""
-    found: dict[str, str | list[str]] = {}
-    for key in Tau2Config.model_fields:
-        if (value := os.environ.get(f"TAU2_{key.upper()}")) is not None:
-            found[key] = value.split(",") if key in ("domains", "plugins") else value
-    return found
+    given = {key: f"TAU2_{key.upper()}" for key in Tau2Config.model_fields if f"TAU2_{key.upper()}" in os.environ}
+    return {key: options.from_variable(Tau2Config, key, os.environ[name], name) for key, name in given.items()}

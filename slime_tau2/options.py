@@ -1,14 +1,17 @@
-"""Reading options by name, whatever they configure: KEY=VALUE on a command line, and the nearest known name of one that is unknown."""
+"""Reading options by name, whatever they configure: a mapping, variables, KEY=VALUE on a command line; what is wrong is one line."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar, get_origin
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from slime_tau2.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def unknown(key: str, known: Iterable[str], prefix: str = "") -> str:
@@ -16,6 +19,32 @@ def unknown(key: str, known: Iterable[str], prefix: str = "") -> str:
     names = list(known)
     near = difflib.get_close_matches(key, names, 1)
     return f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(prefix + name for name in names)}"
+
+
+def build(model: type[Model], values: Mapping[str, Any], source: str, prefix: str) -> Model:
+    """A model of plain keys.
+
+    Raises:
+        ConfigError: an unknown key or a bad value; names it, the source and the fix, and never repeats what may be a key.
+    """
+    for key in values:
+        if key not in model.model_fields:
+            raise ConfigError(f"{source}: unknown key {prefix}{key}; {unknown(key, model.model_fields, prefix)}")
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        shown = "" if name.endswith("_env") else f" = {first.get('input')!r}"
+        raise ConfigError(f"{source}: {prefix}{name}{shown}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def from_variable(model: type[BaseModel], key: str, value: str, source: str) -> Any:
+    """A field's value as a variable holds it: lists are separated by commas, mappings are YAML."""
+    kind = get_origin(model.model_fields[key].annotation)
+    if kind is tuple:
+        return value.split(",")
+    return _yaml(value, source) if kind is dict else value
 
 
 def parse_assignments(assignments: list[str], known: Mapping[str, Any], option: str) -> dict[str, Any]:
@@ -31,5 +60,12 @@ def parse_assignments(assignments: list[str], known: Mapping[str, Any], option: 
             raise ConfigError(f"{option} {assignment}: expected KEY=VALUE")
         if key not in known:
             raise ConfigError(f"{option} {assignment}: unknown key {key}; {unknown(key, known)}")
-        out[key] = yaml.safe_load(value)
+        out[key] = _yaml(value, f"{option} {key}")
     return out
+
+
+def _yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: {text!r} is no YAML: {' '.join(str(error).split())}") from error

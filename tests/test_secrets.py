@@ -18,8 +18,10 @@ from slime_tau2.doctor import probe
 from slime_tau2.episode import credentials
 from slime_tau2.episode.api_agent import ApiAgent
 from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, PolicyError
+from slime_tau2.hosts import Access, Host
 
 ROOT = Path(__file__).parents[1]
 KEYS = {
@@ -132,6 +134,45 @@ def test_a_near_address_may_see_a_named_key_over_plain_http(near):
         credentials.variable("http://8.8.8.8:30001/v1", "MINE")
 
 
+@pytest.mark.parametrize("url, refused", [("http://far.example/v1", True), ("https://far.example/v1", False), ("http://near.example/v1", False),
+                                          ("http://split.example/v1", True), ("http://nowhere.example/v1", True), ("http://10.0.0.7/v1", False),
+                                          ("http://[::1]:30001", False), ("http://8.8.8.8:3000", True)])  # fmt: skip
+def test_no_conversation_goes_in_the_clear_unless_said(monkeypatch, url, refused):
+    addresses = {"far.example": ["8.8.8.8"], "near.example": ["10.0.0.7", "fd00::7"], "split.example": ["10.0.0.7", "8.8.8.8"]}
+    monkeypatch.setattr(credentials, "_addresses", lambda host: addresses.get(host, [host]))
+    if not refused:
+        return credentials.check_conversation(url)
+    with pytest.raises(ConfigError, match=r"conversations would go over plain http to .*; use https, or say that they may: plain_http=\["):
+        credentials.check_conversation(url)
+    host = credentials.parsed(url).hostname
+    credentials.check_conversation(url, (host,))
+    if host != "nowhere.example":
+        credentials.check_conversation(url, ("other.example", "8.8.0.0/16"))
+
+
+async def test_every_client_is_checked_and_the_option_reaches_it(helpdesk, tokenizer, monkeypatch):
+    """Policy, user and judge; a router that slime has started on this machine's own address is no network away."""
+    monkeypatch.setattr(credentials, "_addresses", lambda host: [host])
+    far = "http://8.8.8.8:3000"
+    clear = "conversations would go over plain http to 8.8.8.8"
+    with pytest.raises(ConfigError, match=clear):
+        PolicyClient(far)
+    for options in ({"user_base_url": f"{far}/v1"}, {"judge_base_url": f"{far}/v1"}):
+        with pytest.raises(ConfigError, match=clear):
+            box = Toolbox(Tau2Config(user="llm", **options))
+            box.check()
+            assert box.judge
+        said = Toolbox(Tau2Config(user="llm", plain_http=("8.8.8.8",), **options))
+        said.check()
+        assert said.judge
+    monkeypatch.setattr(credentials, "_is_this_machine", lambda address: address == "8.8.8.8")
+    PolicyClient(far)
+
+
+def test_an_address_of_this_machine_is_known():
+    assert credentials._is_this_machine("127.0.0.1") and not credentials._is_this_machine("8.8.8.8")
+
+
 def test_who_is_told_which_requests_are_one_conversations():
     for url in ("http://8.8.8.8:30001/v1", "http://node-7:30001/v1", "http://127.0.0.1:30001/v1", "https://10.0.0.7/v1"):
         assert credentials.is_ours(url), url
@@ -139,15 +180,18 @@ def test_who_is_told_which_requests_are_one_conversations():
         assert not credentials.is_ours(url), url
 
 
-async def test_a_key_does_not_follow_a_redirect(monkeypatch):
+@pytest.mark.parametrize("by", ["own", "openai"])
+async def test_neither_a_key_nor_a_conversation_follows_a_redirect(monkeypatch, by):
     monkeypatch.setenv("MINE", "planted")
     with Serving(FakeOpenAI(["hi"])) as stranger:
         away = web.Response(status=307, headers={"Location": f"{stranger.url}/chat/completions"})
         async with FakeOpenAI([away]) as fake:
-            client = ChatClient(fake.url, "m", "MINE", PolicyError, {}, retries=0)
-            assert (await client.complete([b'{"role": "user", "content": "hi"}'])).text == "hi"
+            access = Access({"127.0.0.1": Host(client=by)})
+            client = ChatClient(fake.url, "m", "MINE", PolicyError, {}, retries=2, access=access)
+            with pytest.raises(PolicyError, match=rf"refused: HTTP 307 it sends elsewhere, to {stranger.url}/chat/completions: name that"):
+                await client.complete([b'{"role": "user", "content": "hi"}'])
             await client.close()
-    assert fake.headers[0]["Authorization"] == "Bearer planted" and "Authorization" not in stranger.headers[0]
+    assert [v for h in fake.headers for k, v in h.items() if k.lower() == "authorization"] == ["Bearer planted"] and not stranger.bodies
 
 
 def test_the_probes_key_does_not_follow_a_redirect(monkeypatch):

@@ -1,9 +1,10 @@
-"""Which server may see what: OpenAI's key, a key that was named for one server, and the routing key.
+"""Which server may see what: OpenAI's key, a key that was named for one server, a conversation, and the routing key.
 
-Three rules. OpenAI's own key goes to OpenAI's own host, over TLS, and nowhere else. Any other server sees a key only where an option
+Four rules. OpenAI's own key goes to OpenAI's own host, over TLS, and nowhere else. Any other server sees a key only where an option
 names the environment variable that holds it, and over plain http only at a loopback or private address: on the way to any other, everybody
-could read it. The routing key, which keeps one conversation on one server of a router, goes to servers of our own: it means nothing
-to a stranger, and tells him which requests belong together.
+could read it. Nor does a conversation go any further over plain http, unless an option names the host. The routing key, which keeps one
+conversation on one server of a router, goes to servers of our own: it means nothing to a stranger, and tells him which requests belong
+together.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from slime_tau2.errors import ConfigError
@@ -43,6 +45,11 @@ def is_openai(url: str) -> bool:
     return any(host == known or host.endswith(f".{known}") for known in _OPENAI)
 
 
+def is_azure(url: str) -> bool:
+    """Whether Azure serves OpenAI's models behind a URL."""
+    return _host(url).endswith(".openai.azure.com")
+
+
 def is_ours(url: str) -> bool:
     """Whether a server may know what we know: it speaks plain http, as SGLang and its router do, or its address is no public one."""
     return not is_openai(url) and (parsed(url).scheme == "http" or _is_near(_host(url)))
@@ -62,12 +69,44 @@ def variable(url: str, named: str | None) -> str | None:
         raise ConfigError(f"{url}: OpenAI's servers are asked over https; write https://{host}")
     if named is None:
         return OPENAI_KEY if host == OPENAI_HOST else None
-    if plain and not all(_is_near(address) for address in _addresses(host)):
+    if plain and not _all_near(host):
         raise ConfigError(
             f"{url}: the key in {named} would go over plain http to {host}, which is no loopback or private address; "
             "use https, or a tunnel that ends on this machine"
         )
     return named
+
+
+def check_conversation(url: str, plain_http: Sequence[str] = ()) -> None:
+    """Refuse a server that conversations would reach in the clear, over a network that is not ours.
+
+    Args:
+        plain_http: hosts, or networks in CIDR notation, of which the user has said that they may.
+
+    Raises:
+        ConfigError: no URL of a server, or that.
+    """
+    host = _host(url)
+    if parsed(url).scheme == "https" or host in plain_http or all(_is_near(a) or _within(a, plain_http) for a in _addresses(host)):
+        return
+    raise ConfigError(
+        f"{url}: conversations would go over plain http to {host}, which is no loopback or private address (or has none here); "
+        f"use https, or say that they may: plain_http=[{host}]"
+    )
+
+
+def _within(address: str, networks: Sequence[str]) -> bool:
+    for network in networks:
+        try:
+            if ipaddress.ip_address(address.partition("%")[0]) in ipaddress.ip_network(network, strict=False):
+                return True
+        except ValueError:  # a host's name
+            continue
+    return False
+
+
+def _all_near(host: str) -> bool:
+    return all(_is_near(address) for address in _addresses(host))
 
 
 def headers(variable: str | None) -> dict[str, str]:
@@ -94,11 +133,21 @@ def _host(url: str) -> str:
 
 
 def _is_near(host: str) -> bool:
-    """Whether a host, as it is written, is an address that no route of the internet leads to."""
+    """Whether a host, as it is written, is an address that no route of the internet leads to, or one of this machine's own."""
     try:
-        return not ipaddress.ip_address(host.partition("%")[0]).is_global
+        return not ipaddress.ip_address(host.partition("%")[0]).is_global or _is_this_machine(host)
     except ValueError:
         return host == "localhost"
+
+
+def _is_this_machine(address: str) -> bool:
+    """Whether what is sent there stays here: slime's router listens on the node's address, which may be a public one."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+            return True
+    except OSError:
+        return False
 
 
 def _addresses(host: str) -> list[str]:

@@ -12,34 +12,22 @@ import json
 import random
 import weakref
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import aiohttp
 
 from slime_tau2.episode.circuit import Circuit
+from slime_tau2.episode.transport import AiohttpTransport, Connection, Reply, Transport, Unreachable
 from slime_tau2.errors import InfrastructureError
 
 T = TypeVar("T")
 RETRIABLE = (408, 425, 429)
-"""The refusals (4xx) that may go away by themselves."""
+"""The refusals (3xx, 4xx) that may go away by themselves."""
 LONGEST_PAUSE_S = 8.0
 ROUTING_HEADER = "X-SMG-Routing-Key"
 """By which the router tells one conversation from another, under `consistent_hashing` (slime's fork) and `manual`."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An HTTP answer. `retry_after_s` is what the server asked for, 0 without one."""
-
-    status: int
-    body: bytes
-    retry_after_s: float = 0.0
-
-
-Transport = Callable[[str, bytes, Mapping[str, str]], Awaitable[Reply]]
-"""(url, body, headers) -> the answer; raises OSError or aiohttp.ClientError where there is none."""
 
 
 class Garbage(ValueError):
@@ -77,6 +65,7 @@ class Endpoint:
     hint: str = ""
     spent: Callable[[Any], None] = lambda answer: None
     transport: Transport | None = None
+    connect: Callable[[], Connection] = AiohttpTransport
     faults: Counter[str] = field(default_factory=Counter)
     circuit: Circuit = field(default_factory=Circuit)
     _per_loop: Any = field(default_factory=weakref.WeakKeyDictionary, repr=False)
@@ -149,7 +138,7 @@ class Endpoint:
             raise _Trouble(error.kind, str(error), pause) from error
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise _Trouble("garbage", f"{type(error).__name__}: {error}", pause) from error
-        final = 400 <= reply.status < 500 and reply.status not in RETRIABLE
+        final = 300 <= reply.status < 500 and reply.status not in RETRIABLE
         hint = f"; {self.hint}" if self.hint and reply.status in (401, 403) else ""
         said = f"HTTP {reply.status} {reply.body[:300].decode(errors='replace')}{hint}"
         raise _Trouble(f"http_{reply.status}", said, pause, final)
@@ -163,7 +152,7 @@ class Endpoint:
         try:
             async with asyncio.timeout(timeout_s):
                 return await send(self.url, body, headers)
-        except aiohttp.ClientConnectorError:
+        except (aiohttp.ClientConnectorError, Unreachable):
             raise  # nobody was there to work on it
         except BaseException:
             self.spent(None)
@@ -189,30 +178,11 @@ class Endpoint:
         loop = asyncio.get_running_loop()
         if loop not in self._per_loop:
             limiter = asyncio.Semaphore(self.concurrency)
-            self._per_loop[loop] = (self.transport or _AiohttpTransport(), limiter)
+            self._per_loop[loop] = (self.transport or self.connect(), limiter)
         return self._per_loop[loop]
 
     async def close(self) -> None:
         """Close this event loop's connections."""
         transport, _ = self._per_loop.pop(asyncio.get_running_loop(), (None, None))
-        if isinstance(transport, _AiohttpTransport):
-            await transport.session.close()
-
-
-class _AiohttpTransport:
-    """One session of one event loop; no cap of its own on connections (the limiter is the cap)."""
-
-    def __init__(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=None)  # the caller's
-        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60), timeout=timeout)
-
-    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        async with self.session.post(url, data=body, headers={"Content-Type": "application/json", **headers}) as reply:
-            return Reply(reply.status, await reply.read(), _seconds(reply.headers.get("Retry-After")))
-
-
-def _seconds(retry_after: str | None) -> float:
-    try:
-        return max(0.0, float(retry_after or 0.0))
-    except ValueError:  # the form that names a date
-        return 0.0
+        if transport is not None and transport is not self.transport:
+            await transport.close()

@@ -7,13 +7,16 @@ which requests are one conversation's, is decided in `credentials.py`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from slime_tau2.episode import credentials, strict_json, thoughts, usage
+from slime_tau2.episode import credentials, hosted, model_names, strict_json, thoughts, usage
+from slime_tau2.episode.circuit import Circuit
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Garbage, Transport
 from slime_tau2.errors import ConfigError, InfrastructureError
+from slime_tau2.hosts import NOTHING_SAID, Access
 
 
 @dataclass(frozen=True)
@@ -30,23 +33,26 @@ class ChatClient:
 
     Args:
         key_env: the environment variable that was named for this server's key; None is `credentials.variable`'s own answer.
+        access: what the configuration says of hosts.
         options: JSON fields of every request, e.g. temperature.
         failure: makes the error that is raised when the server fails for good; its component is the role under which tokens are counted.
 
     Raises:
-        ConfigError: no URL of a server, or one to which a key would go in the clear.
+        ConfigError: a server that cannot be asked so (`hosted.Server.of`), or a model named as LiteLLM would (`model_names`).
     """
 
     def __init__(
         self, base_url: str, model: str, key_env: str | None, failure: Callable[[str], InfrastructureError], options: dict[str, Any],
         concurrency: int = 128, timeout_s: float = 120.0, retries: int = 3, backoff_s: float = 0.5, transport: Transport | None = None,
+        access: Access = NOTHING_SAID,
     ):  # fmt: skip
-        self.base_url, self.model, self.key_env = base_url.rstrip("/"), model, credentials.variable(base_url, key_env)
-        self.role = failure("").component
+        self.role, self.failure = failure("").component, lambda message: failure(f"{model}: {message}")
+        self.server = hosted.Server.of(base_url, model, key_env, access)
+        model_names.check(model, base_url, access)
         self._head = json.dumps({"model": model, **options}, ensure_ascii=False)[:-1].encode()
         self.endpoint = Endpoint(
-            f"{self.base_url}/chat/completions", lambda message: failure(f"{model}: {message}"), concurrency, timeout_s, retries,
-            backoff_s, credentials.hint(self.key_env), lambda answer: usage.add(self.role, usage.of_openai(answer)), transport,
+            self.server.url, self.failure, concurrency, timeout_s, retries, backoff_s, credentials.hint(self.server.variable),
+            lambda answer: usage.add(self.role, usage.of_openai(answer)), transport, self.server.connect,
         )  # fmt: skip
 
     async def complete(
@@ -72,12 +78,29 @@ class ChatClient:
                 accept(reply)
             return reply
 
-        headers = credentials.headers(self.key_env)
-        if routing_key and credentials.is_ours(self.base_url):
+        headers = await self._headers()
+        if routing_key and credentials.is_ours(self.server.base_url):
             headers[ROUTING_HEADER] = routing_key
         reply = await self.endpoint.post(lambda attempt: b"%b%d}" % (body, seed + attempt), read, headers)
         usage.think(self.role, reply.reasoning)
         return reply
+
+    async def probe(self, timeout_s: float) -> None:
+        """The smallest request that a model answers, once.
+
+        Raises:
+            InfrastructureError: the client's `failure`, with the cause.
+        """
+        limit = b'"max_completion_tokens":16' if credentials.is_openai(self.server.base_url) else b'"max_tokens":1'
+        body = b'%b,"messages":[{"role":"user","content":"Hi"}],%b}' % (self._head, limit)
+        once = replace(self.endpoint, retries=0, timeout_s=timeout_s, faults=Counter(), circuit=Circuit())
+        await once.post(lambda attempt: body, lambda answer: answer["choices"][0]["message"], await self._headers())
+
+    async def _headers(self) -> dict[str, str]:
+        try:
+            return await self.server.headers()
+        except RuntimeError as error:
+            raise self.failure(str(error)) from error
 
     async def close(self) -> None:
         """Close this event loop's connections."""

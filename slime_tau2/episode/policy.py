@@ -7,12 +7,12 @@ Transient trouble is retried with back-off; a request that the server refuses (H
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from slime_tau2.episode import lookup, usage
+from slime_tau2.episode import credentials, lookup, usage
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Transport
 from slime_tau2.errors import PolicyAborted, PolicyError
 
@@ -41,7 +41,11 @@ class Sample:
 
 
 class PolicyClient:
-    """One policy server (or router). Share one client between all episodes of a process."""
+    """One policy server (or router). Share one client between all episodes of a process.
+
+    Raises:
+        ConfigError: no URL of a server, or one that conversations would reach in the clear (`plain_http` names hosts that may).
+    """
 
     def __init__(
         self,
@@ -51,7 +55,9 @@ class PolicyClient:
         retries: int = 4,
         backoff_s: float = 0.5,
         transport: Transport | None = None,
+        plain_http: Sequence[str] = (),
     ):
+        credentials.check_conversation(url, plain_http)
         self.root = url.rstrip("/")
         self.endpoint = Endpoint(
             f"{self.root}/generate", PolicyError, concurrency, timeout_s, retries, backoff_s, transport=transport,

@@ -129,8 +129,9 @@ class Toolbox:
         config = self.config
         options = {"temperature": config.user_temperature, **thinking(config.user_thinking, url, "tau2_user_thinking")}
         return ChatClient(
-            url, model, key_env, UserSimulatorError, options, config.user_concurrency, config.user_timeout_s, config.user_retries
-        )
+            url, model, key_env, UserSimulatorError, options, config.user_concurrency, config.user_timeout_s, config.user_retries,
+            access=config.access,
+        )  # fmt: skip
 
     @cached_property
     def judge(self) -> LLMJudge:
@@ -138,7 +139,7 @@ class Toolbox:
         return LLMJudge(
             ChatClient(
                 config.judge_base_url, config.judge_model, config.judge_key_env, JudgeError, {"temperature": 0.0}, config.user_concurrency,
-                config.user_timeout_s, config.user_retries,
+                config.user_timeout_s, config.user_retries, access=config.access,
             )
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ processed_logprobs`. (SGLang's are after temperature.) At temperature 1 without 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -45,8 +45,9 @@ class VLLMClient(PolicyClient):
 
     def __init__(
         self, base_url: str, model: str, key_env: str | None = None, concurrency: int = 256, timeout_s: float = 300.0, retries: int = 4,
-        backoff_s: float = 0.5, transport: Transport | None = None,
+        backoff_s: float = 0.5, transport: Transport | None = None, plain_http: Sequence[str] = (),
     ):  # fmt: skip
+        credentials.check_conversation(base_url, plain_http)
         self.base_url, self.model, self.key_env = base_url.rstrip("/"), model, credentials.variable(base_url, key_env)
         self.root = self.base_url.removesuffix("/v1")
         self.endpoint = Endpoint(

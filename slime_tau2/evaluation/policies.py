@@ -73,7 +73,8 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
         url = stack.enter_context(ServerProcess(Path(request.policy), request.output / "server.log")).url
     else:
         raise ConfigError(f"--policy {request.policy} is neither {', '.join(scripts.SCRIPTS)}, nor a model directory, nor a URL")
-    client = VLLMClient(url, str(request.model), config.policy_key_env, *at) if compatible else PolicyClient(url, *at)
+    plain: dict[str, Any] = {"plain_http": config.plain_http}
+    client = VLLMClient(url, str(request.model), config.policy_key_env, *at, **plain) if compatible else PolicyClient(url, *at, **plain)
     box = Toolbox(config, tokenizer, client)
     sampling = {"temperature": plan.temperature, "top_p": plan.top_p, "top_k": plan.top_k}
 
@@ -102,7 +103,7 @@ def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tup
     client = ChatClient(
         request.policy, str(request.model), config.policy_key_env, PolicyError,
         {**sampling, **thinking(config.thinking, request.policy, "thinking")}, config.policy_concurrency, config.policy_timeout_s,
-        config.policy_retries,
+        config.policy_retries, access=config.access,
     )  # fmt: skip
     box = Toolbox(config, None, client)
     tools: dict[str, bytes] = {}

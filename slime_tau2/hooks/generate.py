@@ -40,7 +40,7 @@ def toolbox(args: Any) -> Toolbox:
         config = resolved(args, Tau2Config.from_args(args))
         log.info("%s\nslime_tau2 options:\n%s", bench.VINTAGE, config.resolved())
         url = f"http://{args.sglang_router_ip}:{args.sglang_router_port}"
-        policy = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
+        policy = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries, plain_http=config.plain_http)
         box = Toolbox(config, state.tokenizer, policy)
         box.check()
         _toolboxes[state] = box

@@ -8,7 +8,7 @@ from fake_openai import FakeOpenAI
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode import driver, scripts, worlds
+from slime_tau2.episode import credentials, driver, scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.endpoint import Reply
 from slime_tau2.episode.openai_chat import ChatClient
@@ -109,7 +109,8 @@ async def test_a_conversation_in_the_middle_is_told_to_the_user():
     assert len(visible) >= 2 and [t for t in told if t in visible] == visible
 
 
-async def test_a_conversation_has_one_routing_key_and_only_our_own_servers_are_told(helpdesk):
+async def test_a_conversation_has_one_routing_key_and_only_our_own_servers_are_told(helpdesk, monkeypatch):
+    monkeypatch.setattr(credentials, "_addresses", {"node-7": ["10.0.0.7"]}.__getitem__)
     sent: list[tuple[str, str | None]] = []
 
     async def transport(url, body, headers):
