@@ -76,6 +76,7 @@ from slime_tau2.bench.tau2 import (
     is_tool,
     load,
     registry,
+    writing_tools,
 )
 
 __all__ = [
@@ -86,5 +87,5 @@ __all__ = [
     "action_checks", "agent_prompt", "build_environment", "check_termination", "environment_options", "evaluate", "finalize",
     "get_tool_types", "guard", "is_tool", "judge_request", "kind_of", "load", "load_tasks", "own_sandbox", "parse_message",
     "policy_by_task", "register_domain", "registry", "shared", "suit", "task_policy", "task_splits", "tasks_sha256", "termination_reason",
-    "unjudged", "user_prompt", "user_tools", "with_answer",
+    "unjudged", "user_prompt", "user_tools", "with_answer", "writing_tools",
 ]  # fmt: skip

@@ -67,3 +67,9 @@ registry = _registry_module.registry
 GREETING: str = _orchestrator.DEFAULT_FIRST_AGENT_MESSAGE.content
 STOP, TRANSFER = _user_base.STOP, _user_base.TRANSFER
 HAS_V1_RUNNER = hasattr(Orchestrator, "_check_termination")
+
+
+def writing_tools(toolkit: Any) -> set[str]:
+    """Names of a toolkit's tools that change its state (adapter: v1.0.x says so of each, banking_knowledge's generic ones too)."""
+    changes = getattr(toolkit, "tool_mutates_state", None)
+    return {name for name, kind in get_tool_types(toolkit).items() if (changes(name) if changes else kind == ToolType.WRITE)}

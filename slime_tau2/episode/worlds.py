@@ -27,9 +27,11 @@ class World:
         self.policy: str = self.environments.policy
         self.tool_schemas: list[dict] = [t.openai_schema for t in base.get_tools()]
         tool_types: dict[str, Any] = {}
+        self.writes: set[str] = set()  # tools of agent and user that change the databases
         for toolkit in filter(None, (base.tools, base.user_tools)):
             bench.guard(type(toolkit))
             tool_types.update(bench.get_tool_types(toolkit))
+            self.writes |= bench.writing_tools(toolkit)
         self.grader = Grader(self.environments, tool_types)
         self._policies: dict[str, str] = {}
         self._user_schemas: dict[tuple | None, bytes | None] = {}

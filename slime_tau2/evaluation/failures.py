@@ -122,18 +122,19 @@ def _by_checks(record: Mapping[str, Any], writes: AbstractSet[str]) -> tuple[str
     def missing(action: Mapping[str, Any]) -> str:
         return called(action) + (", refused" if refused(action) else "")
 
-    gold, calls = [c["action"] for c in info.get("action_checks") or []], _calls(record["messages"])
+    gold, calls = [c["action"] for c in info.get("action_checks") or []], _calls(record)
+    own = [c for c in calls if not c["before"]]
     changed = "DB" in basis and not (info.get("db_check") or {}).get("db_match", True)
     undone = [c["action"] for c in failed("ACTION", "action_checks", "action_match")]
     unmet = [wanted(c["env_assertion"]) for c in failed("ENV_ASSERTION", "env_assertions", "met")]
     missed, extra, tried = [], [], []
     if changed or undone or unmet:  # else what was done is not at fault
         missed, extra = _difference([a for a in gold if a["name"] in writes], [c for c in calls if c["name"] in writes and not c["error"]])
-        tried = [c for c in calls if c["name"] in writes and not any(_same(c, a) for a in gold)]
+        tried = [c for c in own if c["name"] in writes and not any(_same(c, a) for a in gold)]
         missed.sort(key=refused)  # some solutions hold calls that are refused: named last
     untried = [a for a in missed if not refused(a)]
     strange = [c for c in tried if not c["error"] and changed]
-    sent = [c for c in calls if _hands_over(c, writes) and not c["error"]]
+    sent = [c for c in own if _hands_over(c, writes) and not c["error"]]
     reasons: tuple[tuple[str, list[str]], ...] = (
         ("wrong argument", _mistaken(strange, untried)),
         ("forbidden write", [_told(c) for c in strange]),
@@ -142,7 +143,7 @@ def _by_checks(record: Mapping[str, Any], writes: AbstractSet[str]) -> tuple[str
         ("wrong argument", _mistaken(tried, untried)),
         *((f"missing write, {side}", [missing(a) for a in missed if whose(a) == side]) for side in ("the agent's", "the user's")),
         ("missing read", [_told(a) for a in undone if a["name"] not in writes]),
-        ("forbidden write", [_told(c) for c in extra]),
+        ("forbidden write", [_told(c) for c in extra if not c["before"]]),
         ("assertion unmet", unmet),
         ("wrong amount told", [f"never said {c['info']!r}" for c in failed("COMMUNICATE", "communicate_checks", "met")]),
         ("judged unmet", [c.get("nl_assertion", "") for c in failed("NL_ASSERTION", "nl_assertions", "met")]),
@@ -154,11 +155,13 @@ def _by_checks(record: Mapping[str, Any], writes: AbstractSet[str]) -> tuple[str
     return kind, "; ".join([found[0] + (f" and {len(found) - 1} more" if len(found) > 1 else ""), *unmet])
 
 
-def _calls(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every call of agent and user, in order, each with whether its result was an error."""
+def _calls(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every call of agent and user, in order, each with whether its result was an error, and whether the task's history has it."""
+    messages, sent = record["messages"], sum(t.get("sent", True) for t in record["turns"])
     errors = {m["id"] for m in messages if m["role"] == "tool" and m.get("error")}
-    made = [c for m in messages if m["role"] != "tool" for c in m.get("tool_calls") or []]
-    return [{**c, "error": c["id"] in errors} for c in made]
+    begun = [n for n, m in enumerate(messages) if m["role"] == "assistant"][-sent:][:1] or [0]  # no turns are known of an import
+    made = [(n < begun[0], c) for n, m in enumerate(messages) if m["role"] != "tool" for c in m.get("tool_calls") or []]
+    return [{**c, "error": c["id"] in errors, "before": before} for before, c in made]
 
 
 def _difference(actions: Sequence[Mapping[str, Any]], made: Sequence[Mapping[str, Any]]) -> tuple[list, list]:

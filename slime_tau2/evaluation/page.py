@@ -142,7 +142,6 @@ def failed(records: Sequence[Mapping[str, Any]]) -> list[failures.Failure]:
 
 def _writes(domain: str) -> set[str]:
     try:
-        types = worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL).grader.tool_types
+        return worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL).writes
     except BenchDataError:  # a run of another machine's domain is still worth reading
         return set()
-    return {name for name, kind in types.items() if kind == bench.ToolType.WRITE}

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 
 import pytest
-from test_failures import kind_of, writes_of
+from test_failures import kind_of
 
 from slime_tau2 import bench
 from slime_tau2.episode import scripts, worlds
@@ -97,13 +97,13 @@ def spoiled(task, writes):
         yield "without all that the user does", [*(m for m, a in zip(gold, actions) if a.requestor != "user"), gold[-1]]
 
 
-def elsewhere(world, writes, few=3):
+def elsewhere(world, few=3):
     """A few writes of train tasks, no two alike."""
     found = {
         f"{a.name}{json.dumps(a.arguments)}": a
         for t in world.task_ids("train")
         for a in world.task(t).evaluation_criteria.actions or []
-        if a.name in writes
+        if a.name in world.writes
     }
     return list(found.values())[:: max(1, len(found) // few)]
 
@@ -111,10 +111,10 @@ def elsewhere(world, writes, few=3):
 @pytest.mark.parametrize("domain", TABLE)
 def test_every_way_to_fail_has_its_kind(domain):
     world = worlds.load(domain, "communicate")
-    writes, told = writes_of(world), {}
+    told = {}
     for task_id in world.task_ids("test"):
         task = world.task(task_id)
-        for way, script in spoiled(task, writes):
+        for way, script in spoiled(task, world.writes):
             found = kind_of(world, task_id, script)
             told.setdefault(way, Counter())[found.kind if found else WON] += 1
     assert {way: set(kinds) - ALLOWED[way] for way, kinds in told.items() if set(kinds) - ALLOWED[way]} == {}
@@ -125,10 +125,10 @@ def test_every_way_to_fail_has_its_kind(domain):
 @pytest.mark.parametrize("domain", TABLE)
 def test_a_write_of_another_task(domain):
     world = worlds.load(domain, "communicate")
-    writes, told = writes_of(world), Counter()
+    told = Counter()
     for task_id in world.task_ids("test"):
         gold = scripts.gold(world.task(task_id))
-        for action in elsewhere(world, writes):
+        for action in elsewhere(world):
             found = kind_of(world, task_id, [*gold[:-1], made(action), gold[-1]])
             told[found.kind if found else WON] += 1
     assert set(told) <= ALLOWED["with another task's write"] and told[FORBIDDEN] > 0, told

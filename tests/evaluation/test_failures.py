@@ -19,14 +19,10 @@ def call(name, **arguments):
     return bench.AssistantMessage(role="assistant", tool_calls=[bench.ToolCall(name=name, arguments=arguments)])
 
 
-def writes_of(world):
-    return {name for name, kind in world.grader.tool_types.items() if kind == bench.ToolType.WRITE}
-
-
 def kind_of(world, task_id, script, **limits):
     episode = asyncio.run(driver.run_episode(world, task_id, ScriptedAgent(script), GoldUser(), **limits))
     assert episode.reward is not None, episode.detail
-    found = classify({"attempt": 0, **episode.record()}, writes_of(world))
+    found = classify({"attempt": 0, **episode.record()}, world.writes)
     assert found is None or found.kind in KINDS
     return found
 
@@ -37,11 +33,10 @@ def retail():
 
 
 def task_with_a_write(world):
-    writes = writes_of(world)
     for task_id in world.task_ids("train"):
         actions = world.task(task_id).evaluation_criteria.actions
-        if sum(a.name in writes for a in actions) == 1 and not any(world.grader.gold(world.task(task_id)).errs):
-            return task_id, next(a for a in actions if a.name in writes)
+        if sum(a.name in world.writes for a in actions) == 1 and not any(world.grader.gold(world.task(task_id)).errs):
+            return task_id, next(a for a in actions if a.name in world.writes)
     raise AssertionError
 
 
@@ -180,3 +175,35 @@ def test_what_else_counts():
 def test_an_example_says_what_before_where():
     found = classify({**failed(["DB"], gold=[PAY]), "task_id": "[mms_issue]" + "a|" * 200}, {"pay"})
     assert found.example.startswith('pay({"bill": "B1"}) ([mms_issue]a|') and len(found.example) < 90
+
+
+def test_what_the_tasks_history_holds_is_nobodys_fault():
+    before = failed(["DB"], action("pay", bill="B9"), HAND_OVER, gold=[PAY])
+    before["messages"] += [{"role": "assistant", "content": "Sorry."}, {"role": "user", "content": "Bye"}]
+    before["turns"] = [{"calls": 0, "malformed": 0, "sent": True}]
+    assert classify(before, {"pay"}).kind == "missing write, the agent's"
+    assert classify({**before, "turns": []}, {"pay"}).kind == "wrong argument", "an import knows no turns: all is the attempt's"
+
+
+class Tools(bench.ToolKitBase):
+    """A generic tool that changes state, as banking_knowledge's unlocking is; a read that does not."""
+
+    @bench.is_tool(bench.ToolType.GENERIC)
+    def unlock(self) -> str:
+        """Unlock."""
+
+    @bench.is_tool(bench.ToolType.READ)
+    def look(self) -> str:
+        """Look."""
+
+
+class SaysSo(Tools):
+    def tool_mutates_state(self, name):
+        return name == "unlock"
+
+
+def test_which_tools_write(retail):
+    assert bench.writing_tools(SaysSo(None)) == {"unlock"}
+    assert {"cancel_pending_order", "modify_user_address"} <= retail.writes
+    assert not {"get_order_details", "calculate", "transfer_to_human_agents"} & retail.writes
+    assert {"toggle_roaming", "enable_roaming"} <= worlds.load("telecom").writes, "the user's too"
