@@ -7,13 +7,11 @@ which requests are one conversation's, is decided in `credentials.py`.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from slime_tau2.episode import credentials, hosted, model_names, strict_json, thoughts, usage
-from slime_tau2.episode.circuit import Circuit
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Garbage, Transport
 from slime_tau2.errors import ConfigError, InfrastructureError
 from slime_tau2.hosts import NOTHING_SAID, Access
@@ -78,7 +76,7 @@ class ChatClient:
                 accept(reply)
             return reply
 
-        headers = await self._headers()
+        headers = await self.headers()
         if routing_key and credentials.is_ours(self.server.base_url):
             headers[ROUTING_HEADER] = routing_key
         reply = await self.endpoint.post(lambda attempt: b"%b%d}" % (body, seed + attempt), read, headers)
@@ -93,10 +91,22 @@ class ChatClient:
         """
         limit = b'"max_completion_tokens":16' if credentials.is_openai(self.server.base_url) else b'"max_tokens":1'
         body = b'%b,"messages":[{"role":"user","content":"Hi"}],%b}' % (self._head, limit)
-        once = replace(self.endpoint, retries=0, timeout_s=timeout_s, faults=Counter(), circuit=Circuit())
-        await once.post(lambda attempt: body, lambda answer: answer["choices"][0]["message"], await self._headers())
+        await self.endpoint.once(body, lambda answer: answer["choices"][0]["message"], await self.headers(), timeout_s)
 
-    async def _headers(self) -> dict[str, str]:
+    @property
+    def base_url(self) -> str:
+        return self.server.base_url
+
+    @property
+    def model(self) -> str:
+        return self.server.model
+
+    async def headers(self) -> dict[str, str]:
+        """Of one request.
+
+        Raises:
+            InfrastructureError: the client's `failure`, where a token is to be had and is not.
+        """
         try:
             return await self.server.headers()
         except RuntimeError as error:

@@ -94,6 +94,10 @@ class VLLMClient(PolicyClient):
 
         return await self.endpoint.once(body, read, credentials.headers(self.key_env), min(self.endpoint.timeout_s, SAMPLE_S))
 
+    async def headers(self) -> dict[str, str]:
+        """Of one request."""
+        return credentials.headers(self.key_env)
+
     async def about(self) -> dict[str, Any]:
         headers = credentials.headers(self.key_env)
         model = (await lookup.models(self.base_url, headers)).get(self.model, {})

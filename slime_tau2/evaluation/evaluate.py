@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from slime_tau2.config import Tau2Config, from_environment
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import audit, baselines, costs, estimate, keys, policies, runner, runs, scores
+from slime_tau2.evaluation import audit, baselines, costs, estimate, keys, policies, runner, runs, scores, vigil
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.presets import EvalRequest
 from slime_tau2.evaluation.runner import Finished
@@ -43,10 +44,11 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
         return None
     audited = {"episodes": 0, "mismatches": 0}
     with ExitStack() as stack:
-        keys.check(config, {s.domain: [found[s.domain].task(t) for t in s.tasks] for s in sets})
+        tasks = {s.domain: [found[s.domain].task(t) for t in s.tasks] for s in sets}
+        keys.check(config, tasks)
         run_one, settings, box, identify = policies.policy(asked, config, stack)
-        box.user(evaluation=True)  # one that cannot be made is said before anything is written
-        settings |= asyncio.run(_identified(box, identify))
+        servers = vigil.clients(box, any(bench.judge_request(task, []) is not None for part in tasks.values() for task in part))
+        settings |= asyncio.run(_identified(box, servers, identify))
         plan = RunPlan(sets=sets, attempts=asked.attempts, seed=request.seed, settings=settings)
         progress = stack.enter_context(_progress(console))
         count = plan.attempts * len(plan.keys)
@@ -60,7 +62,10 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
                 prompt = box.system_prompt(world, episode.task.task_id)
                 audited["mismatches"] += audit.is_mismatch(episode, box.chat(world.domain), prompt, box.protocol)
 
-        job = runner.Run(plan, found, request.output, run_one, request.concurrency, on_episode, box.tokenizer)
+        def guard(stop: runner.Stop) -> AbstractAsyncContextManager[None]:
+            return vigil.watching(servers, stop)
+
+        job = runner.Run(plan, found, request.output, run_one, request.concurrency, on_episode, box.tokenizer, guard)
 
         async def run() -> Finished:
             try:
@@ -91,8 +96,10 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
     return done
 
 
-async def _identified(box: Toolbox, identify: policies.Identify) -> dict[str, Any]:
+async def _identified(box: Toolbox, servers: Mapping[str, vigil.Client], identify: policies.Identify) -> dict[str, Any]:
+    """Before anything is written: whether every server is there, and who the policy's is."""
     try:
+        await vigil.before(servers)
         return await identify()
     finally:
         await box.close()

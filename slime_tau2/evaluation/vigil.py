@@ -29,7 +29,7 @@ OPTIONS = {
 
 
 class Client(Protocol):
-    """What is asked of a client. One of an OpenAI-compatible server has `base_url`, `model` and `key_env`, too."""
+    """What is asked of a client. One of an OpenAI-compatible server has `base_url`, `model` and `headers`, too."""
 
     endpoint: Endpoint
 
@@ -142,7 +142,7 @@ async def _other_model(role: str, client: Any, patience_s: float) -> str:
     model = getattr(client, "model", None)
     if model is None:
         return ""
-    listed = await lookup.models(client.base_url, credentials.headers(client.key_env), patience_s)
+    listed = await lookup.models(client.base_url, await client.headers(), patience_s)
     if not listed or model in listed:
         return ""
     shown, option = ", ".join(list(listed)[:8]), OPTIONS[role][1]

@@ -218,7 +218,7 @@ async def test_azure_has_its_own_header_and_an_address_that_is_named(monkeypatch
 
 @BOTH
 @pytest.mark.parametrize("answers, said", [(["hi"], None), ([web.json_response({"choices": [{"message": {"content": None}}]})], None),
-                                           ([web.Response(status=404, text="no such model")], "no such model"), ([web.Response(status=500)], "failed 1 times")])  # fmt: skip
+                                           ([web.Response(status=404, text="no such model")], "no such model"), ([web.Response(status=500)], "failed: HTTP 500")])  # fmt: skip
 async def test_a_probe_is_one_small_request(by, answers, said):
     async with FakeOpenAI(answers) as fake:
         c = client(fake.url, by)

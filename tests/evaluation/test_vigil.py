@@ -9,7 +9,7 @@ from fake_policy import FakePolicy
 from fake_server import FakeServer
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode.endpoint import Endpoint
+from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, PolicyError, UserSimulatorError
@@ -17,15 +17,8 @@ from slime_tau2.evaluation import vigil
 from slime_tau2.local.process import free_port
 
 
-class Chat:
-    """A client of `/chat/completions`, reduced to what is watched."""
-
-    def __init__(self, base_url, model="m", key_env=None, hint=""):
-        self.base_url, self.model, self.key_env = base_url, model, key_env
-        self.endpoint = Endpoint(f"{base_url}/chat/completions", UserSimulatorError, hint=hint)
-
-    async def probe(self, timeout_s):
-        await self.endpoint.once(b'{"model":"%b"}' % self.model.encode(), lambda answer: answer["choices"], {}, timeout_s)
+def chat(base_url, model="m", key_env=None):
+    return ChatClient(base_url, model, key_env, UserSimulatorError, {})
 
 
 class Asked:
@@ -82,7 +75,7 @@ async def refusal(role, client, patience_s=5.0):
 
 async def test_servers_that_answer_are_used(tokenizer):
     async with FakePolicy(tokenizer, lambda p, n: "no") as policy, FakeOpenAI(["hello"]) as user:
-        asked = {"policy": PolicyClient(policy.url), "user": Chat(user.url), "judge": Chat(user.url)}
+        asked = {"policy": PolicyClient(policy.url), "user": chat(user.url), "judge": chat(user.url)}
         await vigil.before(asked)
         for client in asked.values():
             await client.endpoint.close()
@@ -126,14 +119,14 @@ async def test_a_server_that_comes_up_while_it_is_asked():
 
 async def test_a_server_that_is_busy_is_there():
     async with Asked("/v1/chat/completions", 429, "slow down") as server:
-        client = Chat(f"{server.url}/v1")
+        client = chat(f"{server.url}/v1")
         await vigil.before({"user": client})
         await client.endpoint.close()
 
 
 async def test_a_key_that_is_refused():
     async with Asked("/v1/chat/completions", 401, "who are you?") as server:
-        said = await refusal("judge", Chat(f"{server.url}/v1", hint="set JUDGE_KEY to a valid key"))
+        said = await refusal("judge", chat(f"{server.url}/v1", key_env="JUDGE_KEY"))
     assert "judge" in said and "it refuses the key" in said and "set JUDGE_KEY to a valid key" in said
 
 
@@ -147,11 +140,11 @@ async def test_an_answer_of_another_kind_of_server():
 async def test_a_model_that_is_not_served(status):
     """One that says so, and one that answers whatever it is called."""
     async with Asked("/v1/chat/completions", status, {"choices": []}, models=("qwen-4b", "qwen-8b")) as server:
-        said = await refusal("user", Chat(f"{server.url}/v1", model="qwen-40b"))
+        said = await refusal("user", chat(f"{server.url}/v1", model="qwen-40b"))
         assert said.startswith(
             f"user {server.url}/v1 does not serve qwen-40b; it serves qwen-4b, qwen-8b: name one of them with user_model"
         )
-        named = Chat(f"{server.url}/v1", model="qwen-8b")
+        named = chat(f"{server.url}/v1", model="qwen-8b")
         if status == 200:
             await vigil.before({"user": named})
             await named.endpoint.close()
@@ -160,7 +153,7 @@ async def test_a_model_that_is_not_served(status):
 
 
 async def test_each_server_has_its_line():
-    policy, user = PolicyClient(f"http://127.0.0.1:{free_port()}"), Chat(f"http://127.0.0.1:{free_port()}/v1")
+    policy, user = PolicyClient(f"http://127.0.0.1:{free_port()}"), chat(f"http://127.0.0.1:{free_port()}/v1")
     with pytest.raises(ConfigError) as caught:
         await vigil.before({"policy": policy, "user": user})
     first, second = str(caught.value).split("\n")
