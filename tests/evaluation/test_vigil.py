@@ -139,7 +139,9 @@ async def test_an_answer_of_another_kind_of_server():
 @pytest.mark.parametrize("status", [200, 404])
 async def test_a_model_that_is_not_served(status):
     """One that says so, and one that answers whatever it is called."""
-    async with Asked("/v1/chat/completions", status, {"choices": []}, models=("qwen-4b", "qwen-8b")) as server:
+    async with Asked(
+        "/v1/chat/completions", status, {"choices": [{"message": {"content": "hi"}}]}, models=("qwen-4b", "qwen-8b")
+    ) as server:
         said = await refusal("user", chat(f"{server.url}/v1", model="qwen-40b"))
         assert said.startswith(
             f"user {server.url}/v1 does not serve qwen-40b; it serves qwen-4b, qwen-8b: name one of them with user_model"
