@@ -15,6 +15,7 @@ from slime_tau2.doctor import findings, installation, models, servers
 from slime_tau2.doctor.findings import Status
 from slime_tau2.doctor.run import Question, examine
 from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.hosts import Access, Host
 
 
 def test_this_machine(tmp_path):
@@ -138,6 +139,22 @@ async def test_the_user_simulator_is_asked_to_call_a_tool(said, status):
         found = await servers.user(fake.url, "m", "NO_KEY")
     assert [f.status for f in found] == [Status.OK, status]
     assert status is Status.OK or "tool-call-parser" in found[1].fix
+    assert all("chat_template_kwargs" not in body for body in fake.bodies), "whether it thinks is the server's own affair"
+
+
+async def test_what_is_said_of_a_host_holds_for_the_doctor_too(monkeypatch):
+    monkeypatch.setenv("GATEWAY", '{"X-Team": "rl"}')
+    async with User([[("check_signal", "{}")]]) as fake:
+        found = await servers.user(fake.url, "m", None, Access({"127.0.0.1": Host(client="openai", headers_env="GATEWAY")}))
+    assert [f.status for f in found] == [Status.OK, Status.OK]
+    assert {name.lower(): value for name, value in fake.headers[0].items()}["x-team"] == "rl"
+
+
+@pytest.mark.parametrize("option, model", [("--user", "m"), ("--policy", "m")])
+def test_a_server_in_the_clear_is_a_finding_before_it_is_asked(cli, tmp_path, option, model):
+    code, out, _ = cli("doctor", option, "http://8.8.8.8/v1", "--user-model", model, "--json", "--output", tmp_path)
+    (found,) = [f for f in json.loads(out)["findings"] if f["status"] == "fail"]
+    assert code == 1 and "conversations would go over plain http to 8.8.8.8" in found["text"]
 
 
 async def test_a_server_of_another_model(tokenizer):

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from slime_tau2.config import NO_KEY, VARIABLE
+from slime_tau2.config import NO_KEY, VARIABLE, Tau2Config, from_environment
 from slime_tau2.doctor import findings, installation, job, models, plan, router, servers
 from slime_tau2.doctor.findings import Finding, Status
 from slime_tau2.doctor.plan import Plan
@@ -74,10 +74,12 @@ def examine(question: Question) -> list[Finding]:
     if q.router_policy is not None:
         out.append(router.check(q.router_policy))
     asked: list[Awaitable[Any]] = []
+    said = {k: v for k, v in from_environment().items() if k in ("hosts", "plain_http")}
+    access = Tau2Config.from_mapping(said, "TAU2_* in the environment").access
     if q.policy is not None:
-        asked.append(servers.policy(q.policy))
+        asked.append(servers.policy(q.policy, access))
     if q.user is not None:
-        asked.append(servers.user(q.user, q.user_model, q.user_key))
+        asked.append(servers.user(q.user, q.user_model, q.user_key, access))
     if q.ray is not None:
         asked.append(servers.ray(q.ray))
     out += asyncio.run(servers.gathered(*asked))

@@ -11,6 +11,7 @@ from slime_tau2.episode import credentials, lookup
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import ConfigError, InfrastructureError, UserSimulatorError
+from slime_tau2.hosts import NOTHING_SAID, Access
 
 _TOOL = {
     "type": "function",
@@ -21,18 +22,17 @@ _TOOL = {
 }  # fmt: skip
 
 
-async def policy(url: str) -> list[Finding]:
+async def policy(url: str, access: Access = NOTHING_SAID) -> list[Finding]:
     """An SGLang server: its model, and whether a sampled token comes back with its log-prob."""
     what, fix = f"policy {url}", "bash launch/serve_policy.sh, or name the server's own URL (without /v1)"
     try:
-        credentials.parsed(url)
+        client = PolicyClient(url, timeout_s=60.0, retries=0, plain_http=access.plain_http)
     except ConfigError as error:
         return [fail(what, str(error), "")]
     told = await lookup.json_at(f"{url.rstrip('/')}/get_model_info")
     if isinstance(told, str):
         return [fail(what, told, fix)]
     out = [ok(what, f"serves {told.get('model_path')}")]
-    client = PolicyClient(url, timeout_s=60.0, retries=0)
     try:
         got = await client.generate(b"[1, 2, 3]", {"max_new_tokens": 1, "temperature": 1.0}, "doctor")
         return [*out, ok("policy /generate", f"{len(got.ids)} token with its log-prob")]
@@ -42,31 +42,31 @@ async def policy(url: str) -> list[Finding]:
         await client.close()
 
 
-async def user(url: str, model: str, key_env: str | None = None) -> list[Finding]:
+async def user(url: str, model: str, key_env: str | None = None, access: Access = NOTHING_SAID) -> list[Finding]:
     """An OpenAI-compatible server: the models that it serves, and whether this one calls a tool when it is told to."""
     what = f"user {url}"
     try:
-        variable = credentials.variable(url, key_env)
-    except ConfigError as error:
+        client = ChatClient(url, model, key_env, UserSimulatorError, {"temperature": 0.0}, timeout_s=60.0, retries=1, access=access)
+        headers = await client.server.headers()
+    except (ConfigError, RuntimeError) as error:
         return [fail(what, str(error), "")]
-    told = await lookup.json_at(f"{url.rstrip('/')}/models", credentials.headers(variable))
+    if client.server.query:  # Azure's older address lists no models
+        return [await _calls_a_tool(client)]
+    told = await lookup.json_at(f"{client.server.root}/models", headers, proxies=client.server.by_package)
     if isinstance(told, str):
+        variable = client.server.variable
         key = f"its key belongs into {variable}" if variable else "where it wants a key, --user-key names the variable that holds it"
         return [fail(what, told, f"bash launch/serve_user_sim.sh, or set the URL; {key}")]
     served = [m.get("id") for m in told.get("data", [])]
     if served and model not in served:
         shown = ", ".join(map(str, served[:5]))
         return [fail(what, f"serves {shown}, not {model}", "name one of these as tau2_user_model")]
-    return [ok(what, f"serves {model}"), await _calls_a_tool(url, model, key_env)]
+    return [ok(what, f"serves {model}"), await _calls_a_tool(client)]
 
 
-async def _calls_a_tool(url: str, model: str, key_env: str | None) -> Finding:
-    what = "user's tools"
+async def _calls_a_tool(client: ChatClient) -> Finding:
+    what, model = "user's tools", client.server.model
     fix = "start SGLang with --tool-call-parser qwen25: telecom's users operate their phone through calls"
-    try:
-        client = ChatClient(url, model, key_env, UserSimulatorError, {"temperature": 0.0}, timeout_s=60.0, retries=1)
-    except ConfigError as error:
-        return fail(what, str(error), "")
     said = [
         {"role": "system", "content": "You play a customer. When you are asked to check your phone, call check_signal."},
         {"role": "user", "content": "Please check the signal of line L1 now, with the tool."},

@@ -127,12 +127,12 @@ class OpenAITransport:
 
     async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         fields: dict[str, Any] = json.loads(body)
-        model, messages = fields.pop("model"), fields.pop("messages")
+        model = fields.pop("model")
         sent: dict[str, Any] = {"Authorization": self._openai.Omit(), **headers}
         try:
             raw = await self._client.chat.completions.with_raw_response.create(
-                model=model, messages=messages, extra_body=fields, extra_headers=sent
-            )
+                model=model, messages=[], extra_body=fields, extra_headers=sent
+            )  # in `extra_body` the messages are sent as they are: as an argument each would be walked by its type
             answer: Any = raw.http_response
         except self._openai.APIStatusError as error:
             answer = error.response

@@ -25,10 +25,11 @@ async def status(url: str, patience_s: float = PATIENCE_S) -> int:
 
 
 async def json_at(
-    url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S, body: dict[str, Any] | None = None
-) -> dict[str, Any] | str:
-    """The JSON object at a URL (with a body: what it answers to that), or why there is none."""
-    found, said = await _ask(url, body, headers or {}, patience_s)
+    url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S, body: dict[str, Any] | None = None,
+    proxies: bool = False,
+) -> dict[str, Any] | str:  # fmt: skip
+    """The JSON object at a URL (with a body: what it answers to that), or why there is none; `proxies`: through those of the environment."""
+    found, said = await _ask(url, body, headers or {}, patience_s, proxies)
     if not found:
         return f"does not answer ({said})"
     if found >= 300:
@@ -56,11 +57,13 @@ async def models(base_url: str, headers: Mapping[str, str] | None = None, patien
     return {str(m["id"]): m for m in listed or [] if isinstance(m, dict) and m.get("id") is not None}
 
 
-async def _ask(url: str, body: dict[str, Any] | None, headers: Mapping[str, str], patience_s: float) -> tuple[int, str]:
+async def _ask(
+    url: str, body: dict[str, Any] | None, headers: Mapping[str, str], patience_s: float, proxies: bool = False
+) -> tuple[int, str]:
     """(status, body), or (0, why there is none). Follows no redirect: the headers are for this server."""
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=patience_s)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=patience_s), trust_env=proxies) as session,
             session.request("GET" if body is None else "POST", url, json=body, headers=headers, allow_redirects=False) as answer,
         ):
             return answer.status, (await answer.read()).decode(errors="replace")
