@@ -11,16 +11,37 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from slime_tau2 import cli_data, cli_evaluation
+import slime_tau2
+from slime_tau2 import cli_data, cli_evaluation, cli_options
 from slime_tau2.errors import InfrastructureError, UserError
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Train and evaluate tool-using agents on tau2-bench."
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
 
 
-for name, command in {**cli_data.COMMANDS, **cli_evaluation.COMMANDS}.items():
+def _version(asked: bool) -> None:
+    if asked:
+        from slime_tau2 import vintage
+        from slime_tau2.errors import BenchDataError
+
+        try:
+            tau2 = str(vintage.find())
+        except BenchDataError as error:
+            tau2 = f"no tau2: {error}"
+        print(f"slime_tau2 {slime_tau2.__version__}, {tau2}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the versions of this and of tau2.")
+    ] = False,
+) -> None:
+    """Train and evaluate tool-using agents on tau2-bench."""
+
+
+for name, command in {**cli_data.COMMANDS, **cli_evaluation.COMMANDS, **cli_options.COMMANDS}.items():
     app.command(name)(command)
 
 
@@ -34,7 +55,7 @@ def serve(
     with_parent: Annotated[int | None, typer.Option("--with-parent", hidden=True)] = None,
 ) -> None:
     """Serve a small model with SGLang's /generate protocol."""
-    from slime_tau2.local.server import serve as run
+    from slime_tau2.local.serving import serve as run
 
     run(model, host, port, device, threads, with_parent)
 
@@ -45,7 +66,9 @@ def quickstart(
         "outputs/quickstart"
     ),
     smoke: Annotated[bool, typer.Option("--smoke", help="A run of about a minute that learns nothing.")] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable. `slime-tau2 options` lists them.")
+    ] = None,
 ) -> None:
     """SFT → RFT → GRPO → evaluation → Hugging Face model on the bundled domain."""
     from slime_tau2.evaluation.quickstart import main as run
@@ -61,7 +84,9 @@ def study(
     seeds: Annotated[int, typer.Option(min=1, help="Whole pipelines, each with its own seed.")] = 3,
     variant: Annotated[list[str] | None, typer.Option(help="Only this variant of GRPO; repeatable. By default all.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few minutes that learn nothing.")] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable. `slime-tau2 options` lists them.")
+    ] = None,
 ) -> None:
     """Train over seeds, variants of GRPO and controls on the bundled domain, and say which differences are real."""
     from slime_tau2.evaluation.study import main as run

@@ -75,7 +75,9 @@ def collect(
         float, typer.Option(min=0.0, help="Of the helpdesk teacher: 0 an expert, 1 each bad habit at its own probability.")
     ] = 1.0,
     seed: int = 0,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option; repeatable. `slime-tau2 options` lists them.")
+    ] = None,
 ) -> None:
     """Collect a teacher's traces on the train tasks (--split) as SFT rows; resumes from OUTPUT's .attempts directory."""
     from slime_tau2.data import held_out

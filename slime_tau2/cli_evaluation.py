@@ -30,7 +30,10 @@ def evaluate(
     ] = None,
     attempts: Annotated[int | None, typer.Option(min=1, help="Attempts at each task, by default 1.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task id; repeatable.")] = None,
-    user: Annotated[str | None, typer.Option(help="scripted, llm, gold or plain; by default what suits the policy.")] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(help="scripted, llm (a model: --set user_base_url=… user_model=…), gold or plain; by default what suits the policy."),
+    ] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, help="By default 1.0.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="By default 1.0.")] = None,
     top_k: Annotated[int | None, typer.Option(help="By default -1: all tokens.")] = None,
@@ -41,7 +44,8 @@ def evaluate(
     like: Annotated[Path | None, typer.Option(help="With --dry-run: an earlier run, whose tokens an attempt will take.")] = None,
     prices: Annotated[Path | None, typer.Option(help="With --dry-run: a table of prices (docs/evaluation.md).")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option, e.g. max_turn_tokens=64; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE of a tau2 option, e.g. max_turn_tokens=64; repeatable. `slime-tau2 options` lists them."),
     ] = None,
 ) -> None:
     """Evaluate a policy: plan.json, attempts.jsonl and summary.json; exit code 2 where an attempt has no score."""

@@ -49,6 +49,10 @@ KNOWN_DOMAINS = {
         (["eval", "--output", "{tmp}", "--set", "agent_prompt=/no/prompt.txt"], "tau2_agent_prompt = /no/prompt.txt: "),
         (["report", "{tmp}"], "holds no run of `slime-tau2 eval`"),
         (["serve", "{tmp}"], "holds no tokenizer"),
+        (["serve", "{tmp}", "--port", "99999"], "--port 99999: a port is a number from 1 to 65535"),
+        (["serve", "{tmp}", "--threads", "0"], "--threads 0: torch needs at least 1"),
+        (["serve", "{tmp}", "--device", "gpu0"], "--device gpu0: there are cpu and cuda"),
+        (["doctor", "--port", "99999"], "--port 99999: a port is a number from 1 to 65535"),
         (["rft", "{tmp}/none.jsonl", "--output", "{tmp}/x"], "none.jsonl does not exist"),
         (["rft", "{files}/rows.jsonl", "--output", "{tmp}/x"], "rows.jsonl, line 1: no record of an attempt: domain: Field required"),
         (["rft", "{files}", "--output", "{tmp}/x"], "{files} cannot be read: Is a directory"),
@@ -88,6 +92,27 @@ def test_a_served_model(cli, tmp_path, tiny_model_dir):
     tasks = ("--task", "orders_250", "--task", "phones_250", "--attempts", "2", "--set", "max_turn_tokens=8")
     code, out, err = cli("eval", "--policy", tiny_model_dir, *tasks, "--output", tmp_path / "m")
     assert code == 0 and "token mismatches: 0 in 4 episodes" in out, err
+
+
+def test_a_gpu_that_is_not_there_is_named_before_anything_is_loaded(cli, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, _, err = cli("serve", tmp_path / "none", "--device", "cuda")
+    assert code == 2 and err.startswith("error: --device cuda: this torch sees no GPU")
+
+
+def test_a_missing_users_key_is_found_before_anything_runs(cli, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    ask = ("eval", "--domain", "airline", "--policy", "http://127.0.0.1:9/v1", "--model", "m", "--output", tmp_path / "run")
+    code, _, err = cli(*ask, "--preset", "card")
+    assert code == 2 and err.startswith(
+        "error: OPENAI_API_KEY is not set, and the user is gpt-4.1-mini at https://api.openai.com/v1; set it"
+    )
+    assert "--set user_base_url=… user_model=…" in err and not (tmp_path / "run").exists()
+    own = ("--set", "eval_user_model=u", "--set", "eval_user_base_url=https://models.example/v1", "--set", "eval_user_key_env=NOT_THERE")
+    code, _, err = cli(*ask, *own)
+    assert code == 2 and "NOT_THERE is not set, and the user is u at https://models.example/v1" in err and "eval_user_model=…" in err
 
 
 def test_small_commands(cli, tmp_path):

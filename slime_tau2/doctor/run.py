@@ -52,6 +52,9 @@ def examine(question: Question) -> list[Finding]:
     q = question
     if any(not VARIABLE.fullmatch(name) for name in (q.user_key, *q.job_keys) if name is not None):
         raise ConfigError(f"--user-key and --job-key {NO_KEY}")
+    for number in q.ports:
+        if not 1 <= number <= 65535:
+            raise ConfigError(f"--port {number}: a port is a number from 1 to 65535")
     container = "run this inside slime's container"
     out = [installation.python(), *installation.torch(q.gpus)]
     out += [

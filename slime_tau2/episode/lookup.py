@@ -28,7 +28,7 @@ async def json_at(
     url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S, body: dict[str, Any] | None = None,
     proxies: bool = False,
 ) -> dict[str, Any] | str:  # fmt: skip
-    """The JSON object at a URL (with a body: what it answers to that), or why there is none; `proxies`: through those of the environment."""
+    """The JSON object at a URL (with a body: what it answers to that), or why there is none; `proxies`: through the environment's."""
     found, said = await _ask(url, body, headers or {}, patience_s, proxies)
     if not found:
         return f"does not answer ({said})"

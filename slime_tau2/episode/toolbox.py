@@ -26,6 +26,16 @@ from slime_tau2.errors import ConfigError, JudgeError, UserSimulatorError
 from slime_tau2.types import Episode
 
 
+def eval_user_server(config: Tau2Config) -> tuple[str, str, str | None]:
+    """(URL, model, variable that an option names for its key) of the user model in evaluation."""
+    if config.eval_user_model is None:
+        return config.user_base_url, config.user_model, config.user_key_env
+    url, key = config.eval_user_base_url or config.user_base_url, config.eval_user_key_env
+    if key is None and credentials.same_server(url, config.user_base_url):
+        key = config.user_key_env  # it was named for that server, and for no other
+    return url, config.eval_user_model, key
+
+
 @dataclass
 class Toolbox:
     """`tokenizer` is None where agents have no tokens, `policy` where they are scripted. `await close()` before the event loop ends."""
@@ -118,12 +128,7 @@ class Toolbox:
     @cached_property
     def eval_user_client(self) -> ChatClient:
         config = self.config
-        if config.eval_user_model is None:
-            return self.user_client
-        url, key = config.eval_user_base_url or config.user_base_url, config.eval_user_key_env
-        if key is None and credentials.same_server(url, config.user_base_url):
-            key = config.user_key_env  # it was named for that server, and for no other
-        return self._user_client(url, config.eval_user_model, key)
+        return self.user_client if config.eval_user_model is None else self._user_client(*eval_user_server(config))
 
     def _user_client(self, url: str, model: str, key_env: str | None) -> ChatClient:
         config = self.config

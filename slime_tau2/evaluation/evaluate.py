@@ -15,7 +15,7 @@ from slime_tau2.config import Tau2Config, from_environment
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import audit, baselines, costs, estimate, keys, policies, runner, runs, scores, vigil
+from slime_tau2.evaluation import audit, baselines, costs, estimate, keys, policies, presets, runner, runs, scores, vigil
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.presets import EvalRequest
 from slime_tau2.evaluation.runner import Finished
@@ -33,7 +33,7 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
     asked = request.resolved()
     request, domains = asked.request, request.domains
     options = parse_assignments(list(request.options), Tau2Config.model_fields, "--set")
-    defaults = {"seeded_sampling": True, "user": request.user or default_user(request.policy, domains), "retail_basis": "judge"}
+    defaults = {**presets.OPTIONS, "user": request.user or default_user(request.policy, domains)}
     config = Tau2Config.from_mapping({**defaults, **from_environment(), **options}, "--set")
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
     found = {d: worlds.load(d, config.retail_basis, config.retrieval) for d in domains}

@@ -15,6 +15,8 @@ from slime_tau2.errors import ConfigError
 
 OPENAI = "user_base_url=https://api.openai.com/v1"
 DEFAULTS: dict[str, Any] = {"split": "test", "attempts": 1, "temperature": 1.0, "top_p": 1.0, "top_k": -1}
+OPTIONS: dict[str, Any] = {"seeded_sampling": True, "retail_basis": "judge"}
+"""Options of the package that have another default in `eval`; the user, too, is by default what suits the policy."""
 PRESETS: dict[str, dict[str, Any]] = {
     "card": {
         "attempts": 4, "temperature": 0.8, "top_p": 1.0, "top_k": 20,

@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import threading
 import time
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from slime_tau2.errors import ConfigError
 from slime_tau2.local.engine import Engine, Request
 from slime_tau2.local.engine_thread import EngineThread
 from slime_tau2.local.information import Information
@@ -148,48 +144,3 @@ class Server(Information):
     async def resume(self, _: web.Request) -> web.Response:
         self._open.set()
         return web.json_response({"status": "ok", "message": "Generation continued successfully."})
-
-
-def _exit_with_parent(parent: int) -> None:
-    """End this process when the one that started it is gone (kill -9 included, and also before this call)."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def serve(
-    model_path: Path,
-    host: str = "127.0.0.1",
-    port: int = 30000,
-    device: str | None = None,
-    threads: int = 1,
-    with_parent: int | None = None,
-) -> None:
-    """Load a model and serve it until interrupted; `with_parent` is the process id with whose end it ends.
-
-    Raises:
-        ConfigError: the port is in use, or the directory holds no model.
-    """
-    import socket
-
-    import torch
-
-    from slime_tau2.local.models import load_model, load_tokenizer, load_weights
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or stop what holds it") from error
-    if with_parent is not None:
-        _exit_with_parent(with_parent)
-    torch.set_num_threads(threads)
-    tokenizer, model = load_tokenizer(model_path), load_model(model_path, device)
-    engine = Engine(model, tokenizer.eos_token_id)
-    server = Server(engine, tokenizer, str(model_path), lambda path: load_weights(model, Path(path)))
-    web.run_app(server.app(), host=host, port=port, print=None, access_log=None, handle_signals=True, handler_cancellation=True)

@@ -37,6 +37,11 @@ def get(url):
         return reply.status, reply.read()
 
 
+def test_it_says_that_it_listens(server, tiny_model_dir):
+    said = f"serving {tiny_model_dir} at {server.url}, context length 32768; Ctrl-C stops it"
+    assert said in server.log.read_text().splitlines()
+
+
 def test_generate_speaks_sglang(server, tokenizer, tiny_model):
     ids = tokenizer.encode("Please swap W17 to lamp.", add_special_tokens=False)
     status, out = post(

@@ -12,14 +12,14 @@ import time
 
 import cpu_host
 
-from slime_tau2.local.server import _exit_with_parent
+from slime_tau2.local.serving import exit_with_parent
 
 
 def main() -> None:
     ray_dir, gpus = sys.argv[1], int(sys.argv[2])
     script = os.path.join(os.environ["SLIME_DIR"], "train.py")
     sys.argv = [script, *sys.argv[3:]]
-    _exit_with_parent(os.getppid())  # Ray's reaper then ends what belongs to it
+    exit_with_parent(os.getppid())  # Ray's reaper then ends what belongs to it
     cpu_host.watch_imports()
     cpu_host.install()
     import ray
