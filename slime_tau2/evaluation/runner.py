@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -27,7 +28,9 @@ from slime_tau2.local.looplag import LoopLag
 from slime_tau2.seeds import derive_seed
 from slime_tau2.types import Episode
 
-LEAST_IN_A_ROW, MOST_IN_A_ROW = 4, 32
+LEAST_IN_A_ROW, MOST_IN_A_ROW = 4, 16
+WITHOUT_A_SCORE_S = 30.0
+"""Seconds after which the least number in a row is enough: attempts that fail slowly, few at a time, would else go on for minutes."""
 RunOne = Callable[[World, str, int], Awaitable[Episode]]
 """(world, task id, seed) -> the finished episode."""
 Stop = Callable[[str], None]
@@ -95,7 +98,7 @@ async def run(job: Run) -> Finished:
 async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
     """Play attempts; why it stopped before the end, None where it did not."""
     limiter, tasks = asyncio.Semaphore(job.concurrency), []
-    in_a_row = 0
+    in_a_row, last_score = 0, time.monotonic()
     reason: str | None = None
     bug: Exception | None = None
 
@@ -106,7 +109,7 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
             task.cancel()
 
     async def one(key: TaskKey, attempt: int) -> None:
-        nonlocal in_a_row, bug
+        nonlocal in_a_row, last_score, bug
         domain, task_id = key
         try:
             async with limiter:
@@ -119,8 +122,12 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
             bug = bug or error
             stop(str(error))
             return
-        in_a_row = in_a_row + 1 if episode.reward is None else 0
-        if in_a_row >= most_in_a_row(len(todo)):
+        if episode.reward is not None:
+            in_a_row, last_score = 0, time.monotonic()
+            return
+        in_a_row += 1
+        slowly = in_a_row >= LEAST_IN_A_ROW and time.monotonic() - last_score > WITHOUT_A_SCORE_S
+        if in_a_row >= most_in_a_row(len(todo)) or slowly:
             stop(f"the infrastructure ended {in_a_row} attempts in a row, the last by: {episode.detail}")
 
     with job.records_path.open("a", encoding="utf-8") as sink:

@@ -212,7 +212,7 @@ async def test_a_dead_server_ends_the_run_early_and_the_same_command_resumes(hel
 
 
 def test_a_small_split_is_given_up_too():
-    assert [runner.most_in_a_row(n) for n in (1, 20, 40, 100, 600)] == [4, 4, 8, 20, 32]
+    assert [runner.most_in_a_row(n) for n in (1, 20, 40, 100, 600)] == [4, 4, 8, 16, 16]
 
 
 @pytest.mark.exhaustive
