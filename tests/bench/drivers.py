@@ -35,9 +35,9 @@ async def _all(one, count: int, at_a_time: int) -> list[float]:
 async def ours(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
     """`url` None: the models answer in this process, and the two cores serve only the driver."""
     config = Tau2Config(
-        user="llm", user_base_url=f"{url or 'http://in.process'}/v1", user_concurrency=4096, user_retries=0, retail_basis="communicate"
+        user="llm", user_base_url=f"{url or 'http://localhost'}/v1", user_concurrency=4096, user_retries=0, retail_basis="communicate"
     )
-    policy = PolicyClient(url or "http://in.process", 4096, retries=0, transport=None if url else servers.policy_transport)
+    policy = PolicyClient(url or "http://localhost", 4096, retries=0, transport=None if url else servers.policy_transport)
     box = Toolbox(config, servers.tokenizer, policy)
     if url is None:
         box.user_client.endpoint.transport = servers.user_transport
