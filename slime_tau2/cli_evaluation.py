@@ -94,15 +94,24 @@ def report(
     prices: Annotated[Path | None, typer.Option(help="A table of prices, which turns tokens into money (docs/evaluation.md).")] = None,
 ) -> None:
     """Print tables and what went wrong, and write one page with plots and every conversation (of a quickstart report.json, too)."""
-    if (directories[0] / "study.json").exists():
-        from slime_tau2.evaluation.study import write_report as write_study
+    for directory in directories:
+        study = (directory / "study.json").exists()
+        if not study and not ((directory / "settings.json").exists() and not (directory / "attempts.jsonl").exists()):
+            continue
+        kind = "study" if study else "quickstart"
+        if len(directories) > 1:
+            raise ConfigError(f"{directory} is a {kind}, which has a report of its own: name it alone")
+        if prices is not None or (study and output is not None):
+            option = "--prices" if prices is not None else "--output"
+            raise ConfigError(f"{option}: a {kind}'s report has no such thing; leave it out")
+        if study:
+            from slime_tau2.evaluation.study import write_report as write_study
 
-        write_study(directories[0], console)
-        return
-    if (directories[0] / "settings.json").exists() and not (directories[0] / "attempts.jsonl").exists():
-        from slime_tau2.evaluation.quickstart import write_report
+            write_study(directory, console)
+        else:
+            from slime_tau2.evaluation.quickstart import write_report
 
-        write_report(directories[0], console)
+            write_report(directory, console, output)
         return
     from slime_tau2.evaluation.report import write as run
 

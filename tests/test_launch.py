@@ -32,6 +32,13 @@ def test_help_and_bad_options(script):
     assert bad.returncode == 2 and "no profile 9gpu; there are: 2gpu" in bad.stderr
 
 
+@pytest.mark.parametrize("script", ["test", "quickstart"])
+def test_help_installs_nothing(script, tmp_path):
+    done = launch(script, "--help", SLIME_TAU2_VENV=str(tmp_path / "venv"))
+    assert done.returncode == 0 and f"usage: launch/{script}.sh" in done.stdout and "[setup]" not in done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_dry_runs_change_nothing_and_tell_no_secret(script, slime, tmp_path):
     secrets = {"WANDB_API_KEY": "sekret-1", "HF_TOKEN": "sekret-2", "OPENAI_API_KEY": "sekret-3", "WANDB_PROJECT": "tau2"}

@@ -59,8 +59,11 @@ def pipeline_settings(assignments: list[str], defaults: dict[str, Any]) -> Pipel
         raise ConfigError(f"--set {first['loc'][0]}={first['input']}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-def write_report(directory: Path, console: Console) -> None:
-    """Print the table and write report.json and report.html.
+def write_report(directory: Path, console: Console, output: Path | None = None) -> None:
+    """Print the table and write report.json and the page.
+
+    Args:
+        output: the page; by default report.html in the directory.
 
     Raises:
         ConfigError: the directory holds no finished run.
@@ -98,8 +101,9 @@ def write_report(directory: Path, console: Console) -> None:
     facts = [f"{size}; {counted}; {run['wall_s']:.0f} s; {run['peak_rss_mib']} MiB."]
     facts += [f"{name} in pass^1: {points(gain)} points, paired 95 % CI" for name, gain in gains.items()]
     shown = [page.Stage.of(r) for r in evaluated.values()]
+    path = output or directory / "report.html"
     title = "slime_tau2 quickstart: SFT → RFT → GRPO on helpdesk"
-    page.write(page.Page(title, shown, facts, rows, SNIPPET.format(path=model)), directory / "report.html")
+    page.write(page.Page(title, shown, facts, rows, SNIPPET.format(path=model)), path)
     console.print(table)
     for name, gain in gains.items():
         console.print(f"{name} in pass^1: {points(gain)} points, paired 95 % CI")
@@ -109,7 +113,7 @@ def write_report(directory: Path, console: Console) -> None:
         f"{run['peak_rss_mib']} MiB; event-loop lag p99 {lags['p99']:.0f} ms, max {lags['max']:.0f} ms",
         soft_wrap=True,
     )
-    console.print(f"report: {directory / 'report.html'}\nmodel:  {model}\n", soft_wrap=True)
+    console.print(f"report: {path}\nmodel:  {model}\n", soft_wrap=True)
     console.print(SNIPPET.format(path=model), soft_wrap=True, highlight=False)
 
 

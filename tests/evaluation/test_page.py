@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+import run_files
 from chromium import BINARY, REASON, Chromium
 from fake_policy import FakePolicy, teacher_reply
 
@@ -129,3 +130,21 @@ async def test_nobodys_words_become_markup(path, records, tmp_path):
         assert await chrome.run("window.pwned") is None
         assert await chrome.run("document.querySelectorAll('img, b:not(.won):not(.lost):not(.none)').length") == 0
         assert await chrome.run("document.scripts.length") == 3
+
+
+@pytest.mark.parametrize("kind, mark", [("quickstart", "settings.json"), ("study", "study.json")])
+def test_a_quickstart_or_a_study_is_reported_alone(cli, tmp_path, kind, mark):
+    own, run = tmp_path / "own", run_files.write(tmp_path / "run", {"1": [1.0]})
+    own.mkdir()
+    (own / mark).write_text("{}")
+    (own / "report.html").write_text("as it was")
+    page = ("--output", tmp_path / "x.html")
+    for order in ((own, run), (run, own)):
+        code, _, error = cli("report", *order, *page)
+        assert code == 2 and f"error: {own} is a {kind}, which has a report of its own: name it alone" in error
+    (tmp_path / "prices.yaml").write_text("{}")
+    code, _, error = cli("report", own, "--prices", tmp_path / "prices.yaml")
+    assert code == 2 and f"--prices: a {kind}'s report has no such thing" in error
+    if kind == "study":
+        assert "--output: a study's report has no such thing" in cli("report", own, *page)[2]
+    assert (own / "report.html").read_text() == "as it was" and not (tmp_path / "x.html").exists()

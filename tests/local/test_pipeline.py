@@ -81,6 +81,15 @@ def test_it_runs_end_to_end_and_reports(finished):
     assert stages == {"sft", "rft", "grpo"}
 
 
+def test_its_report_goes_where_it_is_told_to(finished, cli, tmp_path):
+    output, _ = finished
+    before = (output / "report.html").stat().st_mtime_ns
+    code, out, error = cli("report", output, "--output", tmp_path / "x.html")
+    assert code == 0 and f"report: {tmp_path / 'x.html'}" in out, error
+    assert (tmp_path / "x.html").read_text().count("<svg") == 2
+    assert (output / "report.html").stat().st_mtime_ns == before, "the quickstart's own page is left alone"
+
+
 def test_no_key_is_in_anything_that_the_run_leaves_or_shows(finished):
     output, done = finished
     assert any(b"serve" in line and b"slime_tau2" in line for line in done.command_lines), "the server's process was seen"
