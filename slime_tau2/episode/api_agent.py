@@ -7,13 +7,15 @@ There are no tokens to train on.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.episode.agents import AgentAction, as_json
 from slime_tau2.episode.ledger import TokenLedger
-from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.openai_chat import ChatClient, ChatReply, said_by_policy
 from slime_tau2.episode.protocols import Native
+from slime_tau2.errors import PolicyError
 from slime_tau2.types import Termination
 
 
@@ -31,10 +33,12 @@ class ApiAgent:
         for one in history[self._seen :]:
             self._reads(one)
         self._seen = len(history)
-        reply = await self.client.complete(self.messages, self.tools, self.seed, routing_key=self.routing_key)
+        reply = await _asked(self.client, self.messages, self.tools, self.seed, self.routing_key)
+        if isinstance(reply, AgentAction):
+            return reply
         calls = [bench.ToolCall(name=name, arguments=arguments) for name, arguments in reply.calls]
         said = bench.AssistantMessage(role="assistant", content=reply.text, tool_calls=calls or None, cost=0.0)
-        return AgentAction(said, text=reply.text or "")
+        return AgentAction(said, text=reply.text or "", malformed=reply.malformed)
 
     def _reads(self, message: Any) -> None:
         """What tau2 recorded and the agent may see: the user's own calls and their results are not among it."""
@@ -70,9 +74,33 @@ class TextApiAgent:
         self.messages += self.protocol.chat(as_json(fresh))
         self._seen = len(history)
         sent = [json.dumps(m, ensure_ascii=False).encode() for m in self.messages]
-        text = (await self.client.complete(sent, None, self.seed, routing_key=self.routing_key)).text or ""
+        reply = await _asked(self.client, sent, None, self.seed, self.routing_key)
+        if isinstance(reply, AgentAction):
+            return reply
+        text = reply.text or ""
         self.messages.append({"role": "assistant", "content": text})
         meant = self.protocol.read(text)
         if meant.message is None:
             return AgentAction(None, Termination.AGENT_ERROR, "an empty turn", text)
         return AgentAction(meant.message, text=text, malformed=meant.malformed, last=meant.last)
+
+
+TOO_LONG = re.compile(r"context[_ ](length|window)|maximum context", re.IGNORECASE)
+"""How OpenAI, vLLM and SGLang say, with HTTP 400, that a conversation is longer than the model's context."""
+
+
+async def _asked(
+    client: ChatClient, messages: list[bytes], tools: bytes | None, seed: int, routing_key: str | None
+) -> ChatReply | AgentAction:  # fmt: skip
+    """What the policy says; or the end of the episode that it brings about, scored as with tokens, never left out like a server's fault."""
+    try:
+        reply = await client.complete(messages, tools, seed, routing_key=routing_key, of=said_by_policy)
+    except PolicyError as error:
+        if error.kind == "http_400" and TOO_LONG.search(str(error)):
+            return AgentAction(None, Termination.CONTEXT_OVERFLOW, str(error), finish_reason="length")
+        raise
+    if reply.finish_reason == "length":
+        return AgentAction(None, Termination.LENGTH, "the server's limit on a reply", reply.text or "", finish_reason="length")
+    if reply.text is None and not reply.calls:
+        return AgentAction(None, Termination.AGENT_ERROR, "an empty turn")
+    return reply

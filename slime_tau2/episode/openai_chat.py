@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slime_tau2.episode import credentials, hosted, model_names, strict_json, thoughts, usage
+from slime_tau2.episode import credentials, hosted, model_names, strict_json, thoughts, toolcalls, usage
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Garbage, Transport
 from slime_tau2.errors import ConfigError, InfrastructureError
 from slime_tau2.hosts import NOTHING_SAID, Access
@@ -24,6 +24,8 @@ class ChatReply:
     text: str | None
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     reasoning: str = ""
+    malformed: int = 0
+    finish_reason: str = "stop"
 
 
 class ChatClient:
@@ -55,13 +57,14 @@ class ChatClient:
 
     async def complete(
         self, messages: Sequence[bytes], tools: bytes | None = None, seed: int = 0, accept: Callable[[ChatReply], None] | None = None,
-        routing_key: str | None = None,
+        routing_key: str | None = None, of: Callable[[dict], ChatReply] | None = None,
     ) -> ChatReply:  # fmt: skip
         """One completion. A failure, an empty reply and malformed arguments are retried, each try with another seed.
 
         Args:
             messages, tools: JSON of each message and of the list of tool schemas.
             accept: raises ValueError for a reply that will not do; that is retried too.
+            of: reads the answer in another way (`said_by_policy`).
             routing_key: the same for all requests of one conversation; a router keeps them on one server and its cached prefix.
 
         Raises:
@@ -71,7 +74,7 @@ class ChatClient:
         body = b'%b%b,"messages":[%b],"seed":' % (self._head, offered, b",".join(messages))
 
         def read(answer: dict) -> ChatReply:
-            reply = _reply(answer)
+            reply = (of or _reply)(answer)
             if accept is not None:
                 accept(reply)
             return reply
@@ -128,6 +131,26 @@ def thinking(asked: str, base_url: str, option: str) -> dict[str, Any]:
     if credentials.is_openai(base_url):
         raise ConfigError(f"{option} = {asked}: {base_url} has no such switch; use auto, and choose by the model's name whether it thinks")
     return {"chat_template_kwargs": {"enable_thinking": asked == "on"}}
+
+
+def said_by_policy(answer: dict) -> ChatReply:
+    """A reply as it is, for a policy: what it says badly is its own fault, and scored, so that nothing is asked again.
+
+    A call whose arguments cannot be read becomes the call that `toolcalls` puts in its place; half a surrogate pair becomes U+FFFD.
+    """
+    choice = answer["choices"][0]
+    said = {**choice["message"], "content": choice["message"].get("content") or choice["message"].get("refusal")}
+    reasoning, text = thoughts.of_message(said)
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    calls, malformed = [], 0
+    for call in said.get("tool_calls") or []:
+        try:
+            calls.append((str(call["function"]["name"]), _arguments(call["function"]["arguments"])))
+        except Garbage as error:
+            stand_in = toolcalls.malformed(str(error), "")
+            calls.append((stand_in.name, stand_in.arguments))
+            malformed += 1
+    return ChatReply(text if text.strip() else None, tuple(calls), reasoning, malformed, choice.get("finish_reason") or "stop")
 
 
 def _reply(answer: dict) -> ChatReply:
