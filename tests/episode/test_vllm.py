@@ -7,8 +7,10 @@ import tokenizers_that_differ as differ
 from aiohttp import web
 from fake_policy import FakePolicy, cut_in_three, teacher_reply
 from fake_vllm import MODEL, FakeVLLM
+from serving import Serving
 
 from slime_tau2.config import Tau2Config
+from slime_tau2.domains.helpdesk import build_tokenizer
 from slime_tau2.episode import usage
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
@@ -155,17 +157,15 @@ async def test_who_it_is(tokenizer, tmp_path):
         await client.close()
 
 
-def test_an_evaluation_by_tokens(cli, tmp_path, tokenizer):
-    from serving import Serving
-
-    from slime_tau2.domains.helpdesk import build_tokenizer
-
-    with Serving(FakeVLLM(tokenizer, teacher_reply())) as fake:
-        named = ["--policy", fake.url, "--model", MODEL, "--tokenizer", build_tokenizer.DIRECTORY, "--concurrency", "1"]
-        code, out, err = cli("eval", *named, "--task", "orders_0", "--output", tmp_path / "run")
-    assert code == 0, err
+@pytest.mark.parametrize("kind, named, server", [(FakePolicy, [], "SGLang fake"), (FakeVLLM, ["--model", MODEL], "vLLM 0.32.0")])
+def test_an_evaluation_by_tokens(cli, tmp_path, tokenizer, kind, named, server):
+    with Serving(kind(tokenizer, teacher_reply())) as fake:
+        command = ["eval", "--policy", fake.url, "--tokenizer", build_tokenizer.DIRECTORY, *named, "--task", "orders_0"]
+        code, out, err = cli(*command, "--output", tmp_path / "run")
+        again, _, _ = cli(*command, "--output", tmp_path / "run")
+    assert code == 0 == again, err
     assert "token mismatches: 0 in 1 episodes" in out
     (record,) = map(json.loads, (tmp_path / "run/attempts.jsonl").read_text().splitlines())
     assert record["reward"] == 1.0 and record["turn_tokens"] and record["usage"]["policy"]["prompt"] > 100
     settings = json.loads((tmp_path / "run/plan.json").read_text())["settings"]
-    assert settings["model"] == MODEL and settings["policy_server"]["server"] == "vLLM 0.32.0"
+    assert settings["policy_server"]["server"] == server and settings.get("model") == (named[1] if named else None)
