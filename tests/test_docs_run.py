@@ -38,6 +38,7 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
     (r"slime-tau2 eval .*--policy http://127\.0\.0\.1:.*", "tests/episode/test_vllm.py::test_an_evaluation_by_tokens", ()),
     (r"slime-tau2 eval --preset card.*", "tests/evaluation/test_presets.py::test_a_dry_run_says_what_it_would_do_and_does_nothing", ()),
     (r"slime-tau2 doctor --user .*", "tests/test_doctor.py::test_the_exit_code_and_json_are_for_scripts", ()),
+    (r"slime-tau2 doctor --policy .* --model .*", "tests/test_doctor.py::test_the_policys_tokenizer_is_compared_with_the_models", ()),
     (r"slime-tau2 doctor --model MODEL .*", "tests/test_doctor.py::test_a_models_files", ()),
     (
         r"slime-tau2 eval --domain banking_knowledge .*",

@@ -5,6 +5,7 @@ import shutil
 import socket
 
 import pytest
+import tokenizers_that_differ as differ
 from aiohttp import web
 from fake_openai import FakeOpenAI
 from fake_policy import FakePolicy
@@ -122,6 +123,16 @@ async def test_the_policys_server(tokenizer):
     assert [f.status for f in found] == [Status.OK, Status.OK] and "qwen" in found[0].text
     (gone,) = await servers.policy(fake.url)
     assert gone.status is Status.FAIL and "does not answer" in gone.text
+
+
+async def test_the_policys_tokenizer_is_compared_with_the_models(tokenizer, tmp_path):
+    async with SGLang(tokenizer) as fake:
+        right = await servers.policy(fake.url, model=build_tokenizer.DIRECTORY)
+        wrong = await servers.policy(fake.url, model=differ.permuted(tmp_path / "t"))
+        absent = await servers.policy(fake.url, model=tmp_path)
+    assert [f.status for f in right] == [Status.OK] * 3 and "32768 tokens of context" in right[2].text
+    assert wrong[2].status is Status.FAIL and "the vocabulary at" in wrong[2].text
+    assert absent[2].status is Status.FAIL and "holds no tokenizer" in absent[2].text
 
 
 class User(FakeOpenAI):

@@ -80,7 +80,7 @@ def examine(question: Question) -> list[Finding]:
     said = {k: v for k, v in from_environment().items() if k in ("hosts", "plain_http")}
     access = Tau2Config.from_mapping(said, "TAU2_* in the environment").access
     if q.policy is not None:
-        asked.append(servers.policy(q.policy, access))
+        asked.append(servers.policy(q.policy, access, q.models[0] if q.models else None))
     if q.user is not None:
         asked.append(servers.user(q.user, q.user_model, q.user_key, access))
     if q.ray is not None:

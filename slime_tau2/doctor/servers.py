@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any
 
 from slime_tau2.doctor.findings import Finding, fail, ok, warn
 from slime_tau2.episode import credentials, lookup
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.errors import ConfigError, InfrastructureError, UserSimulatorError
+from slime_tau2.errors import ConfigError, InfrastructureError, UserError, UserSimulatorError
+from slime_tau2.evaluation import identity
 from slime_tau2.hosts import NOTHING_SAID, Access
 
 _TOOL = {
@@ -22,8 +24,8 @@ _TOOL = {
 }  # fmt: skip
 
 
-async def policy(url: str, access: Access = NOTHING_SAID) -> list[Finding]:
-    """An SGLang server: its model, and whether a sampled token comes back with its log-prob."""
+async def policy(url: str, access: Access = NOTHING_SAID, model: Path | None = None) -> list[Finding]:
+    """An SGLang server: its model, whether a sampled token has its log-prob, and whether its tokenizer is that of a model here."""
     what, fix = f"policy {url}", "bash launch/serve_policy.sh, or name the server's own URL (without /v1)"
     try:
         client = PolicyClient(url, timeout_s=60.0, retries=0, plain_http=access.plain_http)
@@ -35,11 +37,24 @@ async def policy(url: str, access: Access = NOTHING_SAID) -> list[Finding]:
     out = [ok(what, f"serves {told.get('model_path')}")]
     try:
         got = await client.generate(b"[1, 2, 3]", {"max_new_tokens": 1, "temperature": 1.0}, "doctor")
-        return [*out, ok("policy /generate", f"{len(got.ids)} token with its log-prob")]
+        out.append(ok("policy /generate", f"{len(got.ids)} token with its log-prob"))
+        return out if model is None else [*out, await _tokenizer(client, model)]
     except InfrastructureError as error:
         return [*out, fail("policy /generate", str(error), fix)]
     finally:
         await client.close()
+
+
+async def _tokenizer(client: PolicyClient, model: Path) -> Finding:
+    """What `eval` compares before a run, but for the length of the context, which only a run knows."""
+    from slime_tau2.local.models import load_tokenizer  # takes torch, which a doctor may miss
+
+    what = "policy's tokenizer"
+    try:
+        told = await identity.check(client, load_tokenizer(model), 0)
+    except UserError as error:
+        return fail(what, str(error), "")
+    return ok(what, f"reads and writes as the one at {model}; {told['server']}, {told['context_length']} tokens of context")
 
 
 async def user(url: str, model: str, key_env: str | None = None, access: Access = NOTHING_SAID) -> list[Finding]:
