@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,10 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config, from_environment
+from slime_tau2.data import records
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import audit, baselines, costs, estimate, keys, policies, presets, runner, runs, scores, vigil
+from slime_tau2.evaluation import audit, baselines, costs, coverage, estimate, keys, plan, policies, presets, runner, runs, scores, vigil
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.presets import EvalRequest
 from slime_tau2.evaluation.runner import Finished
@@ -48,11 +50,15 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
         keys.check(config, tasks)
         run_one, settings, box, identify = policies.policy(asked, config, stack)
         servers = vigil.clients(box, any(bench.judge_request(task, []) is not None for part in tasks.values() for task in part))
-        settings |= asyncio.run(_identified(box, servers, identify))
-        plan = RunPlan(sets=sets, attempts=asked.attempts, seed=request.seed, settings=settings)
+        before = _finished(request.output, sets, asked.attempts)
+        if before is None:
+            settings |= asyncio.run(_identified(box, servers, identify))
+        elif "policy_server" in before.settings:
+            settings["policy_server"] = before.settings["policy_server"]
+        todo = RunPlan(sets=sets, attempts=asked.attempts, seed=request.seed, settings=settings)
         progress = stack.enter_context(_progress(console))
-        count = plan.attempts * len(plan.keys)
-        bar = progress.add_task(f"{request.policy} on {plan.name}", total=count)
+        count = todo.attempts * len(todo.keys)
+        bar = progress.add_task(f"{request.policy} on {todo.name}", total=count)
 
         def on_episode(episode: Episode) -> None:
             progress.advance(bar)
@@ -65,7 +71,7 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
         def guard(stop: runner.Stop) -> AbstractAsyncContextManager[None]:
             return vigil.watching(servers, stop)
 
-        job = runner.Run(plan, found, request.output, run_one, request.concurrency, on_episode, box.tokenizer, guard)
+        job = runner.Run(todo, found, request.output, run_one, request.concurrency, on_episode, box.tokenizer, guard)
 
         async def run() -> Finished:
             try:
@@ -79,9 +85,9 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
     for world in found.values():
         world.environments.check()
     covered = done.coverage
-    title = f"{request.policy} on {plan.name}" + ("" if covered.whole else f", PARTIAL: {covered}")
-    console.print(metrics_table(title, scores.scores(runs.successes(plan.keys, done.records), scores.ks(plan.attempts))))
-    for line in baselines.lines(baselines.rates(found, plan, request.output / baselines.FILE)):
+    title = f"{request.policy} on {todo.name}" + ("" if covered.whole else f", PARTIAL: {covered}")
+    console.print(metrics_table(title, scores.scores(runs.successes(todo.keys, done.records), scores.ks(todo.attempts))))
+    for line in baselines.lines(baselines.rates(found, todo, request.output / baselines.FILE)):
         console.print(line, soft_wrap=True)
     won = sum(is_success(r["reward"]) for r in done.records)
     console.print(f"{covered}; {won} earned reward 1.0; results in {request.output}", soft_wrap=True)
@@ -94,6 +100,14 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
     if config.official_check and box.official is not None:
         console.print(f"tau2's own evaluator graded {box.official.compared} episodes again and agreed")
     return done
+
+
+def _finished(output: Path, sets: tuple[TaskSet, ...], attempts: int) -> RunPlan | None:
+    """The plan of a run that has a score for each of these attempts, and so asks no server; None where something is left to do."""
+    if not (output / plan.FILE).exists():
+        return None
+    before, rows = plan.read(output), records.so_far(output / records.FILE)
+    return before if (before.sets, before.attempts) == (sets, attempts) and coverage.of(before, rows).whole else None
 
 
 async def _identified(box: Toolbox, servers: Mapping[str, vigil.Client], identify: policies.Identify) -> dict[str, Any]:
