@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from slime_tau2.evaluation import plan
+
 SIZES = [
     "traces=60",
     "sft_steps=6",
@@ -88,6 +90,20 @@ def test_its_report_goes_where_it_is_told_to(finished, cli, tmp_path):
     assert code == 0 and f"report: {tmp_path / 'x.html'}" in out, error
     assert (tmp_path / "x.html").read_text().count("<svg") == 2
     assert (output / "report.html").stat().st_mtime_ns == before, "the quickstart's own page is left alone"
+
+
+def test_its_evaluations_are_compared_with_evals(finished, cli, tmp_path):
+    """What the quickstart recorded and what `eval` records say the same of how they were scored, and refuse by what matters."""
+    output, _ = finished
+    tasks = [w for t in plan.read(output / "eval" / "grpo").sets[0].tasks[:2] for w in ("--task", t)]
+    model = output / "grpo" / "model"
+    for name, steps in (("alike", 60), ("longer", 200)):
+        command = ("eval", "--policy", model, *tasks, "--attempts", "1", "--set", f"max_steps={steps}", "--set", "max_turn_tokens=16")
+        assert cli(*command, "--output", tmp_path / name)[0] == 0
+    code, out, error = cli("compare", output / "eval" / "grpo", tmp_path / "alike")
+    assert code == 0 and "compared on 2 tasks" in out and "does not say" not in out, error
+    code, _, error = cli("compare", output / "eval" / "grpo", tmp_path / "longer")
+    assert code == 2 and "not scored alike (max_steps: grpo 60, longer 200); --anyway" in error
 
 
 def test_no_key_is_in_anything_that_the_run_leaves_or_shows(finished):
