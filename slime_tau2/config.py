@@ -90,7 +90,7 @@ class Tau2Config(BaseModel):
     policy_retries: int = Field(4, ge=0)
     """Further tries after a failed policy request."""
     policy_key_env: str | None = None
-    """Environment variable with the key of a policy behind an OpenAI-compatible server (`eval`, `collect`); None as `user_key_env`."""
+    """Environment variable with the key of the policy's server in `eval` and `collect` (SGLang's --api-key too); None as `user_key_env`."""
     hosts: dict[str, Host] = {}
     """Of hosts by name: `client`, `headers_env`, `token`, `api_version` (docs/evaluation.md, hosted models)."""
     plain_http: tuple[str, ...] = ()

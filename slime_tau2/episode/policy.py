@@ -43,6 +43,9 @@ class Sample:
 class PolicyClient:
     """One policy server (or router). Share one client between all episodes of a process.
 
+    Args:
+        key_env: the environment variable that was named for this server's key (SGLang's --api-key).
+
     Raises:
         ConfigError: no URL of a server, or one that conversations would reach in the clear (`plain_http` names hosts that may).
     """
@@ -56,12 +59,13 @@ class PolicyClient:
         backoff_s: float = 0.5,
         transport: Transport | None = None,
         plain_http: Sequence[str] = (),
+        key_env: str | None = None,
     ):
         credentials.check_conversation(url, plain_http)
-        self.root = url.rstrip("/")
+        self.root, self.key_env = url.rstrip("/"), credentials.variable(url, key_env)
         self.endpoint = Endpoint(
-            f"{self.root}/generate", PolicyError, concurrency, timeout_s, retries, backoff_s, transport=transport,
-            spent=lambda answer: usage.add("policy", usage.of_sglang(answer)),
+            f"{self.root}/generate", PolicyError, concurrency, timeout_s, retries, backoff_s, credentials.hint(self.key_env),
+            transport=transport, spent=lambda answer: usage.add("policy", usage.of_sglang(answer)),
         )  # fmt: skip
 
     async def generate(
@@ -80,7 +84,7 @@ class PolicyClient:
         params = json.dumps(sampling_params, separators=(",", ":")).encode()
         fields = b"".join(b",%b:%b" % (json.dumps(k).encode(), json.dumps(v).encode()) for k, v in (more or {}).items())
         body = b'{"input_ids":%b,"sampling_params":%b,"return_logprob":true%b}' % (ids_json, params, fields)
-        headers = {ROUTING_HEADER: routing_key} if routing_key else {}
+        headers = {**self._key(), **({ROUTING_HEADER: routing_key} if routing_key else {})}
         return await self.endpoint.post(lambda attempt: body, _generation, headers)
 
     async def probe(self, timeout_s: float = 10.0) -> None:
@@ -91,7 +95,7 @@ class PolicyClient:
         """
         body = b'{"input_ids":[1],"sampling_params":{"max_new_tokens":1,"temperature":0.0},"return_logprob":true}'
         with suppress(PolicyAborted):
-            await self.endpoint.once(body, _generation, {}, timeout_s)
+            await self.endpoint.once(body, _generation, self._key(), timeout_s)
 
     async def sample(self, prompt: list[int] | str, tokens: int) -> Sample:
         """Sample at temperature 1, behind ids or behind a text that the server reads itself; once, without a retry."""
@@ -103,13 +107,13 @@ class PolicyClient:
             told = _generation(answer)
             return Sample(told.ids, answer.get("text"), told.meta.get("prompt_tokens"))
 
-        return await self.endpoint.once(body, read, {}, min(self.endpoint.timeout_s, SAMPLE_S))
+        return await self.endpoint.once(body, read, self._key(), min(self.endpoint.timeout_s, SAMPLE_S))
 
     async def about(self) -> dict[str, Any]:
         """What the server says it is: server, model_path, tokenizer_path, weight_version, context_length; None where it does not say."""
-        model = await lookup.first([f"{self.root}/model_info", f"{self.root}/get_model_info"])
-        server = await lookup.first([f"{self.root}/server_info", f"{self.root}/get_server_info"])
-        listed = list((await lookup.models(f"{self.root}/v1")).values())
+        model = await lookup.first([f"{self.root}/model_info", f"{self.root}/get_model_info"], self._key())
+        server = await lookup.first([f"{self.root}/server_info", f"{self.root}/get_server_info"], self._key())
+        listed = list((await lookup.models(f"{self.root}/v1", self._key())).values())
         lengths = [*(m.get("max_model_len") for m in listed[:1]), server.get("context_length"), server.get("max_total_num_tokens")]
         return {
             "server": f"SGLang {server.get('version', 'of an unknown version')}",
@@ -119,7 +123,10 @@ class PolicyClient:
 
     async def read(self, prompt: str | list[dict[str, Any]]) -> list[int] | None:
         """The ids that the server makes of a text, or of a conversation by its own chat template; None where it does not tell."""
-        return await tokenized(self.root, prompt, {}, {})
+        return await tokenized(self.root, prompt, {}, self._key())
+
+    def _key(self) -> dict[str, str]:
+        return credentials.headers(self.key_env)
 
     async def close(self) -> None:
         """Close this event loop's connections."""

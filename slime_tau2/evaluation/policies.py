@@ -73,8 +73,10 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
         url = stack.enter_context(ServerProcess(Path(request.policy), request.output / "server.log")).url
     else:
         raise ConfigError(f"--policy {request.policy} is neither {', '.join(scripts.SCRIPTS)}, nor a model directory, nor a URL")
-    plain: dict[str, Any] = {"plain_http": config.plain_http}
-    client = VLLMClient(url, str(request.model), config.policy_key_env, *at, **plain) if compatible else PolicyClient(url, *at, **plain)
+    if compatible:
+        client: PolicyClient = VLLMClient(url, str(request.model), config.policy_key_env, *at, plain_http=config.plain_http)
+    else:  # a server of our own making has no key
+        client = PolicyClient(url, *at, plain_http=config.plain_http, key_env=config.policy_key_env if served else None)
     box = Toolbox(config, tokenizer, client)
     sampling = {"temperature": plan.temperature, "top_p": plan.top_p, "top_k": plan.top_k}
 

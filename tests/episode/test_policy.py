@@ -53,3 +53,27 @@ async def test_an_answer_that_contradicts_itself_is_not_used(tokenizer):
     bad = {"output_ids": [1, 2], "meta_info": {"finish_reason": {"type": "stop"}, "output_token_logprobs": [[-1.0, 1, None]]}}
     with pytest.raises(PolicyError, match="disagree"):
         await ask(tokenizer, lambda p, n: web.json_response(bad), retries=0)
+
+
+async def test_a_named_key_goes_with_every_request_and_is_missed_by_name(tokenizer, monkeypatch):
+    """SGLang's --api-key: the episode's requests, the probe, and what is asked about the server."""
+    monkeypatch.setenv("MY_KEY", "planted")
+    keys = []
+
+    @web.middleware
+    async def guarded(request, handler):
+        keys.append(request.headers.get("Authorization"))
+        return await handler(request) if keys[-1] == "Bearer planted" else web.Response(status=401)
+
+    fake = FakePolicy(tokenizer, lambda p, n: "ok")
+    fake.app.middlewares.append(guarded)
+    async with fake:
+        client, keyless = PolicyClient(fake.url, key_env="MY_KEY"), PolicyClient(fake.url)
+        await client.generate(b"[1,2]", {"temperature": 1.0})
+        await client.probe()
+        assert (await client.about())["model_path"] == "fake" and await client.read("a") is not None
+        assert set(keys) == {"Bearer planted"} and len(keys) >= 5
+        with pytest.raises(PolicyError, match="no key is sent there: name the variable that holds it with .*policy_key_env"):
+            await keyless.generate(b"[1,2]", {})
+        await client.close()
+        await keyless.close()
