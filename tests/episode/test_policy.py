@@ -73,7 +73,7 @@ async def test_a_named_key_goes_with_every_request_and_is_missed_by_name(tokeniz
         await client.probe()
         assert (await client.about())["model_path"] == "fake" and await client.read("a") is not None
         assert set(keys) == {"Bearer planted"} and len(keys) >= 5
-        with pytest.raises(PolicyError, match="no key is sent there: name the variable that holds it with .*policy_key_env"):
+        with pytest.raises(PolicyError, match=r"no key is sent there: name the variable that holds it with .*policy_key_env"):
             await keyless.generate(b"[1,2]", {})
         await client.close()
         await keyless.close()
