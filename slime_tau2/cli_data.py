@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from slime_tau2.config import Tau2Config
+from slime_tau2.config import ENVIRONMENT, Tau2Config, from_environment
 from slime_tau2.errors import ConfigError
 from slime_tau2.options import parse_assignments
 
@@ -119,7 +119,10 @@ def collect(
 
 
 def _tau2_options(assignments: list[str] | None) -> Tau2Config:
-    return Tau2Config.from_mapping(parse_assignments(assignments or [], Tau2Config.model_fields, "--set"), "--set")
+    """As `eval` resolves them: rows of a conversation that was played by TAU2_PROTOCOL=card are the card's."""
+    return Tau2Config.resolve(
+        (ENVIRONMENT, from_environment()), ("--set", parse_assignments(assignments or [], Tau2Config.model_fields, "--set"))
+    )
 
 
 def import_sft(

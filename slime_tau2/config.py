@@ -18,6 +18,7 @@ from slime_tau2 import options, plugins
 from slime_tau2.hosts import Access, Host
 
 PREFIX = "tau2_"
+ENVIRONMENT = "TAU2_* in the environment"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NO_KEY = "name the environment variable that holds the key, never the key itself"
 
@@ -167,7 +168,12 @@ class Tau2Config(BaseModel):
         Raises:
             ConfigError: an unknown key, a bad value or a module that is not there; names it, the source and the fix.
         """
-        config = options.build(cls, values, source, PREFIX)
+        return cls.resolve((source, values))
+
+    @classmethod
+    def resolve(cls, *sources: options.Source) -> Tau2Config:
+        """As `from_mapping`, from several sources, of which the last that has a key wins; an error names the source of its key."""
+        config = options.build(cls, sources, PREFIX)
         plugins.import_all(config.plugins)
         return config
 
@@ -175,7 +181,7 @@ class Tau2Config(BaseModel):
     def from_args(cls, args: Any) -> Tau2Config:
         """From slime's args, an object of whatever class: TAU2_* variables first, then every attribute that starts with `tau2_`."""
         found = {k[len(PREFIX) :]: getattr(args, k) for k in dir(args) if k.startswith(PREFIX) and hasattr(args, k)}
-        return cls.from_mapping({**from_environment(), **found}, "--custom-config-path")
+        return cls.resolve((ENVIRONMENT, from_environment()), ("--custom-config-path", found))
 
     @property
     def access(self) -> Access:

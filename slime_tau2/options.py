@@ -21,20 +21,29 @@ def unknown(key: str, known: Iterable[str], prefix: str = "") -> str:
     return f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(prefix + name for name in names)}"
 
 
-def build(model: type[Model], values: Mapping[str, Any], source: str, prefix: str) -> Model:
-    """A model of plain keys.
+Source = tuple[str, Mapping[str, Any]]
+"""(its name in an error, {key: value})."""
+
+
+def build(model: type[Model], sources: Iterable[Source], prefix: str) -> Model:
+    """A model of plain keys from several sources, of which the last that has a key wins.
 
     Raises:
-        ConfigError: an unknown key or a bad value; names it, the source and the fix, and never repeats what may be a key.
+        ConfigError: an unknown key or a bad value; names it, its source and the fix, and never repeats what may be a key.
     """
-    for key in values:
-        if key not in model.model_fields:
-            raise ConfigError(f"{source}: unknown key {prefix}{key}; {unknown(key, model.model_fields, prefix)}")
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for source, given in sources:
+        for key, value in given.items():
+            if key not in model.model_fields:
+                raise ConfigError(f"{source}: unknown key {prefix}{key}; {unknown(key, model.model_fields, prefix)}")
+            values[key], origin[key] = value, source
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
+        source = origin.get(str(first["loc"][0]) if first["loc"] else "", " and ".join(dict.fromkeys(origin.values())))
         shown = "" if name.endswith("_env") else f" = {first.get('input')!r}"
         raise ConfigError(f"{source}: {prefix}{name}{shown}: {first['msg'].removeprefix('Value error, ')}") from error
 

@@ -170,3 +170,13 @@ def test_report_of_an_evaluation_says_what_went_wrong(cli, tmp_path):
     (tmp_path / "run" / "attempts.jsonl").write_text("")
     code, _, error = cli("report", tmp_path / "run")
     assert code == 2 and "holds no attempt" in error
+
+
+def test_what_is_on_the_command_line_wins_over_the_environment(cli, tmp_path, monkeypatch):
+    """TAU2_USER once replaced an explicit --user without a word; rows were written in another protocol than was played."""
+    monkeypatch.setenv("TAU2_USER", "llm")
+    assert cli("eval", "--task", "orders_250", "--policy", "noop", "--user", "gold", "--output", tmp_path / "o")[0] == 0
+    assert json.loads((tmp_path / "o" / "plan.json").read_text())["settings"]["user"] == "gold"
+    monkeypatch.setenv("TAU2_MAX_STEPS", "none")
+    code, _, error = cli("eval", "--task", "orders_250", "--output", tmp_path / "p")
+    assert code == 2 and error.startswith("error: TAU2_* in the environment: tau2_max_steps = 'none': ")

@@ -75,3 +75,16 @@ def test_assignments_are_yaml_and_checked():
         parse_assignments(["seed"], Tau2Config.model_fields, "--set")
     with pytest.raises(ConfigError, match=r"unknown key sead; did you mean seed\?"):
         parse_assignments(["sead=3"], Tau2Config.model_fields, "--set")
+
+
+def test_the_last_source_wins_and_an_error_names_its_own(monkeypatch):
+    sources = (("a file", {"max_steps": 5, "alpha": 0.5}), ("the line", {"max_steps": 7}))
+    config = Tau2Config.resolve(*sources)
+    assert (config.max_steps, config.alpha) == (7, 0.5)
+    with pytest.raises(ConfigError, match=r"^a file: tau2_alpha = -1: "):
+        Tau2Config.resolve(("a file", {"alpha": -1}), ("the line", {"max_steps": 7}))
+    with pytest.raises(ConfigError, match=r"^the line: unknown key tau2_alpah; did you mean tau2_alpha"):
+        Tau2Config.resolve(("a file", {}), ("the line", {"alpah": 1}))
+    monkeypatch.setenv("TAU2_MAX_STEPS", "none")
+    with pytest.raises(ConfigError, match=r"^TAU2_\* in the environment: tau2_max_steps = 'none': "):
+        Tau2Config.from_args(Namespace(tau2_alpha=0.5))

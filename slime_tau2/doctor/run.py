@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from slime_tau2.config import NO_KEY, VARIABLE, Tau2Config, from_environment
+from slime_tau2.config import ENVIRONMENT, NO_KEY, VARIABLE, Tau2Config, from_environment
 from slime_tau2.doctor import findings, installation, job, models, plan, router, servers
 from slime_tau2.doctor.findings import Finding, Status
 from slime_tau2.doctor.plan import Plan
@@ -78,7 +78,7 @@ def examine(question: Question) -> list[Finding]:
         out.append(router.check(q.router_policy))
     asked: list[Awaitable[Any]] = []
     said = {k: v for k, v in from_environment().items() if k in ("hosts", "plain_http")}
-    access = Tau2Config.from_mapping(said, "TAU2_* in the environment").access
+    access = Tau2Config.from_mapping(said, ENVIRONMENT).access
     if q.policy is not None:
         asked.append(servers.policy(q.policy, access, q.models[0] if q.models else None))
     if q.user is not None:

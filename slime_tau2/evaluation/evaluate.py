@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from slime_tau2 import bench
-from slime_tau2.config import Tau2Config, from_environment
+from slime_tau2.config import ENVIRONMENT, Tau2Config, from_environment
 from slime_tau2.data import records
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.toolbox import Toolbox
@@ -35,8 +35,10 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
     asked = request.resolved()
     request, domains = asked.request, request.domains
     options = parse_assignments(list(request.options), Tau2Config.model_fields, "--set")
-    defaults = {**presets.OPTIONS, "user": request.user or default_user(request.policy, domains)}
-    config = Tau2Config.from_mapping({**defaults, **from_environment(), **options}, "--set")
+    config = Tau2Config.resolve(
+        ("the defaults of eval", {**presets.OPTIONS, "user": default_user(request.policy, domains)}), (ENVIRONMENT, from_environment()),
+        ("--user", {} if request.user is None else {"user": request.user}), ("--set", options),
+    )  # fmt: skip
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
     found = {d: worlds.load(d, config.retail_basis, config.retrieval) for d in domains}
     sets = tuple(_task_set(found[d], asked.on(found[d].splits).split, asked.split, request, console) for d in domains)
