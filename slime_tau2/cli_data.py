@@ -120,9 +120,8 @@ def collect(
 
 def _tau2_options(assignments: list[str] | None) -> Tau2Config:
     """As `eval` resolves them: rows of a conversation that was played by TAU2_PROTOCOL=card are the card's."""
-    return Tau2Config.resolve(
-        (ENVIRONMENT, from_environment()), ("--set", parse_assignments(assignments or [], Tau2Config.model_fields, "--set"))
-    )
+    options = parse_assignments(assignments or [], Tau2Config.model_fields, "--set")
+    return Tau2Config.resolve((ENVIRONMENT, from_environment()), ("--set", options))
 
 
 def import_sft(
