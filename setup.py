@@ -12,7 +12,7 @@ LOCAL = ["torch>=2.6", "transformers>=5.3", "safetensors>=0.5", "matplotlib>=3.8
 
 setup(
     name="slime-tau2",
-    version="0.1.0",
+    version="0.2.0",
     description="Train a tool-using agent over many turns on tau2-bench: slime hooks, exact tokens, tau2's own rewards.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("patches/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("patches/*.md")])
 NAMES = lambda page: str(page.relative_to(ROOT))  # noqa: E731
 MARKS = ("needs GPU", "needs GitHub", "by hand")
 """What a page says beside a command that no test runs."""
