@@ -32,8 +32,9 @@ ANSWERS = {
 
 def all_met(body: dict) -> web.Response:
     """What a judge says who finds every expectation met, with the fields that tau2's client (litellm) wants."""
-    listed = body["messages"][-1]["content"].split("expectedOutcomes:")[1].strip()
-    results = [{"expectedOutcome": e, "reasoning": "seen", "metExpectation": True} for e in ast.literal_eval(listed)]
+    listed = body["messages"][-1]["content"].partition("expectedOutcomes:")[2].strip()
+    asked = ast.literal_eval(listed) if listed else []  # the probe before a run asks of none
+    results = [{"expectedOutcome": e, "reasoning": "seen", "metExpectation": True} for e in asked]
     said = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": json.dumps({"results": results})}}
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
     return web.json_response(
@@ -62,7 +63,7 @@ async def exported(domain: str, directory: Path, url: str) -> Path:
         "--set", f"judge_base_url={url}", url=url,
     )  # fmt: skip
     count = TASKS[domain] * ATTEMPTS[domain]
-    assert f"{count} of {count} scored attempts earned reward 1.0" in out
+    assert f"{count} of {count} attempts scored; {count} earned reward 1.0" in out
     out = await call(*command, "export-tau2", run, "--output", path, "--model-name", "gold-script", url=url)
     assert f"{count} simulations written" in out and "would not take it" not in out
     return path
