@@ -20,6 +20,9 @@ from slime_tau2.evaluation.coverage import Coverage
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.types import Policy
 
+BASES = ("judge", "communicate", "no_judge")
+"""`Tau2Config.retail_basis`, tau2's own first. Results carry their tasks, so the basis that they were scored on is in them."""
+
 
 def import_results(path: Path, output: Path) -> Coverage:
     """Write tau2's results as a run's directory; returns how much of what they announce they hold.
@@ -59,12 +62,12 @@ def _plan(results: Any, path: Path) -> RunPlan:
     domain, info = results.info.environment_info.domain_name, results.info
     world = worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL)
     ids, user = {t.id for t in results.tasks}, info.user_info
-    same = all(t.id in world.tasks and world.task(t.id).model_dump() == t.model_dump() for t in results.tasks)
+    basis = next((b for b in BASES if _same(worlds.load(domain, b, bench.LEAST_RETRIEVAL), results.tasks)), None)
     own = json.dumps([t.model_dump(mode="json") for t in results.tasks]).encode()
     split = next((s for s, t in world.splits.items() if set(t) == ids), None)
     tasks = TaskSet(
         domain=domain, split=split or "imported", tasks=tuple(t.id for t in results.tasks), in_split=len(ids) if split else 0,
-        split_size=len(ids) if split else 0, tasks_sha256=world.tasks_sha256 if same else hashlib.sha256(own).hexdigest(),
+        split_size=len(ids) if split else 0, tasks_sha256=world.tasks_sha256 if basis else hashlib.sha256(own).hexdigest(),
         retrieval=getattr(info, "retrieval_config", None) or None,
     )  # fmt: skip
     settings = {
@@ -73,8 +76,14 @@ def _plan(results: Any, path: Path) -> RunPlan:
     }  # fmt: skip
     if user.llm:
         settings |= {"user_model": user.llm, "user_temperature": (user.llm_args or {}).get("temperature")}
+    settings |= {"retail_basis": basis} if basis else {}
     settings |= {k: v for k, v in (info.agent_info.llm_args or {}).items() if k in ("temperature", "top_p", "top_k")}
     return RunPlan(sets=(tasks,), attempts=info.num_trials, seed=info.seed, tau2=info.git_commit, settings=settings)
+
+
+def _same(world: worlds.World, tasks: list[Any]) -> bool:
+    """Whether tasks are this world's, their reward basis too."""
+    return all(t.id in world.tasks and world.task(t.id).model_dump() == t.model_dump() for t in tasks)
 
 
 def _record(plan: RunPlan, simulation: Any, attempt: int) -> dict[str, Any]:

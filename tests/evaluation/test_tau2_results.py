@@ -65,7 +65,9 @@ def test_a_run_of_several_domains_is_a_file_each(cli, tmp_path):
     for domain, tasks in (("airline", 20), ("retail", 40)):
         assert len(bench.Results.model_validate_json((tmp_path / "o" / f"{domain}.json").read_text()).simulations) == tasks
         assert cli("import-tau2", tmp_path / "o" / f"{domain}.json", "--output", tmp_path / domain)[0] == 0
-        assert cli("compare", tmp_path / "r", tmp_path / domain)[0] == 0
+        code, _, error = cli("compare", tmp_path / "r", tmp_path / domain)
+        assert code == 0, error
+        assert cli("export-tau2", tmp_path / domain, "--output", tmp_path / "again" / f"{domain}.json")[0] == 0, "and back once more"
 
 
 def test_what_the_leaderboard_would_refuse():
