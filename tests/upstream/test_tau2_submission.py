@@ -23,11 +23,8 @@ pytestmark = [
 ]
 ATTEMPTS = {"airline": 1, "retail": 1, "telecom": 2}
 TASKS = {"airline": 50, "retail": 114, "telecom": 114}
-ANSWERS = {
-    # what `tau2 submit prepare` asks, in its order: model, user, who made it, who ran it, address, … (an empty line takes the default)
-    "v1": ["", "", "An organisation", "", "me@example.org", "", "", "n", "custom", "", "", "", "gold script", "n", "n", "n", ""],
-    "pin": ["", "", "An organisation", "me@example.org", "", "", "n", "", "", "gold script"],
-}
+ANSWERS = ["", "", "An organisation", "", "me@example.org", "", "", "n", "custom", "", "", "", "gold script", "n", "n", "n", ""]
+"""What v1.0.x's `tau2 submit prepare` asks, in its order: model, user, who made it, who ran it, address, … (an empty line takes the default)."""
 
 
 def all_met(body: dict) -> web.Response:
@@ -69,21 +66,26 @@ async def exported(domain: str, directory: Path, url: str) -> Path:
     return path
 
 
+async def prepared(results: Path, output: Path, url: str) -> None:
+    """`submit prepare` and `validate`, of v1.0.x: before, the first wants four trials of each task and the second compares per cent with shares."""
+    tau2 = ("-m", "tau2.cli", "submit")
+    out = await call(*tau2, "prepare", results, "-o", output, url=url, answers="\n".join([*ANSWERS, ""]))
+    assert "❌" not in out
+    (made,) = output.glob("**/submission.json")
+    out = await call(*tau2, "validate", made.parent, url=url)
+    assert "Submission metrics validation successful" in out and "❌" not in out
+    submission = json.loads(made.read_text())
+    assert submission["model_name"] == "gold-script" and {submission["results"][d]["pass_1"] for d in TASKS} == {100.0}
+
+
 async def test_a_base_run_passes_tau2s_own_commands(tmp_path):
     tau2 = ("-m", "tau2.cli")
     async with FakeOpenAI(all_met) as judge:
         paths = [await exported(domain, tmp_path, judge.url) for domain in TASKS]
         out = await call(*tau2, "submit", "verify-trajs", *paths, url=judge.url)
         assert out.count("✅ Tasks validation") == out.count("✅ Trial count validation") == 3 and "All files passed all checks" in out
-        out = await call(
-            *tau2, "submit", "prepare", paths[0].parent, "-o", tmp_path / "out", url=judge.url, answers="\n".join([*ANSWERS[bench.VINTAGE.name], ""])
-        )  # fmt: skip
-        assert "❌" not in out
-        (made,) = (tmp_path / "out").glob("**/submission.json")
-        out = await call(*tau2, "submit", "validate", made.parent, url=judge.url)
-        assert "Submission metrics validation successful" in out and "❌" not in out
-        submission = json.loads(made.read_text())
-        assert submission["model_name"] == "gold-script" and {submission["results"][d]["pass_1"] for d in TASKS} == {100.0}
+        if bench.VINTAGE.name == "v1":
+            await prepared(paths[0].parent, tmp_path / "out", judge.url)
         await call(*tau2, "evaluate-trajs", *paths, "-o", tmp_path / "again", url=judge.url)
     for path in paths:
         ours, theirs = (json.loads(p.read_text())["simulations"] for p in (path, tmp_path / "again" / f"updated_{path.name}"))
