@@ -7,6 +7,7 @@ same command with a dry run, which is what starting Python and loading the domai
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -112,7 +113,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as temporary:
                 seconds, done = timed(command(url, kind, Path(temporary)))
                 records = Path(temporary) / "run" / "attempts.jsonl"
-                kept = records.read_text().count('"reward": 1.0') if records.exists() else 0
+                lines = records.read_text().splitlines() if records.exists() else []
+                kept = sum(json.loads(line)["reward"] is not None for line in lines)
             said = next((line for line in done.stderr.splitlines() if line.startswith("error: ")), done.stderr[-200:])
             print(f"| {kind} | {seconds:.1f} | {done.returncode} | {kept} | {said[:160].replace(url, 'URL')}… |", flush=True)
         finally:
