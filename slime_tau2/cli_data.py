@@ -147,7 +147,7 @@ def check_sft(
     """Check rows as slime will train on them: none of a test or val task, none without a trained token, none too long."""
     from slime_tau2.data import held_out, sft
     from slime_tau2.data.traces import write_jsonl
-    from slime_tau2.local.models import load_tokenizer
+    from slime_tau2.tokenizer import load_tokenizer
 
     found = sft.check(rows, load_tokenizer(tokenizer), max_tokens, held_out.known(split))
     share = found.trained / found.tokens if found.tokens else 0.0

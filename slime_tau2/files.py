@@ -91,6 +91,11 @@ def write_whole(path: Path, text: str) -> None:
     staging.replace(path)
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
 def unreadable(path: Path, error: OSError) -> ConfigError:
     if isinstance(error, FileNotFoundError):
         return ConfigError(f"{path} does not exist")

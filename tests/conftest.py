@@ -24,7 +24,7 @@ def helpdesk():
 @pytest.fixture(scope="session")
 def tokenizer():
     from slime_tau2.domains.helpdesk import build_tokenizer
-    from slime_tau2.local.models import load_tokenizer
+    from slime_tau2.tokenizer import load_tokenizer
 
     return load_tokenizer(build_tokenizer.DIRECTORY)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slime_tau2.doctor.findings import Finding, fail, ok
 from slime_tau2.errors import UserError
+from slime_tau2.tokenizer import load_tokenizer
 
 _TOOL = {"type": "function", "function": {"name": "look_up", "description": "Look up.", "parameters": {"type": "object", "properties": {}}}}
 _PREPARE = "bash launch/prepare.sh downloads it"
@@ -30,7 +31,6 @@ def template(directory: Path) -> Finding:
     what = "chat template"
     try:
         from slime_tau2.episode.chat import ChatRenderer
-        from slime_tau2.local.models import load_tokenizer
 
         tokenizer = load_tokenizer(directory)
         chat = ChatRenderer(tokenizer, [_TOOL])

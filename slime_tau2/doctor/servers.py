@@ -14,6 +14,7 @@ from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import ConfigError, InfrastructureError, UserError, UserSimulatorError
 from slime_tau2.evaluation import identity
 from slime_tau2.hosts import NOTHING_SAID, Access
+from slime_tau2.tokenizer import load_tokenizer
 
 _TOOL = {
     "type": "function",
@@ -47,8 +48,6 @@ async def policy(url: str, access: Access = NOTHING_SAID, model: Path | None = N
 
 async def _tokenizer(client: PolicyClient, model: Path) -> Finding:
     """What `eval` compares before a run, but for the length of the context, which only a run knows."""
-    from slime_tau2.local.models import load_tokenizer  # takes torch, which a doctor may miss
-
     what = "policy's tokenizer"
     try:
         told = await identity.check(client, load_tokenizer(model), 0)

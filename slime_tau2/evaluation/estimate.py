@@ -23,6 +23,7 @@ from slime_tau2.evaluation import costs, runs
 from slime_tau2.evaluation.costs import Tokens
 from slime_tau2.evaluation.plan import TaskSet
 from slime_tau2.evaluation.presets import Plan
+from slime_tau2.tokenizer import load_tokenizer
 
 TALK, SAID_TOKENS = 5, 60
 """Agent turns beside the calls (greeting, questions, confirmation, answer, farewell), and the tokens of each: assumed."""
@@ -115,7 +116,5 @@ def _counter(tokenizer: Path | None) -> Callable[[str], float]:
     """Text -> its tokens, counted with a tokenizer or guessed from its length."""
     if tokenizer is None:
         return lambda text: len(text) / CHARACTERS
-    from slime_tau2.local.models import load_tokenizer
-
     loaded = load_tokenizer(tokenizer)
     return lambda text: len(loaded.encode(text, add_special_tokens=False))

@@ -14,6 +14,7 @@ from typing import Any
 
 from slime_tau2.episode.policy import PolicyClient, Sample
 from slime_tau2.errors import ConfigError, InfrastructureError, UserError
+from slime_tau2.tokenizer import load_tokenizer
 
 MESSAGES = [
     {"role": "system", "content": "Answer with the letters of the alphabet, then the numbers up to 12, then \"naïve café\", 漢字 and 🙂."},
@@ -122,8 +123,6 @@ def _common(one: list[int], other: list[int]) -> int:
 
 def _other_files(path: Any, tokenizer: Any) -> str:
     """The server's tokenizer, where it lies in a directory of this machine: the first token that has another id there."""
-    from slime_tau2.local.models import load_tokenizer
-
     if not isinstance(path, str) or not (Path(path) / "tokenizer.json").is_file() or path == str(tokenizer.name_or_path):
         return ""
     try:

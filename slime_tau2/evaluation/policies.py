@@ -22,6 +22,8 @@ from slime_tau2.episode.vllm import VLLMClient
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import identity, runner
 from slime_tau2.evaluation.presets import Plan
+from slime_tau2.local.process import ServerProcess
+from slime_tau2.tokenizer import load_tokenizer
 from slime_tau2.types import Episode
 
 Identify = Callable[[], Awaitable[dict[str, Any]]]
@@ -55,9 +57,6 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
         raise ConfigError(f"--policy {request.policy} is an OpenAI-compatible server: name its model with --model")
     if compatible and request.tokenizer is None:
         return _api_policy(plan, config, settings)
-    from slime_tau2.local.models import load_tokenizer
-    from slime_tau2.local.process import ServerProcess
-
     url, at = request.policy, (config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
     if compatible and request.tokenizer is not None:
         tokenizer = load_tokenizer(request.tokenizer)

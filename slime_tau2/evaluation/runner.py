@@ -24,7 +24,7 @@ from slime_tau2.errors import EvaluationStopped
 from slime_tau2.evaluation import coverage, lock, plan, runs, scores
 from slime_tau2.evaluation.coverage import Coverage
 from slime_tau2.evaluation.plan import RunPlan, TaskKey
-from slime_tau2.local.looplag import LoopLag
+from slime_tau2.looplag import LoopLag
 from slime_tau2.seeds import derive_seed
 from slime_tau2.types import Episode
 

@@ -35,7 +35,7 @@ def import_results(path: Path, output: Path) -> Coverage:
     try:
         results = bench.Results.model_validate_json(files.read_text(path))
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is no results file that {bench.VINTAGE} can read: {' '.join(str(error).split())[:200]}") from error
+        raise ConfigError(f"{path} is no results file that {bench.VINTAGE} can read: {files.one_line(error)}") from error
     if not results.tasks or not results.simulations:
         raise ConfigError(
             f"{path} holds {len(results.tasks)} tasks and {len(results.simulations)} simulations; is it the file that you mean?"

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from slime_tau2.tokenizer import load_tokenizer
+
 
 @dataclass
 class Sample:
@@ -114,8 +116,6 @@ class GenerateState:
         return state
 
     def _start(self, args: Any) -> None:
-        from slime_tau2.local.models import load_tokenizer
-
         self.args, self.aborted = args, False
         self.tokenizer = load_tokenizer(args.hf_checkpoint)
         self.semaphore = asyncio.Semaphore(args.sglang_server_concurrency)

@@ -24,10 +24,10 @@ from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.evaluation import audit, coverage, runner, runs
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
-from slime_tau2.local.looplag import percentile
-from slime_tau2.local.models import load_tokenizer
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.local.settings import PipelineSettings
+from slime_tau2.looplag import percentile
+from slime_tau2.tokenizer import load_tokenizer
 from slime_tau2.types import Episode
 
 

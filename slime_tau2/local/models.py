@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from slime_tau2.errors import CheckpointError, ConfigError
+from slime_tau2.files import one_line
 
 
 def new_model(vocabulary: int, context: int, seed: int, hidden: int = 128, layers: int = 2) -> Any:
@@ -52,23 +53,7 @@ def load_model(path: Path, device: str | None = None) -> Any:
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
         return model.to(device or default_device())
     except Exception as error:  # what its many readers stumble over
-        raise ConfigError(f"cannot load a model from {path} ({type(error).__name__}: {_line(error)}); copy its files anew") from error
-
-
-def load_tokenizer(path: Path) -> Any:
-    """A tokenizer with a chat template, from a local directory."""
-    from transformers import AutoTokenizer
-
-    if not (Path(path) / "tokenizer.json").exists():
-        raise ConfigError(f"{path} holds no tokenizer (no tokenizer.json); give the directory of a Hugging Face model")
-    try:
-        return AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # what its many readers stumble over
-        raise ConfigError(f"{path}: no tokenizer that can be read ({type(error).__name__}: {_line(error)}); copy its files anew") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        raise ConfigError(f"cannot load a model from {path} ({type(error).__name__}: {one_line(error)}); copy its files anew") from error
 
 
 def load_weights(model: Any, path: Path) -> None:

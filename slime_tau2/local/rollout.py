@@ -19,7 +19,7 @@ from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.hooks.generate import generate, toolbox
 from slime_tau2.hooks.rewards import reward
-from slime_tau2.local.looplag import LoopLag
+from slime_tau2.looplag import LoopLag
 
 MAX_ROUNDS = 8  # fetches without one kept group, before it must be the infrastructure
 

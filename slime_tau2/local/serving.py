@@ -57,7 +57,8 @@ def serve(
 
     import torch
 
-    from slime_tau2.local.models import load_model, load_tokenizer, load_weights
+    from slime_tau2.local.models import load_model, load_weights
+    from slime_tau2.tokenizer import load_tokenizer
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -26,7 +26,7 @@ from fake_policy import FakePolicy, teacher_reply
 from fake_server import FakeServer
 
 from slime_tau2.domains.helpdesk import build_tokenizer
-from slime_tau2.local.models import load_tokenizer
+from slime_tau2.tokenizer import load_tokenizer
 
 LAST = 24
 """Conversations that a server which dies or hangs takes up."""

@@ -27,7 +27,7 @@ from slime_tau2.episode import worlds
 from slime_tau2.evaluation import policies, runner
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.presets import EvalRequest
-from slime_tau2.local.models import load_tokenizer
+from slime_tau2.tokenizer import load_tokenizer
 
 DELAY_S, LIVE = 0.5, 64
 

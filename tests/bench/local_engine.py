@@ -21,9 +21,9 @@ from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.episode.users import DomainUser
-from slime_tau2.local.looplag import LoopLag, percentile
-from slime_tau2.local.models import load_tokenizer
 from slime_tau2.local.process import ServerProcess
+from slime_tau2.looplag import LoopLag, percentile
+from slime_tau2.tokenizer import load_tokenizer
 
 REPEATS = 3
 

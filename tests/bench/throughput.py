@@ -29,7 +29,7 @@ from model_servers import ModelServers
 from transformers import AutoTokenizer
 
 from slime_tau2.domains.helpdesk import build_tokenizer
-from slime_tau2.local.looplag import LoopLag, percentile
+from slime_tau2.looplag import LoopLag, percentile
 
 LIVE = (1, 32, 64, 512)
 EPISODES = {1: 6, 32: 128, 64: 256, 512: 2048}

@@ -26,8 +26,9 @@ from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.local.batches import score_tokens
 from slime_tau2.local.losses import LossOptions
-from slime_tau2.local.models import load_model, load_tokenizer
+from slime_tau2.local.models import load_model
 from slime_tau2.local.trainer import Trainer, TrainOptions
+from slime_tau2.tokenizer import load_tokenizer
 
 BATCH, ROUNDS, TRL_SIZES = 128, 5, (8, 16, 32, 64, 128)
 EPS, EPS_HIGH, LR = 0.2, 0.28, 1e-6

@@ -17,7 +17,7 @@ from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.episode.vllm import VLLMClient
 from slime_tau2.errors import ConfigError, PolicyAborted, PolicyError
 from slime_tau2.evaluation import audit, identity, vigil
-from slime_tau2.local.models import load_tokenizer
+from slime_tau2.tokenizer import load_tokenizer
 from slime_tau2.types import Termination
 
 

@@ -11,7 +11,7 @@ from fake_policy import FakePolicy
 from slime_tau2.episode.policy import PolicyClient, Sample
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import identity
-from slime_tau2.local.models import load_tokenizer
+from slime_tau2.tokenizer import load_tokenizer
 
 
 async def checked(url, tokenizer, context=32_768):

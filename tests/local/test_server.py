@@ -17,9 +17,9 @@ from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import audit
-from slime_tau2.local.looplag import LoopLag, percentile
 from slime_tau2.local.models import load_model, new_model, save_model
 from slime_tau2.local.process import ServerProcess
+from slime_tau2.looplag import LoopLag, percentile
 from slime_tau2.types import Termination
 
 

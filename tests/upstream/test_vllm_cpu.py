@@ -29,9 +29,10 @@ from slime_tau2.errors import ConfigError, PolicyAborted, PolicyError
 from slime_tau2.evaluation import audit, identity, vigil
 from slime_tau2.local.batches import score_tokens
 from slime_tau2.local.engine import Engine, Request
-from slime_tau2.local.models import load_model, load_tokenizer, new_model, save_model
+from slime_tau2.local.models import load_model, new_model, save_model
 from slime_tau2.local.process import free_port
 from slime_tau2.local.sampling import SamplingParams
+from slime_tau2.tokenizer import load_tokenizer
 
 PYTHON = os.environ.get("SLIME_TAU2_VLLM_PYTHON", "")
 REASON = "SLIME_TAU2_VLLM_PYTHON does not name a Python with vLLM for CPUs"
