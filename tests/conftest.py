@@ -23,10 +23,10 @@ def helpdesk():
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    from slime_tau2.domains.helpdesk import build_tokenizer
+    from slime_tau2.domains.helpdesk import TOKENIZER
     from slime_tau2.tokenizer import load_tokenizer
 
-    return load_tokenizer(build_tokenizer.DIRECTORY)
+    return load_tokenizer(TOKENIZER)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "bench": {"vintage", "guards", "errors"},
     "rewards": {"errors", "types", "masks"},
     "episode": {*BORDER, "bench", "guards", "rewards", "domains"},
-    "domains": {*BORDER, "bench", "episode", "data"},
+    "domains": {"bench"},
     "data": {*BORDER, "bench", "episode", "domains"},
     "checkpoints": {"errors", "files"},
     "hooks": {*BORDER, "bench", "episode", "rewards", "data"},

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from slime_tau2 import bench
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 
 
 def test_errors_are_one_line_in_a_real_process_too(tmp_path):
@@ -57,8 +57,8 @@ NOOP_ON_AIRLINE = 7 if bench.VINTAGE.name == "v1" else 6
         (["rft", "{tmp}/none.jsonl", "--output", "{tmp}/x"], "none.jsonl does not exist"),
         (["rft", "{files}/rows.jsonl", "--output", "{tmp}/x"], "rows.jsonl, line 1: no record of an attempt: domain: Field required"),
         (["rft", "{files}", "--output", "{tmp}/x"], "{files} cannot be read: Is a directory"),
-        (["check-sft", "{files}/rows.jsonl", "--tokenizer", str(build_tokenizer.DIRECTORY)], "rows.jsonl, line 1: no messages in it"),
-        (["check-sft", "{files}/list.jsonl", "--tokenizer", str(build_tokenizer.DIRECTORY)], "list.jsonl, line 1: no JSON object in it"),
+        (["check-sft", "{files}/rows.jsonl", "--tokenizer", str(TOKENIZER)], "rows.jsonl, line 1: no messages in it"),
+        (["check-sft", "{files}/list.jsonl", "--tokenizer", str(TOKENIZER)], "list.jsonl, line 1: no JSON object in it"),
         (["import-sft", "{files}/x.parquet", "--output", "{tmp}/x"], "x.parquet is no Parquet file"),
         (["import-sft", "{files}/none.parquet", "--output", "{tmp}/x"], "none.parquet does not exist"),
         (["tasks", "--output", "/proc/nowhere"], "No such file or directory"),

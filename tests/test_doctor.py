@@ -15,7 +15,7 @@ from slime_tau2 import vintage
 from slime_tau2.doctor import findings, installation, models, servers
 from slime_tau2.doctor.findings import Status
 from slime_tau2.doctor.run import Question, examine
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.hosts import Access, Host
 
 
@@ -76,7 +76,7 @@ def test_keys_are_never_shown(monkeypatch, tmp_path, cli):
 @pytest.fixture
 def model(tmp_path):
     directory = tmp_path / "model"
-    shutil.copytree(build_tokenizer.DIRECTORY, directory)
+    shutil.copytree(TOKENIZER, directory)
     (directory / "config.json").write_text(json.dumps({"rope_theta": 5000000.0}))
     (directory / "model.safetensors").write_bytes(b"0" * 100)
     return directory
@@ -127,7 +127,7 @@ async def test_the_policys_server(tokenizer):
 
 async def test_the_policys_tokenizer_is_compared_with_the_models(tokenizer, tmp_path):
     async with SGLang(tokenizer) as fake:
-        right = await servers.policy(fake.url, model=build_tokenizer.DIRECTORY)
+        right = await servers.policy(fake.url, model=TOKENIZER)
         wrong = await servers.policy(fake.url, model=differ.permuted(tmp_path / "t"))
         absent = await servers.policy(fake.url, model=tmp_path)
     assert [f.status for f in right] == [Status.OK] * 3 and "32768 tokens of context" in right[2].text

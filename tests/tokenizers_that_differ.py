@@ -7,7 +7,7 @@ import random
 import shutil
 from pathlib import Path
 
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 
 
 def permuted(directory: Path, seed: int = 0) -> Path:
@@ -48,7 +48,7 @@ def _permute(core, seed):
 
 
 def _written(directory: Path, change) -> Path:
-    shutil.copytree(build_tokenizer.DIRECTORY, directory)
+    shutil.copytree(TOKENIZER, directory)
     path = directory / "tokenizer.json"
     core = json.loads(path.read_text(encoding="utf-8"))
     change(core)

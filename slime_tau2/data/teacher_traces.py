@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from slime_tau2 import bench
 from slime_tau2.data.traces import to_row
+from slime_tau2.domains.helpdesk import MAX_STEPS
+from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.driver import run_episode
@@ -20,8 +22,6 @@ def collect(
 ) -> tuple[list[dict], float]:  # fmt: skip
     """SFT rows of `episodes` episodes over the tasks of a split, good and bad, and the teacher's mean reward."""
     world = worlds.load("helpdesk")
-    from slime_tau2.domains.helpdesk.teacher import Teacher
-
     task_ids, prompt = world.task_ids(split), bench.agent_prompt(world.policy)
 
     async def run() -> tuple[list[dict], float]:
@@ -29,7 +29,7 @@ def collect(
         for n in range(episodes):
             one = derive_seed(seed, "trace", n)
             agent = CallableAgent(Teacher(one, flaws).act)
-            episode = await run_episode(world, task_ids[n % len(task_ids)], agent, DomainUser(), seed=one, max_steps=60)
+            episode = await run_episode(world, task_ids[n % len(task_ids)], agent, DomainUser(), seed=one, max_steps=MAX_STEPS)
             won += episode.reward or 0.0
             row = to_row(episode, prompt, world.tool_schemas)
             rows += [row] if row is not None else []

@@ -17,13 +17,14 @@ from pydantic import BaseModel, ConfigDict
 from slime_tau2 import bench, files
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import records
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.evaluation import audit, coverage, runner, runs
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
+from slime_tau2.local.arguments import played
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.local.settings import PipelineSettings
 from slime_tau2.looplag import percentile
@@ -66,11 +67,11 @@ class Episodes:
     _server_rss_mib: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.tokenizer = load_tokenizer(build_tokenizer.DIRECTORY)
+        self.tokenizer = load_tokenizer(TOKENIZER)
         self.world = worlds.load("helpdesk")
         self.chat = ChatRenderer(self.tokenizer, self.world.tool_schemas)
         self.prompt = bench.agent_prompt(self.world.policy)
-        self.config = Tau2Config(user="scripted", seeded_sampling=True, max_steps=60, max_turn_tokens=self.settings.max_turn_tokens)
+        self.config = Tau2Config(**played(self.settings))
 
     def server(self, model: Path) -> ServerProcess:
         return ServerProcess(model, self.directory / "logs" / "server.log")
@@ -115,7 +116,8 @@ class Episodes:
         self.worked = True
         self.progress.start(title, attempts * len(tasks))
         with self.server(model) as server:
-            box = Toolbox(self.config, self.tokenizer, PolicyClient(server.url, timeout_s=60.0, retries=2))
+            client = PolicyClient(server.url, timeout_s=self.config.policy_timeout_s, retries=self.config.policy_retries)
+            box = Toolbox(self.config, self.tokenizer, client)
             sampling = {"temperature": 1.0, "max_new_tokens": self.settings.max_response_tokens}
 
             async def one(world: worlds.World, task_id: str, episode_seed: int) -> Episode:

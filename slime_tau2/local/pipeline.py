@@ -18,7 +18,7 @@ import torch
 from slime_tau2 import files
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import rejection, teacher_traces, traces
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import CONTEXT
 from slime_tau2.episode.splits import WHOLE
 from slime_tau2.errors import CheckpointError, ConfigError
 from slime_tau2.local import stages
@@ -102,7 +102,7 @@ class Pipeline:
 
     def _base(self) -> None:
         if not self._model("base").exists():
-            fresh = new_model(len(self.episodes.tokenizer), build_tokenizer.CONTEXT, self.settings.seed)
+            fresh = new_model(len(self.episodes.tokenizer), CONTEXT, self.settings.seed)
             save_model(self._model("base"), fresh, self.episodes.tokenizer)
 
     def _sft(self, start: Path) -> None:

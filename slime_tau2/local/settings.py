@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from slime_tau2.config import PREFIX
-from slime_tau2.episode.splits import WHOLE
 
 
 class PipelineSettings(BaseModel):
@@ -70,20 +65,3 @@ SMOKE = {
     "grpo_groups": 3, "grpo_group_size": 3, "eval_attempts": 2, "eval_tasks": 12, "max_turn_tokens": 24, "max_response_tokens": 200,
 }  # fmt: skip
 """A run of about a minute that learns nothing: `slime-tau2 quickstart --smoke`."""
-
-
-def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path, directory: Path) -> Namespace:
-    """The arguments that slime would hand to the hooks, for the local engine."""
-    host, port = server_url.removeprefix("http://").split(":")
-    options = {
-        "domains": ("helpdesk",), "split": WHOLE, "user": "scripted", "seed": settings.seed, "seeded_sampling": True, "max_steps": 60,
-        "max_turn_tokens": settings.max_turn_tokens, "policy_timeout_s": 60.0, "policy_retries": 2, **settings.tau2,
-    }  # fmt: skip
-    return Namespace(
-        hf_checkpoint=str(tokenizer), sglang_router_ip=host, sglang_router_port=int(port), sglang_server_concurrency=settings.concurrency,
-        rollout_batch_size=settings.grpo_groups, over_sampling_batch_size=settings.grpo_groups,
-        n_samples_per_prompt=settings.grpo_group_size,
-        rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=settings.max_response_tokens,
-        reward_key=None, save=None, load=None,  # the stage's own checkpoint holds the data source's state
-        **{PREFIX + key: value for key, value in options.items()},
-    )  # fmt: skip

@@ -20,12 +20,13 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.hooks.rewards import reward_post_process
 from slime_tau2.local import checkpoint
+from slime_tau2.local.arguments import slime_args
 from slime_tau2.local.batches import length_bucketed
 from slime_tau2.local.losses import LossOptions
 from slime_tau2.local.models import save_model
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.local.rollout import generate_rollout
-from slime_tau2.local.settings import PipelineSettings, slime_args
+from slime_tau2.local.settings import PipelineSettings
 from slime_tau2.local.trainer import Trainer, TrainOptions
 
 SFT_SAVE_INTERVAL, GRPO_SAVE_INTERVAL = 100, 5
@@ -95,7 +96,7 @@ def train_sft(stage: Stage, trainer: Trainer, tokenizer: Any, rows: Sequence[Tok
 
 def train_grpo(stage: Stage, trainer: Trainer, tokenizer: Any, server: ServerProcess, settings: PipelineSettings) -> None:
     """`settings.grpo_steps` rounds of rollout, group normalisation, training and a weight update."""
-    args = slime_args(settings, server.url, stage.directory / "weights", stage.directory)
+    args = slime_args(settings, server.url, stage.directory / "weights")
     root = stage.directory / "checkpoints"
     state = checkpoint.load(root, trainer) or {"iteration": 0}
     save_model(stage.directory / "weights", trainer.model, tokenizer)

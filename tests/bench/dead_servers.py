@@ -25,7 +25,7 @@ from fake_openai import FakeOpenAI
 from fake_policy import FakePolicy, teacher_reply
 from fake_server import FakeServer
 
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.tokenizer import load_tokenizer
 
 LAST = 24
@@ -46,7 +46,7 @@ class Mortal(FakePolicy):
     """The helpdesk teacher, until its 25th conversation."""
 
     def __init__(self, kind: str):
-        super().__init__(load_tokenizer(build_tokenizer.DIRECTORY), teacher_reply(0.0))
+        super().__init__(load_tokenizer(TOKENIZER), teacher_reply(0.0))
         self.kind, self.seen = kind, {}
 
     async def _generate(self, request):
@@ -84,7 +84,7 @@ async def serve(kind: str) -> None:
 
 
 def command(url: str, kind: str, directory: Path) -> list[str]:
-    tokenizer = differ.permuted(directory / "tokenizer") if kind == "wrong tokenizer" else build_tokenizer.DIRECTORY
+    tokenizer = differ.permuted(directory / "tokenizer") if kind == "wrong tokenizer" else TOKENIZER
     policy = ["--policy", url, "--model", "qwen-40b"] if kind == "wrong model" else ["--policy", url, "--tokenizer", str(tokenizer)]
     rest = ["--domain", "helpdesk", "--concurrency", "4", "--output", str(directory / "run")]
     return [sys.executable, "-m", "slime_tau2.cli", "eval", *policy, *rest]

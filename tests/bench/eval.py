@@ -22,7 +22,7 @@ from slime_harness import TeacherServer
 from throughput import bound_s
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.episode import worlds
 from slime_tau2.evaluation import policies, runner
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
@@ -33,7 +33,7 @@ DELAY_S, LIVE = 0.5, 64
 
 
 def serve() -> None:
-    with TeacherServer(load_tokenizer(build_tokenizer.DIRECTORY), flaws=1.0, delay=DELAY_S) as server:
+    with TeacherServer(load_tokenizer(TOKENIZER), flaws=1.0, delay=DELAY_S) as server:
         print(server.url, flush=True)
         time.sleep(3600)
 
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         url = child.stdout.readline().strip()
         with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-            request = EvalRequest(Path(directory), "helpdesk", url, attempts=4, tokenizer=build_tokenizer.DIRECTORY, concurrency=LIVE)
+            request = EvalRequest(Path(directory), "helpdesk", url, attempts=4, tokenizer=TOKENIZER, concurrency=LIVE)
             plan = request.resolved()
             run_one, settings, box, _ = policies.policy(plan, Tau2Config(user="scripted"), stack)
             world = worlds.load("helpdesk")

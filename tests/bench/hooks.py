@@ -24,7 +24,7 @@ import drivers
 from model_servers import ModelServers
 from transformers import AutoTokenizer
 
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.episode.endpoint import Reply
 from slime_tau2.hooks import generate
 from slime_tau2.hooks.compat import GenerateState, Sample
@@ -98,7 +98,7 @@ async def long_conversation(args: Namespace, tokenizer) -> tuple[float, float, i
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tokenizer", type=Path, default=build_tokenizer.DIRECTORY)
+    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER)
     path = parser.parse_args().tokenizer
     tokenizer = AutoTokenizer.from_pretrained(path)
     print(f"{'domain':8} {'samples':>7} {'won':>4} {'wall s':>7} {'of bound':>8} {'CPU ms a sample':>16} {'the hook itself':>16}   load")

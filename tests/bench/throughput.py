@@ -28,7 +28,7 @@ import drivers
 from model_servers import ModelServers
 from transformers import AutoTokenizer
 
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.looplag import LoopLag, percentile
 
 LIVE = (1, 32, 64, 512)
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--domains", nargs="+", default=["airline", "retail", "telecom"])
     parser.add_argument("--rows", nargs="+", default=list(drivers.ROWS), choices=list(drivers.ROWS))
     parser.add_argument("--live", nargs="+", type=int, default=list(LIVE), choices=LIVE)
-    parser.add_argument("--tokenizer", type=Path, default=build_tokenizer.DIRECTORY, help="directory; by default helpdesk's")
+    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="directory; by default helpdesk's")
     parser.add_argument("--output", type=Path, default=Path("outputs/bench"))
     parser.add_argument("--micro", action="store_true")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)

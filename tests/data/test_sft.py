@@ -11,7 +11,7 @@ from serving import Serving
 
 from slime_tau2.data import sft, traces
 from slime_tau2.data.held_out import held_out
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.errors import ConfigError
 
@@ -169,19 +169,16 @@ def test_check_finds_what_slime_would_train_on_silently(run, tmp_path, helpdesk,
             {**good, "messages": traces.row_messages(conversation("long " * 300))}]  # fmt: skip
     path = tmp_path / "rows.jsonl"
     traces.write_jsonl(path, rows)
-    done = run("check-sft", str(path), "--tokenizer", str(build_tokenizer.DIRECTORY), "--max-tokens", "200")
+    done = run("check-sft", str(path), "--tokenizer", str(TOKENIZER), "--max-tokens", "200")
     assert (
         done.exit_code == 2
         and "rows 5, of test tasks 1, of val tasks 1, without a trained token 1, too long 1" in done.output
         and "4 of 5 rows" in done.output
     )
     clean = tmp_path / "clean.jsonl"
-    assert (
-        run("check-sft", str(path), "--tokenizer", str(build_tokenizer.DIRECTORY), "--max-tokens", "200", "--output", str(clean)).exit_code
-        == 0
-    )
+    assert run("check-sft", str(path), "--tokenizer", str(TOKENIZER), "--max-tokens", "200", "--output", str(clean)).exit_code == 0
     assert list(traces.read_rows(clean)) == [good]
-    check = ("check-sft", str(clean), "--tokenizer", str(build_tokenizer.DIRECTORY))
+    check = ("check-sft", str(clean), "--tokenizer", str(TOKENIZER))
     assert run(*check).exit_code == 0
     traces.write_jsonl(clean, [of_val])
     assert run(*check, "--split", "train+val").exit_code == 0

@@ -163,11 +163,12 @@ def test_users_vary_and_err_but_a_seed_gives_one_user():
 
 @pytest.mark.exhaustive
 def test_the_committed_tokenizer_is_what_its_builder_builds(tmp_path):
-    from slime_tau2.domains.helpdesk import build_tokenizer
+    from slime_tau2.domains.helpdesk import TOKENIZER
+    from slime_tau2.experiments import build_tokenizer
 
     build_tokenizer.build().save_pretrained(tmp_path)
     for name in ("tokenizer.json", "chat_template.jinja"):
-        assert (tmp_path / name).read_bytes() == (build_tokenizer.DIRECTORY / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (TOKENIZER / name).read_bytes(), name
 
 
 def test_the_two_databases_stay_two_where_tau2_takes_them_for_one(helpdesk, monkeypatch):

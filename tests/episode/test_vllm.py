@@ -10,7 +10,7 @@ from fake_vllm import MODEL, FakeVLLM
 from serving import Serving
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.episode import usage
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
@@ -160,7 +160,7 @@ async def test_who_it_is(tokenizer, tmp_path):
 @pytest.mark.parametrize("kind, named, server", [(FakePolicy, [], "SGLang fake"), (FakeVLLM, ["--model", MODEL], "vLLM 0.32.0")])
 def test_an_evaluation_by_tokens(cli, tmp_path, tokenizer, kind, named, server):
     with Serving(kind(tokenizer, teacher_reply())) as fake:
-        command = ["eval", "--policy", fake.url, "--tokenizer", build_tokenizer.DIRECTORY, *named, "--task", "orders_0"]
+        command = ["eval", "--policy", fake.url, "--tokenizer", TOKENIZER, *named, "--task", "orders_0"]
         code, out, err = cli(*command, "--output", tmp_path / "run")
         again, _, _ = cli(*command, "--output", tmp_path / "run")
     assert code == 0 == again, err

@@ -6,7 +6,7 @@ from argparse import Namespace
 import pytest
 from fake_policy import FakePolicy, teacher_reply
 
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.episode import endpoint
 from slime_tau2.hooks import generate
 from slime_tau2.hooks.compat import GenerateState, Sample
@@ -28,7 +28,7 @@ async def test_a_whole_rollout_ends_as_user_failure(how, tokenizer, monkeypatch)
     async with FakePolicy(tokenizer, teacher_reply()) as fake:
         host, port = fake.url.removeprefix("http://").split(":")
         args = Namespace(
-            hf_checkpoint=str(build_tokenizer.DIRECTORY), sglang_router_ip=host, sglang_router_port=int(port), sglang_server_concurrency=8,
+            hf_checkpoint=str(TOKENIZER), sglang_router_ip=host, sglang_router_port=int(port), sglang_server_concurrency=8,
             rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=600, n_samples_per_prompt=1,
             tau2_user="llm", tau2_user_base_url=url, tau2_user_model="m", tau2_user_timeout_s=0.2, tau2_user_retries=3,
         )  # fmt: skip

@@ -6,7 +6,7 @@ from argparse import Namespace
 import pytest
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks import data_source, generate
 from slime_tau2.hooks.compat import GenerateState, Sample
@@ -62,7 +62,7 @@ def test_what_is_no_plain_file_is_left_to_the_samples(tmp_path, path):
 def asking(args):
     """`generate` for a task; no server listens."""
     for name, value in {
-        "hf_checkpoint": str(build_tokenizer.DIRECTORY), "sglang_router_ip": "127.0.0.1", "sglang_router_port": 9,
+        "hf_checkpoint": str(TOKENIZER), "sglang_router_ip": "127.0.0.1", "sglang_router_port": 9,
         "sglang_server_concurrency": 1, "rollout_temperature": 1.0, "rollout_top_p": 1.0, "rollout_top_k": -1,
         "rollout_max_response_len": 64, "tau2_policy_retries": 0, "tau2_episode_retries": 0,
     }.items():  # fmt: skip

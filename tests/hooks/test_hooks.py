@@ -16,7 +16,7 @@ from fake_openai import FakeOpenAI
 from fake_policy import FakePolicy, cut_in_three, teacher_reply
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode import driver
 from slime_tau2.episode.agents import CallableAgent
@@ -32,7 +32,7 @@ VAL = "orders_0"
 def make_args(url="http://127.0.0.1:9", **over):
     host, port = url.removeprefix("http://").split(":")
     args = dict(
-        hf_checkpoint=str(build_tokenizer.DIRECTORY), sglang_router_ip=host, sglang_router_port=int(port), sglang_server_concurrency=8,
+        hf_checkpoint=str(TOKENIZER), sglang_router_ip=host, sglang_router_port=int(port), sglang_server_concurrency=8,
         rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=600, n_samples_per_prompt=3,
         tau2_user="scripted", tau2_policy_retries=0, tau2_episode_retries=1,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from aiohttp import web
 from fake_openai import completion
 from fake_server import FakeServer
 
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.domains.helpdesk.teacher import Teacher
 
 TOKENS_A_BLOCK, CHARACTERS_A_BLOCK = 16, 64
@@ -30,7 +30,7 @@ class CachingWorker(FakeServer):
         self.sent = self.cached = 0
         self._seen: set[int] = set()
         super().__init__({"/generate": self._generate, "/v1/chat/completions": self._complete})
-        model = {"model_path": str(build_tokenizer.DIRECTORY), "tokenizer_path": str(build_tokenizer.DIRECTORY), "is_generation": True}
+        model = {"model_path": str(TOKENIZER), "tokenizer_path": str(TOKENIZER), "is_generation": True}
         for path in ("/health", "/health_generate"):
             self.tells(path, {})
         for path in ("/get_model_info", "/model_info", "/server_info", "/get_server_info"):

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 from fake_policy import FakePolicy, teacher_reply
 
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.local.process import free_port
 
 
@@ -69,7 +69,7 @@ class TeacherServer(FakePolicy):
     def _main(self, ready):
         asyncio.set_event_loop(self.loop)
         app = web.Application(client_max_size=2**26)
-        model = {"model_path": str(build_tokenizer.DIRECTORY), "tokenizer_path": str(build_tokenizer.DIRECTORY), "is_generation": True}
+        model = {"model_path": str(TOKENIZER), "tokenizer_path": str(TOKENIZER), "is_generation": True}
         answers = {
             "/v1/loads": lambda: {"loads": [{"num_running_reqs": len(self.running), "num_waiting_reqs": 0}]},
             "/workers": lambda: {"workers": [{"id": "w0", "url": self.url}]},
@@ -119,7 +119,7 @@ class TeacherServer(FakePolicy):
 def make_args(work: Path, port: int, **over) -> Namespace:
     """The part of slime's arguments that its rollout side reads."""
     args = Namespace(
-        hf_checkpoint=str(build_tokenizer.DIRECTORY), sglang_router_ip="127.0.0.1", sglang_router_port=port, sglang_model_routers=None,
+        hf_checkpoint=str(TOKENIZER), sglang_router_ip="127.0.0.1", sglang_router_port=port, sglang_model_routers=None,
         router_policy="consistent_hashing", sglang_server_concurrency=32, rollout_num_gpus=1, rollout_num_gpus_per_engine=1,
         num_gpus_per_node=8, sglang_dp_size=1, use_distributed_post=False, sglang_speculative_algorithm=None, rollout_temperature=1.0,
         rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=600, rollout_stop=None, rollout_stop_token_ids=None,

@@ -20,7 +20,7 @@ import pytest
 import two_hosts
 from launch_commands import LAUNCH, fake_slime
 
-from slime_tau2.domains.helpdesk import build_tokenizer
+from slime_tau2.domains.helpdesk import TOKENIZER
 
 ABSENT = next((m for m in ("ray", "aiohttp_cors", "slime", "megatron") if importlib.util.find_spec(m) is None), None)
 WHY_NOT = f"{ABSENT} is not installed (pip install 'ray[default]'; slime and Megatron-LM on PYTHONPATH)" if ABSENT else two_hosts.why_not()
@@ -86,7 +86,7 @@ class Site:
         (folder / "megatron").mkdir()
         self.shared.mkdir()
         model = folder / "model"  # on every node, as a folder of its own would be
-        shutil.copytree(build_tokenizer.DIRECTORY, model)
+        shutil.copytree(TOKENIZER, model)
         (model / "config.json").write_text(json.dumps({"rope_theta": 5000000.0}))
         header = json.dumps({"t": {"dtype": "BF16", "shape": [10, 10], "data_offsets": [0, 200]}}).encode()
         (model / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(200))

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from slime_tau2.bench import DB, Environment, ToolKitBase, ToolType, is_tool, register_domain
+from slime_tau2.bench import DB, Environment, ToolKitBase, ToolType, is_tool
 
 NAME = "helpdesk"
 SETTINGS = {"airplane": "off", "data": "on", "saver": "off", "vpn": "off"}  # setting -> its right value
@@ -188,10 +188,3 @@ def get_environment(db: HelpdeskDB | None = None, user_db: Phone | None = None, 
         raise ValueError("helpdesk has no solo mode: its users hold facts that the agent must ask for")
     tools, phone = HelpdeskTools(db or HelpdeskDB()), PhoneTools(user_db or Phone())
     return HelpdeskEnvironment(domain_name=NAME, policy=policy(), tools=tools, user_tools=phone)
-
-
-def register() -> None:
-    """Make the domain known to tau2 (idempotent)."""
-    from slime_tau2.domains.helpdesk.tasks import get_tasks, splits
-
-    register_domain(NAME, get_environment, get_tasks, splits)

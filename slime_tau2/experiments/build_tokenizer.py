@@ -1,19 +1,19 @@
-"""Builds helpdesk's tokenizer from the domain's own conversations: `python -m slime_tau2.domains.helpdesk.build_tokenizer`.
+"""Builds helpdesk's tokenizer from the domain's own conversations: `python -m slime_tau2.experiments.build_tokenizer`.
 
 Byte-level BPE, so any UTF-8 text round-trips; vocabulary exactly 1,536. Two choices make the domain learnable by a model of
 half a million parameters: every name is one token (nothing to copy piece by piece), and merges may cross spaces (a fixed
-phrase is a few tokens). The result is committed under tokenizer/; a test rebuilds it and compares.
+phrase is a few tokens). The result is committed as the domain's; a test rebuilds it and compares.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from pathlib import Path
 from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.data.traces import spoken
+from slime_tau2.domains.helpdesk import CONTEXT, TOKENIZER
 from slime_tau2.domains.helpdesk.tasks import AMOUNTS, ITEMS, LINE_IDS, ORDER_IDS
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode import worlds
@@ -23,11 +23,9 @@ from slime_tau2.episode.splits import WHOLE
 from slime_tau2.episode.users import DomainUser
 
 VOCABULARY = 1536
-CONTEXT = 32_768
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MARKUP = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 NAMES = (*ORDER_IDS, *LINE_IDS, *ITEMS, *AMOUNTS)
-DIRECTORY = Path(__file__).with_name("tokenizer")
 HEADER = "assistant\n"
 HEADS = 40  # how often the constant head of every prompt is counted: enough to shorten it, not to starve the rest
 
@@ -51,7 +49,7 @@ def build() -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    template = (DIRECTORY / "chat_template.jinja").read_text(encoding="utf-8")
+    template = (TOKENIZER / "chat_template.jinja").read_text(encoding="utf-8")
     tokenizer = Tokenizer(models.BPE())
     # a turn's header stands alone: what is sampled after it must not merge with it
     apart_header = pre_tokenizers.Split(Regex(re.escape(HEADER)), behavior="isolated")
@@ -81,5 +79,5 @@ def build() -> Any:
 
 
 if __name__ == "__main__":
-    build().save_pretrained(DIRECTORY)
-    print(f"wrote {DIRECTORY}")
+    build().save_pretrained(TOKENIZER)
+    print(f"wrote {TOKENIZER}")
