@@ -16,8 +16,9 @@ from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.scripts import script
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError
-from slime_tau2.hooks import data_source, rewards
+from slime_tau2.hooks import data_source
 from slime_tau2.hooks.compat import Sample
+from slime_tau2.hooks.training_reward import training_reward
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
 
@@ -70,10 +71,10 @@ def test_a_reward_of_ones_own(scratch):
     config = Tau2Config.from_mapping({"shaping": "brief:brief", "overlong": "penalty"}, "test")
     told = {"turns": 5, "partial": 0.8, "termination": "user_stop"}
     sample = Sample(metadata={"domain": "helpdesk", "tau2": told})
-    assert rewards.training_reward(config, sample, 1.0) == pytest.approx(0.95)
-    assert rewards.training_reward(config, sample, 0.0) == pytest.approx(0.2)
+    assert training_reward(config, sample, 1.0) == pytest.approx(0.95)
+    assert training_reward(config, sample, 0.0) == pytest.approx(0.2)
     told["termination"] = "length"
-    assert rewards.training_reward(config, sample, 0.0) == pytest.approx(0.2 - 0.25)
+    assert training_reward(config, sample, 0.0) == pytest.approx(0.2 - 0.25)
 
 
 def test_the_data_source_serves_the_new_domain(scratch, tmp_path):

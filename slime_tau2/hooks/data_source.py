@@ -15,6 +15,7 @@ from slime_tau2.episode import worlds
 from slime_tau2.errors import CheckpointError
 from slime_tau2.hooks import advantages, eval_tasks
 from slime_tau2.hooks.compat import Sample, info, throws_groups_away
+from slime_tau2.hooks.filters import buffer_filter, keeps
 from slime_tau2.hooks.group_book import GroupBook, key_of, spoiled, unfinished
 from slime_tau2.hooks.group_factory import GroupFactory
 from slime_tau2.hooks.liveness import Liveness
@@ -83,8 +84,6 @@ class Tau2DataSource:
     def _from_buffer(self, count: int) -> list[list[Sample]]:
         if not self.buffer or count <= 0:
             return []
-        from slime_tau2.hooks.filters import buffer_filter
-
         return buffer_filter(self.args, None, self.buffer, count)
 
     # --- what becomes of what was served ---------------------------------------------------------------------------------
@@ -118,8 +117,6 @@ class Tau2DataSource:
 
         Idempotent: every hook that sees a rollout end calls it. The one that knows `rollout_id` has the state written.
         """
-        from slime_tau2.hooks.filters import keeps
-
         with self._lock:
             trained: dict[int, list[Sample]] = {}
             for s in samples:

@@ -8,7 +8,7 @@ from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks.compat import DynamicFilterOutput, Sample, flatten, info
 from slime_tau2.hooks.group_book import spoiled
-from slime_tau2.hooks.rewards import OVERLONG, training_reward
+from slime_tau2.hooks.training_reward import OVERLONG, training_reward
 
 
 def dynamic_sampling_filter(args: Any, samples: list[Sample], **kwargs: Any) -> DynamicFilterOutput:

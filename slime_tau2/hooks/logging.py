@@ -15,7 +15,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.hooks import data_source
 from slime_tau2.hooks.compat import GenerateState, Sample, flatten, info, log_metrics, log_table
 from slime_tau2.hooks.generate import take_faults
-from slime_tau2.hooks.rewards import training_reward
+from slime_tau2.hooks.training_reward import training_reward
 from slime_tau2.types import is_success
 
 TABLE_COLUMNS = ["rollout", "domain", "task", "reward", "partial", "termination", "turns", "conversation"]

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks import data_source
 from slime_tau2.hooks.advantages import FIELD, check
 from slime_tau2.hooks.compat import Sample, info
+from slime_tau2.hooks.training_reward import training_reward
 from slime_tau2.rewards import credit, groups
-from slime_tau2.rewards.shaping import shaped
 from slime_tau2.types import is_success
-
-OVERLONG = ("length", "context_overflow", "max_steps")
 
 
 async def reward(args: Any, sample: Sample | list[Sample], **kwargs: Any) -> float | list[float]:
@@ -51,13 +48,3 @@ def reward_post_process(args: Any, samples: list[Sample]) -> tuple[list[float], 
 def _credited(sample: Sample, advantage: float, valid: bool) -> credit.Credited:
     gains = info(sample).get("turn_gains", ())
     return credit.Credited(advantage, is_success(sample.reward), valid, sample.loss_mask or [], gains)
-
-
-def training_reward(config: Tau2Config, sample: Sample, raw: float) -> float:
-    """The shaped reward of one sample, less the penalty of one that ran out of tokens or steps where there is one."""
-    told = info(sample)
-    domain, card = sample.metadata.get("domain", ""), told.get("card_components")
-    penalty = config.overlong_penalty if config.overlong == "penalty" and told.get("termination") in OVERLONG else 0.0
-    if plugins.named(config.shaping):
-        return float(plugins.load(config.shaping, "shaping")(raw, {"domain": domain, **told})) - penalty
-    return shaped(config.shaping, raw, told.get("partial", 0.0), config.alpha, domain, card) - penalty

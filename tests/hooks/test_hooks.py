@@ -25,6 +25,7 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.hooks import advantages, data_source, filters, generate, rewards
 from slime_tau2.hooks import logging as log_hooks
 from slime_tau2.hooks.compat import GenerateState, Sample
+from slime_tau2.hooks.training_reward import training_reward
 
 VAL = "orders_0"
 
@@ -243,9 +244,9 @@ def test_overlong_samples_can_be_charged():
     s = scored(0.0, 0.4, 0, 0)
     s.metadata["tau2"]["termination"] = "max_steps"
     charged = Tau2Config(overlong="penalty", overlong_penalty=0.3)
-    assert rewards.training_reward(charged, s, 0.0) == pytest.approx(0.25 * 0.4 - 0.3)
+    assert training_reward(charged, s, 0.0) == pytest.approx(0.25 * 0.4 - 0.3)
     s.metadata["tau2"]["termination"] = "user_stop"
-    assert rewards.training_reward(charged, s, 0.0) == pytest.approx(0.1) == rewards.training_reward(Tau2Config(), s, 0.0)
+    assert training_reward(charged, s, 0.0) == pytest.approx(0.1) == training_reward(Tau2Config(), s, 0.0)
 
 
 def source_args(tmp_path, **over):
