@@ -71,7 +71,7 @@ def quickstart(
     ] = None,
 ) -> None:
     """SFT → RFT → GRPO → evaluation → Hugging Face model on the bundled domain."""
-    from slime_tau2.evaluation.quickstart import main as run
+    from slime_tau2.experiments.quickstart import main as run
 
     run(output, smoke, set_ or [], console)
 
@@ -89,7 +89,7 @@ def study(
     ] = None,
 ) -> None:
     """Train over seeds, variants of GRPO and controls on the bundled domain, and say which differences are real."""
-    from slime_tau2.evaluation.study import main as run
+    from slime_tau2.experiments.study import main as run
 
     run(output, seeds, variant, smoke, set_ or [], console)
 

@@ -105,11 +105,11 @@ def report(
             option = "--prices" if prices is not None else "--output"
             raise ConfigError(f"{option}: a {kind}'s report has no such thing; leave it out")
         if study:
-            from slime_tau2.evaluation.study import write_report as write_study
+            from slime_tau2.experiments.study_report import write_report as write_study
 
             write_study(directory, console)
         else:
-            from slime_tau2.evaluation.quickstart import write_report
+            from slime_tau2.experiments.quickstart import write_report
 
             write_report(directory, console, output)
         return

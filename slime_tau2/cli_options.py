@@ -45,7 +45,7 @@ def options(
 def entries() -> Iterator[dict[str, Any]]:
     """{"command", "key", "type", "default", "help"} of each key, in the order of the fields."""
     from slime_tau2.evaluation import presets
-    from slime_tau2.local.settings import PipelineSettings
+    from slime_tau2.experiments.settings import PipelineSettings
 
     models: Mapping[str, type[BaseModel]] = {"eval": Tau2Config, "quickstart": PipelineSettings}
     for command, model in models.items():

@@ -121,8 +121,8 @@ def whole(tmp_path_factory, tiny_model, tokenizer, tiny_model_dir):
     from typer.testing import CliRunner
 
     from slime_tau2.cli import app
-    from slime_tau2.local.settings import PipelineSettings
-    from slime_tau2.local.study import StudySettings
+    from slime_tau2.experiments.settings import PipelineSettings
+    from slime_tau2.experiments.study_grid import StudySettings
 
     d = tmp_path_factory.mktemp("whole")
 

@@ -9,7 +9,7 @@ from slime_tau2 import bench
 from slime_tau2.cli_options import entries, text
 from slime_tau2.config import Tau2Config
 from slime_tau2.evaluation.presets import OPTIONS
-from slime_tau2.local.settings import PipelineSettings
+from slime_tau2.experiments.settings import PipelineSettings
 
 
 def test_every_key_is_there_with_its_help(cli):

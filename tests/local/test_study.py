@@ -9,10 +9,11 @@ import run_files
 from rich.console import Console
 
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import statistics, study_results
+from slime_tau2.evaluation import statistics
 from slime_tau2.evaluation.exploits import Exploits, exploits, required_arguments
-from slime_tau2.evaluation.study import write_report
-from slime_tau2.local.study import VARIANTS, StudySettings, claim, jobs
+from slime_tau2.experiments import study_results
+from slime_tau2.experiments.study_grid import VARIANTS, StudySettings, claim, jobs
+from slime_tau2.experiments.study_report import write_report
 
 SIZES = [
     "traces=60", "sft_steps=6", "rft_steps=2", "rft_tasks=30", "rft_attempts=1", "grpo_steps=2", "grpo_groups=2", "grpo_group_size=2",

@@ -9,7 +9,7 @@ from typing import Any
 from slime_tau2.config import PREFIX
 from slime_tau2.domains.helpdesk import MAX_STEPS, NAME
 from slime_tau2.episode.splits import WHOLE
-from slime_tau2.local.settings import PipelineSettings
+from slime_tau2.experiments.settings import PipelineSettings
 
 
 def played(settings: PipelineSettings) -> dict[str, Any]:

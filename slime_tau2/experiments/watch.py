@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from slime_tau2.local import episodes
+
+@dataclass
+class Progress:
+    """What a run tells whoever watches: `start(title, total)`, `advance(done, note)`, `end(note)`."""
+
+    start: Callable[[str, int], None] = lambda title, total: None
+    advance: Callable[[int, str], None] = lambda done, note: None
+    end: Callable[[str], None] = lambda note: None
 
 
 @contextmanager
-def watching(console: Console) -> Iterator[episodes.Progress]:
+def watching(console: Console) -> Iterator[Progress]:
     """What to hand to a pipeline; shows it while the context lasts."""
     if not console.is_terminal:
         lines = _Lines(console)
-        yield episodes.Progress(lines.start, lines.advance, lines.end)
+        yield Progress(lines.start, lines.advance, lines.end)
         return
     columns = (
         TextColumn("{task.description:<27}"), BarColumn(10), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
     )  # fmt: skip
-    with Progress(*columns, console=console) as progress:
-        bars = _Bars(progress)
-        yield episodes.Progress(bars.start, bars.advance, bars.end)
+    with rich_progress.Progress(*columns, console=console) as shown:
+        bars = _Bars(shown)
+        yield Progress(bars.start, bars.advance, bars.end)
 
 
 class _Bars:
     """One progress bar a stage; only the current one moves."""
 
-    def __init__(self, bars: Progress):
+    def __init__(self, bars: rich_progress.Progress):
         self.bars, self.current, self.note = bars, TaskID(0), ""
 
     def start(self, title: str, total: int) -> None:

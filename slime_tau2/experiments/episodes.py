@@ -8,11 +8,8 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
 
 from slime_tau2 import bench, files
 from slime_tau2.config import Tau2Config
@@ -24,33 +21,15 @@ from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.evaluation import audit, coverage, runner, runs
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
-from slime_tau2.local.arguments import played
+from slime_tau2.experiments import directory as layout
+from slime_tau2.experiments.arguments import played
+from slime_tau2.experiments.directory import Usage
+from slime_tau2.experiments.settings import PipelineSettings
+from slime_tau2.experiments.watch import Progress
 from slime_tau2.local.process import ServerProcess
-from slime_tau2.local.settings import PipelineSettings
 from slime_tau2.looplag import percentile
 from slime_tau2.tokenizer import load_tokenizer
 from slime_tau2.types import Episode
-
-
-@dataclass
-class Progress:
-    """What a run tells whoever watches: `start(title, total)`, `advance(done, note)`, `end(note)`."""
-
-    start: Callable[[str, int], None] = lambda title, total: None
-    advance: Callable[[int, str], None] = lambda done, note: None
-    end: Callable[[str], None] = lambda note: None
-
-
-class Usage(BaseModel):
-    """`usage.json`: what a run took so far. Lags are milliseconds: p50, p99 and max of the event loop."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    wall_s: float
-    mismatches: int
-    audited: int
-    peak_rss_mib: int
-    lags: dict[str, float] | None
 
 
 @dataclass
@@ -91,7 +70,7 @@ class Episodes:
     def evaluate(self, name: str, model: Path, seed: int | None = None) -> list[dict]:
         """Attempts at the held-out tasks, in `eval/NAME`; another `seed` is another evaluation of the same model."""
         s = self.settings
-        tasks, output = self.spread("test", s.eval_tasks), self.directory / "eval" / name
+        tasks, output = self.spread("test", s.eval_tasks), layout.evaluation(self.directory, name)
         return self.sample(name, model, "test", tasks, s.eval_attempts, output, f"evaluating {name}", s.seed if seed is None else seed)
 
     def sample(

@@ -14,38 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slime_tau2 import files
 from slime_tau2.data.traces import TokenRow
-from slime_tau2.errors import ConfigError
+from slime_tau2.experiments.arguments import slime_args
+from slime_tau2.experiments.settings import PipelineSettings
 from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.hooks.rewards import reward_post_process
 from slime_tau2.local import checkpoint
-from slime_tau2.local.arguments import slime_args
 from slime_tau2.local.batches import length_bucketed
 from slime_tau2.local.losses import LossOptions
 from slime_tau2.local.models import save_model
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.local.rollout import generate_rollout
-from slime_tau2.local.settings import PipelineSettings
 from slime_tau2.local.trainer import Trainer, TrainOptions
 
 SFT_SAVE_INTERVAL, GRPO_SAVE_INTERVAL = 100, 5
-
-
-def read_metrics(directory: Path) -> list[dict[str, Any]]:
-    """Lines of a run's metrics.jsonl, one a step; [] where a run has only sampled.
-
-    Raises:
-        ConfigError: a line that is none of `Stage.log`'s; names it.
-    """
-    path = directory / "metrics.jsonl"
-    out = []
-    for number, row in files.read_jsonl(path, ("stage", "step")) if path.exists() else ():
-        odd = [k for k, v in row.items() if not isinstance(v, str if k == "stage" else int | float)]
-        if odd:
-            raise ConfigError(f"{path}, line {number}: {odd[0]}: {row[odd[0]]!r} is no {'name' if odd[0] == 'stage' else 'number'}")
-        out.append(row)
-    return out
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""`slime-tau2 study`: what a grid of trainings shows, and what it does not.
+"""What a grid of trainings shows, and what it does not.
 
 Every difference is paired by task: over the seeds that both sides have, a task's value is the mean of its seeds', and intervals resample
 tasks. How much a training differs from seed to seed is shown beside it, not inside it. One comparison was declared before the first
@@ -12,51 +12,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from slime_tau2 import files
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import plots, statistics, watch
+from slime_tau2.evaluation import plots, statistics
 from slime_tau2.evaluation.statistics import Estimate
-from slime_tau2.evaluation.study_results import Result, load_results, plateau, reached
 from slime_tau2.evaluation.tables import cell, points
+from slime_tau2.experiments.directory import STAGES
+from slime_tau2.experiments.study_grid import BASELINE, VARIANTS, StudySettings
+from slime_tau2.experiments.study_results import Result, load_results, plateau, reached
 
-if TYPE_CHECKING:
-    from slime_tau2.local.study import StudySettings
-
-STAGES = ("base", "sft", "rft", "grpo")
 LEGEND = (
     "episodes: sampled in training; plateau: how many until its success reached what `none` ended at; both seed by seed; "
     "incomplete, repeated: % of held-out episodes with a call that lacks a required argument, or repeats one; "
     "tau2's, strict: % of the checks met as tau2 counts them, and the strict partial score"
 )
-
-
-def main(output: Path, seeds: int, variants: Sequence[str] | None, smoke: bool, assignments: list[str], console: Console) -> None:
-    """Run or resume a study, then report it.
-
-    Raises:
-        ConfigError: an unknown variant or setting; another study in `output`.
-    """
-    import pydantic
-
-    from slime_tau2.evaluation.quickstart import pipeline_settings
-    from slime_tau2.local import study
-    from slime_tau2.local.settings import SMOKE
-
-    changed = pipeline_settings(assignments, {}).model_dump(mode="json", include={a.partition("=")[0] for a in assignments})
-    size: dict[str, Any] = {"seeds": 1, "repeats": 2} if smoke else {"seeds": seeds}
-    chosen = {} if variants is None else {"variants": tuple(variants)}
-    try:
-        settings = study.StudySettings(**size, **chosen, pipeline={**(SMOKE if smoke else {}), **changed})
-    except pydantic.ValidationError as error:
-        raise ConfigError(f"--variant: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
-    with watch.watching(console) as progress:
-        study.run(output, settings, progress)
-    write_report(output, console)
 
 
 def write_report(directory: Path, console: Console) -> None:
@@ -65,8 +39,6 @@ def write_report(directory: Path, console: Console) -> None:
     Raises:
         ConfigError: no pipeline of the study has finished.
     """
-    from slime_tau2.local.study import BASELINE, VARIANTS, StudySettings
-
     settings = files.read_as(directory / "study.json", StudySettings, complete=True)
     results = load_results(directory, settings)
     if BASELINE not in results:
@@ -125,8 +97,6 @@ def _stage_row(runs: Seeds) -> dict[str, Any]:
 
 
 def _variant_row(name: str, results: Mapping[str, Seeds]) -> dict[str, Any]:
-    from slime_tau2.local.study import BASELINE, VARIANTS
-
     runs, plain = results[name], results.get("none", {})
     about = "gated shaping: the default" if name == BASELINE else VARIANTS[name].about
     alike = name != BASELINE and VARIANTS[name].start == "rft"  # what began elsewhere is not to be compared

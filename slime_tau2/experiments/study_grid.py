@@ -2,7 +2,7 @@
 
 For every seed the whole pipeline; then variants of GRPO, and controls, from that seed's own RFT model at equal budget; then the same
 model evaluated again and again, for the noise of the evaluation. The grid and its one primary comparison are written down before the
-first run. Resumable like everything here; `evaluation.study` reads what is there.
+first run. `study` runs it, `study_report` reads what is there.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from slime_tau2 import files
 from slime_tau2.errors import ConfigError
-from slime_tau2.local.episodes import Episodes, Progress
-from slime_tau2.local.pipeline import Pipeline
-from slime_tau2.local.settings import PipelineSettings
-from slime_tau2.local.stages import read_metrics
+from slime_tau2.experiments.settings import PipelineSettings
 
 
 @dataclass(frozen=True)
@@ -104,41 +101,28 @@ class Job:
         return "grpo" if self.name == BASELINE else VARIANTS[self.name].stage
 
 
+def seed_directory(study: Path, seed: int) -> Path:
+    return study / f"seed_{seed}"
+
+
+def variant_directory(origin: Path, name: str) -> Path:
+    return origin / "variants" / name
+
+
+def repeat(n: int) -> str:
+    """Name of the first seed's n-th further evaluation."""
+    return f"repeat_{n}"
+
+
 def jobs(directory: Path, settings: StudySettings) -> list[Job]:
     """All cells in the order they are run: pipelines, what every seed has, then the rest."""
     seeds = range(settings.seeds)
-    out = [Job(seed, BASELINE, directory / f"seed_{seed}") for seed in seeds]
+    out = [Job(seed, BASELINE, seed_directory(directory, seed)) for seed in seeds]
     for everywhere in (True, False):
         for seed in seeds if everywhere else seeds[:1]:
             names = [n for n in settings.variants if VARIANTS[n].every_seed == everywhere]
-            out += [Job(seed, n, directory / f"seed_{seed}" / "variants" / n) for n in names]
+            out += [Job(seed, n, variant_directory(seed_directory(directory, seed), n)) for n in names]
     return out
-
-
-def run(directory: Path, settings: StudySettings, progress: Progress) -> None:
-    """Run what is missing.
-
-    Raises:
-        ConfigError: the directory holds another study.
-    """
-    claim(directory, settings)
-    for job in jobs(directory, settings):
-        origin = directory / f"seed_{job.seed}"
-        if job.name == BASELINE:
-            Pipeline(origin, settings.of_seed(job.seed), progress).run()
-            continue
-        chosen = VARIANTS[job.name]
-        changed = chosen.settings or _as_much(origin, settings.of_seed(job.seed), chosen.stage)
-        Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress).run_stage(chosen.stage, _start(origin, chosen))
-    first = Episodes(directory / "seed_0", settings.of_seed(0), progress)
-    for n in range(settings.repeats):
-        first.evaluate(f"repeat_{n}", directory / "seed_0" / "grpo" / "model", seed=1000 + n)
-
-
-def _start(origin: Path, variant: Variant) -> Path:
-    if variant.start in VARIANTS:
-        return origin / "variants" / variant.start / VARIANTS[variant.start].stage / "model"
-    return origin / variant.start / "model"
 
 
 def claim(directory: Path, settings: StudySettings) -> None:
@@ -151,12 +135,3 @@ def claim(directory: Path, settings: StudySettings) -> None:
     if found != wanted:
         changed = [k for k in wanted if found.get(k) != wanted[k]]
         raise ConfigError(f"{directory} holds a study with other settings ({', '.join(changed)}); use another --output")
-
-
-def _as_much(origin: Path, settings: PipelineSettings, stage: str) -> dict[str, Any]:
-    """Settings with which a supervised stage spends what the seed's GRPO did, counted in episodes."""
-    rows = {r["step"]: r for r in read_metrics(origin) if r["stage"] == "grpo"}
-    sampled, trained = (sum(int(r[key]) for r in rows.values()) for key in ("rollout/episodes", "trained_samples"))
-    if stage == "rft":
-        return {"rft_attempts": max(1, round(sampled / settings.rft_tasks)), "rft_steps": max(1, trained // settings.sft_batch)}
-    return {"sft_lr": settings.rft_lr, "sft_steps": max(1, (sampled + trained) // settings.sft_batch)}

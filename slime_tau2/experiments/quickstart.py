@@ -8,20 +8,19 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
-from slime_tau2 import files
+from slime_tau2 import bench, files
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import page, runs, scores, statistics, watch
+from slime_tau2.evaluation import page, runs, scores, statistics
 from slime_tau2.evaluation.tables import points, stages_table
-from slime_tau2.options import parse_assignments
+from slime_tau2.experiments import directory as layout
+from slime_tau2.experiments import watch
+from slime_tau2.experiments.directory import STAGES, Usage, read_metrics
+from slime_tau2.experiments.settings import SMOKE, PipelineSettings, pipeline_settings
 
-if TYPE_CHECKING:
-    from slime_tau2.local.settings import PipelineSettings
-
-STAGES = ("base", "sft", "rft", "grpo")
 METRICS = ["pass@1", "pass@4", "pass^4"]
 SNIPPET = """from transformers import AutoModelForCausalLM, AutoTokenizer
 model, tokenizer = (kind.from_pretrained("{path}") for kind in (AutoModelForCausalLM, AutoTokenizer))
@@ -30,33 +29,13 @@ print(tokenizer.decode(model.generate(**tokenizer("Hi", return_tensors="pt"), ma
 
 def main(output: Path, smoke: bool, assignments: list[str], console: Console) -> None:
     """Run or resume the pipeline in `output`, then report."""
-    from slime_tau2 import bench
-    from slime_tau2.local.pipeline import Pipeline
-    from slime_tau2.local.settings import SMOKE
+    from slime_tau2.experiments.pipeline import Pipeline  # takes torch, which a report does not need
 
     settings = pipeline_settings(assignments, SMOKE if smoke else {})
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
     with watch.watching(console) as progress:
         Pipeline(output, settings, progress).run()
     write_report(output, console)
-
-
-def pipeline_settings(assignments: list[str], defaults: dict[str, Any]) -> PipelineSettings:
-    """Settings from `--set KEY=VALUE`, over other defaults.
-
-    Raises:
-        ConfigError: an unknown key or a bad value.
-    """
-    import pydantic
-
-    from slime_tau2.local.settings import PipelineSettings
-
-    changed = parse_assignments(assignments, PipelineSettings.model_fields, "--set")
-    try:
-        return PipelineSettings(**{**defaults, **changed})
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"--set {first['loc'][0]}={first['input']}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def write_report(directory: Path, console: Console, output: Path | None = None) -> None:
@@ -68,16 +47,12 @@ def write_report(directory: Path, console: Console, output: Path | None = None) 
     Raises:
         ConfigError: the directory holds no finished run.
     """
-    if not (directory / "eval" / "grpo" / "summary.json").exists():
+    if not layout.is_evaluated(directory, STAGES[-1]):
         raise ConfigError(f"{directory} holds no finished quickstart; run: slime-tau2 quickstart --output {directory}")
-    from slime_tau2.local.episodes import Usage
-    from slime_tau2.local.settings import PipelineSettings
-    from slime_tau2.local.stages import read_metrics
-
     settings = files.read_as(directory / "settings.json", PipelineSettings, complete=True).model_dump(mode="json")
     rows = read_metrics(directory)
     run = files.read_as(directory / "usage.json", Usage).model_dump()
-    evaluated = {s: runs.load(directory / "eval" / s) for s in STAGES}
+    evaluated = {s: runs.load(layout.evaluation(directory, s)) for s in STAGES}
     for found in evaluated.values():
         runs.all_scored(found.coverage, found.records, found.directory)
     attempts = evaluated["base"].plan.attempts
@@ -85,7 +60,7 @@ def write_report(directory: Path, console: Console, output: Path | None = None) 
     metrics = [m for m in METRICS if m in stages["base"]["overall"]]
     pairs = itertools.pairwise(STAGES)
     gains = {f"{b.upper()} − {a.upper()}": statistics.paired_difference(evaluated[a].rates, evaluated[b].rates) for a, b in pairs}
-    model = directory / "grpo" / "model"
+    model = layout.model(directory, STAGES[-1])
     report: dict[str, Any] = {
         "stages": {s: {f: {m: round(e.value, 4) for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()},
         "intervals": {s: {f: {m: _interval(e) for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()},

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from slime_tau2.errors import ConfigError
+from slime_tau2.options import parse_assignments
 
 
 class PipelineSettings(BaseModel):
@@ -65,3 +68,17 @@ SMOKE = {
     "grpo_groups": 3, "grpo_group_size": 3, "eval_attempts": 2, "eval_tasks": 12, "max_turn_tokens": 24, "max_response_tokens": 200,
 }  # fmt: skip
 """A run of about a minute that learns nothing: `slime-tau2 quickstart --smoke`."""
+
+
+def pipeline_settings(assignments: list[str], defaults: dict[str, Any]) -> PipelineSettings:
+    """Settings from `--set KEY=VALUE`, over other defaults.
+
+    Raises:
+        ConfigError: an unknown key or a bad value.
+    """
+    changed = parse_assignments(assignments, PipelineSettings.model_fields, "--set")
+    try:
+        return PipelineSettings(**{**defaults, **changed})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"--set {first['loc'][0]}={first['input']}: {first['msg'].removeprefix('Value error, ')}") from error

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slime_tau2.episode import worlds
 from slime_tau2.evaluation import exploits, runs
+from slime_tau2.experiments import directory as layout
+from slime_tau2.experiments.study_grid import BASELINE, StudySettings, jobs, repeat, seed_directory
 from slime_tau2.rewards.shaping import card_fractions
-
-if TYPE_CHECKING:
-    from slime_tau2.local.study import StudySettings
 
 WINDOW = 4
 """Rollouts that a training curve is averaged over."""
@@ -36,25 +35,21 @@ class Result:
 
 def load_results(directory: Path, settings: StudySettings) -> dict[str, dict]:
     """{variant: {seed: Result}} of what has finished, and under `stages` {seed: {stage: Result}}, under `repeats` {n: Result}."""
-    from slime_tau2.local.stages import read_metrics
-    from slime_tau2.local.study import BASELINE, jobs
-
     required = exploits.required_arguments(worlds.load("helpdesk").tool_schemas)
     out: dict[str, dict] = {"stages": {}}
     for job in jobs(directory, settings):
-        evaluated = job.directory / "eval" / job.stage
-        if not (evaluated / "summary.json").exists():
+        if not layout.is_evaluated(job.directory, job.stage):
             continue
-        rows = {r["step"]: r for r in read_metrics(job.directory) if r["stage"] == "grpo"}
-        own = _result(evaluated, required, _training(job.directory, [rows[s] for s in sorted(rows)]))
+        rows = {r["step"]: r for r in layout.read_metrics(job.directory) if r["stage"] == "grpo"}
+        own = _result(layout.evaluation(job.directory, job.stage), required, _training(job.directory, [rows[s] for s in sorted(rows)]))
         out.setdefault(job.name, {})[job.seed] = own
         if job.name == BASELINE:
-            earlier = {s: _result(job.directory / "eval" / s, required, {}) for s in ("base", "sft", "rft")}
-            out["stages"][job.seed] = {**earlier, "grpo": own}
+            earlier = {s: _result(layout.evaluation(job.directory, s), required, {}) for s in layout.STAGES[:-1]}
+            out["stages"][job.seed] = {**earlier, layout.STAGES[-1]: own}
     for n in range(settings.repeats):
-        again = directory / "seed_0" / "eval" / f"repeat_{n}"
-        if (again / "summary.json").exists():
-            out.setdefault("repeats", {})[n] = _result(again, required, {})
+        first = seed_directory(directory, 0)
+        if layout.is_evaluated(first, repeat(n)):
+            out.setdefault("repeats", {})[n] = _result(layout.evaluation(first, repeat(n)), required, {})
     return out
 
 

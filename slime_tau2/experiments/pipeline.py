@@ -21,10 +21,12 @@ from slime_tau2.data import rejection, teacher_traces, traces
 from slime_tau2.domains.helpdesk import CONTEXT
 from slime_tau2.episode.splits import WHOLE
 from slime_tau2.errors import CheckpointError, ConfigError
-from slime_tau2.local import stages
-from slime_tau2.local.episodes import Episodes, Progress
+from slime_tau2.experiments import directory as layout
+from slime_tau2.experiments import stages
+from slime_tau2.experiments.episodes import Episodes
+from slime_tau2.experiments.settings import PipelineSettings
+from slime_tau2.experiments.watch import Progress
 from slime_tau2.local.models import load_model, new_model, save_model
-from slime_tau2.local.settings import PipelineSettings
 from slime_tau2.local.trainer import Trainer
 
 
@@ -45,17 +47,19 @@ class Pipeline:
         with self._session() as episodes:
             self._base()
             episodes.evaluate("base", self._model("base"))
-            for name, train in (("sft", self._sft), ("rft", self._rft), ("grpo", self._grpo)):
-                train(self._model({"sft": "base", "rft": "sft", "grpo": "rft"}[name]))
-                episodes.evaluate(name, self._model(name))
-        return self._model("grpo")
+            for name in layout.STAGES[1:]:
+                self._train(name, self._model(layout.before(name)))
+        return self._model(layout.STAGES[-1])
 
     def run_stage(self, name: str, start: Path) -> Path:
         """Only `sft`, `rft` or `grpo`, from the model in the directory `start`, and its evaluation; returns its model's directory."""
-        with self._session() as episodes:
-            {"sft": self._sft, "rft": self._rft, "grpo": self._grpo}[name](start)
-            episodes.evaluate(name, self._model(name))
+        with self._session():
+            self._train(name, start)
         return self._model(name)
+
+    def _train(self, name: str, start: Path) -> None:
+        {"sft": self._sft, "rft": self._rft, "grpo": self._grpo}[name](start)
+        self.episodes.evaluate(name, self._model(name))
 
     @contextmanager
     def _session(self) -> Iterator[Episodes]:
@@ -88,7 +92,7 @@ class Pipeline:
             raise CheckpointError(f"cannot write to {self.directory}: {error.strerror}") from error
 
     def _model(self, stage: str) -> Path:
-        return self.directory / stage / "model"
+        return layout.model(self.directory, stage)
 
     def _stage(self, name: str) -> stages.Stage:
         def tick(step: int, of: int, metrics: dict[str, float]) -> None:
