@@ -17,11 +17,19 @@ MAY_IMPORT = {
     "rewards": {"errors", "types", "masks"},
     "episode": {*BORDER, "bench", "guards", "rewards", "domains"},
     "domains": {"bench"},
-    "data": {*BORDER, "bench", "episode", "domains"},
+    "data": {*BORDER, "bench", "domains", "episode"},
     "checkpoints": {"errors", "files"},
     "hooks": {*BORDER, "bench", "episode", "rewards", "data"},
+    "local": {*BORDER, "hooks"},
+    "evaluation": {*BORDER, "bench", "rewards", "episode", "data", "local"},
+    "doctor": {*BORDER, "vintage", "episode", "evaluation", "hooks"},
+    "experiments": {*BORDER, "bench", "rewards", "domains", "episode", "data", "hooks", "local", "evaluation"},
+    "cli_options": {*BORDER, "evaluation", "experiments"},
+    "cli_data": {*BORDER, "vintage", "bench", "episode", "data", "evaluation"},
+    "cli_evaluation": {*BORDER, "evaluation", "experiments"},
+    "cli": {*BORDER, "vintage", "cli_options", "cli_data", "cli_evaluation", "local", "experiments", "checkpoints", "doctor"},
 }
-"""{part: the parts of ours that it may import}; `local`, `evaluation`, `doctor` and the command line stand on top of these."""
+"""{part: the parts of ours that it may import}; each part has its line, and the lines have no circle."""
 
 
 def imports(file):
@@ -48,6 +56,45 @@ def test_who_may_import_whom(name):
             first, _, rest = module.partition(".")
             if first == "slime_tau2" and rest.split(".")[0] not in ("", name):
                 assert rest.split(".")[0] in MAY_IMPORT[name], f"{file.relative_to(ROOT)}, line {line} imports {module}"
+
+
+def circle(graph):
+    """Nodes of one circle of {node: what it points to}, [] without any."""
+    left = {node: set(to) - {node} for node, to in graph.items()}
+    while ends := [node for node, to in left.items() if not to & left.keys()]:
+        for node in ends:
+            del left[node]
+    return sorted(left)
+
+
+def modules():
+    """{module: the modules of ours that it imports, within functions too}."""
+    names = {}
+    for file in ROOT.rglob("*.py"):
+        names[".".join(file.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")] = file
+    out = {name: set() for name in names}
+    for name, file in names.items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                out[name] |= {a.name for a in node.names} & names.keys()
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{name} imports by a relative name, which this test does not follow"
+                for a in node.names:
+                    whole = f"{node.module}.{a.name}"
+                    out[name] |= {whole if whole in names else node.module} & names.keys()
+    return out
+
+
+def test_every_part_has_its_line_and_the_lines_have_no_circle():
+    assert {part(f) for f in ROOT.rglob("*.py")} == {*MAY_IMPORT, "__init__"}
+    assert circle(MAY_IMPORT) == []
+
+
+def test_no_module_reaches_itself():
+    found = modules()
+    assert "slime_tau2.experiments.pipeline" in found["slime_tau2.experiments.quickstart"], "within a function, too"
+    assert circle(found) == []
+    assert circle({**found, "slime_tau2.errors": {"slime_tau2.cli"}}), "an arrow up would be seen"
 
 
 def test_one_file_stands_between_us_and_what_is_not_ours():
