@@ -59,7 +59,7 @@ def test_who_may_import_whom(name):
 
 
 def circle(graph):
-    """Nodes of one circle of {node: what it points to}, [] without any."""
+    """The nodes of {node: what it points to} from which a circle can be reached; [] where there is none."""
     left = {node: set(to) - {node} for node, to in graph.items()}
     while ends := [node for node, to in left.items() if not to & left.keys()]:
         for node in ends:
