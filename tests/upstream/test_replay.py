@@ -50,7 +50,7 @@ def test_slimes_own_figure_of_prefix_cache_hits(teacher, tmp_path):
     figures = of_slime(
         "slime.observability.rollout_metrics._compute_prefix_cache_metrics", "slime.ray.rollout._compute_prefix_cache_metrics"
     )(args, samples)  # fmt: skip
-    sent = sum(s.metadata["tau2"]["prompt_tokens"] for s in samples)
+    sent = sum(s.metadata["tau2"]["usage"]["policy"]["prompt"] for s in samples)
     assert sent == sum(len(r["input_ids"]) for r in teacher.requests)
     cached = sum(len(r["input_ids"]) // 2 for r in teacher.requests)
     assert figures["prefix_cache_hit_rate"] == pytest.approx(cached / sent) and figures["prefix_cache_hit_rate"] > 0.4
