@@ -284,3 +284,13 @@ def test_every_locked_package_has_a_version_and_hashes():
     for name in ("base", "dev", "tau2"):
         entries = re.findall(r"^\S+==.*(?:\n    .*)*", (ROOT / "launch" / "lock" / f"{name}.txt").read_text(), re.MULTILINE)
         assert entries and all("--hash=sha256:" in e for e in entries), name
+
+
+def test_a_password_in_a_url_is_refused_and_said_nowhere(cli, tmp_path):
+    for words in (
+        ("--policy", "http://me:planted-pass@127.0.0.1:9/v1", "--model", "m"),
+        ("--set", "user_base_url=http://me:planted-pass@127.0.0.1:9/v1", "--user", "llm"),
+    ):
+        code, out, error = cli("eval", "--task", "orders_250", *words, "--output", tmp_path / "o")
+        assert code == 2 and "the URL of 127.0.0.1 has a user name or a password in it; leave it out" in error
+        assert "planted-pass" not in out + error and not (tmp_path / "o").exists()

@@ -26,11 +26,16 @@ def parsed(url: str) -> SplitResult:
     """A server's URL, taken apart: every reader of one begins here, so that all refuse the same.
 
     Raises:
-        ConfigError: no http or https, no host that could be one, or no port that could be one.
+        ConfigError: no http or https, no host that could be one, no port that could be one, or a password in it.
     """
     why = ""
     try:
         parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None:  # they would stand in every record and error
+            raise ConfigError(
+                f"the URL of {parts.hostname} has a user name or a password in it; leave it out, and name the environment variable that "
+                "holds the key with user_key_env, eval_user_key_env, policy_key_env or judge_key_env"
+            )
         (parts.hostname or "").rstrip(".").encode("idna")  # as it is looked up
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not any(map(str.isspace, url)):
             return parts
