@@ -10,9 +10,12 @@ INFO = {"reward": 0.0, "reward_basis": ["DB"]}
 TURN = {"start": 0, "end": 1, "text": "t", "calls": 1, "malformed": 0, "sent": True, "partial": 0.0, "gain": 0.0}
 
 
+RUN = "5f3a"
+
+
 def record(domain, task_id, attempt, reward, **more):
     return {
-        "domain": domain, "task_id": task_id, "attempt": attempt, "seed": 1, "reward": reward, "partial": None, "detail": "",
+        "run": RUN, "domain": domain, "task_id": task_id, "attempt": attempt, "seed": 1, "reward": reward, "partial": None, "detail": "",
         "termination": "policy_failure" if reward is None else "user_stop", "turns": [], "messages": [],
         "reward_info": None if reward is None else INFO | {"reward": reward}, "reward_basis": ["DB"], "steps": 2, "tool_errors": 0,
         "response_tokens": 0, "wall_s": 0.1, "user_s": 0.0, "tau2": "pypi 0", "tasks_sha256": "ab", "user_stopped_early": False,
@@ -30,7 +33,7 @@ def write(directory, rewards, attempts=None, split_size=None, split="test", tau2
     ]
     told = {"policy": "m", "user": "llm", "user_model": "u", "user_temperature": 0.7, "max_steps": 200, "max_errors": 10}
     longest = max(len(row) for by in rewards.values() for row in by.values())
-    RunPlan(sets=tuple(sets), attempts=attempts or longest, tau2=tau2, settings=told | settings).write(directory)
+    RunPlan(run=RUN, sets=tuple(sets), attempts=attempts or longest, tau2=tau2, settings=told | settings).write(directory)
     rows = [record(d, t, n, r, **(more or {})) for d, by in rewards.items() for t, row in by.items() for n, r in enumerate(row)]
     (directory / "attempts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return directory

@@ -110,7 +110,7 @@ def test_a_missing_users_key_is_found_before_anything_runs(cli, tmp_path, monkey
     assert code == 2 and err.startswith(
         "error: OPENAI_API_KEY is not set, and the user is gpt-4.1-mini at https://api.openai.com/v1; set it"
     )
-    assert "--set user_base_url=… user_model=…" in err and not (tmp_path / "run").exists()
+    assert "--set user_base_url=… --set user_model=…" in err and not (tmp_path / "run").exists()
     own = ("--set", "eval_user_model=u", "--set", "eval_user_base_url=https://models.example/v1", "--set", "eval_user_key_env=NOT_THERE")
     code, _, err = cli(*ask, *own)
     assert code == 2 and "NOT_THERE is not set, and the user is u at https://models.example/v1" in err and "eval_user_model=…" in err

@@ -145,5 +145,8 @@ def _check(record: dict[str, Any], where: str) -> None:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise ConfigError(f"{where}: no record of an attempt: {name}: {first['msg']}; {files.ANOTHER}") from error
+    info = record["reward_info"]
+    if info is not None and record["reward"] is not None and abs(info["reward"] - record["reward"]) > 1e-9:
+        raise ConfigError(f"{where}: no record of an attempt: reward {record['reward']}, and its reward_info says {info['reward']}")
     if (record["reward"] is None) != (record["reward_info"] is None):
         raise ConfigError(f"{where}: no record of an attempt: reward {record['reward']} without its reward_info, or the other way round")

@@ -133,12 +133,18 @@ def thinking(asked: str, base_url: str, option: str) -> dict[str, Any]:
     return {"chat_template_kwargs": {"enable_thinking": asked == "on"}}
 
 
+BROKEN_OFF = ("error", "abort", "content_filter")
+"""Reasons of the server's, not of the model's."""
+
+
 def said_by_policy(answer: dict) -> ChatReply:
     """A reply as it is, for a policy: what it says badly is its own fault, and scored, so that nothing is asked again.
 
     A call whose arguments cannot be read becomes the call that `toolcalls` puts in its place; half a surrogate pair becomes U+FFFD.
     """
     choice = answer["choices"][0]
+    if choice.get("finish_reason") in BROKEN_OFF:
+        raise Garbage("cut_off", f"a reply that the server broke off: finish_reason {choice['finish_reason']}")
     said = {**choice["message"], "content": choice["message"].get("content") or choice["message"].get("refusal")}
     reasoning, text = thoughts.of_message(said)
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -154,7 +160,10 @@ def said_by_policy(answer: dict) -> ChatReply:
 
 
 def _reply(answer: dict) -> ChatReply:
-    said = answer["choices"][0]["message"]
+    choice = answer["choices"][0]
+    said = choice["message"]
+    if choice.get("finish_reason") in ("length", *BROKEN_OFF):
+        raise Garbage("cut_off", f"a reply that is not whole: finish_reason {choice['finish_reason']}")
     calls = tuple((c["function"]["name"], _arguments(c["function"]["arguments"])) for c in said.get("tool_calls") or [])
     strict_json.check_text(said.get("content") or "")
     reasoning, text = thoughts.of_message(said)

@@ -7,6 +7,7 @@ Transient trouble is retried with back-off; a request that the server refuses (H
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Transport
 from slime_tau2.errors import PolicyAborted, PolicyError
 
 SAMPLE_S = 60.0
+MOST_LOG_PROB = 1e-3
+"""Rounding may lift a log-prob of 0 a little."""
 _LOG_PROBS = ("output_token_logprobs", "input_token_logprobs")
 
 
@@ -151,6 +154,9 @@ def _generation(body: dict) -> Generation:
     meta = {k: v for k, v in told.items() if k not in _LOG_PROBS and v is not None}
     if body.get("output_ids") is not None and list(body["output_ids"]) != ids:
         raise ValueError(f"output_ids and output_token_logprobs disagree: {len(body['output_ids'])} and {len(ids)} tokens")
+    wrong = next((p for p in log_probs if not (math.isfinite(p) and p <= MOST_LOG_PROB)), None)
+    if wrong is not None or any(i < 0 for i in ids):
+        raise ValueError(f"{'a negative token id' if wrong is None else f'{wrong!r}, which is no log-prob'}, in its answer")
     if reason == "abort":
         raise PolicyAborted(str(meta["finish_reason"].get("message", "aborted")), ids, log_probs, meta)
     if not ids:

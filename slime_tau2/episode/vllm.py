@@ -11,13 +11,14 @@ processed_logprobs`. (SGLang's are after temperature.) At temperature 1 without 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from slime_tau2.episode import credentials, lookup, usage
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Transport
-from slime_tau2.episode.policy import SAMPLE_S, Generation, PolicyClient, Sample, tokenized
+from slime_tau2.episode.policy import MOST_LOG_PROB, SAMPLE_S, Generation, PolicyClient, Sample, tokenized
 from slime_tau2.errors import ConfigError, InfrastructureError, PolicyAborted, PolicyError
 
 NAMES = {
@@ -123,7 +124,9 @@ class VLLMClient(PolicyClient):
         log_probs = [float(p) for p in (choice.get("logprobs") or {}).get("token_logprobs") or []]
         if len(log_probs) != len(ids):
             raise ValueError(f"{len(ids)} token ids with {len(log_probs)} log-probs")
-        if any(p > 1e-3 for p in log_probs):
+        if any(math.isnan(p) or p == -math.inf for p in log_probs) or any(i < 0 for i in ids):
+            raise ValueError("a log-prob that is no number, or a negative token id, in its answer")
+        if any(p > MOST_LOG_PROB for p in log_probs):
             raise self._unusable(
                 "it answers with logits where log-probs are asked for: start vLLM without --logprobs-mode, or with raw_logprobs"
             )

@@ -20,7 +20,7 @@ from slime_tau2.evaluation import baselines, costs, published, runs, scores
 from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell, note
 
-SILENT = ("policy", "model")
+SILENT = ("policy", "model", "user_base_url")
 """Settings that say where the policy was served from: the card is about the model that it names."""
 
 
@@ -40,6 +40,7 @@ def write(
     found = runs.load_all(directories)
     for run in found:
         runs.whole(run, partial, "publish")
+    _of_one_model(found)
     table = None if prices is None else costs.read_prices(prices)
     results = [result for run in found for result in _results(run)]
     data = ModelCardData(
@@ -57,6 +58,20 @@ def write(
         raise ConfigError(f"huggingface_hub reads {len(read)} of {len(results)} results back from the card; two runs of the same name?")
     files.write_whole(output, str(card))
     console.print(f"{len(results)} results of {len(found)} runs: {output}", soft_wrap=True)
+
+
+def _of_one_model(found: Sequence[EvaluatedRun]) -> None:
+    """Raises ConfigError where runs are of different policies, or two of one domain: a card is of one model, each number once."""
+    for key in ("policy", "model", "agent_prompt_sha256", "thinking"):
+        told = {run.name: run.plan.settings.get(key) for run in found}
+        if len(set(map(str, told.values()))) > 1:
+            raise ConfigError(
+                f"the runs are not of one model: {key}: {', '.join(f'{n} {v!r}' for n, v in told.items())}; write a card each"
+            )
+    domains = [s.domain for run in found for s in run.plan.sets]
+    twice = [d for d in domains if domains.count(d) > 1]
+    if twice:
+        raise ConfigError(f"two of the runs are of {twice[0]}; name the one that the card is to show")
 
 
 def _is_whole(run: EvaluatedRun) -> bool:

@@ -23,6 +23,10 @@ from slime_tau2.evaluation.tables import cell, points
 
 OF_A_MODEL = ("user_model", "user_temperature", "user_thinking")
 """Settings that count where the user is a model."""
+OF_THE_POLICY = (
+    "protocol", "thinking", "temperature", "top_p", "top_k", "max_turn_tokens", "max_context_tokens", "stop_at_tool_call",
+    "agent_prompt_sha256",
+)  # fmt: skip
 JUDGED = "NL_ASSERTION"
 UNKNOWN = object()
 
@@ -46,6 +50,8 @@ def main(directories: Sequence[Path], anyway: bool, console: Console) -> None:
         console.print(f"not scored alike in {text}", style="bold red", soft_wrap=True)
     for text in untold(found, shared):
         console.print(text, style="yellow", soft_wrap=True)
+    for text in of_the_policies(found):
+        console.print(text, soft_wrap=True)
     console.print(_runs_table(found))
     console.print(_differences_table(found[0], found[1:], shared))
     for run in found:
@@ -79,6 +85,13 @@ def untold(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[
         if silent:
             lines.append(f"{name} does not say: {', '.join(silent)}")
     return lines
+
+
+def of_the_policies(found: Sequence[EvaluatedRun]) -> list[str]:
+    """In what the policies were run otherwise: no reason to refuse, but what a difference may come from."""
+    told = {key: {run.name: run.plan.settings.get(key) for run in found} for key in OF_THE_POLICY}
+    differing = {key: by for key, by in told.items() if len({json.dumps(v) for v in by.values()}) > 1}
+    return [f"the policies differ in {key}: {', '.join(f'{name} {value}' for name, value in by.items())}" for key, by in differing.items()]
 
 
 def _conditions(run: EvaluatedRun, shared: AbstractSet[TaskKey]) -> dict[str, Any]:

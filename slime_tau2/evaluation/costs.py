@@ -53,7 +53,7 @@ class Price(BaseModel):
 
     def of(self, tokens: Tokens) -> float:
         cached = self.prompt if self.cached is None else self.cached
-        sent = (tokens.prompt - tokens.cached) * self.prompt + tokens.cached * cached
+        sent = max(tokens.prompt - tokens.cached, 0) * self.prompt + tokens.cached * cached
         return (sent + tokens.completion * self.completion) / 1e6
 
 
@@ -91,6 +91,8 @@ def lines(spent: Mapping[str, Tokens], settings: Mapping[str, Any], prices: Mapp
         ConfigError: a model without a price: a sum without it would be too low.
     """
     out, total = [], 0.0
+    if prices is not None and not spent:
+        raise ConfigError("the records hold no tokens, so that nobody can say what they cost; leave --prices out")
     for role, tokens in spent.items():
         model = model_of(role, settings)
         cost = ""
@@ -101,13 +103,15 @@ def lines(spent: Mapping[str, Tokens], settings: Mapping[str, Any], prices: Mapp
             cost = f": {prices[model].of(tokens):.2f}"
         out.append(f"{role} ({model}): {tokens}{cost}")
     if prices is not None:
-        out.append(f"in all: {total:.2f} in the currency of the table")
+        least = "at least " if any(t.unreported for t in spent.values()) else ""
+        out.append(f"in all: {least}{total:.2f} in the currency of the table")
     return out
 
 
 def model_of(role: str, settings: Mapping[str, Any]) -> str:
-    return str(settings.get(ROLES.get(role, ""), None) or settings.get(role) or role)
+    found = str(settings.get(ROLES.get(role, ""), None) or settings.get(role) or role)
+    return "served" if found.startswith(("http://", "https://")) else found  # an address is nobody else's to read
 
 
 def millions(tokens: float) -> str:
-    return f"{tokens / 1e6:.2f} M"
+    return f"{tokens:,.0f}" if tokens < 1e5 else f"{tokens / 1e6:.2f} M"

@@ -51,5 +51,10 @@ def of(plan: RunPlan, records: Sequence[dict[str, Any]]) -> Coverage:
                 f"a record of {r['domain']} {r['task_id']!r}, attempt {r['attempt']}, is not in the run's plan of {plan.attempts} attempts "
                 f"at {len(keys)} tasks; attempts.jsonl and plan.json are not of one run"
             )
+        if r.get("run") != plan.run:
+            raise ConfigError(
+                f"the record of {r['domain']} {r['task_id']!r}, attempt {r['attempt']}, was made by another run; attempts.jsonl and "
+                "plan.json are not of one run"
+            )
     causes = Counter(r["termination"] for r in records if r["reward"] is None)
     return Coverage(plan.attempts * len(keys), sum(r["reward"] is not None for r in records), dict(causes))

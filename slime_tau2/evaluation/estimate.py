@@ -17,6 +17,7 @@ from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import records
 from slime_tau2.episode.protocols import PROTOCOLS
+from slime_tau2.episode.toolbox import eval_user_server
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import costs, runs
@@ -47,7 +48,8 @@ class DryRun:
         left = {s.domain: sum((s.domain, t, n) not in done for t in s.tasks for n in range(plan.attempts)) for s in sets}
         tasks = sum(len(s.tasks) for s in sets)
         count = tasks * plan.attempts
-        user = f", {config.user_model} at {config.user_base_url}, T={config.user_temperature}" if config.user == "llm" else ""
+        url, user_model, _ = eval_user_server(config)
+        user = f", {user_model} at {url}, T={config.user_temperature}" if config.user == "llm" else ""
         out = [
             f"{request.policy} on {', '.join(f'{s.domain} ({s.name})' for s in sets)}: {tasks} tasks × {plan.attempts} attempts = {count}, "
             f"{count - sum(left.values())} of them done",
@@ -70,7 +72,7 @@ class DryRun:
         for domain, roles in each.items():
             for role, tokens in roles.items():
                 total[role] = total.get(role, Tokens()) + tokens * left[domain]
-        models = {"policy": request.policy, "model": request.model, "user_model": config.user_model, "judge_model": config.judge_model}
+        models = {"policy": request.policy, "model": request.model, "user_model": user_model, "judge_model": config.judge_model}
         prices = None if self.prices is None else costs.read_prices(self.prices)
         out.append(f"estimate for the {sum(left.values())} attempts left (tokens of an attempt: {by}):")
         return [*out, *(f"  {line}" for line in costs.lines(total, models, prices))]

@@ -39,6 +39,8 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
         ("the defaults of eval", {**presets.OPTIONS, "user": default_user(request.policy, domains)}), (ENVIRONMENT, from_environment()),
         ("--user", {} if request.user is None else {"user": request.user}), ("--set", options),
     )  # fmt: skip
+    if config.user == "scripted" and set(domains) != {"helpdesk"}:
+        raise ConfigError(f"--user scripted exists for helpdesk only, not {', '.join(domains)}; use llm, gold or plain")
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
     found = {d: worlds.load(d, config.retail_basis, config.retrieval) for d in domains}
     sets = tuple(_task_set(found[d], asked.on(found[d].splits).split, asked.split, request, console) for d in domains)

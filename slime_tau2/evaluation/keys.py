@@ -32,7 +32,7 @@ def check(config: Tau2Config, tasks: Mapping[str, Sequence[Any]]) -> None:
             without = ", or score without a judge: --set retail_basis=communicate" if drops else ", or leave them out with --task"
             raise ConfigError(
                 f"{len(judged)} of these {len(part)} tasks{which} are judged by {config.judge_model}, and {variable} is not set; "
-                f"set it, or name a server with --set judge_base_url=… judge_model=…{without}"
+                f"set it, or name a server with --set judge_base_url=… --set judge_model=…{without}"
             )
 
 
@@ -51,5 +51,5 @@ def _user(config: Tau2Config) -> None:
         option = "user_base_url" if config.eval_user_model is None else "eval_user_base_url"
         raise ConfigError(
             f"{variable} is not set, and the user is {model} at {url}; set it, or name another server with --set {option}=… "
-            f"{option.replace('base_url', 'model')}=…"
+            f"--set {option.replace('base_url', 'model')}=…"
         )

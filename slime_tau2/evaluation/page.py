@@ -16,7 +16,7 @@ from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
-from slime_tau2.errors import BenchDataError
+from slime_tau2.errors import BenchDataError, ConfigError
 from slime_tau2.evaluation import conversations, failures, plots, runs, scores, statistics
 from slime_tau2.evaluation.plan import TaskKey
 from slime_tau2.evaluation.runs import EvaluatedRun
@@ -50,6 +50,12 @@ class Page:
     facts: list[str] = field(default_factory=list)
     training: list[dict[str, Any]] = field(default_factory=list)
     snippet: str = ""
+
+
+def check_target(path: Path) -> None:
+    """Raises ConfigError where the page would replace what is no page."""
+    if path.exists() and (path.is_dir() or not path.read_bytes()[:20].lower().startswith(b"<!doctype html>")):
+        raise ConfigError(f"{path} exists and is no page of a report; name another --output")
 
 
 def write(page: Page, path: Path) -> None:

@@ -6,6 +6,7 @@ tasks never like a split.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -70,11 +71,15 @@ class TaskSet(BaseModel):
 
 
 class RunPlan(BaseModel):
-    """A run. `settings` say who acts: policy, user, judge, sampling, limits, protocol, and what the servers said of themselves."""
+    """A run. `run` is its own name, which each of its records bears.
+
+    `settings` say who acts: policy, user, judge, sampling, limits, protocol, and what the servers said of themselves.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1] = 1
+    run: str = Field(default_factory=lambda: uuid.uuid4().hex)
     made_by: str = f"slime_tau2 {slime_tau2.__version__}"
     sets: tuple[TaskSet, ...] = Field(min_length=1)
     attempts: int = Field(ge=1)

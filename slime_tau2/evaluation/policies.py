@@ -11,13 +11,13 @@ from typing import Any
 
 from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode import scripts, worlds
+from slime_tau2.episode import credentials, scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.api_agent import ApiAgent, TextApiAgent
 from slime_tau2.episode.openai_chat import ChatClient, thinking
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import read_template
-from slime_tau2.episode.toolbox import Toolbox
+from slime_tau2.episode.toolbox import Toolbox, eval_user_server
 from slime_tau2.episode.vllm import VLLMClient
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import identity, runner
@@ -37,10 +37,12 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
     settings: dict[str, Any] = {
         "policy": request.policy, "user": config.user, "max_steps": config.max_steps, "max_errors": config.max_errors,
         "retail_basis": config.retail_basis, "judge_model": config.judge_model, "protocol": config.protocol,
+        "stop_at_tool_call": config.stop_at_tool_call, "seeded_sampling": config.seeded_sampling,
+        "episode_timeout_s": config.episode_timeout_s,
     }  # fmt: skip
     if config.user == "llm" or plugins.named(config.user):
         settings |= {"user_model": config.eval_user_model or config.user_model, "user_temperature": config.user_temperature}
-        settings["user_thinking"] = config.user_thinking
+        settings |= {"user_thinking": config.user_thinking, "user_base_url": eval_user_server(config)[0]}
     if config.agent_prompt is not None:
         settings["agent_prompt_sha256"] = hashlib.sha256(read_template(config.agent_prompt).encode()).hexdigest()
     if request.policy in scripts.SCRIPTS:
@@ -100,7 +102,11 @@ async def _nobody() -> dict[str, Any]:
 
 def _api_policy(plan: Plan, config: Tau2Config, settings: dict[str, Any]) -> tuple[runner.RunOne, dict[str, Any], Toolbox, Identify]:
     request = plan.request
-    sampling = {"temperature": plan.temperature, "top_p": plan.top_p}  # OpenAI's API has no top_k
+    sampling: dict[str, Any] = {"temperature": plan.temperature, "top_p": plan.top_p}
+    if plan.top_k != -1:
+        if credentials.is_openai(request.policy):
+            raise ConfigError(f"top_k {plan.top_k}: {request.policy} has no such parameter; say --top-k -1, and compare with care")
+        sampling["top_k"] = plan.top_k  # SGLang and vLLM know it beside OpenAI's own parameters
     client = ChatClient(
         request.policy, str(request.model), config.policy_key_env, PolicyError,
         {**sampling, **thinking(config.thinking, request.policy, "thinking")}, config.policy_concurrency, config.policy_timeout_s,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,14 @@ OPENAI = "user_base_url=https://api.openai.com/v1"
 DEFAULTS: dict[str, Any] = {"split": "test", "attempts": 1, "temperature": 1.0, "top_p": 1.0, "top_k": -1}
 OPTIONS: dict[str, Any] = {"seeded_sampling": True, "retail_basis": "judge"}
 """Options of the package that have another default in `eval`; the user, too, is by default what suits the policy."""
+_TRAINING = "it is an option of training"
+NOT_OF_AN_EVALUATION = {
+    "split": "use --split", "seed": "use --seed", "domains": "use --domain", "i_know": _TRAINING, "curriculum": _TRAINING,
+    "prefix_starts": _TRAINING, "shaping": _TRAINING, "alpha": _TRAINING, "advantage": _TRAINING, "credit": _TRAINING,
+    "credit_discount": _TRAINING, "overlong": _TRAINING, "overlong_penalty": _TRAINING, "log_samples": _TRAINING,
+    "episode_retries": "the same command tries attempts again that have no score",
+}  # fmt: skip
+"""{option of the package that would be given in vain: what to do instead}"""
 PRESETS: dict[str, dict[str, Any]] = {
     "card": {
         "attempts": 4, "temperature": 0.8, "top_p": 1.0, "top_k": 20,
@@ -63,11 +72,21 @@ class EvalRequest:
         return named
 
     def resolved(self) -> Plan:
-        """Raises ConfigError for a preset that does not exist."""
+        """
+        Raises:
+            ConfigError: a preset that does not exist, sampling that is none, or an option that an evaluation does not read.
+        """
+        for assignment in self.options:
+            key = assignment.partition("=")[0]
+            if key in NOT_OF_AN_EVALUATION:
+                raise ConfigError(f"--set {assignment}: an evaluation does not read it; {NOT_OF_AN_EVALUATION[key]}")
         if self.preset is not None and self.preset not in PRESETS:
             raise ConfigError(f"--preset {self.preset}: there are {', '.join(PRESETS)}")
         chosen = PRESETS.get(self.preset or "", {})
         values = {k: chosen.get(k, default) if getattr(self, k) is None else getattr(self, k) for k, default in DEFAULTS.items()}
+        if not math.isfinite(values["temperature"]) or not 0 < values["top_p"] <= 1 or not (values["top_k"] == -1 or values["top_k"] >= 1):
+            told = ", ".join(f"{k} {values[k]}" for k in ("temperature", "top_p", "top_k"))
+            raise ConfigError(f"{told}: --temperature is a number, --top-p above 0 and at most 1, --top-k -1 (all tokens) or at least 1")
         asked = self.split is not None or "split" in chosen
         return Plan(replace(self, options=(*chosen.get("options", ()), *self.options)), **values, split_asked=asked)
 

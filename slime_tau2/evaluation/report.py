@@ -17,6 +17,8 @@ def write(directories: Sequence[Path], output: Path | None, prices: Path | None,
     Raises:
         ConfigError: a directory holds no run, or the table of prices lacks a model.
     """
+    path = output or directories[0] / "report.html"
+    page.check_target(path)
     found = runs.load_all(directories)
     table = None if prices is None else costs.read_prices(prices)
     spent = {run.name: costs.lines(costs.used(run.records), run.plan.settings, table) for run in found}
@@ -31,7 +33,6 @@ def write(directories: Sequence[Path], output: Path | None, prices: Path | None,
         console.print(failures.table(page.failed(run.records)))
     facts = [f"{run.title}: {run.plan.name}, {run.coverage}; tau2 {run.plan.tau2}; {_hashes(run)}" for run in found]
     facts += [f"{name}: {'; '.join(lines)}" for name, lines in spent.items() if lines]
-    path = output or directories[0] / "report.html"
     page.write(page.Page("slime_tau2 evaluation", [page.Stage.of(run) for run in found], facts), path)
     console.print(f"every conversation: {path}", soft_wrap=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -98,7 +99,7 @@ async def run(job: Run) -> Finished:
 async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
     """Play attempts; why it stopped before the end, None where it did not."""
     limiter, tasks = asyncio.Semaphore(job.concurrency), []
-    in_a_row, last_score = 0, time.monotonic()
+    in_a_row, row_began, last_score = 0, 0.0, time.monotonic()
     reason: str | None = None
     bug: Exception | None = None
 
@@ -109,12 +110,12 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
             task.cancel()
 
     async def one(key: TaskKey, attempt: int) -> None:
-        nonlocal in_a_row, last_score, bug
+        nonlocal in_a_row, row_began, last_score, bug
         domain, task_id = key
         try:
             async with limiter:
                 episode = await job.run_one(job.worlds[domain], task_id, derive_seed(job.plan.seed, domain, task_id, attempt))
-            record = {"attempt": attempt, **episode.record(), **turn_tokens(episode, job.tokenizer)}
+            record = {"run": job.plan.run, "attempt": attempt, **episode.record(), **turn_tokens(episode, job.tokenizer)}
             sink.write(json.dumps(record, ensure_ascii=False) + "\n")
             sink.flush()
             job.on_episode(episode)
@@ -123,10 +124,13 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
             stop(str(error))
             return
         if episode.reward is not None:
-            in_a_row, last_score = 0, time.monotonic()
+            in_a_row, row_began, last_score = 0, 0.0, time.monotonic()
             return
+        now = time.monotonic()
+        row_began = row_began if in_a_row else now
         in_a_row += 1
-        slowly = in_a_row >= LEAST_IN_A_ROW and time.monotonic() - last_score > WITHOUT_A_SCORE_S
+        lasting = now - row_began > WITHOUT_A_SCORE_S / 2  # a burst is no outage
+        slowly = in_a_row >= LEAST_IN_A_ROW and lasting and now - last_score > WITHOUT_A_SCORE_S
         if in_a_row >= most_in_a_row(len(todo)) or slowly:
             stop(f"the infrastructure ended {in_a_row} attempts in a row, the last by: {episode.detail}")
 
@@ -155,8 +159,11 @@ def _claim(job: Run) -> None:
     if (job.output / plan.FILE).exists() or job.records_path.exists():
         before = plan.read(job.output)
         plan.growing(before, job.plan, job.output)
+        job.plan = job.plan.model_copy(update={"run": before.run})
         if before.sets == job.plan.sets and before.attempts == job.plan.attempts:
             return
+        for stale in ("summary.json", "baselines.json"):  # they are of fewer attempts, or other tasks
+            (job.output / stale).unlink(missing_ok=True)
     job.plan.write(job.output)
 
 
@@ -165,7 +172,7 @@ def _end_cleanly(path: Path) -> None:
     if path.exists():
         data = path.read_bytes()
         if data and not data.endswith(b"\n"):
-            path.write_bytes(data[: data.rfind(b"\n") + 1])
+            os.truncate(path, data.rfind(b"\n") + 1)  # in place: a kill in this moment loses nothing
 
 
 def summary(of: RunPlan, found: list[dict[str, Any]], covered: Coverage) -> dict[str, Any]:

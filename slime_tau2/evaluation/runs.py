@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from slime_tau2 import bench
 from slime_tau2.data import records
-from slime_tau2.errors import ConfigError, EvaluationStopped
+from slime_tau2.episode import worlds
+from slime_tau2.errors import BenchDataError, ConfigError, EvaluationStopped
 from slime_tau2.evaluation import coverage, plan, statistics
 from slime_tau2.evaluation.coverage import Coverage
-from slime_tau2.evaluation.plan import RunPlan, TaskKey
+from slime_tau2.evaluation.plan import RunPlan, TaskKey, TaskSet
 from slime_tau2.types import is_success
 
 
@@ -77,12 +79,23 @@ def whole(run: EvaluatedRun, partial: bool, what: str) -> None:
     Raises:
         ConfigError: the run is not whole, or not a whole split, and nobody said `partial`.
     """
-    parts = [s for s in run.plan.sets if not s.whole]
+    parts = [s for s in run.plan.sets if not s.whole or not _as_installed(s)]
     if partial or (run.coverage.whole and not parts):
         return
     why = str(run.coverage) if not run.coverage.whole else f"{run.plan.name} is no whole split"
     again = "the same eval command runs what is missing" if not run.coverage.whole else "evaluate the split"
     raise ConfigError(f"{run.directory}: {why}; {again}, or {what} a part with --partial, which says so in its title")
+
+
+def _as_installed(tasks: TaskSet) -> bool:
+    """Whether a set that says it is a split is the one that the installed tau2 has, where that has the same task file."""
+    try:
+        world = worlds.load(tasks.domain, retrieval=bench.LEAST_RETRIEVAL)
+    except BenchDataError:
+        return True  # a run of another machine's domain
+    if world.tasks_sha256 != tasks.tasks_sha256:
+        return True
+    return tasks.split in world.splits and set(world.task_ids(tasks.split)) == set(tasks.tasks)
 
 
 def all_scored(covered: Coverage, rows: Sequence[Mapping[str, Any]], directory: Path) -> None:

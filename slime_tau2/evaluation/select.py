@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from slime_tau2.episode import worlds
-from slime_tau2.episode.splits import TEST
+from slime_tau2.episode.splits import TEST, VAL
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import compare, runs, statistics
 from slime_tau2.evaluation.runs import EvaluatedRun
@@ -54,6 +54,12 @@ def _check(run: EvaluatedRun, i_know: bool) -> None:
         raise ConfigError(
             f"{run.directory}: {tested} of its {len(run.plan.keys)} tasks are test tasks, and a checkpoint that is chosen by them has no "
             "honest score left; evaluate with --split val, or say --i-know"
+        )
+    trained = sum(t not in set(worlds.load(s.domain).splits.get(VAL, s.tasks)) for s in run.plan.sets for t in s.tasks)
+    if trained and not i_know:
+        raise ConfigError(
+            f"{run.directory}: {trained} of its {len(run.plan.keys)} tasks are not of the split val: a checkpoint may have trained on "
+            "them; evaluate with --split val, or say --i-know"
         )
     if not run.coverage.whole:
         raise ConfigError(f"{run.directory} is not whole: {run.coverage}; the same eval command runs what is missing")

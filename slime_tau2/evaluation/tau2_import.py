@@ -47,6 +47,9 @@ def import_results(path: Path, output: Path) -> Coverage:
         attempt = simulation.trial if simulation.trial is not None else seen[simulation.task_id]
         seen[simulation.task_id] += 1
         found.append(_record(plan, simulation, attempt))
+    twice = [key for key, n in Counter((r["task_id"], r["attempt"]) for r in found).items() if n > 1]
+    if twice:
+        raise ConfigError(f"{path} holds task {twice[0][0]!r}, trial {twice[0][1]}, twice; is it the file that you mean?")
     plan = plan.model_copy(update={"attempts": max(plan.attempts, 1 + max(r["attempt"] for r in found))})
     try:
         covered = coverage.of(plan, found)
@@ -64,7 +67,7 @@ def _plan(results: Any, path: Path) -> RunPlan:
     ids, user = {t.id for t in results.tasks}, info.user_info
     basis = next((b for b in BASES if _same(worlds.load(domain, b, bench.LEAST_RETRIEVAL), results.tasks)), None)
     own = json.dumps([t.model_dump(mode="json") for t in results.tasks]).encode()
-    split = next((s for s, t in world.splits.items() if set(t) == ids), None)
+    split = next((s for s, t in world.splits.items() if basis and set(t) == ids), None)  # other criteria are another set
     tasks = TaskSet(
         domain=domain, split=split or "imported", tasks=tuple(t.id for t in results.tasks), in_split=len(ids) if split else 0,
         split_size=len(ids) if split else 0, tasks_sha256=world.tasks_sha256 if basis else hashlib.sha256(own).hexdigest(),
@@ -90,6 +93,7 @@ def _record(plan: RunPlan, simulation: Any, attempt: int) -> dict[str, Any]:
     messages = [m.model_dump(mode="json", exclude_none=True) for m in simulation.messages]
     info = simulation.reward_info
     return {
+        "run": plan.run,
         "attempt": attempt,
         "domain": plan.sets[0].domain,
         "task_id": simulation.task_id,

@@ -205,7 +205,11 @@ TO_GOLD = [{"role": "user", "content": "Hi, I need some help please."}, {"role":
     [
         (None, {}, "there is nothing in it; sample first"),
         ("train", {"reward": None, "reward_info": None, "partial": None}, "all 2 were ended by the infrastructure"),
-        ("train", {"reward": 0.0, "partial": 0.2}, "no attempt at 2 tasks succeeded, or had the partial score of --min-partial"),
+        (
+            "train",
+            {"reward": 0.0, "reward_info": {"reward": 0.0}, "partial": 0.2},
+            "no attempt at 2 tasks succeeded, or had the partial score of --min-partial",
+        ),
         ("test", {}, "all 2 are of test tasks, which never train: sample with --split train"),
         ("val", {}, "all 2 are of val tasks, which choose checkpoints: --split train+val trains on them too"),
         ("train", {"messages": BY_GOLD}, "all 2 have a script for agent or user"),

@@ -1,6 +1,7 @@
 """The model card: its numbers are the records', and huggingface_hub reads them back."""
 
 import hashlib
+import json
 
 import pytest
 from run_files import write
@@ -10,12 +11,10 @@ from slime_tau2.evaluation import runs, statistics
 
 def test_every_number_traces_to_a_file(cli, tmp_path):
     hub = pytest.importorskip("huggingface_hub")
-    for kind in ("noop", "transfer-only"):
-        assert cli("eval", "--domain", "airline", "--policy", kind, "--attempts", "2", "--output", tmp_path / kind)[0] == 0
+    for domain, name in (("airline", "noop"), ("telecom", "second")):
+        assert cli("eval", "--domain", domain, "--policy", "noop", "--attempts", "2", "--output", tmp_path / name)[0] == 0
     out = tmp_path / "model" / "README.md"
-    code, said, _ = cli(
-        "card", tmp_path / "noop", tmp_path / "transfer-only", "--name", "m-4b", "--base-model", "Qwen/Qwen3-4B", "--output", out
-    )
+    code, said, _ = cli("card", tmp_path / "noop", tmp_path / "second", "--name", "m-4b", "--base-model", "Qwen/Qwen3-4B", "--output", out)
     assert code == 0 and "6 results of 2 runs" in said
     card = hub.ModelCard.load(out)
     assert card.data.base_model == "Qwen/Qwen3-4B" and len(card.data.eval_results) == 6
@@ -93,3 +92,29 @@ def test_half_a_run_is_refused_or_said_in_the_title(cli, tmp_path, rewards, more
     assert all("PARTIAL" in r.metric_name for r in hub.ModelCard.load(out).data.eval_results)
     if "split_size" in more:
         assert all(r.dataset_split == "2 of 20 tasks of test" for r in hub.ModelCard.load(out).data.eval_results), "it is not called test"
+
+
+def test_a_card_is_of_one_model_and_has_each_number_once(cli, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    for kind in ("noop", "gold"):
+        assert cli("eval", "--domain", "airline", "--policy", kind, "--output", tmp_path / kind)[0] == 0
+    assert cli("eval", "--domain", "airline", "--policy", "noop", "--seed", "1", "--output", tmp_path / "again")[0] == 0
+    for runs_, why in (
+        (("noop", "gold"), "not of one model: policy: noop 'noop', gold 'gold'"),
+        (("noop", "again"), "two of the runs are of airline"),
+    ):
+        code, _, error = cli("card", *(tmp_path / r for r in runs_), "--name", "m", "--output", tmp_path / "c.md")
+        assert code == 2 and why in error and not (tmp_path / "c.md").exists()
+
+
+def test_a_plan_that_says_it_is_a_split_is_asked_for_its_tasks(cli, tmp_path):
+    """Three tasks under a plan that calls them the whole of test."""
+    pytest.importorskip("huggingface_hub")
+    run = tmp_path / "run"
+    ids = ("--task", "2", "--task", "10", "--task", "14")
+    assert cli("eval", "--domain", "airline", "--policy", "noop", *ids, "--output", run)[0] == 0
+    told = json.loads((run / "plan.json").read_text())
+    told["sets"][0] |= {"in_split": 3, "split_size": 3}
+    (run / "plan.json").write_text(json.dumps(told))
+    code, _, error = cli("card", run, "--name", "m", "--output", tmp_path / "c.md")
+    assert code == 2 and "is no whole split" in error

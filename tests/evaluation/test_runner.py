@@ -119,7 +119,10 @@ async def test_a_scored_record_is_never_replaced(helpdesk, tmp_path):
     await runner.run(run)
     first = json.loads(run.records_path.read_text().splitlines()[0])
     with run.records_path.open("a") as file:
-        for late in ({"reward": None, "reward_info": None, "termination": "policy_failure"}, {"reward": 0.0}):
+        for late in (
+            {"reward": None, "reward_info": None, "termination": "policy_failure"},
+            {"reward": 0.0, "reward_info": {"reward": 0.0}},
+        ):
             file.write(json.dumps(first | late) + "\n")
     assert all(r["reward"] == 1.0 for r in records.read(run.records_path)) and runs.load(tmp_path).coverage.whole
 
@@ -127,6 +130,11 @@ async def test_a_scored_record_is_never_replaced(helpdesk, tmp_path):
 async def test_a_record_of_another_run_is_refused(helpdesk, tmp_path):
     run, _ = job(helpdesk, tmp_path)
     await runner.run(run)
+    other, _ = job(helpdesk, tmp_path / "other", kind="noop")
+    await runner.run(other)
+    other.records_path.write_text(run.records_path.read_text())  # the same tasks and attempts, another policy's
+    with pytest.raises(ConfigError, match="the record of helpdesk 'orders_250', attempt 0, was made by another run"):
+        runs.load(tmp_path / "other")
     first = json.loads(run.records_path.read_text().splitlines()[0])
     with run.records_path.open("a") as file:
         file.write(json.dumps(first | {"attempt": 7}) + "\n")
@@ -209,6 +217,40 @@ async def test_a_dead_server_ends_the_run_early_and_the_same_command_resumes(hel
     assert 32 <= len(spoiled) <= 36 and sum(r["reward"] is None for r in spoiled) == 12
     done = await runner.run(job(helpdesk, tmp_path, attempts=10, concurrency=4)[0])
     assert len(done.records) == 60 and all(r["reward"] == 1.0 for r in done.records)
+
+
+async def test_what_is_extended_leaves_no_summary_of_less(helpdesk, tmp_path):
+    run, _ = job(helpdesk, tmp_path, attempts=1)
+    await runner.run(run)
+    (tmp_path / "baselines.json").write_text("{}")
+    more, _ = job(helpdesk, tmp_path, attempts=2)
+    play, seen = more.run_one, []
+
+    async def one(world, task_id, seed):
+        seen.append([(tmp_path / name).exists() for name in ("summary.json", "baselines.json")])
+        return await play(world, task_id, seed)
+
+    more.run_one = one
+    await runner.run(more)
+    assert seen == [[False, False]] * 6 and runs.load(tmp_path).coverage.whole
+
+
+async def test_a_burst_of_failures_at_the_start_is_no_outage(helpdesk, tmp_path, monkeypatch):
+    """Four attempts fail at once after a long while without a score; the others are under way and would score."""
+    clock = [0.0]
+    monkeypatch.setattr(runner.time, "monotonic", lambda: clock[0])
+    bad = helpdesk.task_ids("test")[:4]
+    run, _ = job(helpdesk, tmp_path, fail=lambda t: t in bad and clock[0] < 40, attempts=10)
+    play = run.run_one
+
+    async def one(world, task_id, seed):
+        clock[0] = max(clock[0], 35.0)
+        out = await play(world, task_id, seed)
+        clock[0] += 5.0 if clock[0] < 36 and out.reward is None and len(run.records_path.read_text().splitlines()) >= 3 else 0.0
+        return out
+
+    run.run_one, run.concurrency = one, 4
+    assert (await runner.run(run)).coverage.scored >= 50
 
 
 def test_a_small_split_is_given_up_too():
