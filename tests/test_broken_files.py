@@ -14,6 +14,7 @@ import run_files
 from checkpoint_files import write_checkpoint
 
 from slime_tau2.data import traces
+from slime_tau2.local.process import free_port
 
 
 def scalars(change):
@@ -88,8 +89,8 @@ CASES += [
     ("import-sft", "rows.jsonl", lambda d: ["import-sft", d / "rows.jsonl", "--output", d / "out"]),
     ("check-sft", "rows.jsonl", lambda d: ["check-sft", d / "rows.jsonl", "--tokenizer", d / "model", "--output", d / "out"]),
     ("check-sft --tokenizer", "model/tokenizer.json", lambda d: ["check-sft", d / "rows.jsonl", "--tokenizer", d / "model", "--output", d / "out"]),
-    ("serve", "model/config.json", lambda d: ["serve", d / "model", "--port", "0"]),
-    ("serve", "model/model.safetensors", lambda d: ["serve", d / "model", "--port", "0"]),
+    ("serve", "model/config.json", lambda d: ["serve", d / "model", "--port", free_port()]),
+    ("serve", "model/model.safetensors", lambda d: ["serve", d / "model", "--port", free_port()]),
     ("export-hf", "hf/config.json", lambda d: ["export-hf", d / "checkpoint", "--hf-config", d / "hf", "--output", d / "out"]),
     ("export-hf", "checkpoint/iter_0000007/.metadata", lambda d: ["export-hf", d / "checkpoint", "--hf-config", d / "hf", "--output", d / "out"]),
     ("export-hf", "checkpoint/iter_0000007/common.pt", lambda d: ["export-hf", d / "checkpoint", "--hf-config", d / "hf", "--output", d / "out"]),

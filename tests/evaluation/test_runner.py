@@ -267,7 +267,7 @@ def test_twenty_kills_leave_the_result_of_an_undisturbed_run(tmp_path):
 
     def timeless(value):
         if isinstance(value, dict):
-            return {k: timeless(v) for k, v in value.items() if k not in ("timestamp", "wall_s", "policy_s", "user_s", "id")}
+            return {k: timeless(v) for k, v in value.items() if k not in ("run", "timestamp", "wall_s", "policy_s", "user_s", "id")}
         return [timeless(v) for v in value] if isinstance(value, list) else value
 
     def results(output):

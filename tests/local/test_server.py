@@ -18,7 +18,7 @@ from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import audit
 from slime_tau2.local.models import load_model, new_model, save_model
-from slime_tau2.local.process import ServerProcess
+from slime_tau2.local.process import ServerProcess, free_port
 from slime_tau2.looplag import LoopLag, percentile
 from slime_tau2.types import Termination
 
@@ -257,5 +257,15 @@ with ServerProcess(Path({str(tiny_model_dir)!r}), Path({str(tmp_path / "s.log")!
 
 @pytest.mark.exhaustive
 def test_a_server_whose_parent_dies_before_it_is_up_ends_too(tiny_model_dir):
-    command = [sys.executable, "-m", "slime_tau2.cli", "serve", str(tiny_model_dir), "--port", "0", "--with-parent", "999999999"]
+    command = [
+        sys.executable,
+        "-m",
+        "slime_tau2.cli",
+        "serve",
+        str(tiny_model_dir),
+        "--port",
+        str(free_port()),
+        "--with-parent",
+        "999999999",
+    ]
     assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
