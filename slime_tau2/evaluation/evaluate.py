@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,11 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from slime_tau2 import bench
 from slime_tau2.config import ENVIRONMENT, Tau2Config, from_environment
-from slime_tau2.data import records
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import audit, baselines, costs, coverage, estimate, keys, plan, policies, presets, runner, runs, scores, vigil
+from slime_tau2.evaluation import audit, baselines, costs, estimate, keys, policies, presets, runner, runs, scores, vigil
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.presets import EvalRequest
 from slime_tau2.evaluation.runner import Finished
@@ -54,11 +52,11 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
         keys.check(config, tasks)
         run_one, settings, box, identify = policies.policy(asked, config, stack)
         servers = vigil.clients(box, any(bench.judge_request(task, []) is not None for part in tasks.values() for task in part))
-        before = _finished(request.output, sets, asked.attempts)
+        before = runs.finished(request.output, sets, asked.attempts)
         if before is None:
             settings |= asyncio.run(_identified(box, servers, identify))
-        elif "policy_server" in before.settings:
-            settings["policy_server"] = before.settings["policy_server"]
+        elif "policy_server" in before[0].settings:  # a finished run asks no server again
+            settings["policy_server"] = before[0].settings["policy_server"]
         todo = RunPlan(sets=sets, attempts=asked.attempts, seed=request.seed, settings=settings)
         progress = stack.enter_context(_progress(console))
         count = todo.attempts * len(todo.keys)
@@ -104,14 +102,6 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
     if config.official_check and box.official is not None:
         console.print(f"tau2's own evaluator graded {box.official.compared} episodes again and agreed")
     return done
-
-
-def _finished(output: Path, sets: tuple[TaskSet, ...], attempts: int) -> RunPlan | None:
-    """The plan of a run that has a score for each of these attempts, and so asks no server; None where something is left to do."""
-    if not (output / plan.FILE).exists():
-        return None
-    before, rows = plan.read(output), records.so_far(output / records.FILE)
-    return before if (before.sets, before.attempts) == (sets, attempts) and coverage.of(before, rows).whole else None
 
 
 async def _identified(box: Toolbox, servers: Mapping[str, vigil.Client], identify: policies.Identify) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from slime_tau2 import bench
+from slime_tau2 import bench, files
 from slime_tau2.episode import worlds
 from slime_tau2.errors import BenchDataError, ConfigError
 from slime_tau2.evaluation import conversations, failures, plots, runs, scores, statistics
@@ -73,9 +73,7 @@ def write(page: Page, path: Path) -> None:
         training=plots.training(page.training) if page.training else "", script=(here / "viewer.js").read_text(encoding="utf-8"),
         rows=json.dumps(rows).replace("<", "\\u003c"), chunks=json.dumps(chunks), chunk=conversations.CHUNK,
     )  # fmt: skip
-    staging = path.with_suffix(".part")
-    staging.write_text(html, encoding="utf-8")
-    staging.replace(path)
+    files.write_whole(path, html)
 
 
 def _scores(stages: Sequence[Stage]) -> tuple[list[str], list[dict[str, Any]]]:

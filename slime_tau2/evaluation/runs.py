@@ -98,6 +98,15 @@ def _as_installed(tasks: TaskSet) -> bool:
     return tasks.split in world.splits and set(world.task_ids(tasks.split)) == set(tasks.tasks)
 
 
+def finished(directory: Path, sets: Sequence[TaskSet], attempts: int) -> tuple[RunPlan, list[dict[str, Any]]] | None:
+    """Plan and records of a run that has a score for each of just these attempts; None where something is left to do."""
+    if not (directory / plan.FILE).exists():
+        return None
+    before, rows = plan.read(directory), records.so_far(directory / records.FILE)
+    same = before.sets == tuple(sets) and before.attempts == attempts
+    return (before, rows) if same and coverage.of(before, rows).whole else None
+
+
 def all_scored(covered: Coverage, rows: Sequence[Mapping[str, Any]], directory: Path) -> None:
     """Raises EvaluationStopped where attempts have no score: whoever scripts this must not go on as if they had."""
     if not covered.whole:

@@ -19,7 +19,7 @@ from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.toolbox import Toolbox
-from slime_tau2.evaluation import audit, coverage, runner, runs
+from slime_tau2.evaluation import audit, runner, runs
 from slime_tau2.evaluation import plan as plans
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.experiments import directory as layout
@@ -88,12 +88,11 @@ class Episodes:
             "max_turn_tokens": self.settings.max_turn_tokens, "max_context_tokens": self.config.max_context_tokens,
         }  # fmt: skip
         plan = RunPlan(sets=(TaskSet.of(self.world, split, tasks),), attempts=attempts, seed=seed, settings=settings)
+        there = runs.finished(output, plan.sets, attempts) if (output / "summary.json").exists() else None
+        if there is not None:
+            plans.growing(there[0], plan, output)
+            return there[1]
         before = records.so_far(output / records.FILE)
-        if (output / "summary.json").exists():
-            there = plans.read(output)
-            plans.growing(there, plan, output)
-            if (there.sets, there.attempts) == (plan.sets, plan.attempts) and coverage.of(there, before).whole:
-                return before
         started, seen = time.perf_counter(), [0, 0.0]
         done = sum(r["reward"] is not None for r in before)
         self.worked = True

@@ -24,6 +24,16 @@ from slime_tau2.hosts import Access, Host
 CALLS, AT_A_TIME, REPEATS = 512, 32, 5
 
 
+def conversation(world: worlds.World) -> tuple[list[bytes], bytes]:
+    """32 messages as a user model reads them, and the tools of telecom's user."""
+    task = world.task(world.task_ids("test")[0])
+    tools = world.user_tool_schemas(task, world.environments.fresh())
+    words = "I have checked that, and my phone still shows no signal. What should I do next, please?"
+    history = [json.dumps({"role": ("user", "assistant")[n % 2], "content": words}).encode() for n in range(31)]
+    messages = [json.dumps({"role": "system", "content": bench.user_prompt(str(task.user_scenario), True)}).encode(), *history]
+    return messages, tools
+
+
 async def cpu_ms(url: str, by: str, messages: list[bytes], tools: bytes | None) -> float:
     access = Access({"127.0.0.1": Host(client=by)})
     client = ChatClient(url, "user", None, UserSimulatorError, {"temperature": 0.7}, 4096, access=access)
@@ -38,11 +48,7 @@ async def cpu_ms(url: str, by: str, messages: list[bytes], tools: bytes | None) 
 
 def main() -> None:
     world = worlds.load("telecom")
-    task = world.task(world.task_ids("test")[0])
-    tools = world.user_tool_schemas(task, world.environments.fresh())
-    words = "I have checked that, and my phone still shows no signal. What should I do next, please?"
-    history = [json.dumps({"role": ("user", "assistant")[n % 2], "content": words}).encode() for n in range(31)]
-    messages = [json.dumps({"role": "system", "content": bench.user_prompt(str(task.user_scenario), True)}).encode(), *history]
+    messages, tools = conversation(world)
     child = subprocess.Popen([sys.executable, Path(__file__).with_name("echo_user.py")], stdout=subprocess.PIPE, text=True)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; medians of {REPEATS} (lowest to highest)")
     try:

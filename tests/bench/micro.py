@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import drivers
+from clients import conversation
 from model_servers import ModelServers
 from transformers import AutoTokenizer
 
-from slime_tau2 import bench
 from slime_tau2.episode import driver, scripts
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.conversation import Conversation
@@ -79,11 +79,7 @@ def parts(domain: str, tokenizer: Path) -> str:
 def user_client(tokenizer: Path) -> list[str]:
     """CPU a call over HTTP, 32 messages of history, without tools and with telecom's 30; and 256 requests at a time."""
     world = ModelServers("telecom", AutoTokenizer.from_pretrained(tokenizer)).world
-    task = world.task(world.task_ids("test")[0])
-    tools = world.user_tool_schemas(task, world.environments.fresh())
-    words = "I have checked that, and my phone still shows no signal. What should I do next, please?"
-    history = [json.dumps({"role": ("user", "assistant")[n % 2], "content": words}).encode() for n in range(31)]
-    messages = [json.dumps({"role": "system", "content": bench.user_prompt(str(task.user_scenario), True)}).encode(), *history]
+    messages, tools = conversation(world)
     child = subprocess.Popen([sys.executable, Path(__file__).with_name("echo_user.py")], stdout=subprocess.PIPE, text=True)
     url = f"http://127.0.0.1:{int(child.stdout.readline())}/v1"
 
