@@ -5,15 +5,27 @@ from setuptools import find_packages, setup
 # What tau2 needs at run time. tau2 itself comes from its own repository, or from PyPI without its
 # dependencies (launch/_setup.sh): its wheels pin versions that slime's image must not be given.
 TAU2_RUNTIME = [
-    "addict", "deepdiff", "docstring-parser", "fastapi", "httpx", "litellm<1.82.7", "loguru", "pandas",
-    "psutil", "python-dotenv", "requests", "tabulate", "tenacity", "toml",
-]  # fmt: skip
+    "addict",
+    "deepdiff",
+    "docstring-parser",
+    "fastapi",
+    "httpx",
+    "litellm<1.82.7",
+    "loguru",
+    "pandas",
+    "psutil",
+    "python-dotenv",
+    "requests",
+    "tabulate",
+    "tenacity",
+    "toml",
+]
 LOCAL = ["torch>=2.6", "transformers>=5.3", "safetensors>=0.5", "matplotlib>=3.8"]
 
 setup(
     name="slime-tau2",
     version="0.2.0",
-    description="Train a tool-using agent over many turns on tau2-bench: slime hooks, exact tokens, tau2's own rewards.",
+    description="Train a tool-using agent over many turns on tau2-bench: slime hooks, exact tokens, tau2's rewards.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -6,7 +6,18 @@ import sys
 import urllib.request
 
 report = subprocess.run(
-    [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", "--report", "-", *sys.argv[1:]],
+    [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--quiet",
+        "--ignore-installed",
+        "--report",
+        "-",
+        *sys.argv[1:],
+    ],
     capture_output=True,
     text=True,
     check=True,

@@ -1,9 +1,9 @@
 """A job on several nodes, with somebody who counts them: `python3 on_nodes.py NODES GPUS ENTRY.py ARGUMENTS…`.
 
-slime waits for its placement group without an end, and when a node has gone it waits again, for GPUs that nobody will bring back: at the
-start, and when it replaces an engine that was there. This runs ENTRY in this very process and counts Ray's nodes beside it. With too few
-for too long, or one that is gone, it says so in one line and ends the job with exit code 3; the same launch command resumes. NODES_WAIT_S
-(default 300) is how long nodes may take to come.
+slime waits for its placement group without an end, and when a node has gone it waits again, for GPUs that nobody will
+bring back: at the start, and when it replaces an engine that was there. This runs ENTRY in this very process and counts
+Ray's nodes beside it. With too few for too long, or one that is gone, it says so in one line and ends the job with exit
+code 3; the same launch command resumes. NODES_WAIT_S (default 300) is how long nodes may take to come.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ def say(line: str) -> None:
 
 
 class Count:
-    """What Ray's list of nodes says, against what the run needs. A node that goes and comes back is another one: its actors are lost.
+    """What Ray's list of nodes says, against what the run needs. A node that goes and comes back is another one: its
+    actors are lost.
 
-    The members are the nodes with GPUs that were there when there were enough. Any of them that goes ends the job, though a spare one may
-    be left: slime takes the first that fit and tells nobody which. A node that comes later is no member, and may go.
+    The members are the nodes with GPUs that were there when there were enough. Any of them that goes ends the job,
+    though a spare one may be left: slime takes the first that fit and tells nobody which. A node that comes later is no
+    member, and may go.
     """
 
     def __init__(self, nodes: int, gpus: int, wait_s: float, started_s: float):
@@ -45,7 +47,9 @@ class Count:
         with_gpus = {i: str(n["NodeManagerAddress"]) for i, n in alive.items() if n["Resources"].get("GPU", 0)}
         there = ", ".join(sorted(with_gpus.values())) or "no node"
         shown = f"Ray has {gpus} GPUs on {there}, and this run wants {self.gpus} on {self.nodes} nodes"
-        start = "start the others with launch/node.sh worker and run the same command: it resumes from the last checkpoint"
+        start = (
+            "start the others with launch/node.sh worker and run the same command: it resumes from the last checkpoint"
+        )
         gone = sorted(address for i, address in self.members.items() if i not in with_gpus)
         if gone:
             return f"node {', '.join(gone)} is gone. {shown}; {start}"
@@ -77,7 +81,9 @@ def watch(count: Count) -> None:
 
 
 def last_look(count: Count, patience_s: float = 60.0) -> str:
-    """After ENTRY failed: whether a node's death was why. Ray takes a while to notice, so that it is asked more than once."""
+    """After ENTRY failed: whether a node's death was why. Ray takes a while to notice, so that it is asked more than
+    once.
+    """
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         now = listed()
@@ -99,9 +105,16 @@ def main(arguments: list[str]) -> int:
         runpy.run_path(entry, run_name="__main__")
     except Exception as error:
         traceback.print_exc()
-        died = any(word in f"{type(error).__name__} {error}" for word in ("Died", "died", "dead", "Unavailable", "NodeDied", "lost"))
+        died = any(
+            word in f"{type(error).__name__} {error}"
+            for word in ("Died", "died", "dead", "Unavailable", "NodeDied", "lost")
+        )
         trouble = last_look(count) if died else ""
-        say(trouble or f"{type(error).__name__}; the lines above say where. The same launch command resumes from the last checkpoint")
+        say(
+            trouble
+            or f"{type(error).__name__}; the lines above say where. The same launch command resumes from the last "
+            "checkpoint"
+        )
         return CODE if trouble else 1
     return 0
 

@@ -1,9 +1,10 @@
-"""The job's runtime environment, as JSON: the settings given as NAME=VALUE, and those of this shell's variables that the job needs.
+"""The job's runtime environment, as JSON: the settings given as NAME=VALUE, and those of this shell's variables that
+the job needs.
 
-Ray gives a job nothing of the shell that submits it: tau2's data, a network interface or a proxy's exceptions that are set here alone
-would be absent in the actors. What is passed on ends on a command line and in Ray's dashboard, so that no secret may be in it: a name
-that looks like a key is left out (or refused, where JOB_ENV asks for it), and so is a URL with a user or a password in it. Those belong
-into the environment of `ray start`, on every node.
+Ray gives a job nothing of the shell that submits it: tau2's data, a network interface or a proxy's exceptions that are
+set here alone would be absent in the actors. What is passed on ends on a command line and in Ray's dashboard, so that
+no secret may be in it: a name that looks like a key is left out (or refused, where JOB_ENV asks for it), and so is a
+URL with a user or a password in it. Those belong into the environment of `ray start`, on every node.
 """
 
 import json
@@ -50,7 +51,9 @@ def secret(name: str, value: str) -> str:
 
 
 def environment(fixed: dict[str, str], here: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """(variables of the job, what is wrong or was left out: a line each, "error: " before those that end the launch)."""
+    """(variables of the job, what is wrong or was left out: a line each, "error: " before those that end
+    the launch).
+    """
     asked = here.get("JOB_ENV", "").split()
     told = [f"error: JOB_ENV names {n}, which is not set" for n in asked if n not in here]
     passed = {}

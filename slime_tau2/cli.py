@@ -35,7 +35,8 @@ def _version(asked: bool) -> None:
 @app.callback()
 def top(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the versions of this and of tau2.")
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Print the versions of this and of tau2."),
     ] = False,
 ) -> None:
     """Train and evaluate tool-using agents on tau2-bench."""
@@ -62,12 +63,13 @@ def serve(
 
 @app.command()
 def quickstart(
-    output: Annotated[Path, typer.Option(help="Where everything goes; the same command resumes an interrupted run.")] = Path(
-        "outputs/quickstart"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Where everything goes; the same command resumes an interrupted run.")
+    ] = Path("outputs/quickstart"),
     smoke: Annotated[bool, typer.Option("--smoke", help="A run of about a minute that learns nothing.")] = False,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable. `slime-tau2 options` lists them.")
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable. `slime-tau2 options` lists them."),
     ] = None,
 ) -> None:
     """SFT → RFT → GRPO → evaluation → Hugging Face model on the bundled domain."""
@@ -78,14 +80,17 @@ def quickstart(
 
 @app.command()
 def study(
-    output: Annotated[Path, typer.Option(help="Where everything goes; the same command resumes an interrupted study.")] = Path(
-        "outputs/study"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Where everything goes; the same command resumes an interrupted study.")
+    ] = Path("outputs/study"),
     seeds: Annotated[int, typer.Option(min=1, help="Whole pipelines, each with its own seed.")] = 3,
-    variant: Annotated[list[str] | None, typer.Option(help="Only this variant of GRPO; repeatable. By default all.")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Only this variant of GRPO; repeatable. By default all.")
+    ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few minutes that learn nothing.")] = False,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable. `slime-tau2 options` lists them.")
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable. `slime-tau2 options` lists them."),
     ] = None,
 ) -> None:
     """Train over seeds, variants of GRPO and controls on the bundled domain, and say which differences are real."""
@@ -96,10 +101,16 @@ def study(
 
 @app.command("export-hf")
 def export_hf(
-    checkpoint: Annotated[Path, typer.Argument(help="torch_dist checkpoint of Megatron: iter_0000100, or the folder above it.")],
-    hf_config: Annotated[Path, typer.Option(help="Hugging Face directory that training started from: config, tokenizer.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="torch_dist checkpoint of Megatron: iter_0000100, or the folder above it.")
+    ],
+    hf_config: Annotated[
+        Path, typer.Option(help="Hugging Face directory that training started from: config, tokenizer.")
+    ],
     output: Annotated[Path, typer.Option(help="Directory of the Hugging Face model; must not exist, or be empty.")],
-    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32; by default the checkpoint's.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="bfloat16, float16 or float32; by default the checkpoint's.")
+    ] = None,
     shard_gib: Annotated[float, typer.Option(min=0.001, help="Most weights in a file, in GiB.")] = 2.0,
 ) -> None:
     """Convert a Megatron checkpoint to a Hugging Face model, without a GPU and in little memory."""
@@ -110,7 +121,10 @@ def export_hf(
     started = time.perf_counter()
     done = export(checkpoint, hf_config, output, dtype, int(shard_gib * 2**30))
     seconds = time.perf_counter() - started
-    print(f"{done.tensors} tensors, {done.size / 2**30:.2f} GiB in {done.shards} files, {done.size / seconds / 1e6:.0f} MB/s: {output}")
+    print(
+        f"{done.tensors} tensors, {done.size / 2**30:.2f} GiB in {done.shards} files, "
+        f"{done.size / seconds / 1e6:.0f} MB/s: {output}"
+    )
 
 
 @app.command()
@@ -118,22 +132,39 @@ def doctor(
     gpus: Annotated[int, typer.Option(min=0, help="GPUs that the run needs on this node.")] = 0,
     train: Annotated[bool, typer.Option("--train", help="slime and Megatron are needed.")] = False,
     serve: Annotated[bool, typer.Option("--serve", help="SGLang is needed.")] = False,
-    model: Annotated[list[Path] | None, typer.Option(help="A Hugging Face model: its files, its chat template; repeatable.")] = None,
-    rotary_base: Annotated[int | None, typer.Option(help="Megatron's --rotary-base, to be compared with the first model's.")] = None,
+    model: Annotated[
+        list[Path] | None, typer.Option(help="A Hugging Face model: its files, its chat template; repeatable.")
+    ] = None,
+    rotary_base: Annotated[
+        int | None, typer.Option(help="Megatron's --rotary-base, to be compared with the first model's.")
+    ] = None,
     policy: Annotated[str | None, typer.Option(help="URL of the policy's SGLang server.")] = None,
-    user: Annotated[str | None, typer.Option(help="URL of the user simulator (…/v1); it is asked to call a tool.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="URL of the user simulator (…/v1); it is asked to call a tool.")
+    ] = None,
     user_model: Annotated[str, typer.Option(help="Its model.")] = "Qwen/Qwen3-4B-Instruct-2507",
     user_key: Annotated[
-        str | None, typer.Option(envvar="TAU2_USER_KEY_ENV", help="Environment variable of its key; OpenAI's own needs none named.")
+        str | None,
+        typer.Option(
+            envvar="TAU2_USER_KEY_ENV", help="Environment variable of its key; OpenAI's own needs none named."
+        ),
     ] = None,
     ray: Annotated[str | None, typer.Option(help="Address of Ray's job server.")] = None,
     port: Annotated[list[int] | None, typer.Option(help="A port that must be free; repeatable.")] = None,
     output: Annotated[Path, typer.Option(help="Where the run will write.")] = Path(),
-    disk: Annotated[float, typer.Option(min=0.0, help="GiB that it will write; with --plan, beside its checkpoints.")] = 1.0,
+    disk: Annotated[
+        float, typer.Option(min=0.0, help="GiB that it will write; with --plan, beside its checkpoints.")
+    ] = 1.0,
     plan: Annotated[str | None, typer.Option(help="What a run takes: NAME=NUMBER,… of doctor/plan.py.")] = None,
-    runtime_env: Annotated[str, typer.Option(help="Runtime environment of the job that is sent to look around (JSON).")] = "{}",
-    shared: Annotated[list[Path] | None, typer.Option(help="A folder that each of Ray's nodes must have; repeatable.")] = None,
-    job_key: Annotated[list[str] | None, typer.Option(help="A key that the job's environment must hold; repeatable.")] = None,
+    runtime_env: Annotated[
+        str, typer.Option(help="Runtime environment of the job that is sent to look around (JSON).")
+    ] = "{}",
+    shared: Annotated[
+        list[Path] | None, typer.Option(help="A folder that each of Ray's nodes must have; repeatable.")
+    ] = None,
+    job_key: Annotated[
+        list[str] | None, typer.Option(help="A key that the job's environment must hold; repeatable.")
+    ] = None,
     router_policy: Annotated[str | None, typer.Option(help="A policy that the installed router must know.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only what is not ok.")] = False,
@@ -144,9 +175,25 @@ def doctor(
     from slime_tau2.doctor.run import main as run
 
     question = Question(
-        gpus, train, serve, tuple(model or ()), rotary_base, policy, user, user_model, user_key, ray, tuple(port or ()), output, disk,
-        None if plan is None else Plan.parse(plan), runtime_env, tuple(shared or ()), tuple(job_key or ()), router_policy,
-    )  # fmt: skip
+        gpus,
+        train,
+        serve,
+        tuple(model or ()),
+        rotary_base,
+        policy,
+        user,
+        user_model,
+        user_key,
+        ray,
+        tuple(port or ()),
+        output,
+        disk,
+        None if plan is None else Plan.parse(plan),
+        runtime_env,
+        tuple(shared or ()),
+        tuple(job_key or ()),
+        router_policy,
+    )
     raise typer.Exit(run(question, as_json, quiet, console))
 
 

@@ -29,7 +29,9 @@ def prepare_data() -> None:
 def tasks(
     domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
     split: Annotated[str, typer.Option()] = "train",
-    output: Annotated[Path | None, typer.Option(help="JSONL for slime's --prompt-data; without it, the ids are printed.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSONL for slime's --prompt-data; without it, the ids are printed.")
+    ] = None,
 ) -> None:
     """List tasks, or write them as slime prompt data."""
     from slime_tau2.data import tasks as task_data
@@ -46,10 +48,14 @@ def tasks(
 def rft(
     records: Annotated[list[Path], typer.Argument(help="attempts.jsonl of `slime-tau2 eval`, one or several.")],
     output: Annotated[Path, typer.Option(help="SFT rows (JSONL), for slime's SFT path.")],
-    min_partial: Annotated[float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")] = 0.6,
+    min_partial: Annotated[
+        float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")
+    ] = 0.6,
     best: Annotated[int | None, typer.Option(min=1, help="At most so many successes a task.")] = None,
     split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="protocol=card or agent_prompt=FILE, as the policy is trained.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="protocol=card or agent_prompt=FILE, as the policy is trained.")
+    ] = None,
 ) -> None:
     """Rejection-sample attempts into training data; test and val tasks, scripts and repetitions never qualify."""
     from slime_tau2.data import held_out, sft
@@ -60,11 +66,17 @@ def rft(
 def collect(
     output: Annotated[Path, typer.Option(help="SFT rows (JSONL).")],
     domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
-    policy: Annotated[str, typer.Option(help="teacher (helpdesk's own), or whatever `eval` takes: URL/v1 with --model.")] = "teacher",
+    policy: Annotated[
+        str, typer.Option(help="teacher (helpdesk's own), or whatever `eval` takes: URL/v1 with --model.")
+    ] = "teacher",
     model: Annotated[str | None, typer.Option(help="Model of an OpenAI-compatible server.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the tasks; test tasks never qualify, val tasks with train+val only.")] = "train",
+    split: Annotated[
+        str, typer.Option(help="Split of the tasks; test tasks never qualify, val tasks with train+val only.")
+    ] = "train",
     attempts: Annotated[int, typer.Option(min=1, help="Attempts at each task.")] = 1,
-    min_partial: Annotated[float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")] = 1.0,
+    min_partial: Annotated[
+        float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")
+    ] = 1.0,
     best: Annotated[int | None, typer.Option(min=1, help="At most so many successes a task.")] = None,
     user: Annotated[str | None, typer.Option(help="As in `eval`.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
@@ -72,14 +84,18 @@ def collect(
     concurrency: Annotated[int, typer.Option(min=1)] = 32,
     episodes: Annotated[int, typer.Option(min=1, help="Of the helpdesk teacher.")] = 1000,
     flaws: Annotated[
-        float, typer.Option(min=0.0, help="Of the helpdesk teacher: 0 an expert, 1 each bad habit at its own probability.")
+        float,
+        typer.Option(min=0.0, help="Of the helpdesk teacher: 0 an expert, 1 each bad habit at its own probability."),
     ] = 1.0,
     seed: int = 0,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE of a tau2 option; repeatable. `slime-tau2 options` lists them.")
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE of a tau2 option; repeatable. `slime-tau2 options` lists them."),
     ] = None,
 ) -> None:
-    """Collect a teacher's traces on the train tasks (--split) as SFT rows; resumes from OUTPUT's .attempts directory."""
+    """Collect a teacher's traces on the train tasks (--split) as SFT rows; resumes from OUTPUT's
+    .attempts directory.
+    """
     from slime_tau2.data import held_out
 
     config = _tau2_options(set_)
@@ -90,7 +106,10 @@ def collect(
         from slime_tau2.data.traces import write_jsonl
 
         if domain != "helpdesk":
-            raise ConfigError(f"--policy teacher exists for helpdesk only, not {domain}; name a server with --policy URL/v1 --model NAME")
+            raise ConfigError(
+                f"--policy teacher exists for helpdesk only, not {domain}; name a server with --policy URL/v1 "
+                "--model NAME"
+            )
         rows, reward = run(episodes, flaws, seed, split, lambda done, note: None)
         print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
         return
@@ -103,15 +122,27 @@ def collect(
     if policy in SCRIPTS or user == "gold":
         what = f"--policy {policy}" if policy in SCRIPTS else "--user gold"
         raise ConfigError(
-            f"{what} is a script, whose words are no training data; name a model (--policy URL/v1 --model NAME) that talks to a real user "
+            f"{what} is a script, whose words are no training data; name a model (--policy URL/v1 --model NAME) "
+            "that talks to a real user "
             "(--user llm with --set user_base_url=…), or for helpdesk --policy teacher"
         )
     directory = output.with_suffix(".attempts")
     options = ["retail_basis=communicate", *(set_ or [])]
     request = EvalRequest(
-        directory, domain, policy, split, attempts, None, user, temperature, tokenizer=tokenizer, concurrency=concurrency, seed=seed,
-        options=tuple(options), model=model,
-    )  # fmt: skip
+        directory,
+        domain,
+        policy,
+        split,
+        attempts,
+        None,
+        user,
+        temperature,
+        tokenizer=tokenizer,
+        concurrency=concurrency,
+        seed=seed,
+        options=tuple(options),
+        model=model,
+    )
     done = run_eval(request, Console())
     assert done is not None, "this was no dry run"
     _write_rows(output, *sft.from_attempts([directory / "attempts.jsonl"], min_partial, best, config, split))
@@ -125,10 +156,14 @@ def _tau2_options(assignments: list[str] | None) -> Tau2Config:
 
 
 def import_sft(
-    source: Annotated[Path, typer.Argument(help="JSONL or Parquet with `messages`, or a conversation in `prompt`, a row.")],
+    source: Annotated[
+        Path, typer.Argument(help="JSONL or Parquet with `messages`, or a conversation in `prompt`, a row.")
+    ],
     output: Annotated[Path, typer.Option(help="SFT rows (JSONL).")],
     domain: Annotated[str | None, typer.Option(help="Domain of rows that name none.")] = None,
-    unchecked: Annotated[bool, typer.Option("--unchecked", help="Take rows without a task id too; say where they came from.")] = False,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Take rows without a task id too; say where they came from.")
+    ] = False,
     split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
 ) -> None:
     """Import a published SFT or RFT set; rows of test and val tasks and repetitions are left out."""
@@ -140,11 +175,15 @@ def import_sft(
 def check_sft(
     rows: Annotated[Path, typer.Argument(help="SFT rows (JSONL).")],
     tokenizer: Annotated[Path, typer.Option(help="Tokenizer directory of the model to train.")],
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest row that a GPU holds: --max-tokens-per-gpu times CP.")] = 32768,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Longest row that a GPU holds: --max-tokens-per-gpu times CP.")
+    ] = 32768,
     output: Annotated[Path | None, typer.Option(help="Write the good rows here.")] = None,
     split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
 ) -> None:
-    """Check rows as slime will train on them: none of a test or val task, none without a trained token, none too long."""
+    """Check rows as slime will train on them: none of a test or val task, none without a trained token,
+    none too long.
+    """
     from slime_tau2.data import held_out, sft
     from slime_tau2.data.traces import write_jsonl
     from slime_tau2.tokenizer import load_tokenizer
@@ -152,16 +191,23 @@ def check_sft(
     found = sft.check(rows, load_tokenizer(tokenizer), max_tokens, held_out.known(split))
     share = found.trained / found.tokens if found.tokens else 0.0
     print(", ".join(f"{what} {n}" for what, n in found.counts.items()))
-    print(f"{len(found.good)} good rows, {found.tokens} tokens, {share:.0%} of them trained, the longest row {found.longest}")
+    print(
+        f"{len(found.good)} good rows, {found.tokens} tokens, {share:.0%} of them trained, the longest row "
+        f"{found.longest}"
+    )
     bad = found.counts["rows"] - len(found.good)
     if not found.good:
         raise ConfigError(
-            f"{rows} holds no row to train on" + ("" if bad else ": it is empty") + (f", {output} was not written" if output else "")
+            f"{rows} holds no row to train on"
+            + ("" if bad else ": it is empty")
+            + (f", {output} was not written" if output else "")
         )
     if output is not None:
         print(f"{write_jsonl(output, found.good)} rows written to {output}")
     elif bad:
-        raise ConfigError(f"{bad} of {found.counts['rows']} rows of {rows} cannot be trained on; --output FILE writes the others")
+        raise ConfigError(
+            f"{bad} of {found.counts['rows']} rows of {rows} cannot be trained on; --output FILE writes the others"
+        )
 
 
 def _write_rows(output: Path, rows: list[dict], counts: dict[str, int]) -> None:
@@ -175,5 +221,10 @@ def _write_rows(output: Path, rows: list[dict], counts: dict[str, int]) -> None:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "prepare-data": prepare_data, "tasks": tasks, "collect": collect, "import-sft": import_sft, "rft": rft, "check-sft": check_sft,
-}  # fmt: skip
+    "prepare-data": prepare_data,
+    "tasks": tasks,
+    "collect": collect,
+    "import-sft": import_sft,
+    "rft": rft,
+    "check-sft": check_sft,
+}

@@ -21,7 +21,8 @@ def evaluate(
     policy: Annotated[
         str,
         typer.Option(
-            help="gold, noop, transfer-only, empty-arguments, a model directory, an SGLang URL, or an OpenAI-compatible one (…/v1)."
+            help="gold, noop, transfer-only, empty-arguments, a model directory, an SGLang URL, or an "
+            "OpenAI-compatible one (…/v1)."
         ),
     ] = "gold",
     model: Annotated[str | None, typer.Option(help="Model of an OpenAI-compatible server.")] = None,
@@ -32,20 +33,32 @@ def evaluate(
     task: Annotated[list[str] | None, typer.Option(help="Only this task id; repeatable.")] = None,
     user: Annotated[
         str | None,
-        typer.Option(help="scripted, llm (a model: --set user_base_url=… user_model=…), gold or plain; by default what suits the policy."),
+        typer.Option(
+            help="scripted, llm (a model: --set user_base_url=… user_model=…), gold or plain; by default what suits "
+            "the policy."
+        ),
     ] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, help="By default 1.0.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="By default 1.0.")] = None,
     top_k: Annotated[int | None, typer.Option(help="By default -1: all tokens.")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory; needed with an SGLang server's URL.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Tokenizer directory; needed with an SGLang server's URL.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1)] = 64,
     seed: int = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and an estimate of tokens, and stop.")] = False,
-    like: Annotated[Path | None, typer.Option(help="With --dry-run: an earlier run, whose tokens an attempt will take.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved plan and an estimate of tokens, and stop.")
+    ] = False,
+    like: Annotated[
+        Path | None, typer.Option(help="With --dry-run: an earlier run, whose tokens an attempt will take.")
+    ] = None,
     prices: Annotated[Path | None, typer.Option(help="With --dry-run: a table of prices (docs/evaluation.md).")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE of a tau2 option, e.g. max_turn_tokens=64; repeatable. `slime-tau2 options` lists them."),
+        typer.Option(
+            "--set",
+            help="KEY=VALUE of a tau2 option, e.g. max_turn_tokens=64; repeatable. `slime-tau2 options` lists them.",
+        ),
     ] = None,
 ) -> None:
     """Evaluate a policy: plan.json, attempts.jsonl and summary.json; exit code 2 where an attempt has no score."""
@@ -55,12 +68,28 @@ def evaluate(
     from slime_tau2.evaluation.presets import EvalRequest
 
     if not dry_run and (like or prices):
-        raise ConfigError("--like and --prices are for --dry-run; of a run that is there, `slime-tau2 report --prices` tells the cost")
+        raise ConfigError(
+            "--like and --prices are for --dry-run; of a run that is there, `slime-tau2 report --prices` tells the cost"
+        )
 
     request = EvalRequest(
-        output, domain, policy, split, attempts, task, user, temperature, top_p, top_k, tokenizer, concurrency, seed, tuple(set_ or ()),
-        model, preset,
-    )  # fmt: skip
+        output,
+        domain,
+        policy,
+        split,
+        attempts,
+        task,
+        user,
+        temperature,
+        top_p,
+        top_k,
+        tokenizer,
+        concurrency,
+        seed,
+        tuple(set_ or ()),
+        model,
+        preset,
+    )
     done = run(request, console, DryRun(like, prices) if dry_run else None)
     if done is not None:
         runs.all_scored(done.coverage, done.records, output)
@@ -68,7 +97,9 @@ def evaluate(
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Directories of `slime-tau2 eval`; the first is the baseline.")],
-    anyway: Annotated[bool, typer.Option("--anyway", help="Compare runs of other tasks, users or reward bases too, and say so.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Compare runs of other tasks, users or reward bases too, and say so.")
+    ] = False,
 ) -> None:
     """Compare runs on the same tasks: pass@k, pass^k, paired differences with intervals, an exact sign test."""
     from slime_tau2.evaluation.compare import main as run
@@ -77,23 +108,35 @@ def compare(
 
 
 def select(
-    runs: Annotated[list[Path], typer.Argument(help="Directories of `slime-tau2 eval --split val`, one for each checkpoint.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Directories of `slime-tau2 eval --split val`, one for each checkpoint.")
+    ],
     i_know: Annotated[
         bool, typer.Option("--i-know", help="Choose by test tasks too: the chosen one's test score is then too high.")
     ] = False,
 ) -> None:
-    """Choose a checkpoint by its val tasks: ranked by pass@1, and whether the runner-up is distinguishable; equal ones as named."""
+    """Choose a checkpoint by its val tasks: ranked by pass@1, and whether the runner-up is distinguishable; equal ones
+    as named.
+    """
     from slime_tau2.evaluation.select import main as run
 
     run(runs, i_know, console)
 
 
 def report(
-    directories: Annotated[list[Path], typer.Argument(help="A quickstart run, a study, or runs of `slime-tau2 eval` side by side.")],
-    output: Annotated[Path | None, typer.Option(help="The page; by default report.html in the first directory.")] = None,
-    prices: Annotated[Path | None, typer.Option(help="A table of prices, which turns tokens into money (docs/evaluation.md).")] = None,
+    directories: Annotated[
+        list[Path], typer.Argument(help="A quickstart run, a study, or runs of `slime-tau2 eval` side by side.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="The page; by default report.html in the first directory.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="A table of prices, which turns tokens into money (docs/evaluation.md).")
+    ] = None,
 ) -> None:
-    """Print tables and what went wrong, and write one page with plots and every conversation (of a quickstart report.json, too)."""
+    """Print tables and what went wrong, and write one page with plots and every conversation (of a quickstart
+    report.json, too).
+    """
     for directory in directories:
         study = (directory / "study.json").exists()
         if not study and not ((directory / "settings.json").exists() and not (directory / "attempts.jsonl").exists()):
@@ -120,7 +163,9 @@ def report(
 
 def export_tau2(
     run: Annotated[Path, typer.Argument(help="Directory of `slime-tau2 eval`.")],
-    output: Annotated[Path, typer.Option(help="tau2's results.json, or a folder for a run of several domains; must not exist.")],
+    output: Annotated[
+        Path, typer.Option(help="tau2's results.json, or a folder for a run of several domains; must not exist.")
+    ],
     model_name: Annotated[
         str | None, typer.Option(help="What to call the agent's model; by default the run's --model or --policy.")
     ] = None,
@@ -131,7 +176,8 @@ def export_tau2(
 
     done = export_run(run, output, model_name, partial)
     print(
-        f"{done.written} simulations written to {output}" + (f"; PARTIAL: {done.left_out} attempts have no score" if done.left_out else "")
+        f"{done.written} simulations written to {output}"
+        + (f"; PARTIAL: {done.left_out} attempts have no score" if done.left_out else "")
     )
     for reason in done.refused:
         print(f"tau2's leaderboard would not take it: {reason}")
@@ -153,7 +199,9 @@ def card(
     output: Annotated[Path, typer.Option(help="The card, e.g. README.md beside the weights; must not exist.")],
     base_model: Annotated[str | None, typer.Option(help="Repository that training started from.")] = None,
     license_name: Annotated[str, typer.Option("--license")] = "apache-2.0",
-    partial: Annotated[bool, typer.Option("--partial", help="Take runs too that are not whole, and say so in the title.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take runs too that are not whole, and say so in the title.")
+    ] = False,
     prices: Annotated[Path | None, typer.Option(help="A table of prices, which turns tokens into money.")] = None,
 ) -> None:
     """Write a Hugging Face model card whose every number comes from a run's own records."""
@@ -163,6 +211,11 @@ def card(
 
 
 COMMANDS: dict[str, Callable] = {
-    "eval": evaluate, "compare": compare, "select": select, "report": report, "export-tau2": export_tau2,
-    "import-tau2": import_tau2, "card": card,
-}  # fmt: skip
+    "eval": evaluate,
+    "compare": compare,
+    "select": select,
+    "report": report,
+    "export-tau2": export_tau2,
+    "import-tau2": import_tau2,
+    "card": card,
+}

@@ -1,4 +1,5 @@
-"""`slime-tau2 options`: every key of `--set`, with its type, its default and what it does, from the fields' own docstrings.
+"""`slime-tau2 options`: every key of `--set`, with its type, its default and what it does, from the fields' own
+docstrings.
 
 Plain text that fits the terminal, or 80 columns in a pipe; no import of what the options configure.
 """
@@ -22,23 +23,38 @@ from slime_tau2.config import PREFIX, Tau2Config
 from slime_tau2.errors import ConfigError
 
 TITLES = {
-    "eval": f"slime-tau2 eval, collect and rft --set KEY=VALUE; under slime {PREFIX}KEY in --custom-config-path; TAU2_KEY in the "
-    "environment. The defaults are eval's, whose user is by default what suits the policy; under slime: ",
+    "eval": f"slime-tau2 eval, collect and rft --set KEY=VALUE; under slime {PREFIX}KEY in --custom-config-path; "
+    "TAU2_KEY in the environment. The defaults are eval's, whose user is by default what suits the policy; "
+    "under slime: ",
     "quickstart": "slime-tau2 quickstart and study --set KEY=VALUE",
 }
 WIDEST, INDENT = 100, "    "
-WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", dict: "mapping", type(None): "null"}
+WORDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    dict: "mapping",
+    type(None): "null",
+}
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 def options(
-    word: Annotated[str | None, typer.Argument(help="Only the keys with this in their name, else those with it in their text.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable: command, key, type, default, help of each.")] = False,
+    word: Annotated[
+        str | None, typer.Argument(help="Only the keys with this in their name, else those with it in their text.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Machine-readable: command, key, type, default, help of each.")
+    ] = False,
 ) -> None:
     """List every KEY of --set: of `eval`, `collect` and `rft`, and of `quickstart` and `study`."""
     rows = matching(list(entries()), word)
     print(
-        json.dumps(rows, indent=1, ensure_ascii=False) if as_json else text(rows, min(WIDEST, shutil.get_terminal_size((80, 24)).columns))
+        json.dumps(rows, indent=1, ensure_ascii=False)
+        if as_json
+        else text(rows, min(WIDEST, shutil.get_terminal_size((80, 24)).columns))
     )
 
 
@@ -68,17 +84,22 @@ def matching(rows: list[dict[str, Any]], word: str | None) -> list[dict[str, Any
     if not found:
         near = difflib.get_close_matches(asked, [r["key"] for r in rows], 1)
         raise ConfigError(
-            f"no option has {word} in its name or its text; " + (f"did you mean {near[0]}?" if near else "slime-tau2 options lists all")
+            f"no option has {word} in its name or its text; "
+            + (f"did you mean {near[0]}?" if near else "slime-tau2 options lists all")
         )
     return found
 
 
 def text(rows: list[dict[str, Any]], width: int) -> str:
-    """The page: a head for each command, then KEY = DEFAULT with its type, and what it does, no line wider than `width`."""
+    """The page: a head for each command, then KEY = DEFAULT with its type, and what it does, no line wider than
+    `width`.
+    """
     from slime_tau2.evaluation import presets
 
     out: list[str] = []
-    elsewhere = ", ".join(f"{k} = {_shown(v)}" for k, v in Tau2Config().model_dump(include=set(presets.OPTIONS)).items())
+    elsewhere = ", ".join(
+        f"{k} = {_shown(v)}" for k, v in Tau2Config().model_dump(include=set(presets.OPTIONS)).items()
+    )
     for command, title in TITLES.items():
         part = [r for r in rows if r["command"] == command]
         if part:
@@ -86,7 +107,9 @@ def text(rows: list[dict[str, Any]], width: int) -> str:
         for r in part:
             head = f"{r['key']} = {_shown(r['default'])} ({r['type']})"
             out += ["", *textwrap.wrap(head, width, subsequent_indent=INDENT, break_on_hyphens=False)]
-            out += textwrap.wrap(r["help"], width, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False)
+            out += textwrap.wrap(
+                r["help"], width, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False
+            )
     return "\n".join(out)
 
 
@@ -95,7 +118,12 @@ def _shown(value: Any) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    limits = [f"{sign} {getattr(m, name)}" for m in field.metadata for name, sign in LIMITS.items() if getattr(m, name, None) is not None]
+    limits = [
+        f"{sign} {getattr(m, name)}"
+        for m in field.metadata
+        for name, sign in LIMITS.items()
+        if getattr(m, name, None) is not None
+    ]
     return " ".join([_name(field.annotation), *([" and ".join(limits)] if limits else [])])
 
 

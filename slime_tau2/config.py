@@ -1,7 +1,8 @@
 """Typed options of the plugin, one docstring a field.
 
-Under slime they come from `--custom-config-path` (YAML keys with the prefix `tau2_`, which slime sets on `args`); elsewhere
-from `TAU2_*` environment variables and the command line. An unknown `tau2_` key is an error that names the nearest known.
+Under slime they come from `--custom-config-path` (YAML keys with the prefix `tau2_`, which slime sets on `args`);
+elsewhere from `TAU2_*` environment variables and the command line. An unknown `tau2_` key is an error that names the
+nearest known.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class Tau2Config(BaseModel):
     domains: tuple[str, ...] = ("helpdesk",)
     """Domains whose tasks the data source serves."""
     split: str = "train"
-    """Split of those domains: `train`, tau2's own without a fifth, `val`, by which a checkpoint is chosen; `train+val`; `extra`."""
+    """Split of those domains: `train`, tau2's own without a fifth, `val`, by which a checkpoint is chosen; `train+val`;
+    `extra`.
+    """
     i_know: bool = False
     """Let a training look at test tasks, and evaluate on what it trains on: without it both are refused."""
     seed: int = 0
@@ -52,14 +55,21 @@ class Tau2Config(BaseModel):
     protocol: Literal["native", "card"] = "native"
     """How the agent speaks: Qwen's own tool format, or the model card's one action a turn with `respond` and `done`."""
     thinking: Literal["auto", "on", "off"] = "auto"
-    """Whether the policy thinks: `auto` leaves that to its server and template; `on` and `off` switch a hybrid model."""
+    """Whether the policy thinks: `auto` leaves that to its server and template; `on` and `off` switch a hybrid model.
+    """
     stop_at_tool_call: bool = False
-    """Stop sampling at `</tool_call>`; the closing `<|im_end|>` is then appended untrained. The card's protocol always does."""
+    """Stop sampling at `</tool_call>`; the closing `<|im_end|>` is then appended untrained. The card's protocol always
+    does.
+    """
     agent_prompt: Path | None = None
-    """Template file of the agent's system prompt with `{policy}`, and `{tools}` for the card's protocol; None is tau2's own, or ours."""
+    """Template file of the agent's system prompt with `{policy}`, and `{tools}` for the card's protocol; None is tau2's
+    own, or ours.
+    """
 
     user: str = "llm"
-    """Who speaks for the user: `llm`, a model; `scripted`, helpdesk's own; the test users `gold` and `plain`; or `module:Class`."""
+    """Who speaks for the user: `llm`, a model; `scripted`, helpdesk's own; the test users `gold` and `plain`; or
+    `module:Class`.
+    """
     user_base_url: str = "http://127.0.0.1:30001/v1"
     """OpenAI-compatible server of the user model; under slime also `slime:NAME`, a model of its `--sglang-config`."""
     user_model: str = "Qwen/Qwen3-4B-Instruct-2507"
@@ -69,7 +79,9 @@ class Tau2Config(BaseModel):
     user_thinking: Literal["auto", "on", "off"] = "auto"
     """Whether the user model thinks, in the same way; a hybrid Qwen3-4B wants `off`: it thinks unless told not to."""
     user_key_env: str | None = None
-    """Environment variable that holds its key, never the key. None: OPENAI_API_KEY at https://api.openai.com, elsewhere no key."""
+    """Environment variable that holds its key, never the key. None: OPENAI_API_KEY at https://api.openai.com, elsewhere
+    no key.
+    """
     user_concurrency: int = Field(128, gt=0)
     """Requests to the user model at a time."""
     user_timeout_s: float = Field(120.0, gt=0)
@@ -91,24 +103,32 @@ class Tau2Config(BaseModel):
     policy_retries: int = Field(4, ge=0)
     """Further tries after a failed policy request."""
     policy_key_env: str | None = None
-    """Environment variable with the key of the policy's server in `eval` and `collect` (SGLang's --api-key too); None as `user_key_env`."""
+    """Environment variable with the key of the policy's server in `eval` and `collect` (SGLang's --api-key too); None
+    as `user_key_env`.
+    """
     hosts: dict[str, Host] = {}
     """Of hosts by name: `client`, `headers_env`, `token`, `api_version` (docs/evaluation.md, hosted models)."""
     plain_http: tuple[str, ...] = ()
-    """Public hosts, or networks (130.60.0.0/16), to which conversations may go over plain http, readable to all; never keys."""
+    """Public hosts, or networks (130.60.0.0/16), to which conversations may go over plain http, readable to all; never
+    keys.
+    """
     episode_timeout_s: float = Field(1800.0, gt=0)
     """Deadline of a whole episode, in seconds."""
     episode_retries: int = Field(1, ge=0)
     """Further tries of an episode that infrastructure ended, before its sample is dropped."""
 
     shaping: str = "gated"
-    """How partial scores enter the reward: `gated`, ordering failures only; `card`, its author's formula; `none`; or `module:function`."""
+    """How partial scores enter the reward: `gated`, ordering failures only; `card`, its author's formula; `none`; or
+    `module:function`.
+    """
     alpha: float = Field(0.25, ge=0)
     """Weight of the partial score."""
     advantage: Literal["mean", "std"] = "mean"
     """Group normalisation: subtract the mean, or also divide by the standard deviation."""
     credit: Literal["episode", "turn", "turn_discounted"] = "episode"
-    """What an advantage is spread over: the episode alike, or its turns by what each (and those after it) added to the partial score."""
+    """What an advantage is spread over: the episode alike, or its turns by what each (and those after it) added to the
+    partial score.
+    """
     credit_discount: float = Field(0.8, ge=0, le=1)
     """Discount a turn of the gains that follow it, for `credit: turn_discounted`."""
     overlong: Literal["score", "mask", "penalty"] = "score"
@@ -116,9 +136,13 @@ class Tau2Config(BaseModel):
     overlong_penalty: float = Field(0.25, ge=0)
     """What `overlong: penalty` takes from their training reward."""
     retail_basis: Literal["communicate", "no_judge", "judge"] = "communicate"
-    """Reward basis of retail on tau2 v1.0.x, where 40 of 114 tasks (and one of banking_knowledge's 97) otherwise need a judge."""
+    """Reward basis of retail on tau2 v1.0.x, where 40 of 114 tasks (and one of banking_knowledge's 97) otherwise need a
+    judge.
+    """
     retrieval: str = "bm25"
-    """How the agent searches banking_knowledge's documents, on tau2 v1.0.x: one of its `--retrieval-config`; this one needs no key."""
+    """How the agent searches banking_knowledge's documents, on tau2 v1.0.x: one of its `--retrieval-config`; this one
+    needs no key.
+    """
     judge_base_url: str = "https://api.openai.com/v1"
     """OpenAI-compatible server of the judge, which `retail_basis: judge` and some tasks of other domains need."""
     judge_model: str = "gpt-4.1-2025-04-14"
@@ -132,7 +156,9 @@ class Tau2Config(BaseModel):
     curriculum: bool = False
     """Sample tasks by what can be learned from them instead of in shuffled epochs."""
     prefix_starts: Path | None = None
-    """attempts.jsonl with successes on train tasks: with `curriculum`, every other group of a hopeless task begins within one of them."""
+    """attempts.jsonl with successes on train tasks: with `curriculum`, every other group of a hopeless task begins
+    within one of them.
+    """
 
     @field_validator("domains")
     @classmethod
@@ -144,7 +170,9 @@ class Tau2Config(BaseModel):
     @field_validator("user", "shaping")
     @classmethod
     def _ours_or_by_path(cls, value: str, info: ValidationInfo) -> str:
-        known = {"user": ("scripted", "llm", "gold", "plain"), "shaping": ("gated", "card", "none")}[info.field_name or ""]
+        known = {"user": ("scripted", "llm", "gold", "plain"), "shaping": ("gated", "card", "none")}[
+            info.field_name or ""
+        ]
         if value not in known and not plugins.named(value):
             raise ValueError(f"there are {', '.join(known)}, and module:name for your own")
         return value
@@ -152,7 +180,9 @@ class Tau2Config(BaseModel):
     @field_validator("thinking", "user_thinking", mode="before")
     @classmethod
     def _a_word(cls, value: Any) -> Any:
-        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML takes on and off for booleans
+        return (
+            {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+        )  # YAML takes on and off for booleans
 
     @field_validator("user_key_env", "eval_user_key_env", "policy_key_env", "judge_key_env")
     @classmethod
@@ -172,14 +202,18 @@ class Tau2Config(BaseModel):
 
     @classmethod
     def resolve(cls, *sources: options.Source) -> Tau2Config:
-        """As `from_mapping`, from several sources, of which the last that has a key wins; an error names the source of its key."""
+        """As `from_mapping`, from several sources, of which the last that has a key wins; an error names the source of
+        its key.
+        """
         config = options.build(cls, sources, PREFIX)
         plugins.import_all(config.plugins)
         return config
 
     @classmethod
     def from_args(cls, args: Any) -> Tau2Config:
-        """From slime's args, an object of whatever class: TAU2_* variables first, then every attribute that starts with `tau2_`."""
+        """From slime's args, an object of whatever class: TAU2_* variables first, then every attribute that starts with
+        `tau2_`.
+        """
         found = {k[len(PREFIX) :]: getattr(args, k) for k in dir(args) if k.startswith(PREFIX) and hasattr(args, k)}
         return cls.resolve((ENVIRONMENT, from_environment()), ("--custom-config-path", found))
 

@@ -35,7 +35,8 @@ class TemplateError(UserError):
 class InfrastructureError(Exception):
     """Trouble outside the policy. `component` is user, policy, judge, check or environment.
 
-    `kind` is the name under which the last failed request is counted (`http_404`, `timeout`, `connection`, …); empty where none was made.
+    `kind` is the name under which the last failed request is counted (`http_404`, `timeout`, `connection`, …); empty
+    where none was made.
     """
 
     kind = ""
@@ -53,10 +54,16 @@ class PolicyError(InfrastructureError):
 
 
 class PolicyAborted(InfrastructureError):
-    """The policy server aborted the request (weight update, or slime's abort). Carries the partial output and its `meta_info`."""
+    """The policy server aborted the request (weight update, or slime's abort). Carries the partial output and its
+    `meta_info`.
+    """
 
     def __init__(
-        self, message: str, token_ids: list[int] | None = None, log_probs: list[float] | None = None, meta: dict[str, Any] | None = None
+        self,
+        message: str,
+        token_ids: list[int] | None = None,
+        log_probs: list[float] | None = None,
+        meta: dict[str, Any] | None = None,
     ):
         super().__init__("policy", message)
         self.token_ids = token_ids or []

@@ -1,7 +1,8 @@
-"""Files as they come from a user's disk: each way in which one can be broken is one line that names the file and the place.
+"""Files as they come from a user's disk: each way in which one can be broken is one line that names the file and the
+place.
 
-A file of ours may be older, cut off by a full disk, saved by an editor in another encoding, or not ours at all. Whoever reads one begins
-here, so that every command says the same of it.
+A file of ours may be older, cut off by a full disk, saved by an editor in another encoding, or not ours at all. Whoever
+reads one begins here, so that every command says the same of it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def read_as(path: Path, kind: type[Model], complete: bool = False) -> Model:
     """A JSON object as the model that it should be.
 
     Args:
-        complete: a field that is not in the file is an error, though the model has a default: the file says what was used.
+        complete: a field that is not in the file is an error, though the model has a default: the file says what was
+            used.
 
     Raises:
         ConfigError: as `read_object`, or a field of it is missing, unknown or of another type; names the field.

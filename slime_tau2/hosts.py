@@ -16,13 +16,19 @@ class Host(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
     client: Literal["auto", "openai", "own"] = "auto"
-    """Who asks: the `openai` package, which knows proxies, or our own client; `auto` is the package at OpenAI's hosts and Azure."""
+    """Who asks: the `openai` package, which knows proxies, or our own client; `auto` is the package at OpenAI's hosts
+    and Azure.
+    """
     headers_env: str | None = None
     """Environment variable with further headers: a JSON object of names and values."""
     token: str | None = None
-    """`module:function` (or async) that returns a bearer token, asked before each request: Entra, or a gateway's own refresh."""
+    """`module:function` (or async) that returns a bearer token, asked before each request: Entra, or a gateway's own
+    refresh.
+    """
     api_version: str | None = None
-    """Azure's api-version; the model's name is then that of the deployment. Not needed where the URL ends with /openai/v1."""
+    """Azure's api-version; the model's name is then that of the deployment. Not needed where the URL ends with
+    /openai/v1.
+    """
 
 
 @dataclass(frozen=True)

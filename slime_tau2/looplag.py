@@ -26,7 +26,9 @@ class LoopLag:
             await asyncio.sleep(NAP_S)
             self.lags_ms.append(max(0.0, loop.time() - asked - NAP_S) * 1e3)
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task

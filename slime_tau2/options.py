@@ -1,4 +1,6 @@
-"""Reading options by name, whatever they configure: a mapping, variables, KEY=VALUE on a command line; what is wrong is one line."""
+"""Reading options by name, whatever they configure: a mapping, variables, KEY=VALUE on a command line; what is wrong is
+one line.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def build(model: type[Model], sources: Iterable[Source], prefix: str) -> Model:
     """A model of plain keys from several sources, of which the last that has a key wins.
 
     Raises:
-        ConfigError: an unknown key or a bad value; names it, its source and the fix, and never repeats what may be a key.
+        ConfigError: an unknown key or a bad value; names it, its source and the fix, and never repeats what may be a
+            key.
     """
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}

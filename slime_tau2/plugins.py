@@ -25,7 +25,9 @@ def load(path: str, option: str) -> Any:
     module, _, name = path.partition(":")
     found = _module(module, option)
     if not name or not hasattr(found, name):
-        raise ConfigError(f"tau2_{option} = {path}: {getattr(found, '__file__', module)} has no {name or 'name behind the colon'}")
+        raise ConfigError(
+            f"tau2_{option} = {path}: {getattr(found, '__file__', module)} has no {name or 'name behind the colon'}"
+        )
     return getattr(found, name)
 
 

@@ -6,59 +6,14 @@ Frozen and serialisable, except `Episode`, which is built once by the driver and
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Any
+
+from slime_tau2.terminations import Termination
 
 
 def is_success(reward: float | None) -> bool:
     """tau2's rule: |reward - 1| < 1e-6. An episode without a score is no success."""
     return reward is not None and abs(reward - 1.0) < 1e-6
-
-
-class Policy(StrEnum):
-    """What becomes of an episode: score it and train on it, mask it out of training, or try again and then drop it."""
-
-    SCORE = "score"
-    MASK = "mask"
-    RETRY = "retry then drop"
-
-
-class Termination(StrEnum):
-    """Every way an episode ends; each has one `policy` (invariant 3) and one name in tau2's results (`tau2_reason`)."""
-
-    USER_STOP = "user_stop"
-    AGENT_STOP = "agent_stop"  # `done`, in the card's protocol only
-    MAX_STEPS = "max_steps"
-    TOO_MANY_ERRORS = "too_many_errors"
-    AGENT_ERROR = "agent_error"  # an empty agent turn
-    LENGTH = "length"  # the turn's token budget ran out
-    CONTEXT_OVERFLOW = "context_overflow"  # the episode's token budget ran out
-    ABORTED = "aborted"  # slime aborted the rollout, or the policy server the request
-    USER_FAILURE = "user_failure"
-    POLICY_FAILURE = "policy_failure"
-    JUDGE_FAILURE = "judge_failure"
-    CHECK_FAILURE = "check_failure"  # the process of the official cross-check died or hung
-    TIMEOUT = "timeout"  # the episode's deadline
-    SCORE_MISMATCH = "score_mismatch"  # the official cross-check disagreed: a bug in this package
-    ENVIRONMENT_ERROR = "environment_error"  # an exception in tau2 or in this package
-
-    @property
-    def policy(self) -> Policy:
-        if self in _SCORED:
-            return Policy.SCORE
-        return Policy.MASK if self in (Termination.ENVIRONMENT_ERROR, Termination.SCORE_MISMATCH) else Policy.RETRY
-
-    @property
-    def tau2_reason(self) -> str:
-        """tau2's name for it; what tau2 has no name for is exported as max_steps, which scores 0 there too."""
-        named = (Termination.USER_STOP, Termination.AGENT_STOP, Termination.MAX_STEPS, Termination.TOO_MANY_ERRORS)
-        return self.value if self in named else "max_steps"
-
-
-_SCORED = {
-    Termination.USER_STOP, Termination.AGENT_STOP, Termination.MAX_STEPS, Termination.TOO_MANY_ERRORS,
-    Termination.AGENT_ERROR, Termination.LENGTH, Termination.CONTEXT_OVERFLOW,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,10 +29,11 @@ class TaskRef:
 
 @dataclass(frozen=True)
 class Turn:
-    """One agent turn. `start`/`end` index the ledger's response tokens; `sent` is False where it ended the episode before tau2 read it.
+    """One agent turn. `start`/`end` index the ledger's response tokens; `sent` is False where it ended the episode
+    before tau2 read it.
 
-    `partial` is the strict score once everything that followed from the turn has happened, `gain` what the turn added to it:
-    the gains of an episode sum to its last `partial`, less what the prefix had earned where it began behind one.
+    `partial` is the strict score once everything that followed from the turn has happened, `gain` what the turn added
+    to it: the gains of an episode sum to its last `partial`, less what the prefix had earned where it began behind one.
     """
 
     index: int
@@ -95,10 +51,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of the policy server within a turn: the response tokens [start, end) of the ledger, and what the server said of them.
+    """One answer of the policy server within a turn: the response tokens [start, end) of the ledger, and what the
+    server said of them.
 
-    `meta` is its `meta_info` without the log-probs, which the ledger has. A turn that a weight update interrupted has several
-    replies, and one of them may have no tokens.
+    `meta` is its `meta_info` without the log-probs, which the ledger has. A turn that a weight update interrupted has
+    several replies, and one of them may have no tokens.
     """
 
     start: int
@@ -108,7 +65,9 @@ class Reply:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an episode was scored. `reward` is tau2's; `partial` the strict score in [0, 1]; `reward_info` tau2's, as JSON."""
+    """How an episode was scored. `reward` is tau2's; `partial` the strict score in [0, 1]; `reward_info` tau2's, as
+    JSON.
+    """
 
     reward: float
     partial: float
@@ -118,14 +77,14 @@ class Outcome:
 
 @dataclass
 class Episode:
-    """One finished conversation. `outcome` is None exactly when the termination's policy is not SCORE.
+    """One finished conversation. `outcome` is None exactly when the termination's disposition is not SCORE.
 
     `messages` are tau2's, as JSON, in order. `provenance` says by which tau2, task file and reward basis it was scored.
-    Times are seconds: `policy_s` and `user_s` waited for the two models, `wall_s` in all. `weight_versions` has one entry a
-    request to the policy, in order; a turn that a weight update interrupted has several. `replies` are the answers to those requests.
-    `usage` is what the servers report: {role: {requests, unreported, prompt, cached, completion}}, tokens by role (policy, user, judge),
-    and `reasoning` what their models thought: {role, message, text} in order (`episode.usage`).
-    `user_stopped_early`: the user hung up right after confirming (`episode.user_errors`).
+    Times are seconds: `policy_s` and `user_s` waited for the two models, `wall_s` in all. `weight_versions` has one
+    entry a request to the policy, in order; a turn that a weight update interrupted has several. `replies` are the
+    answers to those requests. `usage` is what the servers report: {role: {requests, unreported, prompt, cached,
+    completion}}, tokens by role (policy, user, judge), and `reasoning` what their models thought: {role, message, text}
+    in order (`episode.usage`). `user_stopped_early`: the user hung up right after confirming (`episode.user_errors`).
     """
 
     task: TaskRef
@@ -155,15 +114,27 @@ class Episode:
     def record(self) -> dict[str, Any]:
         """The JSON-able record of the episode, without its token ids."""
         return {
-            "domain": self.task.domain, "task_id": self.task.task_id, "seed": self.seed, "reward": self.reward,
-            "termination": self.termination.value, "policy": self.termination.policy.value, "detail": self.detail,
+            "domain": self.task.domain,
+            "task_id": self.task.task_id,
+            "seed": self.seed,
+            "reward": self.reward,
+            "termination": self.termination.value,
+            "policy": self.termination.disposition.value,
+            "detail": self.detail,
             "partial": self.outcome.partial if self.outcome else None,
             "components": self.outcome.components if self.outcome else {},
             "reward_info": self.outcome.reward_info if self.outcome else None,
-            "turns": [asdict(t) for t in self.turns], "steps": self.steps, "tool_errors": self.tool_errors,
+            "turns": [asdict(t) for t in self.turns],
+            "steps": self.steps,
+            "tool_errors": self.tool_errors,
             "response_tokens": self.ledger.response_length if self.ledger else 0,
             "sampled_tokens": self.ledger.sampled if self.ledger else 0,
-            "wall_s": round(self.wall_s, 4), "policy_s": round(self.policy_s, 4), "user_s": round(self.user_s, 4),
-            "usage": self.usage, **self.provenance, "user_stopped_early": self.user_stopped_early, "messages": self.messages,
+            "wall_s": round(self.wall_s, 4),
+            "policy_s": round(self.policy_s, 4),
+            "user_s": round(self.user_s, 4),
+            "usage": self.usage,
+            **self.provenance,
+            "user_stopped_early": self.user_stopped_early,
+            "messages": self.messages,
             "reasoning": self.reasoning,
-        }  # fmt: skip
+        }

@@ -19,7 +19,10 @@ def write_checkpoint(directory, model, tokenizer, change=lambda state: None, voc
     change(state)
     iteration = directory / "checkpoint" / "iter_0000007"
     dcp.save(state, checkpoint_id=iteration, no_dist=True)
-    torch.save({"args": argparse.Namespace(vocab_size=vocab_size or model.config.vocab_size), "iteration": 7}, iteration / "common.pt")
+    torch.save(
+        {"args": argparse.Namespace(vocab_size=vocab_size or model.config.vocab_size), "iteration": 7},
+        iteration / "common.pt",
+    )
     (directory / "checkpoint" / "latest_checkpointed_iteration.txt").write_text("7\n")
     save_model(directory / "hf", model, tokenizer)
     return directory / "checkpoint", directory / "hf"

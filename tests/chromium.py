@@ -23,10 +23,19 @@ class Chromium:
 
     async def __aenter__(self):
         command = [
-            BINARY, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={self.profile}",
-            f"--window-size={self.size[0]},{self.size[1]}", "--hide-scrollbars", "about:blank",
-        ]  # fmt: skip
-        self.process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL)
+            BINARY,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--remote-debugging-port=0",
+            f"--user-data-dir={self.profile}",
+            f"--window-size={self.size[0]},{self.size[1]}",
+            "--hide-scrollbars",
+            "about:blank",
+        ]
+        self.process = await asyncio.create_subprocess_exec(
+            *command, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+        )
         while True:
             line = (await asyncio.wait_for(self.process.stderr.readline(), 60)).decode()
             if found := re.search(r"ws://127\.0\.0\.1:(\d+)/", line):

@@ -55,9 +55,17 @@ def qwen_tokenizer():
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    core.add_tokens([AddedToken(t, normalized=False) for t in ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")])
+    core.add_tokens(
+        [
+            AddedToken(t, normalized=False)
+            for t in ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+        ]
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=trl_template("qwen3_instruct_2507")
+        tokenizer_object=core,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=trl_template("qwen3_instruct_2507"),
     )
 
 

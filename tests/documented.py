@@ -17,7 +17,9 @@ MARKS = ("needs GPU", "needs GitHub", "by hand")
 
 @dataclass(frozen=True)
 class Command:
-    """`words` as the shell would split them, `VARIABLE=value` left out; `marks` stand beside it, on its block's or its page's head."""
+    """`words` as the shell would split them, `VARIABLE=value` left out; `marks` stand beside it, on its block's or its
+    page's head.
+    """
 
     words: tuple[str, ...]
     marks: frozenset[str]

@@ -1,8 +1,9 @@
 """One task played twice: by our driver on copy-on-write databases, and by tau2's own runner and evaluator.
 
-Everything is real but the two participants, which are scripted. `differences` runs in a worker process: it takes names and
-returns texts. Some of tau2's constructors take most of tau2's time (airline's parses 7 MB, seven times a conversation). Of those, a
-process makes what one conversation needs once; tau2 plays and grades each in a fork, on environments that nobody has touched.
+Everything is real but the two participants, which are scripted. `differences` runs in a worker process: it takes names
+and returns texts. Some of tau2's constructors take most of tau2's time (airline's parses 7 MB, seven times a
+conversation). Of those, a process makes what one conversation needs once; tau2 plays and grades each in a fork, on
+environments that nobody has touched.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.conversation import Conversation
 from slime_tau2.episode.users import GoldUser
 from slime_tau2.seeds import derive_seed
-from slime_tau2.types import Episode, TaskRef, Termination
+from slime_tau2.terminations import Termination
+from slime_tau2.types import Episode, TaskRef
 
 KINDS = ("gold", "noop", "empty-arguments", "transfer-only", "fuzz-0", "fuzz-1", "fuzz-2")
 FUZZES = {"airline": 2, "retail": 1, "telecom": 1, "mock": 3, "helpdesk": 1}
@@ -50,7 +52,9 @@ def tasks_of(world: worlds.World) -> list[str]:
 
 
 def fuzz(task, world, seed: int) -> list:
-    """Gold calls, perturbed calls, unknown tools, the user's tools, several calls a turn, texts beside calls, texts with told info."""
+    """Gold calls, perturbed calls, unknown tools, the user's tools, several calls a turn, texts beside calls, texts
+    with told info.
+    """
     rng = random.Random(seed)
     criteria = task.evaluation_criteria
     names = [*world.grader.tool_types, "no_such_tool", "malformed_tool_call"]
@@ -109,25 +113,35 @@ def now(coroutine):
 def own_run(world, task, script, answer):
     """tau2's own SimulationRun, and its RewardInfo or error as text, on an environment of its own.
 
-    v1.0.x runs and grades in one call; the older ones leave the grading to `evaluate_simulation`, of which the text is then None.
+    v1.0.x runs and grades in one call; the older ones leave the grading to `evaluate_simulation`, of which the text is
+    then None.
     """
     options = bench.environment_options(world.domain, world.retrieval, task)
     orchestrator = bench.Orchestrator(
-        domain=world.domain, agent=ScriptedMailboxAgent(script), user=ScriptedMailboxUser(str(task.user_scenario)),
-        environment=bench.registry.get_env_constructor(world.domain)(**options), task=task, max_steps=200, max_errors=10,
-    )  # fmt: skip
+        domain=world.domain,
+        agent=ScriptedMailboxAgent(script),
+        user=ScriptedMailboxUser(str(task.user_scenario)),
+        environment=bench.registry.get_env_constructor(world.domain)(**options),
+        task=task,
+        max_steps=200,
+        max_errors=10,
+    )
     if not bench.HAS_V1_RUNNER:
         return orchestrator.run(), None
     from tau2.runner.simulation import run_simulation
 
     runs, run = [], orchestrator.run
     orchestrator.run = lambda: runs.append(run()) or runs[0]  # kept, should the grading raise
-    info = outcome(lambda: bench.with_answer(answer, lambda: run_simulation(orchestrator, env_kwargs=options or None).reward_info))
+    info = outcome(
+        lambda: bench.with_answer(answer, lambda: run_simulation(orchestrator, env_kwargs=options or None).reward_info)
+    )
     return runs[0], info
 
 
 class Stock:
-    """Environments from tau2's own constructor, made before they are asked for; whoever takes one is a fork, so none is ever used up."""
+    """Environments from tau2's own constructor, made before they are asked for; whoever takes one is a fork, so none is
+    ever used up.
+    """
 
     def __init__(self, domain: str, options: dict[str, Any], count: int):
         self.domain, self.options, self.real = domain, options, bench.registry.get_env_constructor(domain)
@@ -202,7 +216,9 @@ def outcome(call):
 
 
 def may_raise(domain: str, task: Any) -> bool:
-    """Whether tau2's evaluator raises where the agent has not made what is asserted on: mock's assertion does not look before."""
+    """Whether tau2's evaluator raises where the agent has not made what is asserted on: mock's assertion does not look
+    before.
+    """
     criteria = task.evaluation_criteria
     return domain == "mock" and bool(criteria and criteria.env_assertions)
 
@@ -217,9 +233,13 @@ def differences(domain: str, how: str, task_id: str) -> list[str]:
     task = world.task(task_id)
     criteria = bench.unjudged(task).evaluation_criteria
     judged = (criteria.nl_assertions if criteria else None) or []
-    answer = json.dumps({"results": [{"expectedOutcome": a, "reasoning": "stub", "metExpectation": True} for a in judged]})
+    answer = json.dumps(
+        {"results": [{"expectedOutcome": a, "reasoning": "stub", "metExpectation": True} for a in judged]}
+    )
     for kind in kinds(domain):
-        found += [f"{domain}/{task_id} {kind}: {text}" for text in _compare(world, task, script_of(kind, world, task), answer)]
+        found += [
+            f"{domain}/{task_id} {kind}: {text}" for text in _compare(world, task, script_of(kind, world, task), answer)
+        ]
     world.environments.check()
     return [*found, str(len(kinds(domain)))]
 
@@ -235,7 +255,9 @@ def _compare(world, task, script, answer) -> Iterator[str]:
     def theirs() -> tuple[str, str, list, str | None]:
         if environments is not None:
             bench.registry.get_env_constructor = environments.constructor
-        graded = outcome(lambda: bench.evaluate(bench.finalize(run.orchestrator, 0.0), task, world.domain, answer, world.retrieval))
+        graded = outcome(
+            lambda: bench.evaluate(bench.finalize(run.orchestrator, 0.0), task, world.domain, answer, world.retrieval)
+        )
         own, info = own_run(world, task, script, answer)
         return graded, own.termination_reason.value, plain(own.messages), info
 

@@ -9,10 +9,11 @@ from fake_server import FakeServer
 
 
 class FakeOpenAI(FakeServer):
-    """`answers` are played in order, the last one repeats: a text, a list of (tool, JSON arguments), or a web.Response; or one
-    function makes them of the requests' bodies.
+    """`answers` are played in order, the last one repeats: a text, a list of (tool, JSON arguments), or a web.Response;
+    or one function makes them of the requests' bodies.
 
-    `async with FakeOpenAI(answers) as fake:`; `fake.url`, `fake.bodies`, `fake.headers`, `fake.peak` (requests at a time).
+    `async with FakeOpenAI(answers) as fake:`; `fake.url`, `fake.bodies`, `fake.headers`, `fake.peak` (requests at a
+    time).
     """
 
     def __init__(self, answers, delay=0.0):
@@ -43,7 +44,10 @@ def completion(answer) -> web.Response:
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
     calls = None
     if isinstance(answer, list):
-        calls = [{"id": f"x{n}", "type": "function", "function": {"name": f, "arguments": a}} for n, (f, a) in enumerate(answer)]
+        calls = [
+            {"id": f"x{n}", "type": "function", "function": {"name": f, "arguments": a}}
+            for n, (f, a) in enumerate(answer)
+        ]
         answer = None
     message = {"role": "assistant", "content": answer, "tool_calls": calls}
     return web.json_response({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]})

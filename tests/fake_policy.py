@@ -41,9 +41,10 @@ def introduced(tokenizer, prompt):
 class FakePolicy(FakeServer):
     """`reply(prompt_text, n) -> str | web.Response`: the n-th request's completion, `<|im_end|>` appended.
 
-    `async with FakePolicy(tokenizer, reply) as fake:`; `fake.url`, `fake.requests`. `fake.replays` says what of the sampler's choices it
-    records: True, what is asked for; "whole", the experts of every token, wherever the request wants them to start; False, nothing.
-    What is asked before a run (a probe, and who it is) is answered, and is none of `requests`.
+    `async with FakePolicy(tokenizer, reply) as fake:`; `fake.url`, `fake.requests`. `fake.replays` says what of the
+    sampler's choices it records: True, what is asked for; "whole", the experts of every token, wherever the request
+    wants them to start; False, nothing. What is asked before a run (a probe, and who it is) is answered, and is none of
+    `requests`.
     """
 
     def __init__(self, tokenizer, reply: Callable, delay: float = 0.0):
@@ -63,7 +64,11 @@ class FakePolicy(FakeServer):
         if asked is not None:
             told = {"finish_reason": {"type": "length"}, "output_token_logprobs": [[-0.25, i, None] for i in asked.ids]}
             return web.json_response(
-                {"output_ids": asked.ids, "text": asked.text, "meta_info": {**told, "prompt_tokens": asked.prompt_tokens}}
+                {
+                    "output_ids": asked.ids,
+                    "text": asked.text,
+                    "meta_info": {**told, "prompt_tokens": asked.prompt_tokens},
+                }
             )
         self.requests.append(body)
         self.asked.set()
@@ -83,7 +88,9 @@ class FakePolicy(FakeServer):
 
     async def _tokenize(self, request):
         body = await request.json()
-        text = body.get("prompt") or self.tokenizer.apply_chat_template(body["messages"], tokenize=False, add_generation_prompt=True)
+        text = body.get("prompt") or self.tokenizer.apply_chat_template(
+            body["messages"], tokenize=False, add_generation_prompt=True
+        )
         return web.json_response({"tokens": self.tokenizer.encode(text, add_special_tokens=False)})
 
     def told(self, body, ids):
@@ -99,7 +106,9 @@ class FakePolicy(FakeServer):
         if self.replays and body.get("return_routed_experts"):
             first = 0 if self.replays == "whole" else body.get("routed_experts_start_len", 0)
             rows = range(first, sent + len(ids) - 1)
-            told["routed_experts"] = int32(expert(row, layer, k) for row in rows for layer in range(LAYERS) for k in range(TOP_K))
+            told["routed_experts"] = int32(
+                expert(row, layer, k) for row in rows for layer in range(LAYERS) for k in range(TOP_K)
+            )
         return told
 
 

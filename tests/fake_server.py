@@ -7,7 +7,9 @@ from aiohttp.test_utils import TestServer
 
 
 class FakeServer:
-    """`routes`: {path: handler} of POST requests. `async with FakeServer(…) as fake:`; `fake.url` has no slash at its end."""
+    """`routes`: {path: handler} of POST requests. `async with FakeServer(…) as fake:`; `fake.url` has no slash at its
+    end.
+    """
 
     def __init__(self, routes):
         self.app = web.Application(client_max_size=2**26)

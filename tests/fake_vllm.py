@@ -1,4 +1,6 @@
-"""vLLM's `/v1/completions` as 0.32 answers it, with replies that a test decides. Real HTTP, real token ids; only the model is missing."""
+"""vLLM's `/v1/completions` as 0.32 answers it, with replies that a test decides. Real HTTP, real token ids; only the
+model is missing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ MODEL = "tiny"
 class FakeVLLM(FakePolicy):
     """A `FakePolicy` that speaks vLLM's protocol: `fake.url` ends with /v1, `fake.requests` are its bodies.
 
-    `returns_ids=False`: one before 0.10.2, which ignores `return_token_ids` as vLLM ignores every field that it does not know.
+    `returns_ids=False`: one before 0.10.2, which ignores `return_token_ids` as vLLM ignores every field that it does
+    not know.
     """
 
     def __init__(self, tokenizer, reply, delay=0.0, returns_ids=True, context=32_768):
@@ -36,7 +39,9 @@ class FakeVLLM(FakePolicy):
         sent = prompt if isinstance(prompt, list) else self.tokenizer.encode(prompt, add_special_tokens=False)
         if max(sent) >= len(self.tokenizer):
             return _error(400, f"Token id {max(sent)} is out of vocabulary")
-        if limit > self.context or len(sent) >= self.context:  # what prompt and answer exceed it together is cut off, without a word
+        if (
+            limit > self.context or len(sent) >= self.context
+        ):  # what prompt and answer exceed it together is cut off, without a word
             return _error(400, f"max_tokens={limit} cannot be greater than max_model_len={self.context}")
         asked = introduced(self.tokenizer, prompt)
         if asked is not None:
@@ -54,12 +59,28 @@ class FakeVLLM(FakePolicy):
         return self._answer(body, sent, ids, said, reason)
 
     def _answer(self, body, sent, ids, text, reason):
-        choice = {"index": 0, "text": text, "finish_reason": reason, "stop_reason": None, "logprobs": None, "token_ids": None}
+        choice = {
+            "index": 0,
+            "text": text,
+            "finish_reason": reason,
+            "stop_reason": None,
+            "logprobs": None,
+            "token_ids": None,
+        }
         if body.get("logprobs") is not None:
-            choice["logprobs"] = {"token_logprobs": [-0.25] * len(ids), "tokens": [], "text_offset": [], "top_logprobs": []}
+            choice["logprobs"] = {
+                "token_logprobs": [-0.25] * len(ids),
+                "tokens": [],
+                "text_offset": [],
+                "top_logprobs": [],
+            }
         if body.get("return_token_ids") and self.returns_ids:
             choice |= {"token_ids": ids, "prompt_token_ids": sent}
-        usage = {"prompt_tokens": len(sent), "completion_tokens": len(ids), "prompt_tokens_details": {"cached_tokens": len(sent) // 2}}
+        usage = {
+            "prompt_tokens": len(sent),
+            "completion_tokens": len(ids),
+            "prompt_tokens_details": {"cached_tokens": len(sent) // 2},
+        }
         return web.json_response({"model": MODEL, "choices": [choice], "usage": usage})
 
 

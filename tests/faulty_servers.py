@@ -1,7 +1,9 @@
-"""A policy and a user server that fail at random, in eight ways, and otherwise answer as a function of what they are asked.
+"""A policy and a user server that fail at random, in eight ways, and otherwise answer as a function of what they are
+asked.
 
-What they would say depends on the conversation alone, so that a retried request gets the answer the first one would have had.
-Whether they fail is drawn anew at every request. `injected` counts the faults by the name under which a client must count them.
+What they would say depends on the conversation alone, so that a retried request gets the answer the first one would
+have had. Whether they fail is drawn anew at every request. `injected` counts the faults by the name under which a
+client must count them.
 """
 
 from __future__ import annotations
@@ -28,7 +30,13 @@ class FaultyServers(FakeServer):
     """`rate`: the share of requests that fail. `hang_s` must exceed the clients' time-out."""
 
     def __init__(self, world, tokenizer, rate: float, hang_s: float, seed: int = 0):
-        self.world, self.tokenizer, self.rate, self.hang_s, self.rng = world, tokenizer, rate, hang_s, random.Random(seed)
+        self.world, self.tokenizer, self.rate, self.hang_s, self.rng = (
+            world,
+            tokenizer,
+            rate,
+            hang_s,
+            random.Random(seed),
+        )
         self.injected: Counter[str] = Counter()
         self.requests = 0
         self.teachers: dict[str, object] = {}
@@ -53,7 +61,10 @@ class FaultyServers(FakeServer):
             prompt = re.sub(r"<\|im_start\|>system.*?<\|im_end\|>", "", self.tokenizer.decode(ids), flags=re.S)
             act = self.teachers.setdefault(key, teacher_reply(flaws=1.0, seed=key))
             self.replies[key, len(ids)] = act(prompt, 0)
-        sampled = rest or [*self.tokenizer.encode(self.replies[key, len(ids)], add_special_tokens=False), self.tokenizer.eos_token_id]
+        sampled = rest or [
+            *self.tokenizer.encode(self.replies[key, len(ids)], add_special_tokens=False),
+            self.tokenizer.eos_token_id,
+        ]
         fault, finish = self._fault("policy", POLICY_FAULTS), "stop"
         if fault == "http_500":
             return web.Response(status=500, text="weights are being updated")
@@ -66,7 +77,9 @@ class FaultyServers(FakeServer):
             self.rests[key, len(ids) + half] = sampled[half:]
             sampled, finish = sampled[:half], "abort"
         pairs = [[-0.001 * (i % 97), i, None] for i in sampled]
-        return web.json_response({"output_ids": sampled, "meta_info": {"finish_reason": {"type": finish}, "output_token_logprobs": pairs}})
+        return web.json_response(
+            {"output_ids": sampled, "meta_info": {"finish_reason": {"type": finish}, "output_token_logprobs": pairs}}
+        )
 
     async def _complete(self, request):
         body = await request.json()

@@ -1,4 +1,6 @@
-"""What slime hands to hooks and asks of them, as stand-ins: its contract tests' bare arguments, and a Sample that keeps records."""
+"""What slime hands to hooks and asks of them, as stand-ins: its contract tests' bare arguments, and a Sample that keeps
+records.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,17 @@ def decode(text):
 
 
 class RecordingSample(Sample):
-    """Keeps top-p sets and routed experts as slime's Sample does, and like it refuses what is not aligned with the tokens.
+    """Keeps top-p sets and routed experts as slime's Sample does, and like it refuses what is not aligned with the
+    tokens.
 
-    An array of experts ends at the token before the last and starts at `routed_experts_start_len`; here a row is one flat list.
+    An array of experts ends at the token before the last and starts at `routed_experts_start_len`; here a row is one
+    flat list.
     """
 
     def append_response_tokens(self, args=None, *, tokens, log_probs=None, trainable=True, meta_info=None, text=None):
-        super().append_response_tokens(args, tokens=tokens, log_probs=log_probs, trainable=trainable, meta_info=meta_info, text=text)
+        super().append_response_tokens(
+            args, tokens=tokens, log_probs=log_probs, trainable=trainable, meta_info=meta_info, text=text
+        )
         meta, offsets = meta_info or {}, self.rollout_top_p_token_offsets
         if "top_p_token_ids" in meta and tokens:
             kept, ends = decode(meta["top_p_token_ids"]), decode(meta["top_p_token_offsets"])
@@ -55,7 +61,10 @@ class RecordingSample(Sample):
             self.rollout_top_p_token_offsets = [*offsets, *(offsets[-1] + e for e in ends[1:])]
         elif offsets is not None and not trainable:
             self.rollout_top_p_token_offsets = [*offsets, *[offsets[-1]] * len(tokens)]
-        if self.rollout_top_p_token_offsets is not None and len(self.rollout_top_p_token_offsets) != self.response_length + 1:
+        if (
+            self.rollout_top_p_token_offsets is not None
+            and len(self.rollout_top_p_token_offsets) != self.response_length + 1
+        ):
             raise ValueError("top-p offsets are not aligned with the response")
         if "routed_experts" in meta:
             flat, start, width = (

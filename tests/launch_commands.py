@@ -26,7 +26,10 @@ def fake_slime(directory: Path) -> Path:
 
 
 def launch(script: str, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
-    kept = {"HOME": os.environ["HOME"], "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # `slime-tau2` is beside Python
+    kept = {
+        "HOME": os.environ["HOME"],
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # `slime-tau2` is beside Python
     command = ["bash", str(LAUNCH / f"{script}.sh"), *arguments]
     return subprocess.run(command, env=kept | environment, capture_output=True, text=True, timeout=60, cwd=cwd)
 

@@ -1,4 +1,6 @@
-"""A Hugging Face Qwen3's tensors under Megatron's names: what the exporter undoes. Written on its own, from Megatron's layout."""
+"""A Hugging Face Qwen3's tensors under Megatron's names: what the exporter undoes. Written on its own, from Megatron's
+layout.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,17 @@ def gqa_model(vocabulary: int, tied: bool = True):
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
-        vocab_size=vocabulary, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=24, max_position_embeddings=512, tie_word_embeddings=tied, rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=24,
+        max_position_embeddings=512,
+        tie_word_embeddings=tied,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+    )
     generator = torch.Generator().manual_seed(1)
     with torch.random.fork_rng():
         torch.manual_seed(3)

@@ -34,7 +34,11 @@ def test_an_unrelated_package_named_tau2_is_named(tmp_path):
     (tmp_path / "vendor").mkdir()  # hides eval-protocol's copy
     (tmp_path / "vendor" / "__init__.py").write_text("")
     done = run_python("import slime_tau2.bench", PYTHONPATH=str(tmp_path), TAU2_DATA_DIR="")
-    assert "is not tau2-bench" in done.stderr and str(tmp_path / "tau2") in done.stderr and "pip uninstall tau2" in done.stderr
+    assert (
+        "is not tau2-bench" in done.stderr
+        and str(tmp_path / "tau2") in done.stderr
+        and "pip uninstall tau2" in done.stderr
+    )
 
 
 @pypi_only
@@ -111,7 +115,8 @@ def test_check_termination_is_that_of_v1(helpdesk):
     assert c.termination_reason.value == "user_stop", "a stop is not overwritten"
     c = Conversation()
     errors = [
-        bench.ToolMessage(id=str(n), role="tool", content="Error", requestor=r, error=True) for n, r in enumerate(("user", "assistant"))
+        bench.ToolMessage(id=str(n), role="tool", content="Error", requestor=r, error=True)
+        for n, r in enumerate(("user", "assistant"))
     ]
     c.step_count, c.to_role, c.trajectory = 1, bench.Role.USER, errors
     bench.check_termination(c)
@@ -126,7 +131,12 @@ def test_reasons_that_a_vintage_lacks_become_max_steps():
 def test_finalize_gives_a_simulation_run_that_tau2_can_grade(helpdesk):
     task, environment = helpdesk.task("orders_0"), helpdesk.environments.fresh()
     conversation = bench.Orchestrator(
-        domain="helpdesk", agent=bench.MailboxAgent(""), user=bench.MailboxUser(""), environment=environment, task=task, max_steps=9
+        domain="helpdesk",
+        agent=bench.MailboxAgent(""),
+        user=bench.MailboxUser(""),
+        environment=environment,
+        task=task,
+        max_steps=9,
     )
     conversation.initialize()
     conversation.user.box = bench.UserMessage(role="user", content=f"bye {bench.STOP}")
@@ -169,7 +179,9 @@ def test_assertions_outside_the_basis_are_never_judged():
 
 
 def verdict(assertions, met):
-    return json.dumps({"results": [{"expectedOutcome": a, "reasoning": "stub", "metExpectation": met} for a in assertions]})
+    return json.dumps(
+        {"results": [{"expectedOutcome": a, "reasoning": "stub", "metExpectation": met} for a in assertions]}
+    )
 
 
 def test_a_judged_basis_needs_a_judge_and_uses_it():

@@ -1,4 +1,5 @@
-"""Every command that reads files, with each of twelve kinds of broken file: one line that names it, exit code 2, and nothing written.
+"""Every command that reads files, with each of twelve kinds of broken file: one line that names it, exit code 2, and
+nothing written.
 
 `python tests/test_broken_files.py` prints the table.
 """
@@ -77,30 +78,57 @@ RUN = [
     ("export-tau2", lambda d: ["export-tau2", d / "run", "--output", d / "out"]),
     ("select", lambda d: ["select", d / "other", d / "run", "--i-know"]),
     ("eval", lambda d: ["eval", "--domain", "airline", "--policy", "noop", "--output", d / "run"]),
-    ("eval --dry-run --like", lambda d: ["eval", "--domain", "airline", "--dry-run", "--like", d / "run", "--output", d / "out"]),
+    (
+        "eval --dry-run --like",
+        lambda d: ["eval", "--domain", "airline", "--dry-run", "--like", d / "run", "--output", d / "out"],
+    ),
 ]
 CASES = [(name, f"run/{file}", argv) for name, argv in RUN for file in ("plan.json", "attempts.jsonl")]
 CASES += [
     ("card", "run/baselines.json", RUN[2][1]),
     ("report --prices", "prices.json", lambda d: ["report", d / "run", "--prices", d / "prices.json"]),
-    ("eval --set agent_prompt", "prompt.txt", lambda d: ["eval", "--set", f"agent_prompt={d / 'prompt.txt'}", "--output", d / "out"]),
+    (
+        "eval --set agent_prompt",
+        "prompt.txt",
+        lambda d: ["eval", "--set", f"agent_prompt={d / 'prompt.txt'}", "--output", d / "out"],
+    ),
     ("import-tau2", "results.json", lambda d: ["import-tau2", d / "results.json", "--output", d / "out"]),
     ("rft", "run/attempts.jsonl", lambda d: ["rft", d / "run" / "attempts.jsonl", "--output", d / "out"]),
     ("import-sft", "rows.jsonl", lambda d: ["import-sft", d / "rows.jsonl", "--output", d / "out"]),
-    ("check-sft", "rows.jsonl", lambda d: ["check-sft", d / "rows.jsonl", "--tokenizer", d / "model", "--output", d / "out"]),
-    ("check-sft --tokenizer", "model/tokenizer.json", lambda d: ["check-sft", d / "rows.jsonl", "--tokenizer", d / "model", "--output", d / "out"]),
+    (
+        "check-sft",
+        "rows.jsonl",
+        lambda d: ["check-sft", d / "rows.jsonl", "--tokenizer", d / "model", "--output", d / "out"],
+    ),
+    (
+        "check-sft --tokenizer",
+        "model/tokenizer.json",
+        lambda d: ["check-sft", d / "rows.jsonl", "--tokenizer", d / "model", "--output", d / "out"],
+    ),
     ("serve", "model/config.json", lambda d: ["serve", d / "model", "--port", free_port()]),
     ("serve", "model/model.safetensors", lambda d: ["serve", d / "model", "--port", free_port()]),
-    ("export-hf", "hf/config.json", lambda d: ["export-hf", d / "checkpoint", "--hf-config", d / "hf", "--output", d / "out"]),
-    ("export-hf", "checkpoint/iter_0000007/.metadata", lambda d: ["export-hf", d / "checkpoint", "--hf-config", d / "hf", "--output", d / "out"]),
-    ("export-hf", "checkpoint/iter_0000007/common.pt", lambda d: ["export-hf", d / "checkpoint", "--hf-config", d / "hf", "--output", d / "out"]),
+    (
+        "export-hf",
+        "hf/config.json",
+        lambda d: ["export-hf", d / "checkpoint", "--hf-config", d / "hf", "--output", d / "out"],
+    ),
+    (
+        "export-hf",
+        "checkpoint/iter_0000007/.metadata",
+        lambda d: ["export-hf", d / "checkpoint", "--hf-config", d / "hf", "--output", d / "out"],
+    ),
+    (
+        "export-hf",
+        "checkpoint/iter_0000007/common.pt",
+        lambda d: ["export-hf", d / "checkpoint", "--hf-config", d / "hf", "--output", d / "out"],
+    ),
     ("report (quickstart)", "quick/settings.json", lambda d: ["report", d / "quick"]),
     ("report (quickstart)", "quick/usage.json", lambda d: ["report", d / "quick"]),
     ("report (quickstart)", "quick/metrics.jsonl", lambda d: ["report", d / "quick"]),
     ("report (quickstart)", "quick/eval/grpo/plan.json", lambda d: ["report", d / "quick"]),
     ("report (study)", "study/study.json", lambda d: ["report", d / "study"]),
     ("quickstart", "quick/settings.json", lambda d: ["quickstart", "--smoke", "--output", d / "quick"]),
-]  # fmt: skip
+]
 
 MEANT = {
     "card run/baselines.json": {"absent", "older"},  # a run of another machine need not have them
@@ -113,7 +141,9 @@ MEANT = {
 }
 """What is no fault."""
 EXAMPLE = {"report", "compare", "eval", "eval --dry-run --like"}
-"""What may read a run whose last line was cut off: the first two say that it is partial, the others run what is missing."""
+"""What may read a run whose last line was cut off: the first two say that it is partial, the others run what is
+missing.
+"""
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +168,11 @@ def whole(tmp_path_factory, tiny_model, tokenizer, tiny_model_dir):
     (d / "prompt.txt").write_text("You help. {policy}\n")
     talk = [{"role": "user", "content": "My order, please."}, {"role": "assistant", "content": "It is on its way."}]
     traces.write_jsonl(
-        d / "rows.jsonl", [{"messages": talk, "tools": "[]", "metadata": {"domain": "helpdesk", "task_id": f"orders_{n}"}} for n in (0, 3)]
+        d / "rows.jsonl",
+        [
+            {"messages": talk, "tools": "[]", "metadata": {"domain": "helpdesk", "task_id": f"orders_{n}"}}
+            for n in (0, 3)
+        ],
     )
     shutil.copytree(tiny_model_dir, d / "model")
     write_checkpoint(d, tiny_model, tokenizer)
@@ -146,7 +180,9 @@ def whole(tmp_path_factory, tiny_model, tokenizer, tiny_model_dir):
         run_files.write(d / "quick" / "eval" / stage, {"helpdesk": {"orders_250": [1.0, 0.0]}})
         (d / "quick" / "eval" / stage / "summary.json").write_text("{}")
     (d / "quick" / "settings.json").write_text(PipelineSettings().model_dump_json())
-    (d / "quick" / "usage.json").write_text('{"wall_s": 1.0, "mismatches": 0, "audited": 1, "peak_rss_mib": 1, "lags": null}')
+    (d / "quick" / "usage.json").write_text(
+        '{"wall_s": 1.0, "mismatches": 0, "audited": 1, "peak_rss_mib": 1, "lags": null}'
+    )
     (d / "quick" / "metrics.jsonl").write_text('{"stage": "sft", "step": 1, "loss": 1.0}\n')
     (d / "study").mkdir()
     (d / "study" / "study.json").write_text(StudySettings().model_dump_json())
@@ -189,7 +225,11 @@ def test_every_broken_file_is_one_line_and_leaves_nothing(whole, cli, monkeypatc
 
 def files_of(directory):
     """{file: size}, without the lock."""
-    return {str(p.relative_to(directory)): p.stat().st_size for p in directory.rglob("*") if p.is_file() and p.name != ".lock"}
+    return {
+        str(p.relative_to(directory)): p.stat().st_size
+        for p in directory.rglob("*")
+        if p.is_file() and p.name != ".lock"
+    }
 
 
 def test_the_good_examples_are_good(whole, cli, tmp_path):

@@ -14,7 +14,11 @@ from slime_tau2.domains.helpdesk import TOKENIZER
 def test_errors_are_one_line_in_a_real_process_too(tmp_path):
     command = [sys.executable, "-m", "slime_tau2.cli", "tasks", "--domain", "retial"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
-    assert done.returncode == 2 and done.stderr.startswith("error: unknown domain 'retial'") and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("error: unknown domain 'retial'")
+        and done.stderr.count("\n") == 1
+    )
 
 
 KNOWN_DOMAINS = {
@@ -40,12 +44,21 @@ NOOP_ON_AIRLINE = 7 if bench.VINTAGE.name == "v1" else 6
             ["eval", "--domain", "mock", "--split", "test", "--output", "{tmp}"],
             "unknown split 'test' of mock; it has: base: use --split base",
         ),
-        (["eval", "--domain", "airline", "--task", "x9", "--output", "{tmp}"], "unknown task 'x9' in airline; ids look like '0'"),
+        (
+            ["eval", "--domain", "airline", "--task", "x9", "--output", "{tmp}"],
+            "unknown task 'x9' in airline; ids look like '0'",
+        ),
         (["eval", "--policy", "glod", "--output", "{tmp}"], "--policy glod is neither gold, noop"),
-        (["eval", "--policy", "http://127.0.0.1:1", "--output", "{tmp}"], "name its tokenizer's directory with --tokenizer"),
+        (
+            ["eval", "--policy", "http://127.0.0.1:1", "--output", "{tmp}"],
+            "name its tokenizer's directory with --tokenizer",
+        ),
         (["eval", "--output", "{tmp}", "--set", "max_stesp=3"], "unknown key max_stesp; did you mean max_steps?"),
         (["quickstart", "--output", "{tmp}", "--set", "sft_lr=-1"], "--set sft_lr=-1: Input should be greater than 0"),
-        (["quickstart", "--output", "{tmp}", "--set", "grpo_step=3"], "unknown key grpo_step; did you mean grpo_steps?"),
+        (
+            ["quickstart", "--output", "{tmp}", "--set", "grpo_step=3"],
+            "unknown key grpo_step; did you mean grpo_steps?",
+        ),
         (["quickstart", "--output", "/proc/nowhere"], "cannot write to /proc/nowhere"),
         (["eval", "--output", "{tmp}", "--set", "agent_prompt=/no/prompt.txt"], "tau2_agent_prompt = /no/prompt.txt: "),
         (["report", "{tmp}"], "holds no run of `slime-tau2 eval`"),
@@ -55,15 +68,24 @@ NOOP_ON_AIRLINE = 7 if bench.VINTAGE.name == "v1" else 6
         (["serve", "{tmp}", "--device", "gpu0"], "--device gpu0: there are cpu and cuda"),
         (["doctor", "--port", "99999"], "--port 99999: a port is a number from 1 to 65535"),
         (["rft", "{tmp}/none.jsonl", "--output", "{tmp}/x"], "none.jsonl does not exist"),
-        (["rft", "{files}/rows.jsonl", "--output", "{tmp}/x"], "rows.jsonl, line 1: no record of an attempt: domain: Field required"),
+        (
+            ["rft", "{files}/rows.jsonl", "--output", "{tmp}/x"],
+            "rows.jsonl, line 1: no record of an attempt: domain: Field required",
+        ),
         (["rft", "{files}", "--output", "{tmp}/x"], "{files} cannot be read: Is a directory"),
         (["check-sft", "{files}/rows.jsonl", "--tokenizer", str(TOKENIZER)], "rows.jsonl, line 1: no messages in it"),
-        (["check-sft", "{files}/list.jsonl", "--tokenizer", str(TOKENIZER)], "list.jsonl, line 1: no JSON object in it"),
+        (
+            ["check-sft", "{files}/list.jsonl", "--tokenizer", str(TOKENIZER)],
+            "list.jsonl, line 1: no JSON object in it",
+        ),
         (["import-sft", "{files}/x.parquet", "--output", "{tmp}/x"], "x.parquet is no Parquet file"),
         (["import-sft", "{files}/none.parquet", "--output", "{tmp}/x"], "none.parquet does not exist"),
         (["tasks", "--output", "/proc/nowhere"], "No such file or directory"),
         (["eval", "--output", "{files}/rows.jsonl"], "File exists ({files}/rows.jsonl)"),
-        (["eval", "--output", "{tmp}", "--set", "user=json:dumps"], "tau2_user = json:dumps is function, not a class with start"),
+        (
+            ["eval", "--output", "{tmp}", "--set", "user=json:dumps"],
+            "tau2_user = json:dumps is function, not a class with start",
+        ),
     ],
 )
 def test_bad_input_is_one_line_with_the_fix(cli, tmp_path, arguments, why):
@@ -83,7 +105,9 @@ def test_gold_and_noop(cli, tmp_path):
     assert summary["metrics"]["overall"]["pass@1"]["value"] == 1.0 and summary["plan"]["tau2"]
     code, out, err = cli("rft", tmp_path / "gold" / "attempts.jsonl", "--output", tmp_path / "rft.jsonl")
     assert code == 2 and "of test tasks 150" in out and "no row qualified" in err, "what is tested is never trained on"
-    code, out, _ = cli("eval", "--domain", "airline", "--split", "test", "--policy", "noop", "--output", tmp_path / "noop")
+    code, out, _ = cli(
+        "eval", "--domain", "airline", "--split", "test", "--policy", "noop", "--output", tmp_path / "noop"
+    )
     assert code == 0 and f"20 of 20 attempts scored; {NOOP_ON_AIRLINE} earned reward 1.0" in out
     code, _, err = cli("eval", "--domain", "helpdesk", "--policy", "noop", "--output", tmp_path / "gold")
     assert code == 2 and "use another --output" in err
@@ -105,20 +129,43 @@ def test_a_gpu_that_is_not_there_is_named_before_anything_is_loaded(cli, tmp_pat
 
 def test_a_missing_users_key_is_found_before_anything_runs(cli, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    ask = ("eval", "--domain", "airline", "--policy", "http://127.0.0.1:9/v1", "--model", "m", "--output", tmp_path / "run")
+    ask = (
+        "eval",
+        "--domain",
+        "airline",
+        "--policy",
+        "http://127.0.0.1:9/v1",
+        "--model",
+        "m",
+        "--output",
+        tmp_path / "run",
+    )
     code, _, err = cli(*ask, "--preset", "card")
     assert code == 2 and err.startswith(
         "error: OPENAI_API_KEY is not set, and the user is gpt-4.1-mini at https://api.openai.com/v1; set it"
     )
     assert "--set user_base_url=… --set user_model=…" in err and not (tmp_path / "run").exists()
-    own = ("--set", "eval_user_model=u", "--set", "eval_user_base_url=https://models.example/v1", "--set", "eval_user_key_env=NOT_THERE")
+    own = (
+        "--set",
+        "eval_user_model=u",
+        "--set",
+        "eval_user_base_url=https://models.example/v1",
+        "--set",
+        "eval_user_key_env=NOT_THERE",
+    )
     code, _, err = cli(*ask, *own)
-    assert code == 2 and "NOT_THERE is not set, and the user is u at https://models.example/v1" in err and "eval_user_model=…" in err
+    assert (
+        code == 2
+        and "NOT_THERE is not set, and the user is u at https://models.example/v1" in err
+        and "eval_user_model=…" in err
+    )
 
 
 def test_small_commands(cli, tmp_path):
     assert cli("tasks", "--split", "test")[1].splitlines()[0] == "helpdesk/orders_250"
-    assert "40 tasks written" in cli("tasks", "--domain", "retail", "--split", "test", "--output", tmp_path / "t.jsonl")[1]
+    assert (
+        "40 tasks written" in cli("tasks", "--domain", "retail", "--split", "test", "--output", tmp_path / "t.jsonl")[1]
+    )
     assert "5 rows written" in cli("collect", "--episodes", "5", "--output", tmp_path / "c.jsonl")[1]
     assert "quickstart" in cli("--help")[1]
 
@@ -143,10 +190,14 @@ def test_a_full_disk_is_one_line(cli, tmp_path, monkeypatch):
 
 
 def test_the_official_cross_check_and_the_provenance_in_the_results(cli, tmp_path):
-    code, out, _ = cli("eval", "--domain", "airline", "--task", "1", "--task", "2", "--set", "official_check=1", "--output", tmp_path)
+    code, out, _ = cli(
+        "eval", "--domain", "airline", "--task", "1", "--task", "2", "--set", "official_check=1", "--output", tmp_path
+    )
     assert code == 0 and "tau2's own evaluator graded 2 episodes again and agreed" in out
     rows = [json.loads(line) for line in (tmp_path / "attempts.jsonl").read_text().splitlines()]
-    assert all(len(r["tasks_sha256"]) == 64 and r["reward_basis"] == ["DB", "COMMUNICATE"] and "tau2" in r for r in rows)
+    assert all(
+        len(r["tasks_sha256"]) == 64 and r["reward_basis"] == ["DB", "COMMUNICATE"] and "tau2" in r for r in rows
+    )
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["user_stopped_early"] == 0.0 and summary["plan"]["settings"]["retail_basis"] == "judge"
 
@@ -158,11 +209,15 @@ def test_a_missing_judges_key_is_found_before_the_first_conversation(monkeypatch
     from slime_tau2.evaluation import keys
 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    plain = next(t for t in worlds.load("mock").tasks.values() if t.evaluation_criteria and t.evaluation_criteria.nl_assertions)
+    plain = next(
+        t for t in worlds.load("mock").tasks.values() if t.evaluation_criteria and t.evaluation_criteria.nl_assertions
+    )
     criteria = plain.evaluation_criteria.model_copy(update={"reward_basis": [bench.RewardType.NL_ASSERTION]})
     judged = plain.model_copy(update={"evaluation_criteria": criteria})
     keys.check(Tau2Config(user="gold"), {"airline": [worlds.load("airline").task("0")]})
-    with pytest.raises(ConfigError, match=r"1 of these 1 tasks \(\w+\) are judged by gpt-4.1-2025-04-14, and OPENAI_API_KEY is not"):
+    with pytest.raises(
+        ConfigError, match=r"1 of these 1 tasks \(\w+\) are judged by gpt-4.1-2025-04-14, and OPENAI_API_KEY is not"
+    ):
         keys.check(Tau2Config(user="gold"), {"mock": [judged]})
     keys.check(Tau2Config(user="gold", judge_base_url="http://127.0.0.1:1/v1"), {"mock": [judged]})
     monkeypatch.setenv("OPENAI_API_KEY", "planted")
@@ -170,9 +225,16 @@ def test_a_missing_judges_key_is_found_before_the_first_conversation(monkeypatch
 
 
 def test_report_of_an_evaluation_says_what_went_wrong(cli, tmp_path):
-    assert cli("eval", "--domain", "retail", "--policy", "noop", "--task", "0", "--task", "1", "--output", tmp_path / "run")[0] == 0
+    assert (
+        cli(
+            "eval", "--domain", "retail", "--policy", "noop", "--task", "0", "--task", "1", "--output", tmp_path / "run"
+        )[0]
+        == 0
+    )
     code, out, _ = cli("report", tmp_path / "run")
-    assert code == 0 and "2 failed attempts" in out and "missing write" in out and "exchange_delivered_order_items(" in out
+    assert (
+        code == 0 and "2 failed attempts" in out and "missing write" in out and "exchange_delivered_order_items(" in out
+    )
     (tmp_path / "run" / "attempts.jsonl").write_text("")
     code, _, error = cli("report", tmp_path / "run")
     assert code == 2 and "holds no attempt" in error

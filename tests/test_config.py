@@ -70,7 +70,10 @@ def test_a_run_without_a_domain_is_refused(none):
 
 
 def test_assignments_are_yaml_and_checked():
-    assert parse_assignments(["seed=3", "curriculum=true"], Tau2Config.model_fields, "--set") == {"seed": 3, "curriculum": True}
+    assert parse_assignments(["seed=3", "curriculum=true"], Tau2Config.model_fields, "--set") == {
+        "seed": 3,
+        "curriculum": True,
+    }
     with pytest.raises(ConfigError, match="expected KEY=VALUE"):
         parse_assignments(["seed"], Tau2Config.model_fields, "--set")
     with pytest.raises(ConfigError, match=r"unknown key sead; did you mean seed\?"):

@@ -41,7 +41,9 @@ def test_commands_exist(page):
             assert (ROOT / words[1]).exists(), f"{page.name}: {words}"
             for n, word in enumerate(words):
                 if word == "--profile":
-                    assert (ROOT / "launch" / "profiles" / f"{words[n + 1]}.sh").exists() or words[n + 1] == "NAME", f"{page.name}: {words}"
+                    assert (ROOT / "launch" / "profiles" / f"{words[n + 1]}.sh").exists() or words[n + 1] == "NAME", (
+                        f"{page.name}: {words}"
+                    )
         elif name.startswith("python") and len(words) > 1 and words[1].endswith(".py") and words[1] not in SLIMES_OWN:
             assert (ROOT / words[1]).exists(), f"{page.name}: {words}"
 
@@ -77,14 +79,23 @@ def test_options_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_files_and_tests_that_are_named_exist(page):
     """`tests/….py::test_…` shows something, and `slime_tau2/….py` is where it is said to be."""
-    for path, name in re.findall(r"\b((?:tests|slime_tau2|launch)/[\w/]+\.(?:py|sh))(?:::(\w+))?", page.read_text(encoding="utf-8")):
+    for path, name in re.findall(
+        r"\b((?:tests|slime_tau2|launch)/[\w/]+\.(?:py|sh))(?:::(\w+))?", page.read_text(encoding="utf-8")
+    ):
         assert (ROOT / path).exists(), f"{page.name}: {path}"
         assert not name or f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{page.name}: {path}::{name}"
 
 
 def test_the_checks_can_fail(tmp_path):
     page = tmp_path / "x.md"
-    page.write_text("```bash\nslime-tau2 eval --nonsense\n```\n[a](b.md) `tau2_nope` `tests/test_docs.py::test_nothing`\n")
-    for check in (test_links_lead_somewhere, test_commands_exist, test_options_exist, test_files_and_tests_that_are_named_exist):
+    page.write_text(
+        "```bash\nslime-tau2 eval --nonsense\n```\n[a](b.md) `tau2_nope` `tests/test_docs.py::test_nothing`\n"
+    )
+    for check in (
+        test_links_lead_somewhere,
+        test_commands_exist,
+        test_options_exist,
+        test_files_and_tests_that_are_named_exist,
+    ):
         with pytest.raises(AssertionError):
             check(page)

@@ -1,6 +1,8 @@
-"""Every command in the pages is run: here, as it is written, or by the test that is named. What cannot be is marked where it stands.
+"""Every command in the pages is run: here, as it is written, or by the test that is named. What cannot be is marked
+where it stands.
 
-Paths that the pages name (`outputs/base`, `published.parquet`, `Qwen3-4B`) are small stand-ins; api.openai.com is a fake server.
+Paths that the pages name (`outputs/base`, `published.parquet`, `Qwen3-4B`) are small stand-ins; api.openai.com is a
+fake server.
 """
 
 import ast
@@ -35,10 +37,22 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
     (r"slime-tau2 quickstart --set .*", "tests/local/test_pipeline.py::test_it_runs_end_to_end_and_reports", ()),
     (r"bash launch/test\.sh.*", ".ci/run", ()),
     (r"slime-tau2 eval .*--set plugins=\[lockers\].*", "tests/test_extending.py::test_the_pages_commands", ()),
-    (r"slime-tau2 eval .*--policy http://127\.0\.0\.1:.*", "tests/episode/test_vllm.py::test_an_evaluation_by_tokens", ()),
-    (r"slime-tau2 eval --preset card.*", "tests/evaluation/test_presets.py::test_a_dry_run_says_what_it_would_do_and_does_nothing", ()),
+    (
+        r"slime-tau2 eval .*--policy http://127\.0\.0\.1:.*",
+        "tests/episode/test_vllm.py::test_an_evaluation_by_tokens",
+        (),
+    ),
+    (
+        r"slime-tau2 eval --preset card.*",
+        "tests/evaluation/test_presets.py::test_a_dry_run_says_what_it_would_do_and_does_nothing",
+        (),
+    ),
     (r"slime-tau2 doctor --user .*", "tests/test_doctor.py::test_the_exit_code_and_json_are_for_scripts", ()),
-    (r"slime-tau2 doctor --policy .* --model .*", "tests/test_doctor.py::test_the_policys_tokenizer_is_compared_with_the_models", ()),
+    (
+        r"slime-tau2 doctor --policy .* --model .*",
+        "tests/test_doctor.py::test_the_policys_tokenizer_is_compared_with_the_models",
+        (),
+    ),
     (r"slime-tau2 doctor --model MODEL .*", "tests/test_doctor.py::test_a_models_files", ()),
     (
         r"slime-tau2 eval --domain banking_knowledge .*",
@@ -46,11 +60,19 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         (),
     ),
     (r"slime-tau2 collect .*", HERE, ("--set", f"user_base_url={OPENAI}")),
-    (r"slime-tau2 eval --domain helpdesk --policy outputs/.*", HERE, ("--task", "orders_250", "--set", "max_turn_tokens=8")),
+    (
+        r"slime-tau2 eval --domain helpdesk --policy outputs/.*",
+        HERE,
+        ("--task", "orders_250", "--set", "max_turn_tokens=8"),
+    ),
     (r"slime-tau2 .*", HERE, ()),
     (r"bash launch/\w+\.sh.*", DRY, ()),
     (r"python3 train(_async)?\.py .*|ray start .*|export WANDB_PROJECT=.*", MARKED, ()),
-    (r"python tests/bench/\w+\.py.*|python -m pytest -m upstream .*|export \w+=.*|git clone .*|pip(-audit)? .*|tau2 .*", MARKED, ()),
+    (
+        r"python tests/bench/\w+\.py.*|python -m pytest -m upstream .*|export \w+=.*|git clone .*|pip(-audit)? .*|tau2 .*",
+        MARKED,
+        (),
+    ),
 ]
 
 
@@ -65,14 +87,18 @@ def test_every_command_is_tested_or_marked(page):
         how, _ = rule(command)
         assert how, f"{page.name}: {command.text}: say in RULES how it is tested"
         if how in (DRY, MARKED):
-            assert command.marks or "--dry-run" in command.words, f"{page.name}: {command.text}: say what it needs beside it"
+            assert command.marks or "--dry-run" in command.words, (
+                f"{page.name}: {command.text}: say what it needs beside it"
+            )
         elif how != HERE:
             path, _, name = how.partition("::")
             assert f"def {name}(" in (ROOT / path).read_text() if name else (ROOT / path).exists(), how
 
 
 def answer(body):
-    """Of agent and user alike: the agent refuses, the user asks and then stops, so that refusals earn what doing nothing earns."""
+    """Of agent and user alike: the agent refuses, the user asks and then stops, so that refusals earn what doing
+    nothing earns.
+    """
     said = [m["role"] for m in body["messages"]]
     if "customer service agent" in body["messages"][0]["content"]:
         return "I cannot help you with that."
@@ -109,7 +135,10 @@ def evaluated(cli, place):
     for checkpoint in ("val_49", "val_99"):
         val = ("--split", "val", "--policy", "noop", "--output", place / "outputs" / "grpo" / checkpoint)
         assert cli("eval", "--domain", "airline", *val)[0] == 0
-    for domain, output in (("airline,retail,telecom", "grpo/eval"), *((d, d) for d in ("airline", "retail", "telecom"))):
+    for domain, output in (
+        ("airline,retail,telecom", "grpo/eval"),
+        *((d, d) for d in ("airline", "retail", "telecom")),
+    ):
         assert cli("eval", "--domain", domain, "--policy", "noop", "--output", place / "outputs" / output)[0] == 0
 
 
@@ -138,7 +167,11 @@ def test_the_pages_commands_run(page, workspace, cli, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(rule(c)[0] == DRY for c in commands(p))], ids=NAMES)
 def test_the_pages_scripts_run_dry(page, tmp_path):
-    slime = {"SLIME_DIR": str(fake_slime(tmp_path / "slime")), "OUTPUT_DIR": str(tmp_path / "out"), "DATA_DIR": str(tmp_path / "data")}
+    slime = {
+        "SLIME_DIR": str(fake_slime(tmp_path / "slime")),
+        "OUTPUT_DIR": str(tmp_path / "out"),
+        "DATA_DIR": str(tmp_path / "data"),
+    }
     for command in commands(page):
         if rule(command)[0] == DRY:
             script = command.words[1].removeprefix("launch/").removesuffix(".sh")
@@ -152,7 +185,9 @@ OUTPUTS = {"sft": "checkpoints", "rft": "checkpoints", "grpo": "checkpoints", "e
 
 def recipe(page):
     """(script, arguments, variables) of each launch script in a page's block that goes through all stages."""
-    block = next(b for b in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL) if "rft.sh train" in b)
+    block = next(
+        b for b in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL) if "rft.sh train" in b
+    )
     for line in block.replace("\\\n", " ").splitlines():
         for part in line.partition("#")[0].split("&&"):
             words = shlex.split(part)
@@ -168,7 +203,9 @@ def test_each_line_of_a_recipe_takes_what_a_line_before_it_made(page, tmp_path):
     slime, made, seen = {"SLIME_DIR": str(fake_slime(tmp_path / "slime"))}, set(), []
     for script, arguments, given in recipe(ROOT / page):
         for name in ("INIT_DIR", "MODEL", "CHECKPOINT"):
-            assert given.get(name) is None or given[name] in made, f"{page}: {script} reads {given[name]}, and no line before made it"
+            assert given.get(name) is None or given[name] in made, (
+                f"{page}: {script} reads {given[name]}, and no line before made it"
+            )
         if script == "export_hf":
             assert f"{given.get('OUTPUT_DIR', 'outputs/grpo')}/checkpoints" in made, f"{page}: nothing to export"
         done = launch(script, *arguments, "--dry-run", cwd=tmp_path, **slime, **given)
@@ -192,4 +229,6 @@ def test_what_the_benchmarks_import_is_there(script):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("slime_tau2"):
             module = importlib.import_module(node.module)
             for name in node.names:
-                assert hasattr(module, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}"), f"{node.module}.{name.name}"
+                assert hasattr(module, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}"), (
+                    f"{node.module}.{name.name}"
+                )

@@ -31,7 +31,10 @@ def test_what_a_run_needs_fails_where_it_is_absent(monkeypatch, tmp_path):
     for needed, status in ((True, Status.FAIL), (False, Status.OK)):
         assert installation.package("sglang", "sglang", needed, "fix it").status is status
     assert installation.torch(99)[1].status is Status.FAIL and "wants 99" in installation.torch(99)[1].text
-    assert installation.disk(tmp_path, 10**9).status is Status.FAIL and installation.disk(tmp_path / "a" / "b", 0).status is Status.OK
+    assert (
+        installation.disk(tmp_path, 10**9).status is Status.FAIL
+        and installation.disk(tmp_path / "a" / "b", 0).status is Status.OK
+    )
     assert installation.tau2()[0].status is Status.FAIL
 
 
@@ -143,20 +146,28 @@ class User(FakeOpenAI):
 
 @pytest.mark.parametrize(
     "said, status",
-    [([("check_signal", '{"line": "L1"}')], Status.OK), ("I am offline.", Status.WARN), (web.Response(status=500), Status.FAIL)],
+    [
+        ([("check_signal", '{"line": "L1"}')], Status.OK),
+        ("I am offline.", Status.WARN),
+        (web.Response(status=500), Status.FAIL),
+    ],
 )
 async def test_the_user_simulator_is_asked_to_call_a_tool(said, status):
     async with User([said]) as fake:
         found = await servers.user(fake.url, "m", "NO_KEY")
     assert [f.status for f in found] == [Status.OK, status]
     assert status is Status.OK or "tool-call-parser" in found[1].fix
-    assert all("chat_template_kwargs" not in body for body in fake.bodies), "whether it thinks is the server's own affair"
+    assert all("chat_template_kwargs" not in body for body in fake.bodies), (
+        "whether it thinks is the server's own affair"
+    )
 
 
 async def test_what_is_said_of_a_host_holds_for_the_doctor_too(monkeypatch):
     monkeypatch.setenv("GATEWAY", '{"X-Team": "rl"}')
     async with User([[("check_signal", "{}")]]) as fake:
-        found = await servers.user(fake.url, "m", None, Access({"127.0.0.1": Host(client="openai", headers_env="GATEWAY")}))
+        found = await servers.user(
+            fake.url, "m", None, Access({"127.0.0.1": Host(client="openai", headers_env="GATEWAY")})
+        )
     assert [f.status for f in found] == [Status.OK, Status.OK]
     assert {name.lower(): value for name, value in fake.headers[0].items()}["x-team"] == "rl"
 

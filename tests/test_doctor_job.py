@@ -1,7 +1,8 @@
-"""What the doctor says of a run before it starts: arithmetic of a profile, the router's policies, and a look into a Ray job.
+"""What the doctor says of a run before it starts: arithmetic of a profile, the router's policies, and a look into a Ray
+job.
 
-Ray is a stand-in here: it runs the probe's functions in this process, or says what a broken cluster would. The real one:
-tests/upstream/test_doctor_in_ray.py.
+Ray is a stand-in here: it runs the probe's functions in this process, or says what a broken cluster would. The real
+one: tests/upstream/test_doctor_in_ray.py.
 """
 
 import json
@@ -31,19 +32,24 @@ def shown(found):
     return "\n".join(as_line(f) for f in found)
 
 
-# --- arithmetic ------------------------------------------------------------------------------------------------------------
+# --- arithmetic
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_and_the_host_memory_of_a_4b():
     assert round(Plan().checkpoint_gib(QWEN3_4B)) == 52
     two = Plan(gpus_per_node=2, gpus=2, trainers=2, engines=2, tp=2, colocate=1)
-    assert round(two.host_gib(QWEN3_4B) * GIB / QWEN3_4B, 6) == 2 * 2 / 2 + 12, "a copy of the weights a rank, and Adam's state"
+    assert round(two.host_gib(QWEN3_4B) * GIB / QWEN3_4B, 6) == 2 * 2 / 2 + 12, (
+        "a copy of the weights a rank, and Adam's state"
+    )
     assert round(two.host_gib(QWEN3_4B), 1) == 52.4
     asynchronous = Plan(gpus=8, trainers=4, engines=4, tp=2)
     assert round(asynchronous.host_gib(QWEN3_4B), 1) == 15.0, "nothing is offloaded: the copies of the weights alone"
     assert round(Plan(gpus=8, trainers=4, engines=4, tp=2, cpu_optimizer=1).host_gib(QWEN3_4B), 1) == 74.9
     nodes = Plan(nodes=2, gpus=16, trainers=16, trainer_nodes=2, tp=2, colocate=1)
-    assert round(nodes.host_gib(QWEN3_4B), 1) == round(8 / 2 * 2 * QWEN3_4B / GIB + 6 * QWEN3_4B / GIB, 1), "each node has its half of Adam"
+    assert round(nodes.host_gib(QWEN3_4B), 1) == round(8 / 2 * 2 * QWEN3_4B / GIB + 6 * QWEN3_4B / GIB, 1), (
+        "each node has its half of Adam"
+    )
 
 
 def test_a_plan_is_read_or_refused():
@@ -60,7 +66,10 @@ def test_a_plan_is_read_or_refused():
 def model(directory: Path, shapes) -> Path:
     directory.mkdir()
     header = json.dumps(
-        {"__metadata__": {}, **{f"t{n}": {"dtype": "BF16", "shape": s, "data_offsets": [0, 0]} for n, s in enumerate(shapes)}}
+        {
+            "__metadata__": {},
+            **{f"t{n}": {"dtype": "BF16", "shape": s, "data_offsets": [0, 0]} for n, s in enumerate(shapes)},
+        }
     )
     (directory / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode())
     return directory
@@ -95,11 +104,14 @@ def test_disk_and_memory_that_are_short_are_named(tmp_path, monkeypatch):
     assert plan.host_memory(colocated, QWEN3_4B, info, limit).status is Status.OK
     limit.write_text(str(int(60 * GIB)))
     short = plan.host_memory(colocated, QWEN3_4B, info, limit)
-    assert short.status is Status.FAIL and "68 GiB wanted" in short.text and "this one has 60" in short.text, "a container's limit"
+    assert short.status is Status.FAIL and "68 GiB wanted" in short.text and "this one has 60" in short.text, (
+        "a container's limit"
+    )
     assert plan.host_memory(colocated, QWEN3_4B, tmp_path / "no").status is Status.WARN
 
 
-# --- the router ------------------------------------------------------------------------------------------------------------
+# --- the router
+# ------------------------------------------------------------------------------------------------------------
 
 PYPI = ("random", "round_robin", "cache_aware", "power_of_two", "manual")
 """sglang-router 0.3.2's choices."""
@@ -107,12 +119,19 @@ FORK = (*PYPI, "consistent_hashing")
 
 
 def test_the_best_policy_is_one_that_the_router_has(monkeypatch):
-    assert router.best(PYPI) == "manual" and router.best(FORK) == "consistent_hashing" and router.best(None) == "consistent_hashing"
+    assert (
+        router.best(PYPI) == "manual"
+        and router.best(FORK) == "consistent_hashing"
+        and router.best(None) == "consistent_hashing"
+    )
     assert router.best(("random", "cache_aware")) == "cache_aware"
     for choices, wanted, status in (
-        (PYPI, "consistent_hashing", Status.FAIL), (PYPI, "manual", Status.OK), (FORK, "consistent_hashing", Status.OK),
-        (PYPI, "random", Status.WARN), (None, "manual", Status.WARN),
-    ):  # fmt: skip
+        (PYPI, "consistent_hashing", Status.FAIL),
+        (PYPI, "manual", Status.OK),
+        (FORK, "consistent_hashing", Status.OK),
+        (PYPI, "random", Status.WARN),
+        (None, "manual", Status.WARN),
+    ):
         monkeypatch.setattr(router, "policies", lambda choices=choices: choices)
         found = router.check(wanted)
         assert found.status is status, (choices, wanted)
@@ -139,19 +158,35 @@ def test_the_installed_routers_own_parser_is_asked(monkeypatch):
     assert router.policies() is None
 
 
-# --- the job ---------------------------------------------------------------------------------------------------------------
+# --- the job
+# ---------------------------------------------------------------------------------------------------------------
 
 NODE = {
-    "ip": "10.0.0.1", "gpus": 8, "host": "a", "missing": [], "broken": "", "differs": [], "folders": {}, "token": True, "absent_keys": [],
+    "ip": "10.0.0.1",
+    "gpus": 8,
+    "host": "a",
+    "missing": [],
+    "broken": "",
+    "differs": [],
+    "folders": {},
+    "token": True,
+    "absent_keys": [],
     "user": "",
-}  # fmt: skip
+}
 
 
 class Jobs:
     """Ray's job client, without Ray."""
 
     def __init__(self, logs, status="SUCCEEDED", others=(), message=""):
-        self.logs, self.status, self.others, self.message, self.submitted, self.stopped = logs, status, others, message, [], []
+        self.logs, self.status, self.others, self.message, self.submitted, self.stopped = (
+            logs,
+            status,
+            others,
+            message,
+            [],
+            [],
+        )
 
     def list_jobs(self):
         return [types.SimpleNamespace(submission_id=n, job_id=None, status="RUNNING") for n in self.others]
@@ -174,19 +209,30 @@ class Jobs:
 
 
 def report(*nodes, gpus=8, free=8, cpus=64):
-    return "noise\n" + probe.MARK + json.dumps({"gpus": gpus, "gpus_free": free, "cpus": cpus, "nodes": list(nodes)}) + "\n"
+    return (
+        "noise\n"
+        + probe.MARK
+        + json.dumps({"gpus": gpus, "gpus_free": free, "cpus": cpus, "nodes": list(nodes)})
+        + "\n"
+    )
 
 
 def test_the_job_is_sent_with_the_runs_own_environment(tmp_path):
     environment = {"env_vars": {"PYTHONPATH": "/m:/s", "TAU2_DATA_DIR": "/d"}}
     jobs = Jobs(report(NODE))
-    found = job.examine(jobs, job.Ask(Plan(), environment, ("/m",), tmp_path / "out", ("WANDB_API_KEY",), "http://u/v1"))
+    found = job.examine(
+        jobs, job.Ask(Plan(), environment, ("/m",), tmp_path / "out", ("WANDB_API_KEY",), "http://u/v1")
+    )
     assert [f.status for f in found] == [Status.OK, Status.OK], shown(found)
     ((entry, sent),) = jobs.submitted
     python, flag, script, question = shlex.split(entry)
     assert sent == environment and (python, flag) == ("python3", "-P") and Path(script) == Path(probe.__file__)
     asked = json.loads(question)
-    assert asked["variables"] == environment["env_vars"] and asked["keys"] == ["WANDB_API_KEY"] and asked["user"] == "http://u/v1"
+    assert (
+        asked["variables"] == environment["env_vars"]
+        and asked["keys"] == ["WANDB_API_KEY"]
+        and asked["user"] == "http://u/v1"
+    )
     assert Path(asked["token"]).parent == tmp_path / "out" and not list((tmp_path / "out").iterdir())
 
 
@@ -197,7 +243,10 @@ def test_the_job_is_sent_with_the_runs_own_environment(tmp_path):
         ({"broken": "tau2 retail: /d is absent"}, "/d is absent; bash launch/setup.sh on that node; TAU2_DATA_DIR"),
         ({"differs": ["NCCL_SOCKET_IFNAME"]}, "NCCL_SOCKET_IFNAME did not arrive"),
         ({"folders": {"/models": "does not exist"}}, "/models does not exist; training reads it there"),
-        ({"token": False}, "checkpoints would be scattered, and a resume start anew; OUTPUT_DIR on a file system that all nodes mount"),
+        (
+            {"token": False},
+            "checkpoints would be scattered, and a resume start anew; OUTPUT_DIR on a file system that all nodes mount",
+        ),
         (
             {"absent_keys": ["WANDB_API_KEY"]},
             "WANDB_API_KEY is not in the job's environment; export WANDB_API_KEY before `ray start` there",
@@ -206,11 +255,16 @@ def test_the_job_is_sent_with_the_runs_own_environment(tmp_path):
             {"network": ["GLOO_SOCKET_IFNAME=eth9 is no interface"]},
             "GLOO_SOCKET_IFNAME=eth9 is no interface; IFACE or NODE_IP of that node's",
         ),
-        ({"user": "does not answer (refused)"}, "does not answer (refused) from there, where episodes may run; USER_HOST=0.0.0.0"),
+        (
+            {"user": "does not answer (refused)"},
+            "does not answer (refused) from there, where episodes may run; USER_HOST=0.0.0.0",
+        ),
     ],
 )
 def test_what_one_node_lacks_is_named_by_its_address(change, said):
-    told = json.loads(report(NODE, NODE | {"ip": "10.0.0.2"} | change, gpus=16, free=16).splitlines()[1].removeprefix(probe.MARK))
+    told = json.loads(
+        report(NODE, NODE | {"ip": "10.0.0.2"} | change, gpus=16, free=16).splitlines()[1].removeprefix(probe.MARK)
+    )
     (found,) = job.inside(told, job.Ask(Plan(nodes=2, gpus=16), {}, user="http://u/v1"))
     assert found.status is Status.FAIL and found.what == "node 10.0.0.2" and said in as_line(found)
 
@@ -225,22 +279,45 @@ def test_a_node_that_cannot_even_run_a_task():
     "gpus, free, cpus, nodes, running, status, said",
     [
         ([8], 8, 64, 1, [], Status.OK, "8 (10.0.0.0: 8), 8 free; 8 wanted"),
-        ([2], 2, 64, 1, [], Status.FAIL, "Ray has 2 GPUs (10.0.0.0: 2); this run wants 8 on 1 × 8 and would wait for ever"),
+        (
+            [2],
+            2,
+            64,
+            1,
+            [],
+            Status.FAIL,
+            "Ray has 2 GPUs (10.0.0.0: 2); this run wants 8 on 1 × 8 and would wait for ever",
+        ),
         ([4, 4], 8, 64, 1, [], Status.FAIL, "would wait for ever"),
         ([8], 8, 64, 2, [], Status.FAIL, "launch/node.sh worker on each other"),
-        ([8], 3, 64, 1, ["run-1"], Status.WARN, "3 of 8 are free and this run wants 8: it will wait without a word; ray job stop run-1"),
+        (
+            [8],
+            3,
+            64,
+            1,
+            ["run-1"],
+            Status.WARN,
+            "3 of 8 are free and this run wants 8: it will wait without a word; ray job stop run-1",
+        ),
         ([8], 8, 8, 1, [], Status.FAIL, "Ray has 8, and slime's actors ask for 10"),
         ([16], 16, 64, 1, ["run-1"], Status.WARN, "run-1 not ended yet"),
     ],
 )
 def test_rays_gpus_and_cpus_against_the_plan(gpus, free, cpus, nodes, running, status, said):
-    told = {"gpus": sum(gpus), "gpus_free": free, "cpus": cpus, "nodes": [{"ip": f"10.0.0.{n}", "gpus": g} for n, g in enumerate(gpus)]}
+    told = {
+        "gpus": sum(gpus),
+        "gpus_free": free,
+        "cpus": cpus,
+        "nodes": [{"ip": f"10.0.0.{n}", "gpus": g} for n, g in enumerate(gpus)],
+    }
     found = job.cluster(told, Plan(nodes=nodes, gpus_per_node=8, gpus=8 * nodes), running)
     assert status in {f.status for f in found} and said in shown(found), shown(found)
 
 
 def test_a_job_that_ends_without_a_report_is_one_line(tmp_path):
-    (found,) = job.examine(Jobs("Traceback…\nModuleNotFoundError: No module named 'ray'\n", "FAILED"), job.Ask(Plan(), {}))
+    (found,) = job.examine(
+        Jobs("Traceback…\nModuleNotFoundError: No module named 'ray'\n", "FAILED"), job.Ask(Plan(), {})
+    )
     assert found.status is Status.FAIL and "No module named 'ray'" in found.text and "ray job logs j1" in found.fix
     (found,) = job.examine(Jobs("", "FAILED", message="a\nthe supervisor died"), job.Ask(Plan(), {}))
     assert "ended as FAILED, and said last: the supervisor died" in found.text
@@ -261,21 +338,33 @@ def test_what_the_probe_sees(monkeypatch, tmp_path):
     fake.tells("/v1/models", {"data": []})
     monkeypatch.setenv("HERE", "1")
     question = {
-        "modules": ["json", "no_such", "json.no_such", "no.such"], "hooks": False, "variables": {"HERE": "1", "PATH": "x", "GONE": "y"},
-        "folders": [str(tmp_path), str(tmp_path / "no")], "token": str(tmp_path / "no"), "keys": ["HERE", "GONE"], "user": "", "user_key": "K",
-    }  # fmt: skip
+        "modules": ["json", "no_such", "json.no_such", "no.such"],
+        "hooks": False,
+        "variables": {"HERE": "1", "PATH": "x", "GONE": "y"},
+        "folders": [str(tmp_path), str(tmp_path / "no")],
+        "token": str(tmp_path / "no"),
+        "keys": ["HERE", "GONE"],
+        "user": "",
+        "user_key": "K",
+    }
     with Serving(fake):
         url = f"{fake.url.removesuffix('/v1')}/v1"
         saw = probe.look(question | {"user": url})
         assert saw["user"] == "" and probe.reach(f"{url}/no", "K").startswith("HTTP 4")
     assert (
-        saw["missing"] == ["no_such", "json.no_such", "no.such"] and saw["differs"] == ["GONE", "PATH"] and saw["absent_keys"] == ["GONE"]
+        saw["missing"] == ["no_such", "json.no_such", "no.such"]
+        and saw["differs"] == ["GONE", "PATH"]
+        and saw["absent_keys"] == ["GONE"]
     )
     assert saw["folders"] == {str(tmp_path): "", str(tmp_path / "no"): "does not exist"} and saw["token"] is False
-    assert "does not answer" in probe.reach("http://127.0.0.1:9/v1", "K") and "does not answer" in probe.reach("nonsense", "K")
+    assert "does not answer" in probe.reach("http://127.0.0.1:9/v1", "K") and "does not answer" in probe.reach(
+        "nonsense", "K"
+    )
 
 
-@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.6\r\n", b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"])
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH_9.6\r\n", b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"]
+)
 def test_the_probe_asks_a_port_that_does_not_speak_http(said):
     with socket.create_server(("127.0.0.1", 0)) as server:
 

@@ -17,7 +17,9 @@ from slime_tau2.episode import worlds
 
 
 def compare(domain: str, how: str) -> None:
-    """Every task of a domain, in each kind of conversation; `how` is retail's basis, or banking_knowledge's retrieval kind."""
+    """Every task of a domain, in each kind of conversation; `how` is retail's basis, or banking_knowledge's retrieval
+    kind.
+    """
     ids = tasks_of(world_of(domain, how))
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         results = list(pool.map(partial(differences, domain, how), ids, chunksize=4))

@@ -13,8 +13,8 @@ from fake_openai import FakeOpenAI
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.scripts import script
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks import data_source
 from slime_tau2.hooks.compat import Sample
@@ -25,7 +25,9 @@ PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding=
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory):
-    """A folder with the page's modules, on the path. A domain is registered once a process, so that they are imported once, too."""
+    """A folder with the page's modules, on the path. A domain is registered once a process, so that they are imported
+    once, too.
+    """
     tmp_path = tmp_path_factory.mktemp("scratch")
     for name, code in re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE, re.DOTALL):
         (tmp_path / f"{name}.py").write_text(code)
@@ -40,7 +42,9 @@ def test_the_pages_commands(scratch):
     rates = []
     for command in commands:
         arguments = command.split()[1:]
-        done = subprocess.run([sys.executable, "-m", "slime_tau2.cli", *arguments], cwd=scratch, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "slime_tau2.cli", *arguments], cwd=scratch, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         summary = json.loads((scratch / arguments[arguments.index("--output") + 1] / "summary.json").read_text())
         rates.append((summary["scored"], summary["mean_reward"]))
@@ -48,18 +52,24 @@ def test_the_pages_commands(scratch):
 
 
 async def test_a_user_without_a_model_on_the_new_domain(scratch):
-    config = Tau2Config.from_mapping({"plugins": ["lockers"], "user": "hurried:OneWish", "domains": ["lockers"]}, "test")
-    world, box = worlds.load("lockers"), Toolbox(config)
+    config = Tau2Config.from_mapping(
+        {"plugins": ["lockers"], "user": "hurried:OneWish", "domains": ["lockers"]}, "test"
+    )
+    world, box = worlds.load("lockers"), Harness(config)
     # one script for two users: the gold script says its piece to one that only waits for something to be said
     episode = await box.run(world, "open_7", ScriptedAgent(script("gold", world.task("open_7"))), 1)
     await box.close()
-    assert episode.reward == 1.0 and any("locker 7" in (m.get("content") or "") for m in episode.messages if m["role"] == "user")
+    assert episode.reward == 1.0 and any(
+        "locker 7" in (m.get("content") or "") for m in episode.messages if m["role"] == "user"
+    )
 
 
 async def test_a_user_of_ones_own_gets_the_shared_client(scratch, helpdesk):
     async with FakeOpenAI(["I want a refund. ###STOP###"]) as fake:
-        config = Tau2Config.from_mapping({"user": "hurried:Hurried", "user_base_url": fake.url, "user_model": "m"}, "test")
-        box = Toolbox(config)
+        config = Tau2Config.from_mapping(
+            {"user": "hurried:Hurried", "user_base_url": fake.url, "user_model": "m"}, "test"
+        )
+        box = Harness(config)
         episode = await box.run(helpdesk, "refunds_1", ScriptedAgent(script("noop", helpdesk.task("refunds_1"))), 1)
         await box.close()
     assert episode.messages[1]["content"].startswith("I want a refund")
@@ -78,7 +88,9 @@ def test_a_reward_of_ones_own(scratch):
 
 
 def test_the_data_source_serves_the_new_domain(scratch, tmp_path):
-    args = Namespace(n_samples_per_prompt=2, save=str(tmp_path), load=None, tau2_plugins=["lockers"], tau2_domains=["lockers"])
+    args = Namespace(
+        n_samples_per_prompt=2, save=str(tmp_path), load=None, tau2_plugins=["lockers"], tau2_domains=["lockers"]
+    )
     served = {g[0].metadata["task_id"] for g in data_source.Tau2DataSource(args).get_samples(5)}
     assert served == {f"open_{n}" for n in (1, 2, 3, 4, 6)}, "its train tasks without the one in val"
 
@@ -98,4 +110,4 @@ def test_what_is_not_there_is_named(options, said):
 
 def test_a_name_that_a_module_lacks_is_named(helpdesk):
     with pytest.raises(ConfigError, match=r"tau2_user = json:Nobody: .* has no Nobody"):
-        Toolbox(Tau2Config(user="json:Nobody")).user()
+        Harness(Tau2Config(user="json:Nobody")).user()

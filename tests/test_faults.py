@@ -1,4 +1,6 @@
-"""Invariant 3 under fire: servers that fail in eight ways, and nothing is lost, scored wrongly, left open or left running."""
+"""Invariant 3 under fire: servers that fail in eight ways, and nothing is lost, scored wrongly, left open or left
+running.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ from faulty_servers import POLICY_FAULTS, USER_FAULTS, FaultyServers
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.endpoint import LONGEST_PAUSE_S
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.evaluation import audit
-from slime_tau2.types import Policy, Termination
+from slime_tau2.terminations import Disposition, Termination
 
 TIMEOUT_S = 4.0
 assert LONGEST_PAUSE_S > 1
@@ -24,9 +26,11 @@ async def rollout(helpdesk, tokenizer, ids, rate):
     """(episodes, the servers, what the clients counted, tasks left, sockets left)."""
     tasks_before = asyncio.all_tasks()
     async with FaultyServers(helpdesk, tokenizer, rate, hang_s=2 * TIMEOUT_S) as servers:
-        config = Tau2Config(user="llm", user_base_url=f"{servers.url}/v1", user_timeout_s=TIMEOUT_S, user_retries=1, user_concurrency=32)
+        config = Tau2Config(
+            user="llm", user_base_url=f"{servers.url}/v1", user_timeout_s=TIMEOUT_S, user_retries=1, user_concurrency=32
+        )
         policy = PolicyClient(servers.url, 32, TIMEOUT_S, retries=1, backoff_s=0.01)
-        box, limiter = Toolbox(config, tokenizer, policy), asyncio.Semaphore(64)
+        box, limiter = Harness(config, tokenizer, policy), asyncio.Semaphore(64)
         box.user_client.endpoint.backoff_s = 0.01
 
         async def one(n, task_id):
@@ -39,36 +43,50 @@ async def rollout(helpdesk, tokenizer, ids, rate):
         await box.close()
     await asyncio.sleep(0.05)
     tasks_left = {t for t in asyncio.all_tasks() - tasks_before if not t.done()}
-    sockets_left = [c for c in psutil.Process().net_connections("tcp") if c.raddr and c.raddr.port == servers.server.port]
+    sockets_left = [
+        c for c in psutil.Process().net_connections("tcp") if c.raddr and c.raddr.port == servers.server.port
+    ]
     return episodes, servers, faults, tasks_left, sockets_left
 
 
 async def check(helpdesk, tokenizer, chat, count):
     ids = [helpdesk.task_ids("train+val")[n % 750] for n in range(count)]
     calm, _, no_faults, _, _ = await rollout(helpdesk, tokenizer, ids, 0.0)
-    assert not no_faults and {e.termination.policy for e in calm} == {Policy.SCORE}
+    assert not no_faults and {e.termination.disposition for e in calm} == {Disposition.SCORE}
     assert 0.1 < sum(e.reward for e in calm) / count < 0.95, "the comparison needs both outcomes"
 
     stormy, servers, faults, tasks_left, sockets_left = await rollout(helpdesk, tokenizer, ids, 0.1)
-    assert len(stormy) == count and [str(e.task) for e in stormy] == [str(e.task) for e in calm], "every episode ends, once"
+    assert len(stormy) == count and [str(e.task) for e in stormy] == [str(e.task) for e in calm], (
+        "every episode ends, once"
+    )
     assert not tasks_left and not sockets_left
     helpdesk.environments.check()
 
-    ended = Counter(e.termination for e in stormy if e.termination.policy is not Policy.SCORE)
+    ended = Counter(e.termination for e in stormy if e.termination.disposition is not Disposition.SCORE)
     assert set(ended) <= {Termination.POLICY_FAILURE, Termination.USER_FAILURE}, "an aborted turn goes on"
     injected = servers.injected
     assert set(injected) == {*(f"policy/{k}" for k in POLICY_FAULTS), *(f"user/{k}" for k in USER_FAULTS)}
-    assert faults == injected - Counter({"policy/abort": injected["policy/abort"]}), "each fault is counted, under its kind"
+    assert faults == injected - Counter({"policy/abort": injected["policy/abort"]}), (
+        "each fault is counted, under its kind"
+    )
 
     for before, after in zip(calm, stormy):
         whole, got = before.ledger.tokens, after.ledger.tokens if after.ledger else []
-        if after.termination.policy is Policy.SCORE:
-            assert (after.reward, after.outcome.partial, after.termination) == (before.reward, before.outcome.partial, before.termination)
-            assert got == whole and after.ledger.log_probs == before.ledger.log_probs, "what a retry mended, or continued, leaves no trace"
+        if after.termination.disposition is Disposition.SCORE:
+            assert (after.reward, after.outcome.partial, after.termination) == (
+                before.reward,
+                before.outcome.partial,
+                before.termination,
+            )
+            assert got == whole and after.ledger.log_probs == before.ledger.log_probs, (
+                "what a retry mended, or continued, leaves no trace"
+            )
         else:
-            assert after.reward is None and after.detail and got == whole[: len(got)], "what was sampled is the calm run's beginning"
+            assert after.reward is None and after.detail and got == whole[: len(got)], (
+                "what was sampled is the calm run's beginning"
+            )
         assert not audit.is_mismatch(after, chat, box_prompt(helpdesk))
-    return sum(e.termination.policy is Policy.SCORE for e in stormy), ended, injected
+    return sum(e.termination.disposition is Disposition.SCORE for e in stormy), ended, injected
 
 
 def box_prompt(helpdesk):

@@ -12,7 +12,9 @@ from slime_tau2.episode.users import GoldUser
 
 HANGS = ["9**9**9", "9* *9", "9*\t*9", "1+" * 200 + "1"]
 WITH_CALCULATE = sorted(
-    d for d in bench.registry.get_domains() if "_" not in d and hasattr(type(worlds.load(d).environments.base.tools), "calculate")
+    d
+    for d in bench.registry.get_domains()
+    if "_" not in d and hasattr(type(worlds.load(d).environments.base.tools), "calculate")
 )
 
 
@@ -27,7 +29,9 @@ def test_refused_within_a_millisecond(domain, expression):
     best = float("inf")
     for n in range(5):
         started = time.perf_counter()
-        reply = environment.get_response(bench.ToolCall(id=str(n), name="calculate", arguments={"expression": expression}))
+        reply = environment.get_response(
+            bench.ToolCall(id=str(n), name="calculate", arguments={"expression": expression})
+        )
         best = min(best, time.perf_counter() - started)
         assert reply.error and reply.content == f"Error: {guards.REFUSAL}"
     assert best < 1e-3
@@ -48,7 +52,9 @@ async def test_live_replay_and_regrading_see_the_same_refusal(domain):
     environment = world.environments.fresh()
     environment.set_state(initialization_data=None, initialization_actions=None, message_history=messages)
     for form in (lambda m: m, guards.stock_safe):
-        info = grade(60.0, (domain, world.retail_basis, ""), task.id, [form(m) for m in episode.messages], "user_stop", None)
+        info = grade(
+            60.0, (domain, world.retail_basis, ""), task.id, [form(m) for m in episode.messages], "user_stop", None
+        )
         assert info == episode.outcome.reward_info
     assert time.perf_counter() - started < 30
 
@@ -71,5 +77,11 @@ def test_an_exported_refusal_is_one_for_a_stock_tau2_too(expression):
 
 def test_arguments_that_are_no_expression_are_an_error_not_a_crash():
     environment = worlds.load("airline").environments.fresh()
-    for arguments in ({}, {"expression": None}, {"expression": ["9**9**9"]}, {"expression": "(" * 150}, {"expression": "1/0"}):
+    for arguments in (
+        {},
+        {"expression": None},
+        {"expression": ["9**9**9"]},
+        {"expression": "(" * 150},
+        {"expression": "1/0"},
+    ):
         assert environment.get_response(bench.ToolCall(id="1", name="calculate", arguments=arguments)).error

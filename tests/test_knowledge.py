@@ -1,4 +1,6 @@
-"""banking_knowledge's retrieval kinds, on a stand-in with the shape that tau2 v1.0.x gives the domain (tests/upstream runs the real one)."""
+"""banking_knowledge's retrieval kinds, on a stand-in with the shape that tau2 v1.0.x gives the domain (tests/upstream
+runs the real one).
+"""
 
 import gc
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ from slime_tau2 import bench
 from slime_tau2.bench import knowledge, tasks
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
-from slime_tau2.episode.toolbox import Toolbox
+from slime_tau2.episode.harness import Harness
 from slime_tau2.errors import ConfigError
 
 BANK = "bank_of_knowledge"
@@ -86,7 +88,9 @@ def constructor(db=None, retrieval_variant="alltools", task=None, read_log_allow
     if retrieval_variant == "refused":
         raise RuntimeError("401\nthe key is wrong")
     db = db or Account()
-    sandbox = SandboxManager(retrieval_variant == "terminal_use_write") if retrieval_variant.startswith("terminal") else None
+    sandbox = (
+        SandboxManager(retrieval_variant == "terminal_use_write") if retrieval_variant.startswith("terminal") else None
+    )
     tools = BankTools(db, RetrievalPipeline(), sandbox)
     tools.set_read_log_allowlist(read_log_allowlist)
     policy = f"documents of {task.id}" if retrieval_variant == "golden_retrieval" and task else "policy"
@@ -128,11 +132,17 @@ def bank(monkeypatch):
 @pytest.mark.parametrize(
     "kind, why",
     [
-        ("bm25_reranker", "bm25_reranker needs OPENAI_API_KEY in the environment: set it; or choose a kind that needs no key"),
+        (
+            "bm25_reranker",
+            "bm25_reranker needs OPENAI_API_KEY in the environment: set it; or choose a kind that needs no key",
+        ),
         ("qwen_reranker", "needs OPENAI_API_KEY and OPENROUTER_API_KEY in the environment"),
         ("alltools", "needs OPENAI_API_KEY in the environment"),
         ("no_package", "needs the package rank_bm25, which is not installed: pip install rank-bm25"),
-        ("terminal_use", "terminal_use: Cannot use the shell: srt, rg are not installed. Install with: npm install srt; or choose"),
+        (
+            "terminal_use",
+            "terminal_use: Cannot use the shell: srt, rg are not installed. Install with: npm install srt; or choose",
+        ),
         ("refused", "refused cannot be built: 401 the key is wrong; or choose"),
         ("bm52", "retrieval .bm52.: .* has golden_retrieval, bm25, "),
     ],
@@ -175,11 +185,13 @@ def test_a_sandbox_that_an_episode_may_write_to_is_its_own(bank, monkeypatch):
 
 
 def test_golden_retrieval_has_a_policy_for_each_task_and_none_for_all(bank):
-    world, box = worlds.load(BANK, "judge", "golden_retrieval"), Toolbox(Tau2Config(retrieval="golden_retrieval"))
+    world, box = worlds.load(BANK, "judge", "golden_retrieval"), Harness(Tau2Config(retrieval="golden_retrieval"))
     assert [world.policy_for(t) for t in ("task_0", "task_1")] == ["documents of task_0", "documents of task_1"]
     prompts = [box.system_prompt(world, t) for t in ("task_0", "task_1", "task_0")]
     assert "documents of task_0" in prompts[0] == prompts[2] and "documents of task_1" in prompts[1]
-    with pytest.raises(ConfigError, match=f"with retrieval golden_retrieval, {BANK} has a policy for each task and none for all"):
+    with pytest.raises(
+        ConfigError, match=f"with retrieval golden_retrieval, {BANK} has a policy for each task and none for all"
+    ):
         box.system_prompt(world)
     plain = worlds.load(BANK, "judge", "bm25")
     assert plain.policy_for(None) == plain.policy_for("task_1") == "policy"

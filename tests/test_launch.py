@@ -19,13 +19,22 @@ HALF = {"rft": ("sample",), "node": ("head",)}
 
 @pytest.fixture
 def slime(tmp_path):
-    return {"SLIME_DIR": str(fake_slime(tmp_path / "slime")), "OUTPUT_DIR": str(tmp_path / "out"), "DATA_DIR": str(tmp_path / "data")}
+    return {
+        "SLIME_DIR": str(fake_slime(tmp_path / "slime")),
+        "OUTPUT_DIR": str(tmp_path / "out"),
+        "DATA_DIR": str(tmp_path / "data"),
+    }
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_and_bad_options(script):
     done = launch(script, "--help")
-    assert done.returncode == 0 and f"launch/{script}.sh" in done.stdout and "--dry-run" in done.stdout and "SLIME_DIR=" in done.stdout
+    assert (
+        done.returncode == 0
+        and f"launch/{script}.sh" in done.stdout
+        and "--dry-run" in done.stdout
+        and "SLIME_DIR=" in done.stdout
+    )
     bad = launch(script, *HALF.get(script, ()), "--nonsense")
     assert bad.returncode == 2 and bad.stderr.startswith("error: unknown option --nonsense") and not bad.stdout
     bad = launch(script, *HALF.get(script, ()), "--profile", "9gpu")
@@ -35,13 +44,22 @@ def test_help_and_bad_options(script):
 @pytest.mark.parametrize("script", ["test", "quickstart"])
 def test_help_installs_nothing(script, tmp_path):
     done = launch(script, "--help", SLIME_TAU2_VENV=str(tmp_path / "venv"))
-    assert done.returncode == 0 and f"usage: launch/{script}.sh" in done.stdout and "[setup]" not in done.stdout + done.stderr
+    assert (
+        done.returncode == 0
+        and f"usage: launch/{script}.sh" in done.stdout
+        and "[setup]" not in done.stdout + done.stderr
+    )
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_dry_runs_change_nothing_and_tell_no_secret(script, slime, tmp_path):
-    secrets = {"WANDB_API_KEY": "sekret-1", "HF_TOKEN": "sekret-2", "OPENAI_API_KEY": "sekret-3", "WANDB_PROJECT": "tau2"}
+    secrets = {
+        "WANDB_API_KEY": "sekret-1",
+        "HF_TOKEN": "sekret-2",
+        "OPENAI_API_KEY": "sekret-3",
+        "WANDB_PROJECT": "tau2",
+    }
     done = launch(script, *HALF.get(script, ()), "--dry-run", **slime, **secrets)
     assert done.returncode == 0, done.stderr
     assert commands(done.stdout) and "sekret" not in done.stdout + done.stderr
@@ -89,23 +107,34 @@ def test_every_profile_adds_up(profile, recipe, slime):
     entry = command[command.index("python3") + 1 :]
     if profile.endswith("nodes"):  # somebody counts the nodes, and the GPUs of the whole run
         assert entry[0].endswith("launch/on_nodes.py") and entry[1:3] == [profile[0], str(machine)]
-        assert number("--actor-num-gpus-per-node") % number("--tensor-model-parallel-size") == 0, "TP stays within a node"
+        assert number("--actor-num-gpus-per-node") % number("--tensor-model-parallel-size") == 0, (
+            "TP stays within a node"
+        )
         entry = entry[3:]
     assert entry[0].endswith("train.py" if "--colocate" in got else "train_async.py")
 
     data_parallel = actors // (number("--tensor-model-parallel-size") * number("--context-parallel-size"))
-    samples, steps = number("--rollout-batch-size") * number("--n-samples-per-prompt"), number("--num-steps-per-rollout")
+    samples, steps = (
+        number("--rollout-batch-size") * number("--n-samples-per-prompt"),
+        number("--num-steps-per-rollout"),
+    )
     assert actors % number("--tensor-model-parallel-size") == 0 and samples % (steps * data_parallel) == 0
     assert number("--over-sampling-batch-size") >= number("--rollout-batch-size")
-    assert number("--max-tokens-per-gpu") * number("--context-parallel-size") >= number("--sglang-context-length"), "the longest episode"
+    assert number("--max-tokens-per-gpu") * number("--context-parallel-size") >= number("--sglang-context-length"), (
+        "the longest episode"
+    )
 
     config = Tau2Config.from_mapping(
-        {k.removeprefix("tau2_"): v for k, v in yaml.safe_load(shown_file(done.stdout, "tau2.yaml")).items()}, "tau2.yaml"
+        {k.removeprefix("tau2_"): v for k, v in yaml.safe_load(shown_file(done.stdout, "tau2.yaml")).items()},
+        "tau2.yaml",
     )
     assert config.user_base_url == ("slime:user_sim" if users else "http://127.0.0.1:30001/v1")
     assert config.user_model.endswith("models/Qwen3-4B-Instruct-2507"), "the name under which it is served"
-    assert (config.shaping, config.advantage, config.max_steps) == (("card", "std", 100) if recipe else ("gated", "mean", 200))
-    # slime multiplies by every rollout GPU, the user's too: all that live must be what the policy's GPUs are meant to carry
+    assert (config.shaping, config.advantage, config.max_steps) == (
+        ("card", "std", 100) if recipe else ("gated", "mean", 200)
+    )
+    # slime multiplies by every rollout GPU, the user's too: all that live must be what the policy's GPUs are meant to
+    # carry
     live = number("--sglang-server-concurrency") * rollout
     assert live == LIVE[profile] and (config.policy_concurrency, config.user_concurrency) == (live, live)
     assert "--use-fault-tolerance" in got and number("--num-rollout") == (100 if recipe else 300)
@@ -139,9 +168,14 @@ def test_turn_credit_brings_its_hook(how, slime, tmp_path, monkeypatch):
 
 
 def test_settings_on_the_command_line_win_and_unknown_ones_are_refused(slime):
-    done = launch("grpo", "--set", "ROLLOUTS=7", "--set", "tau2_max_steps=30", "--set", "tau2_max_steps=40", "--dry-run", **slime)
+    done = launch(
+        "grpo", "--set", "ROLLOUTS=7", "--set", "tau2_max_steps=30", "--set", "tau2_max_steps=40", "--dry-run", **slime
+    )
     assert options(commands(done.stdout)[0])["--num-rollout"] == "7"
-    assert shown_file(done.stdout, "tau2.yaml").count("tau2_max_steps: 40") == 1 and "tau2_max_steps: 30" not in done.stdout
+    assert (
+        shown_file(done.stdout, "tau2.yaml").count("tau2_max_steps: 40") == 1
+        and "tau2_max_steps: 30" not in done.stdout
+    )
     for bad, said in (("ROLLOUT=7", "has no ROLLOUT"), ("ROLLOUTS", "needs NAME=VALUE"), ("PATH=/x", "has no PATH")):
         wrong = launch("grpo", "--set", bad, "--dry-run", **slime)
         assert wrong.returncode == 2 and said in wrong.stderr and not wrong.stdout
@@ -150,12 +184,16 @@ def test_settings_on_the_command_line_win_and_unknown_ones_are_refused(slime):
 def test_limits_that_somebody_named_are_kept(slime, tmp_path):
     config = tmp_path / "own.yaml"
     config.write_text("tau2_domains: [retail]\ntau2_user_concurrency: 16  # what the API allows\n")
-    shown = yaml.safe_load(shown_file(launch("grpo", "--dry-run", TAU2_CONFIG=str(config), **slime).stdout, "tau2.yaml"))
+    shown = yaml.safe_load(
+        shown_file(launch("grpo", "--dry-run", TAU2_CONFIG=str(config), **slime).stdout, "tau2.yaml")
+    )
     assert shown["tau2_user_concurrency"] == 16 and shown["tau2_policy_concurrency"] == 288
 
 
 def iterations(saves, retain):
-    """The checkpoints that are left: Megatron deletes the one before when the tracker names the next, but for multiples of `retain`."""
+    """The checkpoints that are left: Megatron deletes the one before when the tracker names the next, but for multiples
+    of `retain`.
+    """
     left, before = [], 0
     for n in saves:
         left.append(n)
@@ -191,7 +229,9 @@ def test_a_resume_may_be_longer_or_have_another_profile(script, slime):
 def test_the_optimizer_can_live_in_host_memory(slime):
     flags = {"--optimizer-cpu-offload", "--overlap-cpu-optimizer-d2h-h2d", "--use-precision-aware-optimizer"}
     assert not flags & set(commands(launch("grpo", "--profile", "2gpu", "--dry-run", **slime).stdout)[0])
-    assert flags <= set(commands(launch("grpo", "--profile", "2gpu", "--set", "CPU_OPTIMIZER=1", "--dry-run", **slime).stdout)[0])
+    assert flags <= set(
+        commands(launch("grpo", "--profile", "2gpu", "--set", "CPU_OPTIMIZER=1", "--dry-run", **slime).stdout)[0]
+    )
 
 
 def test_the_router_is_asked_for_a_policy_that_it_has(slime, tmp_path):
@@ -223,7 +263,10 @@ def test_the_users_engines_may_have_several_gpus(slime):
 
 
 def test_the_user_simulator_listens_where_it_is_told_to():
-    alone, open_to_all = launch("serve_user_sim", "--dry-run"), launch("serve_user_sim", "--dry-run", USER_HOST="0.0.0.0")
+    alone, open_to_all = (
+        launch("serve_user_sim", "--dry-run"),
+        launch("serve_user_sim", "--dry-run", USER_HOST="0.0.0.0"),
+    )
     assert options(commands(alone.stdout)[0])["--host"] == "127.0.0.1" and "warning" not in alone.stderr
     assert options(commands(open_to_all.stdout)[0])["--host"] == "0.0.0.0" and "asks for no key" in open_to_all.stderr
 
@@ -237,15 +280,28 @@ def pairs(command):
 def test_an_episode_is_played_as_training_plays_it(script, slime, tmp_path):
     """Every option of the profile and of TAU2_CONFIG reaches `slime-tau2 eval`, or the score is of another protocol."""
     config = tmp_path / "own.yaml"
-    config.write_text("tau2_domains: [retail]\ntau2_max_errors: 7\ntau2_agent_prompt: 'prompt.txt'  # own\ntau2_plugins: [a, b]\n")
-    done = launch(*script, "--profile", "8gpu", "--profile", "card", "--dry-run", cwd=tmp_path, TAU2_CONFIG=str(config), **slime)
+    config.write_text(
+        "tau2_domains: [retail]\ntau2_max_errors: 7\ntau2_agent_prompt: 'prompt.txt'  # own\ntau2_plugins: [a, b]\n"
+    )
+    done = launch(
+        *script, "--profile", "8gpu", "--profile", "card", "--dry-run", cwd=tmp_path, TAU2_CONFIG=str(config), **slime
+    )
     evaluations = [c for c in commands(done.stdout) if c[:2] == ["slime-tau2", "eval"]]
     asked = [c[c.index("--domain") + 1] for c in evaluations]
     assert asked == (["airline,retail,telecom"] if script == ("evaluate",) else ["airline", "retail", "telecom"])
     for command in evaluations:
         told = pairs(command)
-        assert (told["protocol"], told["max_steps"], told["max_errors"], told["plugins"]) == ("card", "100", "7", "[a, b]")
-        assert told["agent_prompt"] == f"{tmp_path}/prompt.txt" and "domains" not in told and told["seeded_sampling"] == "false"
+        assert (told["protocol"], told["max_steps"], told["max_errors"], told["plugins"]) == (
+            "card",
+            "100",
+            "7",
+            "[a, b]",
+        )
+        assert (
+            told["agent_prompt"] == f"{tmp_path}/prompt.txt"
+            and "domains" not in told
+            and told["seeded_sampling"] == "false"
+        )
         Tau2Config.from_mapping({k: yaml.safe_load(v) for k, v in told.items() if k != "plugins"}, "--set")
         temperature, top_k = command[command.index("--temperature") + 1], command[command.index("--top-k") + 1]
         assert (temperature, top_k) == (("0.8", "20") if script == ("evaluate",) else ("0.7", "-1"))
@@ -272,7 +328,8 @@ def test_training_evaluates_on_val_and_not_on_what_it_trains_on(slime):
     both = ("--set", "tau2_split=train+val", "--dry-run")
     refused = launch("grpo", *both, **slime)
     assert (
-        refused.returncode == 2 and "error: tau2_split=train+val trains on the tasks that EVAL_INTERVAL=20 evaluates on" in refused.stderr
+        refused.returncode == 2
+        and "error: tau2_split=train+val trains on the tasks that EVAL_INTERVAL=20 evaluates on" in refused.stderr
     )
     for more in ("EVAL_INTERVAL=0", "tau2_i_know=true"):
         assert launch("grpo", "--set", more, *both, **slime).returncode == 0
@@ -288,7 +345,9 @@ def test_a_checkpoint_is_evaluated_on_val_in_a_directory_of_its_own(slime, tmp_p
 def test_sft_reads_what_the_mask_generator_needs(slime):
     (command,) = commands(launch("sft", "--profile", "4gpu", "--dry-run", "--", "--lr", "3e-6", **slime).stdout)
     got = options(command)
-    assert got["--loss-type"] == "sft_loss" and got["--loss-mask-type"] == "qwen3" and "--apply-chat-template" not in got
+    assert (
+        got["--loss-type"] == "sft_loss" and got["--loss-mask-type"] == "qwen3" and "--apply-chat-template" not in got
+    )
     assert got["--lr"] == "3e-6" and got["--actor-num-gpus-per-node"] == "4", "arguments behind -- come last and win"
     same = commands(launch("rft", "train", "--profile", "4gpu", "--dry-run", **slime).stdout)[0]
     assert options(same)["--prompt-data"] == f"{slime['OUTPUT_DIR']}/rft.jsonl"
@@ -302,7 +361,10 @@ def test_too_few_rows_for_one_step_are_named_before_the_job(slime, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("{}\n" * 37)
     done = launch("sft", SFT_DATA=str(rows), MEGATRON_DIR=str(tmp_path), **slime)
-    assert done.returncode == 2 and f"{rows} has 37 rows and one step takes 64: collect more, or --set SFT_BATCH=32" in done.stderr
+    assert (
+        done.returncode == 2
+        and f"{rows} has 37 rows and one step takes 64: collect more, or --set SFT_BATCH=32" in done.stderr
+    )
 
 
 def model(directory: Path, theta=5000000) -> str:
@@ -322,13 +384,21 @@ def test_checks_name_the_thing_and_the_fix(slime, tmp_path):
     (tmp_path / "slime" / "train_async.py").write_text("")
     ready = slime | {"MEGATRON_DIR": str(tmp_path)}
     missing = launch("grpo", MODEL_DIR="/nowhere", **ready)
-    assert missing.returncode == 2 and "model /nowhere: does not exist; bash launch/prepare.sh downloads it" in missing.stderr
-    assert missing.stderr.rstrip().endswith("error: not everything is in place; see above"), "all that is missing, not the first of it"
+    assert (
+        missing.returncode == 2
+        and "model /nowhere: does not exist; bash launch/prepare.sh downloads it" in missing.stderr
+    )
+    assert missing.stderr.rstrip().endswith("error: not everything is in place; see above"), (
+        "all that is missing, not the first of it"
+    )
     wrong = launch("grpo", MODEL_DIR=model(tmp_path / "old", 1000000), **ready)
     assert "--rotary-base is 5000000" in wrong.stderr and "rope_theta 1000000" in wrong.stderr
     if shutil.which("nvidia-smi") is None:
         assert "gpus: this run wants 8, torch sees 0; choose another --profile" in missing.stderr
-        assert "the bare machine's way in is launch/quickstart.sh" in launch("serve_policy", MODEL=model(tmp_path / "good")).stderr
+        assert (
+            "the bare machine's way in is launch/quickstart.sh"
+            in launch("serve_policy", MODEL=model(tmp_path / "good")).stderr
+        )
     gone = launch("evaluate", POLICY_URL="http://127.0.0.1:9")
     assert "policy http://127.0.0.1:9: does not answer" in gone.stderr and "bash launch/serve_policy.sh" in gone.stderr
     assert "user http://127.0.0.1:30001/v1: does not answer" in gone.stderr and gone.returncode == 2
@@ -337,23 +407,44 @@ def test_checks_name_the_thing_and_the_fix(slime, tmp_path):
     assert "CHECKPOINT=" in launch("export_hf", CHECKPOINT="/nowhere").stderr
 
 
-NOT_WHOLE = [("grpo", f"{name}={value}", least) for name, value, least in (
-    ("SAVE_INTERVAL", "0", 1), ("USER_GPUS_PER_ENGINE", "0", 1), ("NODES", "2x", 1), ("NODES", "", 1), ("TP", "abc", 1), ("TP", "0", 1),
-    ("USER_GPUS", "-1", 0), ("POLICY_GPUS", "0", 1), ("ROLLOUTS", "08", 0),
-)] + [("sft", "SFT_SAVE_INTERVAL=0", 1), ("sft", "SFT_BATCH=x", 1), ("node", "NODES=x", 1)]  # fmt: skip
+NOT_WHOLE = [
+    ("grpo", f"{name}={value}", least)
+    for name, value, least in (
+        ("SAVE_INTERVAL", "0", 1),
+        ("USER_GPUS_PER_ENGINE", "0", 1),
+        ("NODES", "2x", 1),
+        ("NODES", "", 1),
+        ("TP", "abc", 1),
+        ("TP", "0", 1),
+        ("USER_GPUS", "-1", 0),
+        ("POLICY_GPUS", "0", 1),
+        ("ROLLOUTS", "08", 0),
+    )
+] + [("sft", "SFT_SAVE_INTERVAL=0", 1), ("sft", "SFT_BATCH=x", 1), ("node", "NODES=x", 1)]
 
 
 @pytest.mark.parametrize("script, setting, least", NOT_WHOLE)
 def test_a_setting_that_is_no_whole_number_is_named(script, setting, least):
     done = launch(script, *HALF.get(script, ()), "--set", setting, "--dry-run")
-    assert (done.returncode, done.stdout) == (2, "") and done.stderr == f"error: {setting}: a whole number of at least {least}\n"
+    assert (done.returncode, done.stdout) == (
+        2,
+        "",
+    ) and done.stderr == f"error: {setting}: a whole number of at least {least}\n"
 
 
-@pytest.mark.parametrize("script, setting, wanted", [
-    ("node", "RAY_PORT=abc", "from 1 to 65530"), ("node", "RAY_PORT=99999", "from 1 to 65530"), ("serve_user_sim", "USER_PORT=abc", "from 1 to 65535"),
-    ("serve_user_sim", "USER_DP=0", "of at least 1"), ("serve_policy", "POLICY_DP=0", "of at least 1"), ("evaluate", "EVAL_ATTEMPTS=abc", "of at least 1"),
-    ("rft", "RFT_ATTEMPTS=0", "of at least 1"), ("prepare", "CONVERT=yes", "from 0 to 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "script, setting, wanted",
+    [
+        ("node", "RAY_PORT=abc", "from 1 to 65530"),
+        ("node", "RAY_PORT=99999", "from 1 to 65530"),
+        ("serve_user_sim", "USER_PORT=abc", "from 1 to 65535"),
+        ("serve_user_sim", "USER_DP=0", "of at least 1"),
+        ("serve_policy", "POLICY_DP=0", "of at least 1"),
+        ("evaluate", "EVAL_ATTEMPTS=abc", "of at least 1"),
+        ("rft", "RFT_ATTEMPTS=0", "of at least 1"),
+        ("prepare", "CONVERT=yes", "from 0 to 1"),
+    ],
+)
 def test_a_variable_that_is_no_whole_number_is_named(script, setting, wanted):
     done = launch(script, *HALF.get(script, ()), "--dry-run", **dict([setting.split("=")]))
     assert (done.returncode, done.stdout) == (2, "") and done.stderr == f"error: {setting}: a whole number {wanted}\n"
@@ -377,16 +468,25 @@ def test_sft_has_a_gpu_left_to_train_on():
 @pytest.mark.parametrize("name", ["../_lib", "../profiles/8gpu", "a b", ""])
 def test_a_profile_is_a_name_not_a_path(name):
     done = launch("serve_policy", "--profile", name, "--dry-run")
-    assert done.returncode == 2 and done.stderr.startswith(f"error: no profile {name}; there are: 2gpu ") and not done.stdout
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith(f"error: no profile {name}; there are: 2gpu ")
+        and not done.stdout
+    )
 
 
 @pytest.mark.parametrize("script", [("grpo",), ("rft", "sample"), ("evaluate",)], ids=" ".join)
-@pytest.mark.parametrize("how, said", [
-    ("absent", "nowhere.yaml does not exist; TAU2_CONFIG is"), ("tau2_nonsense=1", "unknown key tau2_nonsense; "),
-    ("tau2_max_steps=0", "tau2_max_steps = 0: Input should be greater than 0"), ("tau2_split=[", "not YAML: "),
-    ("tau2_max_|x=1", "--set tau2_max_|x=1: an option of slime_tau2 is tau2_ and small letters"),
-    ("TAU2_MAX_ERRORS=x", "TAU2_* in the environment: tau2_max_errors = 'x': "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "how, said",
+    [
+        ("absent", "nowhere.yaml does not exist; TAU2_CONFIG is"),
+        ("tau2_nonsense=1", "unknown key tau2_nonsense; "),
+        ("tau2_max_steps=0", "tau2_max_steps = 0: Input should be greater than 0"),
+        ("tau2_split=[", "not YAML: "),
+        ("tau2_max_|x=1", "--set tau2_max_|x=1: an option of slime_tau2 is tau2_ and small letters"),
+        ("TAU2_MAX_ERRORS=x", "TAU2_* in the environment: tau2_max_errors = 'x': "),
+    ],
+)
 def test_options_that_the_job_would_refuse_are_named_before_it(script, how, said, slime, tmp_path):
     given = {"TAU2_CONFIG": str(tmp_path / "nowhere.yaml")} if how == "absent" else {}
     if how.startswith("TAU2_"):

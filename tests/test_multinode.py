@@ -1,4 +1,5 @@
-"""Several nodes, as far as one can tell: who is counted, whose address is announced, what a node refuses before it joins.
+"""Several nodes, as far as one can tell: who is counted, whose address is announced, what a node refuses before it
+joins.
 
 Two nodes for real, as network namespaces: tests/upstream/test_two_nodes.py.
 """
@@ -28,11 +29,17 @@ def by_path(name):
 on_nodes, runtime_env = by_path("on_nodes"), by_path("runtime_env")
 
 
-# --- who counts the nodes ------------------------------------------------------------------------------------------------------
+# --- who counts the nodes
+# ------------------------------------------------------------------------------------------------------
 
 
 def node(number, gpus=8, alive=True):
-    return {"NodeID": f"n{number}", "NodeManagerAddress": f"10.0.0.{number}", "Alive": alive, "Resources": {"GPU": gpus} if gpus else {}}
+    return {
+        "NodeID": f"n{number}",
+        "NodeManagerAddress": f"10.0.0.{number}",
+        "Alive": alive,
+        "Resources": {"GPU": gpus} if gpus else {},
+    }
 
 
 def test_nodes_that_do_not_come_end_the_job_and_those_that_do_are_waited_for():
@@ -49,9 +56,14 @@ def test_a_node_that_goes_ends_the_job_even_if_it_comes_back():
     count = on_nodes.Count(2, 16, 10.0, 0.0)
     assert count.trouble([node(1), node(2)], 1.0) == ""
     gone = count.trouble([node(1), node(2, alive=False)], 2.0)
-    assert gone.startswith("node 10.0.0.2 is gone. Ray has 8 GPUs on 10.0.0.1") and "run the same command: it resumes" in gone
+    assert (
+        gone.startswith("node 10.0.0.2 is gone. Ray has 8 GPUs on 10.0.0.1")
+        and "run the same command: it resumes" in gone
+    )
     back = {**node(2), "NodeID": "n9"}
-    assert count.trouble([node(1), node(2, alive=False), back], 3.0).startswith("node 10.0.0.2 is gone"), "its actors are lost"
+    assert count.trouble([node(1), node(2, alive=False), back], 3.0).startswith("node 10.0.0.2 is gone"), (
+        "its actors are lost"
+    )
 
 
 def test_nodes_that_the_run_cannot_be_on_may_go():
@@ -76,7 +88,11 @@ def test_with_a_spare_node_any_that_goes_ends_the_job(dead):
     [
         ("import sys; print(sys.argv, __name__, sys.path[0])", 0, "'--x', '1'] __main__ "),
         ("raise SystemExit(7)", 7, ""),
-        ("raise ValueError('bad flag')", 1, "error: ValueError; the lines above say where. The same launch command resumes"),
+        (
+            "raise ValueError('bad flag')",
+            1,
+            "error: ValueError; the lines above say where. The same launch command resumes",
+        ),
     ],
 )
 def test_the_entry_runs_as_if_it_were_started_itself(text, code, said, tmp_path):
@@ -87,17 +103,26 @@ def test_the_entry_runs_as_if_it_were_started_itself(text, code, said, tmp_path)
     assert code or str(tmp_path) in done.stdout
 
 
-# --- whose address --------------------------------------------------------------------------------------------------------------
+# --- whose address
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_one_nodes_address_is_given_to_no_other(tmp_path):
-    """A job's environment is the same on every node: with SLIME_HOST_IP in it, each would announce the submitter's address."""
+    """A job's environment is the same on every node: with SLIME_HOST_IP in it, each would announce the submitter's
+    address.
+    """
     here = {"SLIME_HOST_IP": "10.0.0.1", "NCCL_SOCKET_IFNAME": "eth0"}
     passed, told = runtime_env.environment({}, here | {"NODES": "2"})
-    assert passed == {"NCCL_SOCKET_IFNAME": "eth0"} and "SLIME_HOST_IP is one node's own" in told[0] and not told[0].startswith("error")
+    assert (
+        passed == {"NCCL_SOCKET_IFNAME": "eth0"}
+        and "SLIME_HOST_IP is one node's own" in told[0]
+        and not told[0].startswith("error")
+    )
     assert runtime_env.environment({}, here | {"NODES": "1"})[0] == here
     for profile, there in (("2nodes", False), ("8gpu", True)):
-        done = launch("grpo", "--profile", profile, "--dry-run", SLIME_DIR=str(fake_slime(tmp_path)), SLIME_HOST_IP="10.0.0.1")
+        done = launch(
+            "grpo", "--profile", profile, "--dry-run", SLIME_DIR=str(fake_slime(tmp_path)), SLIME_HOST_IP="10.0.0.1"
+        )
         (command,) = commands(done.stdout)
         assert ("SLIME_HOST_IP" in json.loads(command[command.index("--runtime-env-json") + 1])["env_vars"]) is there
 
@@ -105,10 +130,14 @@ def test_one_nodes_address_is_given_to_no_other(tmp_path):
 @pytest.mark.parametrize(
     "variable, value, meant",
     [
-        ("NCCL_SOCKET_IFNAME", "eth", ["eth0", "eth1"]), ("NCCL_SOCKET_IFNAME", "=eth", []), ("NCCL_SOCKET_IFNAME", "=eth1", ["eth1"]),
-        ("NCCL_SOCKET_IFNAME", "^eth,lo", ["ib0"]), ("GLOO_SOCKET_IFNAME", "eth", []), ("GLOO_SOCKET_IFNAME", "ib0,eth1", ["ib0", "eth1"]),
+        ("NCCL_SOCKET_IFNAME", "eth", ["eth0", "eth1"]),
+        ("NCCL_SOCKET_IFNAME", "=eth", []),
+        ("NCCL_SOCKET_IFNAME", "=eth1", ["eth1"]),
+        ("NCCL_SOCKET_IFNAME", "^eth,lo", ["ib0"]),
+        ("GLOO_SOCKET_IFNAME", "eth", []),
+        ("GLOO_SOCKET_IFNAME", "ib0,eth1", ["ib0", "eth1"]),
     ],
-)  # fmt: skip
+)
 def test_what_an_interface_variable_means(variable, value, meant):
     assert network.matching(variable, value, ["lo", "eth0", "eth1", "ib0"]) == meant
 
@@ -129,11 +158,16 @@ def test_a_nodes_own_settings_are_checked(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
     monkeypatch.setenv("SLIME_HOST_IP", "10.1.1.1")
     interface, address = network.wrong(True)
-    assert interface == "GLOO_SOCKET_IFNAME=eth7 is no interface with an address there; it has lo 127.0.0.1, eth0 10.9.9.9"
+    assert (
+        interface == "GLOO_SOCKET_IFNAME=eth7 is no interface with an address there; it has lo 127.0.0.1, eth0 10.9.9.9"
+    )
     assert address.startswith("SLIME_HOST_IP=10.1.1.1 is not that node's address")
     monkeypatch.delenv("GLOO_SOCKET_IFNAME")
     monkeypatch.setenv("SLIME_HOST_IP", "127.0.0.1")
-    assert "slime would announce 127.0.0.1, which no other node reaches" in network.wrong(True)[0] and network.wrong(False) == []
+    assert (
+        "slime would announce 127.0.0.1, which no other node reaches" in network.wrong(True)[0]
+        and network.wrong(False) == []
+    )
 
 
 def test_nodes_try_to_reach_each_other(monkeypatch):
@@ -149,7 +183,8 @@ def test_nodes_try_to_reach_each_other(monkeypatch):
     listener.close()
 
 
-# --- what a node refuses before it joins ------------------------------------------------------------------------------------------
+# --- what a node refuses before it joins
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -168,11 +203,16 @@ def ready(tmp_path):
     for name in ("slime", "megatron", "model", "shared"):
         (tmp_path / name).mkdir()
     return {
-        "PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}", "SLIME_DIR": str(tmp_path / "slime"),
-        "MEGATRON_DIR": str(tmp_path / "megatron"), "MODEL_DIR": str(tmp_path / "model"), "USER_MODEL_DIR": str(tmp_path / "model"),
-        "OUTPUT_DIR": str(tmp_path / "shared" / "grpo"), "DATA_DIR": str(tmp_path / "shared" / "data"), "NODE_IP": "127.0.0.1",
+        "PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SLIME_DIR": str(tmp_path / "slime"),
+        "MEGATRON_DIR": str(tmp_path / "megatron"),
+        "MODEL_DIR": str(tmp_path / "model"),
+        "USER_MODEL_DIR": str(tmp_path / "model"),
+        "OUTPUT_DIR": str(tmp_path / "shared" / "grpo"),
+        "DATA_DIR": str(tmp_path / "shared" / "data"),
+        "NODE_IP": "127.0.0.1",
         "PYTHONPATH": str(tmp_path / "lib"),
-    }  # fmt: skip
+    }
 
 
 TWO = ("--set", "GPUS_PER_NODE=2")
@@ -188,16 +228,20 @@ def test_a_head_marks_what_is_shared_and_a_worker_finds_it(ready, tmp_path):
         assert head.returncode == 0 and "--head" in head.stdout and "[127.0.0.1 lo lo]" in head.stdout, head.stderr
         assert (tmp_path / "shared" / ".slime_tau2_head").read_text() == "127.0.0.1\n" and "--num-gpus 2" in head.stdout
         worker = launch("node", "worker", *TWO, "--", "--block", **here)
-        assert worker.returncode == 0 and f"--address 127.0.0.1:{here['RAY_PORT']} --block [127.0.0.1 lo lo]" in worker.stdout, (
-            worker.stderr
-        )
+        assert (
+            worker.returncode == 0
+            and f"--address 127.0.0.1:{here['RAY_PORT']} --block [127.0.0.1 lo lo]" in worker.stdout
+        ), worker.stderr
         own = launch("node", "worker", *TWO, NCCL_SOCKET_IFNAME="ib0", **here)
         assert "[127.0.0.1 ib0 lo]" in own.stdout, "what somebody set is kept"
         (tmp_path / "shared" / ".slime_tau2_head").write_text("10.0.0.9\n")
         assert "names the head 10.0.0.9, and HEAD_IP is 127.0.0.1" in launch("node", "worker", *TWO, **here).stderr
         (tmp_path / "shared" / ".slime_tau2_head").unlink()
         lacks = launch("node", "worker", *TWO, **here)
-        assert lacks.returncode == 2 and "is not the head's folder, which has a file .slime_tau2_head in it: mount it" in lacks.stderr
+        assert (
+            lacks.returncode == 2
+            and "is not the head's folder, which has a file .slime_tau2_head in it: mount it" in lacks.stderr
+        )
 
 
 @pytest.mark.parametrize(
@@ -207,8 +251,16 @@ def test_a_head_marks_what_is_shared_and_a_worker_finds_it(ready, tmp_path):
         ("head", {"NODE_IP": "192.0.2.77"}, "NODE_IP=192.0.2.77 is no address of this machine"),
         ("head", {}, "127.0.0.1 is reached by this machine alone; name the interface to the other nodes as IFACE"),
         ("head", {"HEAD_IP": "127.0.0.1", "GPUS": "8"}, "this node has 2 GPUs and the profile wants 8 on each of 1"),
-        ("head", {"HEAD_IP": "127.0.0.1", "MODEL_DIR": "/nope"}, "MODEL_DIR=/nope does not exist; bash launch/prepare.sh, on this node or"),
-        ("head", {"HEAD_IP": "127.0.0.1", "PYTHONPATH": ""}, "slime_tau2 or slime cannot be imported on this node: bash launch/setup.sh"),
+        (
+            "head",
+            {"HEAD_IP": "127.0.0.1", "MODEL_DIR": "/nope"},
+            "MODEL_DIR=/nope does not exist; bash launch/prepare.sh, on this node or",
+        ),
+        (
+            "head",
+            {"HEAD_IP": "127.0.0.1", "PYTHONPATH": ""},
+            "slime_tau2 or slime cannot be imported on this node: bash launch/setup.sh",
+        ),
         ("worker", {"HEAD_IP": ""}, "HEAD_IP is not set"),
         ("worker", {"HEAD_IP": "127.0.0.1", "RAY_PORT": "9"}, "127.0.0.1:9 does not answer to 127.0.0.1 on lo ("),
     ],

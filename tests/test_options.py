@@ -1,4 +1,6 @@
-"""`slime-tau2 options` and `--version`: every key of --set with its default, readable in 80 columns; which versions are here."""
+"""`slime-tau2 options` and `--version`: every key of --set with its default, readable in 80 columns; which versions are
+here.
+"""
 
 import json
 import re
@@ -24,7 +26,9 @@ def test_every_key_is_there_with_its_help(cli):
         "list",
     )
     assert by_key["credit_discount"]["type"] == "number >= 0 and <= 1" and by_key["max_steps"]["default"] == 200
-    assert {k: by_key[k]["default"] for k in OPTIONS} == {"seeded_sampling": True, "retail_basis": "judge"}, "eval's own"
+    assert {k: by_key[k]["default"] for k in OPTIONS} == {"seeded_sampling": True, "retail_basis": "judge"}, (
+        "eval's own"
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])

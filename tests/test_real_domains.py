@@ -13,7 +13,7 @@ from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import GoldUser, PlainUser
 from slime_tau2.errors import BenchDataError
 from slime_tau2.evaluation import audit
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 
 DOMAINS = ("airline", "retail", "telecom")
 NOOP_ON_PYPI = {"airline": (13, 6), "retail": (5, 2), "telecom": (0, 0)}
@@ -44,7 +44,10 @@ def test_gold_earns_one_on_every_task(domain, split):
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_baselines(domain, kind, expected):
     world = worlds.load(domain)
-    won = tuple(sum(e.reward == 1.0 for e in play(world, world.task_ids(s), scripts.SCRIPTS[kind])) for s in ("train+val", "test"))
+    won = tuple(
+        sum(e.reward == 1.0 for e in play(world, world.task_ids(s), scripts.SCRIPTS[kind]))
+        for s in ("train+val", "test")
+    )
     assert won == expected[domain]
 
 
@@ -52,7 +55,9 @@ def test_baselines(domain, kind, expected):
 def test_empty_arguments_earn_no_partial(domain):
     """tau2's own check gives this agent every point; ours gives it next to nothing."""
     world = worlds.load(domain, "communicate")
-    with_arguments = [i for i in world.task_ids("train") if any(a.arguments for a in world.task(i).evaluation_criteria.actions or [])]
+    with_arguments = [
+        i for i in world.task_ids("train") if any(a.arguments for a in world.task(i).evaluation_criteria.actions or [])
+    ]
     episodes = play(world, with_arguments, scripts.empty_arguments)
     assert sum(e.outcome.partial for e in episodes) / len(episodes) <= 0.05
     theirs = [c["action_match"] for e in episodes for c in e.outcome.reward_info.get("action_checks") or []]
@@ -60,7 +65,9 @@ def test_empty_arguments_earn_no_partial(domain):
 
 
 def test_empty_arguments_in_telecom():
-    """There, many tools take no argument, and 20 tasks ask for nothing but a transfer: what this agent earns is reported."""
+    """There, many tools take no argument, and 20 tasks ask for nothing but a transfer: what this agent earns is
+    reported.
+    """
     world = worlds.load("telecom")
     episodes = play(world, world.task_ids("base"), scripts.empty_arguments)
     by_reward = {won: [e.outcome.partial for e in episodes if (e.reward == 1.0) is won] for won in (True, False)}
@@ -128,7 +135,10 @@ def test_the_extra_telecom_tasks_share_no_faults_with_test_or_val():
 def test_every_record_names_its_tau2_its_task_file_and_its_basis():
     world = worlds.load("retail", "communicate")
     record = play(world, world.task_ids("test")[:1], scripts.noop)[0].record()
-    assert record["tau2"] == f"{bench.VINTAGE.name} {bench.VINTAGE.version}" and record["tasks_sha256"] == world.tasks_sha256
+    assert (
+        record["tau2"] == f"{bench.VINTAGE.name} {bench.VINTAGE.version}"
+        and record["tasks_sha256"] == world.tasks_sha256
+    )
     assert record["reward_basis"] == ["DB", "COMMUNICATE"] and len(record["tasks_sha256"]) == 64
 
 
@@ -137,7 +147,16 @@ async def test_the_local_model_drives_a_real_episode(domain, server, tokenizer):
     """Score irrelevant, tokens exact: thousands of tokens of policy and tools, a random model, several turns."""
     world = worlds.load(domain)
     chat, client = ChatRenderer(tokenizer, world.tool_schemas), PolicyClient(server.url)
-    agent = TokenAgent(client, chat, bench.agent_prompt(world.policy), {"temperature": 1.0, "ignore_eos": False}, 24, 4000, 32_000, seed=5)
+    agent = TokenAgent(
+        client,
+        chat,
+        bench.agent_prompt(world.policy),
+        {"temperature": 1.0, "ignore_eos": False},
+        24,
+        4000,
+        32_000,
+        seed=5,
+    )
     # a random model rarely ends a turn by itself: stop it at the first token that is likely enough to come
     agent.sampling["stop_token_ids"] = list(range(0, 1536, 8))
     mismatches = server.info()["prefix_mismatches"]

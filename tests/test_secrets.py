@@ -1,4 +1,6 @@
-"""Keys are used and never kept: a run against servers that want them, then every byte that it left; and what we never do to files."""
+"""Keys are used and never kept: a run against servers that want them, then every byte that it left; and what we never
+do to files.
+"""
 
 import json
 import os
@@ -17,32 +19,62 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.doctor import probe
 from slime_tau2.episode import credentials
 from slime_tau2.episode.api_agent import ApiAgent
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.hosts import Access, Host
 
 ROOT = Path(__file__).parents[1]
 KEYS = {
-    "OPENAI_API_KEY": "planted-openai", "POLICY_KEY": "planted-policy", "USER_KEY": "planted-user", "WANDB_API_KEY": "planted-wandb",
+    "OPENAI_API_KEY": "planted-openai",
+    "POLICY_KEY": "planted-policy",
+    "USER_KEY": "planted-user",
+    "WANDB_API_KEY": "planted-wandb",
     "HF_TOKEN": "planted-hf",
-}  # fmt: skip
+}
 
 
 def test_keys_reach_their_servers_and_nothing_else(tmp_path):
     speak = lambda body: "Please help." if len(body["messages"]) == 2 else "Bye. ###STOP###"  # noqa: E731
     with Serving(FakeOpenAI(["Sorry, I cannot help."])) as policy, Serving(FakeOpenAI(speak)) as user:
         command = [
-            sys.executable, "-m", "slime_tau2.cli", "eval", "--domain", "retail", "--policy", policy.url, "--model", "m", "--user", "llm",
-            "--task", "0", "--attempts", "2", "--output", str(tmp_path / "run"), "--set", f"user_base_url={user.url}", "--set", "user_model=u",
-            "--set", "user_key_env=USER_KEY", "--set", "policy_key_env=POLICY_KEY", "--set", "retail_basis=communicate",
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "slime_tau2.cli",
+            "eval",
+            "--domain",
+            "retail",
+            "--policy",
+            policy.url,
+            "--model",
+            "m",
+            "--user",
+            "llm",
+            "--task",
+            "0",
+            "--attempts",
+            "2",
+            "--output",
+            str(tmp_path / "run"),
+            "--set",
+            f"user_base_url={user.url}",
+            "--set",
+            "user_model=u",
+            "--set",
+            "user_key_env=USER_KEY",
+            "--set",
+            "policy_key_env=POLICY_KEY",
+            "--set",
+            "retail_basis=communicate",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **KEYS})
     assert done.returncode == 0, done.stderr
     assert {h["Authorization"] for h in policy.headers} == {"Bearer planted-policy"}
     assert {h["Authorization"] for h in user.headers} == {"Bearer planted-user"}
-    keys, of_policy = ([h["X-SMG-Routing-Key"] for h in server.headers[1:]] for server in (user, policy))  # the first asked who is there
+    keys, of_policy = (
+        [h["X-SMG-Routing-Key"] for h in server.headers[1:]] for server in (user, policy)
+    )  # the first asked who is there
     assert len(keys) == 4 and len(set(keys)) == 2 == len(set(of_policy)), "one an episode, for both"
     for follow in (
         ["report"],
@@ -50,9 +82,11 @@ def test_keys_reach_their_servers_and_nothing_else(tmp_path):
         ["card", "--partial", "--name", "m", "--output", str(tmp_path / "c.md")],
     ):
         after = subprocess.run(
-            [sys.executable, "-m", "slime_tau2.cli", follow[0], str(tmp_path / "run"), *follow[1:]], capture_output=True, text=True,
+            [sys.executable, "-m", "slime_tau2.cli", follow[0], str(tmp_path / "run"), *follow[1:]],
+            capture_output=True,
+            text=True,
             env={**os.environ, **KEYS},
-        )  # fmt: skip
+        )
         assert after.returncode == 0, after.stderr
         done.stdout += after.stdout + after.stderr
     left = [done.stdout.encode(), done.stderr.encode(), *(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())]
@@ -72,13 +106,15 @@ async def test_no_server_sees_a_key_that_was_not_named_for_it(helpdesk, monkeypa
             "judge_base_url": near.url,
         }
         for config in (Tau2Config(**named), Tau2Config(**named, user_key_env="USER_KEY")):
-            box = Toolbox(config, policy=ChatClient(near.url, "m", config.policy_key_env, PolicyError, {}))
+            box = Harness(config, policy=ChatClient(near.url, "m", config.policy_key_env, PolicyError, {}))
             for evaluation in (False, True):
                 await box.run(helpdesk, "orders_0", ApiAgent(box.policy, "", None, 0), 1, evaluation)
             await box.judge.client.complete([b'{"role": "user", "content": "hi"}'])
             await box.close()
     sent = [h.get("Authorization") for h in (*near.headers, *other.headers)]
-    assert set(sent) == {None, "Bearer planted-user"} and sent.count("Bearer planted-user") == 1, "the user's, to the user's own server"
+    assert set(sent) == {None, "Bearer planted-user"} and sent.count("Bearer planted-user") == 1, (
+        "the user's, to the user's own server"
+    )
     assert {h.get("Authorization") for h in other.headers} == {None}, "the key was named for another one"
 
 
@@ -90,7 +126,10 @@ def test_the_doctor_sends_a_server_only_the_key_that_was_named_for_it(monkeypatc
         assert cli(*asked, fake.url)[0] == 0 and {h.get("Authorization") for h in fake.headers} == {None}
         monkeypatch.setenv("TAU2_USER_KEY_ENV", "USER_KEY")
         assert cli(*asked, fake.url)[0] == 0 and fake.headers[-1]["Authorization"] == "Bearer planted-user"
-    for url, why in (("http://8.8.8.8/v1", "the key in USER_KEY would go over plain http"), ("http://api.openai.com/v1", "over https")):
+    for url, why in (
+        ("http://8.8.8.8/v1", "the key in USER_KEY would go over plain http"),
+        ("http://api.openai.com/v1", "over https"),
+    ):
         code, out, _ = cli(*asked, url)
         assert code == 1 and why in out and "planted" not in out
 
@@ -106,12 +145,20 @@ class User(FakeOpenAI):
 
 
 def test_which_server_sees_which_key(monkeypatch):
-    monkeypatch.setattr(credentials, "_addresses", {"far.example": ["8.8.8.8"], "near.example": ["10.0.0.7", "fd00::7"]}.__getitem__)
+    monkeypatch.setattr(
+        credentials, "_addresses", {"far.example": ["8.8.8.8"], "near.example": ["10.0.0.7", "fd00::7"]}.__getitem__
+    )
     assert credentials.variable("https://api.openai.com/v1", None) == "OPENAI_API_KEY"
     assert credentials.variable("https://API.OpenAI.com./v1", None) == "OPENAI_API_KEY"
     assert credentials.variable("https://api.openai.com/v1", "MINE") == "MINE"
-    for url in ("http://127.0.0.1:30001/v1", "https://far.example/v1", "https://api.openai.com.far.example/v1", "https://eu.api.openai.com/v1",
-                "https://evilapi.openai.com/v1", "https://me.openai.azure.com/v1"):  # fmt: skip
+    for url in (
+        "http://127.0.0.1:30001/v1",
+        "https://far.example/v1",
+        "https://api.openai.com.far.example/v1",
+        "https://eu.api.openai.com/v1",
+        "https://evilapi.openai.com/v1",
+        "https://me.openai.azure.com/v1",
+    ):
         assert credentials.variable(url, None) is None, url
         assert url.startswith("http:") or credentials.variable(url, "MINE") == "MINE"
     with pytest.raises(ConfigError, match=r"^the URL of far.example has a user name or a password in it"):
@@ -119,7 +166,8 @@ def test_which_server_sees_which_key(monkeypatch):
     for url in ("http://near.example/v1", "https://far.example/v1"):
         assert credentials.variable(url, "MINE") == "MINE"
     with pytest.raises(
-        ConfigError, match=r"^http://far.example/v1: the key in MINE would go over plain http to far.example, which is no loop"
+        ConfigError,
+        match=r"^http://far.example/v1: the key in MINE would go over plain http to far.example, which is no loop",
     ):
         credentials.variable("http://far.example/v1", "MINE")
     for named in (None, "MINE"):
@@ -128,23 +176,53 @@ def test_which_server_sees_which_key(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "near", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "100.64.0.1", "[::1]", "[fd00::1]", "[fe80::1%25eth0]", "localhost"]
+    "near",
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "192.168.0.1",
+        "172.16.0.1",
+        "100.64.0.1",
+        "[::1]",
+        "[fd00::1]",
+        "[fe80::1%25eth0]",
+        "localhost",
+    ],
 )
 def test_a_near_address_may_see_a_named_key_over_plain_http(near):
-    assert credentials.variable(f"http://{near}:30001/v1", "MINE") == "MINE" and credentials.is_ours(f"https://{near}:30001/v1")
+    assert credentials.variable(f"http://{near}:30001/v1", "MINE") == "MINE" and credentials.is_ours(
+        f"https://{near}:30001/v1"
+    )
     with pytest.raises(ConfigError, match="plain http"):
         credentials.variable("http://8.8.8.8:30001/v1", "MINE")
 
 
-@pytest.mark.parametrize("url, refused", [("http://far.example/v1", True), ("https://far.example/v1", False), ("http://near.example/v1", False),
-                                          ("http://split.example/v1", True), ("http://nowhere.example/v1", True), ("http://10.0.0.7/v1", False),
-                                          ("http://[::1]:30001", False), ("http://8.8.8.8:3000", True)])  # fmt: skip
+@pytest.mark.parametrize(
+    "url, refused",
+    [
+        ("http://far.example/v1", True),
+        ("https://far.example/v1", False),
+        ("http://near.example/v1", False),
+        ("http://split.example/v1", True),
+        ("http://nowhere.example/v1", True),
+        ("http://10.0.0.7/v1", False),
+        ("http://[::1]:30001", False),
+        ("http://8.8.8.8:3000", True),
+    ],
+)
 def test_no_conversation_goes_in_the_clear_unless_said(monkeypatch, url, refused):
-    addresses = {"far.example": ["8.8.8.8"], "near.example": ["10.0.0.7", "fd00::7"], "split.example": ["10.0.0.7", "8.8.8.8"]}
+    addresses = {
+        "far.example": ["8.8.8.8"],
+        "near.example": ["10.0.0.7", "fd00::7"],
+        "split.example": ["10.0.0.7", "8.8.8.8"],
+    }
     monkeypatch.setattr(credentials, "_addresses", lambda host: addresses.get(host, [host]))
     if not refused:
         return credentials.check_conversation(url)
-    with pytest.raises(ConfigError, match=r"conversations would go over plain http to .*; use https, or say that they may: plain_http=\["):
+    with pytest.raises(
+        ConfigError,
+        match=r"conversations would go over plain http to .*; use https, or say that they may: plain_http=\[",
+    ):
         credentials.check_conversation(url)
     host = credentials.parsed(url).hostname
     credentials.check_conversation(url, (host,))
@@ -161,10 +239,10 @@ async def test_every_client_is_checked_and_the_option_reaches_it(helpdesk, token
         PolicyClient(far)
     for options in ({"user_base_url": f"{far}/v1"}, {"judge_base_url": f"{far}/v1"}):
         with pytest.raises(ConfigError, match=clear):
-            box = Toolbox(Tau2Config(user="llm", **options))
+            box = Harness(Tau2Config(user="llm", **options))
             box.check()
             assert box.judge
-        said = Toolbox(Tau2Config(user="llm", plain_http=("8.8.8.8",), **options))
+        said = Harness(Tau2Config(user="llm", plain_http=("8.8.8.8",), **options))
         said.check()
         assert said.judge
     monkeypatch.setattr(credentials, "_is_this_machine", lambda address: address == "8.8.8.8")
@@ -176,7 +254,12 @@ def test_an_address_of_this_machine_is_known():
 
 
 def test_who_is_told_which_requests_are_one_conversations():
-    for url in ("http://8.8.8.8:30001/v1", "http://node-7:30001/v1", "http://127.0.0.1:30001/v1", "https://10.0.0.7/v1"):
+    for url in (
+        "http://8.8.8.8:30001/v1",
+        "http://node-7:30001/v1",
+        "http://127.0.0.1:30001/v1",
+        "https://10.0.0.7/v1",
+    ):
         assert credentials.is_ours(url), url
     for url in ("https://api.openai.com/v1", "https://x.openai.azure.com/v1", "https://models.example/v1"):
         assert not credentials.is_ours(url), url
@@ -190,10 +273,15 @@ async def test_neither_a_key_nor_a_conversation_follows_a_redirect(monkeypatch, 
         async with FakeOpenAI([away]) as fake:
             access = Access({"127.0.0.1": Host(client=by)})
             client = ChatClient(fake.url, "m", "MINE", PolicyError, {}, retries=2, access=access)
-            with pytest.raises(PolicyError, match=rf"refused: HTTP 307 it sends elsewhere, to {stranger.url}/chat/completions: name that"):
+            with pytest.raises(
+                PolicyError,
+                match=rf"refused: HTTP 307 it sends elsewhere, to {stranger.url}/chat/completions: name that",
+            ):
                 await client.complete([b'{"role": "user", "content": "hi"}'])
             await client.close()
-    assert [v for h in fake.headers for k, v in h.items() if k.lower() == "authorization"] == ["Bearer planted"] and not stranger.bodies
+    assert [v for h in fake.headers for k, v in h.items() if k.lower() == "authorization"] == [
+        "Bearer planted"
+    ] and not stranger.bodies
 
 
 def test_the_probes_key_does_not_follow_a_redirect(monkeypatch):
@@ -236,9 +324,12 @@ def test_what_is_no_url_of_a_server_is_one_line_wherever_it_is_asked_about(bad, 
     good = "http://127.0.0.1:30001/v1"
     said = rf"{re.escape(repr(bad))} is not the URL of a server.*; it looks like {good}"
     for ask in (
-        lambda: ChatClient(bad, "m", None, PolicyError, {}), lambda: credentials.variable(bad, "MINE"), lambda: credentials.is_openai(bad),
-        lambda: credentials.is_ours(bad), lambda: credentials.same_server(good, bad),
-    ):  # fmt: skip
+        lambda: ChatClient(bad, "m", None, PolicyError, {}),
+        lambda: credentials.variable(bad, "MINE"),
+        lambda: credentials.is_openai(bad),
+        lambda: credentials.is_ours(bad),
+        lambda: credentials.same_server(good, bad),
+    ):
         with pytest.raises(ConfigError, match=said):
             ask()
     for option in ("--user", "--policy"):
@@ -250,14 +341,33 @@ def test_what_is_no_url_of_a_server_is_one_line_wherever_it_is_asked_about(bad, 
 @pytest.mark.parametrize("bad", BAD_URLS[:2])
 def test_an_evaluation_does_not_begin_with_what_is_no_url_of_a_server(bad, cli, tmp_path):
     code, out, err = cli(
-        "eval", "--domain", "retail", "--policy", "http://127.0.0.1:30001/v1", "--model", "m", "--user", "llm", "--task", "0", "--attempts", 1, "--output",
-        tmp_path / "run", "--set", f"user_base_url={bad}", "--set", "retail_basis=communicate",
-    )  # fmt: skip
+        "eval",
+        "--domain",
+        "retail",
+        "--policy",
+        "http://127.0.0.1:30001/v1",
+        "--model",
+        "m",
+        "--user",
+        "llm",
+        "--task",
+        "0",
+        "--attempts",
+        1,
+        "--output",
+        tmp_path / "run",
+        "--set",
+        f"user_base_url={bad}",
+        "--set",
+        "retail_basis=communicate",
+    )
     assert code == 2 and f"{bad!r} is not the URL of a server" in out + err
 
 
 def test_nothing_untrusted_is_executed_and_servers_stay_at_home():
-    """What would run somebody's code from a file, or open a port to the network, is nowhere in the package or its scripts."""
+    """What would run somebody's code from a file, or open a port to the network, is nowhere in the package or its
+    scripts.
+    """
     forbidden = {
         "trust_remote_code": r"trust_remote_code\s*=\s*True|--trust-remote-code",
         "pickle": r"\bpickle\.loads?\(|\bcloudpickle\b|\bdill\b",
@@ -268,7 +378,12 @@ def test_nothing_untrusted_is_executed_and_servers_stay_at_home():
     }
     files = [*ROOT.glob("slime_tau2/**/*.py"), *ROOT.glob("launch/**/*.sh")]
     assert len(files) > 100
-    found = [f"{p.relative_to(ROOT)}: {what}" for p in files for what, pattern in forbidden.items() if re.search(pattern, p.read_text())]
+    found = [
+        f"{p.relative_to(ROOT)}: {what}"
+        for p in files
+        for what, pattern in forbidden.items()
+        if re.search(pattern, p.read_text())
+    ]
     assert set(found) == set(JUSTIFIED)
     assert "weights_only=False" not in (ROOT / "slime_tau2/local/checkpoint.py").read_text()
 
@@ -284,7 +399,9 @@ JUSTIFIED = {
 
 def test_every_locked_package_has_a_version_and_hashes():
     for name in ("base", "dev", "tau2"):
-        entries = re.findall(r"^\S+==.*(?:\n    .*)*", (ROOT / "launch" / "lock" / f"{name}.txt").read_text(), re.MULTILINE)
+        entries = re.findall(
+            r"^\S+==.*(?:\n    .*)*", (ROOT / "launch" / "lock" / f"{name}.txt").read_text(), re.MULTILINE
+        )
         assert entries and all("--hash=sha256:" in e for e in entries), name
 
 

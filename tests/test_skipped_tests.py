@@ -1,4 +1,6 @@
-"""The tests that skip where their host is absent must not rot there: they are collected, and every name of ours in them is there."""
+"""The tests that skip where their host is absent must not rot there: they are collected, and every name of ours in them
+is there.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def test_each_file_yields_tests_or_says_why_it_skips():
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     for file in (f for f in SKIPPING_FILES if f.stem.startswith("test_")):
         name = re.escape(f"tests/{relative(file)}")
-        assert re.search(rf"^{name}: [1-9]|^{name}::|^SKIPPED \[\d+\] {name}:\d+: \w+", done.stdout, re.MULTILINE), f"{name}\n{done.stdout}"
+        assert re.search(rf"^{name}: [1-9]|^{name}::|^SKIPPED \[\d+\] {name}:\d+: \w+", done.stdout, re.MULTILINE), (
+            f"{name}\n{done.stdout}"
+        )
     assert not re.search(r"\berrors?\b", done.stdout.splitlines()[-1])
 
 
@@ -70,7 +74,9 @@ def _bound(node):
 
 
 def helper(module, file):
-    """The file of tests that `import module` means in `file`: its neighbour, one at the top, else the only one of that name."""
+    """The file of tests that `import module` means in `file`: its neighbour, one at the top, else the only one of that
+    name.
+    """
     found = HELPERS.get(module, [])
     near = [f for f in found if f.parent in (file.parent, TESTS)]
     return next(iter(near or found), None)
@@ -87,10 +93,14 @@ def ours(path):
 
 
 def broken_names(file):
-    """Each name of ours that a file uses and that is not there, with its line: imports, attributes of our modules, dotted paths in texts."""
+    """Each name of ours that a file uses and that is not there, with its line: imports, attributes of our modules,
+    dotted paths in texts.
+    """
     tree = ast.parse(file.read_text(encoding="utf-8"))
     modules, bound = {}, [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-    bound += [a.arg for n in ast.walk(tree) if isinstance(n, ast.arguments) for a in [*n.posonlyargs, *n.args, *n.kwonlyargs]]
+    bound += [
+        a.arg for n in ast.walk(tree) if isinstance(n, ast.arguments) for a in [*n.posonlyargs, *n.args, *n.kwonlyargs]
+    ]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "slime_tau2":
             for alias in node.names:
@@ -102,7 +112,11 @@ def broken_names(file):
         elif isinstance(node, ast.ImportFrom) and node.module and (there := helper(node.module, file)):
             known = set(names_of(ast.parse(there.read_text(encoding="utf-8"))))
             yield from (f"{node.module}.{a.name}, line {node.lineno}" for a in node.names if a.name not in known)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"slime_tau2(\.\w+)+", node.value):
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and re.fullmatch(r"slime_tau2(\.\w+)+", node.value)
+        ):
             try:
                 ours(node.value)
             except (ImportError, AttributeError):
@@ -110,7 +124,11 @@ def broken_names(file):
     for name in set(modules) & set(bound):
         del modules[name]  # something else goes by that name as well
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and isinstance(modules.get(node.value.id), ModuleType):
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and isinstance(modules.get(node.value.id), ModuleType)
+        ):
             if isinstance(node.ctx, ast.Load) and not hasattr(modules[node.value.id], node.attr):
                 yield f"{node.value.id}.{node.attr}, line {node.lineno}"
         if file in UNSEEN and isinstance(node, ast.Call) and (called := _called(node, modules)) is not None:
@@ -121,7 +139,11 @@ def _called(node, modules):
     func = node.func
     if isinstance(func, ast.Name):
         found = modules.get(func.id)
-    elif isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and isinstance(modules.get(func.value.id), ModuleType):
+    elif (
+        isinstance(func, ast.Attribute)
+        and isinstance(func.value, ast.Name)
+        and isinstance(modules.get(func.value.id), ModuleType)
+    ):
         found = getattr(modules[func.value.id], func.attr, None)
     else:
         return None
@@ -162,9 +184,14 @@ def test_a_broken_name_is_found(tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "UNSEEN", [file])
     found = " | ".join(broken_names(file))
     for broken in (
-        "policy.Gone, line 2", "slime_tau2.no_such_module, line 3", "fake_policy.gone_too, line 4", "generate.generated, line 6",
-        "filters.no_such_filter, line 9", "filters.buffer_filter: missing a required argument: 'buffer', line 11", "f: got an unexpected keyword argument 'deep', line 13",
-    ):  # fmt: skip
+        "policy.Gone, line 2",
+        "slime_tau2.no_such_module, line 3",
+        "fake_policy.gone_too, line 4",
+        "generate.generated, line 6",
+        "filters.no_such_filter, line 9",
+        "filters.buffer_filter: missing a required argument: 'buffer', line 11",
+        "f: got an unexpected keyword argument 'deep', line 13",
+    ):
         assert broken in found, found
     assert found.count(" | ") == 6
 

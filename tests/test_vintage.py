@@ -52,7 +52,9 @@ def test_the_pin_has_no_runner(installed):
 
 def test_an_installed_wheel_without_data_says_where_data_comes_from(installed, monkeypatch, tmp_path):
     installed("orchestrator", "runner")
-    with pytest.raises(BenchDataError, match=r"holds no tau2/domains \(its wheel has no data\); clone tau2-bench and set TAU2_DATA_DIR"):
+    with pytest.raises(
+        BenchDataError, match=r"holds no tau2/domains \(its wheel has no data\); clone tau2-bench and set TAU2_DATA_DIR"
+    ):
         vintage.find()
     (tmp_path / "elsewhere" / "tau2" / "domains").mkdir(parents=True)
     monkeypatch.setenv("TAU2_DATA_DIR", str(tmp_path / "elsewhere"))

@@ -21,7 +21,14 @@ def extended(directory: Path) -> Path:
     def extend(core):
         last = max(t["id"] for t in core["added_tokens"])
         last = max(last, *core["model"]["vocab"].values())
-        new = {"content": "naïve", "special": False, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        new = {
+            "content": "naïve",
+            "special": False,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
         core["added_tokens"].append({"id": last + 1, **new})
 
     return _written(directory, extend)

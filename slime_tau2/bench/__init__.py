@@ -1,11 +1,12 @@
 """tau2-bench, as the rest of this package sees it.
 
-Three vintages will do: tau2 v1.0.x, the model card's pin (commit 337326e), and the v0.1 copy that PyPI carries as `vendor.tau2`;
-`VINTAGE` says which one was found.
+Three vintages will do: tau2 v1.0.x, the model card's pin (commit 337326e), and the v0.1 copy that PyPI carries as
+`vendor.tau2`; `VINTAGE` says which one was found.
 
-Invariant: a caller cannot tell the vintages apart. Where one lacks what v1.0.x has, one adapter function supplies it: `load_tasks`,
-`register_domain` (tasks.py), `user_tools`, `check_termination`, `finalize` (orchestration.py), `evaluate`, `action_checks`
-(evaluation.py); and `build_environment` (knowledge.py) gives the one domain that has options its own. Only tau2.py imports tau2.
+Invariant: a caller cannot tell the vintages apart. Where one lacks what v1.0.x has, one adapter function supplies it:
+`load_tasks`, `register_domain` (tasks.py), `user_tools`, `check_termination`, `finalize` (orchestration.py),
+`evaluate`, `action_checks` (evaluation.py); and `build_environment` (knowledge.py) gives the one domain that has
+options its own. Only tau2.py imports tau2.
 """
 
 from slime_tau2.bench.calculator import guard
@@ -80,12 +81,69 @@ from slime_tau2.bench.tau2 import (
 )
 
 __all__ = [
-    "DB", "DEFAULT_RETRIEVAL", "GREETING", "HAS_V1_RUNNER", "KNOWLEDGE", "LEAST_RETRIEVAL", "STOP", "TRANSFER", "VINTAGE", "AgentInfo",
-    "AssistantMessage", "CommunicateEvaluator", "DBCheck", "EnvAssertionCheck", "Environment", "JudgeRequest", "MailboxAgent",
-    "MailboxUser", "MultiToolMessage", "NLAssertionsEvaluator", "Orchestrator", "Results", "ResultsInfo", "RewardInfo", "RewardType",
-    "Role", "SimulationRun", "Task", "TerminationReason", "ToolCall", "ToolKitBase", "ToolMessage", "ToolType", "UserInfo", "UserMessage",
-    "action_checks", "agent_prompt", "build_environment", "check_termination", "environment_options", "evaluate", "finalize",
-    "get_tool_types", "guard", "is_tool", "judge_request", "kind_of", "load", "load_tasks", "own_sandbox", "parse_message",
-    "policy_by_task", "register_domain", "registry", "shared", "suit", "task_policy", "task_splits", "tasks_sha256", "termination_reason",
-    "unjudged", "user_prompt", "user_tools", "with_answer", "writing_tools",
-]  # fmt: skip
+    "DB",
+    "DEFAULT_RETRIEVAL",
+    "GREETING",
+    "HAS_V1_RUNNER",
+    "KNOWLEDGE",
+    "LEAST_RETRIEVAL",
+    "STOP",
+    "TRANSFER",
+    "VINTAGE",
+    "AgentInfo",
+    "AssistantMessage",
+    "CommunicateEvaluator",
+    "DBCheck",
+    "EnvAssertionCheck",
+    "Environment",
+    "JudgeRequest",
+    "MailboxAgent",
+    "MailboxUser",
+    "MultiToolMessage",
+    "NLAssertionsEvaluator",
+    "Orchestrator",
+    "Results",
+    "ResultsInfo",
+    "RewardInfo",
+    "RewardType",
+    "Role",
+    "SimulationRun",
+    "Task",
+    "TerminationReason",
+    "ToolCall",
+    "ToolKitBase",
+    "ToolMessage",
+    "ToolType",
+    "UserInfo",
+    "UserMessage",
+    "action_checks",
+    "agent_prompt",
+    "build_environment",
+    "check_termination",
+    "environment_options",
+    "evaluate",
+    "finalize",
+    "get_tool_types",
+    "guard",
+    "is_tool",
+    "judge_request",
+    "kind_of",
+    "load",
+    "load_tasks",
+    "own_sandbox",
+    "parse_message",
+    "policy_by_task",
+    "register_domain",
+    "registry",
+    "shared",
+    "suit",
+    "task_policy",
+    "task_splits",
+    "tasks_sha256",
+    "termination_reason",
+    "unjudged",
+    "user_prompt",
+    "user_tools",
+    "with_answer",
+    "writing_tools",
+]

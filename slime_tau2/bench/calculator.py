@@ -21,7 +21,9 @@ def _guarded(function: Callable) -> Callable:
 
 
 def guard(toolkit: type) -> None:
-    """Wrap `calculate` where a toolkit class or one above it defines it. Idempotent; every environment's class passes here."""
+    """Wrap `calculate` where a toolkit class or one above it defines it. Idempotent; every environment's class passes
+    here.
+    """
     for cls in toolkit.__mro__:
         own = vars(cls).get("calculate")
         if own is not None and not hasattr(own, "__guarded__"):

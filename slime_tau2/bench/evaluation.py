@@ -14,7 +14,10 @@ from slime_tau2.errors import BenchDataError, JudgeError
 
 _evaluator, _action = load("evaluator.evaluator"), load("evaluator.evaluator_action")
 _nl = load("evaluator.evaluator_nl_assertions")
-CommunicateEvaluator, NLAssertionsEvaluator = load("evaluator.evaluator_communicate").CommunicateEvaluator, _nl.NLAssertionsEvaluator
+CommunicateEvaluator, NLAssertionsEvaluator = (
+    load("evaluator.evaluator_communicate").CommunicateEvaluator,
+    _nl.NLAssertionsEvaluator,
+)
 
 _judge_answer: contextvars.ContextVar[str | None] = contextvars.ContextVar("tau2_judge_answer", default=None)
 
@@ -47,7 +50,9 @@ _nl.generate = _generate
 
 
 def judge_request(task: Any, messages: list) -> JudgeRequest | None:
-    """What tau2's judge must answer before a conversation can be scored; None where the reward basis has nothing to judge."""
+    """What tau2's judge must answer before a conversation can be scored; None where the reward basis has nothing to
+    judge.
+    """
     criteria = unjudged(task).evaluation_criteria
     if criteria is None or not criteria.nl_assertions:
         return None
@@ -74,7 +79,9 @@ def with_answer(answer: str | None, call: Callable[[], Any]) -> Any:
 
 
 def unjudged(task: Any) -> Any:
-    """The task without natural-language assertions where they are not in the reward basis (the PyPI copy always judges)."""
+    """The task without natural-language assertions where they are not in the reward basis (the PyPI copy always
+    judges).
+    """
     criteria = task.evaluation_criteria
     if criteria is None or not criteria.nl_assertions or RewardType.NL_ASSERTION in criteria.reward_basis:
         return task
@@ -91,7 +98,9 @@ def action_checks(task: Any, messages: list, tool_types: dict) -> Any:
 
 
 def evaluate(simulation: Any, task: Any, domain: str, answer: str | None = None, retrieval: str = "") -> Any:
-    """tau2's own `evaluate_simulation`, which rebuilds and replays the environment: the reference for `worlds.score`."""
+    """tau2's own `evaluate_simulation`, which rebuilds and replays the environment: the reference for
+    `worlds.score`.
+    """
     kind = _evaluator.EvaluationType.ALL
     options = environment_options(domain, retrieval, task)
     grade = functools.partial(_evaluator.evaluate_simulation, evaluation_type=kind, solo_mode=False, domain=domain)

@@ -1,9 +1,9 @@
 """banking_knowledge: how an agent may search the bank's documents, which tau2 v1.0.x calls the retrieval kind.
 
-It decides the agent's tools and policy. tau2's own default, `alltools`, needs a key of OpenAI's and a sandbox; ours is `bm25`, which
-needs neither. Two things hang on the task besides: which of the agent's reads the database remembers, and, with `golden_retrieval`,
-the policy. What a kind needs (a key, a package, programs) is looked for before the first conversation: found missing within one, it
-would be the tool's error, and the agent's fault.
+It decides the agent's tools and policy. tau2's own default, `alltools`, needs a key of OpenAI's and a sandbox; ours is
+`bm25`, which needs neither. Two things hang on the task besides: which of the agent's reads the database remembers,
+and, with `golden_retrieval`, the policy. What a kind needs (a key, a package, programs) is looked for before the first
+conversation: found missing within one, it would be the tool's error, and the agent's fault.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def build_environment(domain: str, retrieval: str = "", task: Any = None) -> Any
     """An environment from tau2's own constructor, for a task where one is given.
 
     Raises:
-        ConfigError: no such retrieval kind, or it needs a key, a package or programs that are not here; says which, and the fix.
+        ConfigError: no such retrieval kind, or it needs a key, a package or programs that are not here; says which, and
+            the fix.
     """
     constructor = registry.get_env_constructor(domain)
     if not kind_of(domain, retrieval):
@@ -45,7 +46,8 @@ def build_environment(domain: str, retrieval: str = "", task: Any = None) -> Any
     except ModuleNotFoundError as error:
         package = _PACKAGES.get(str(error.name), str(error.name))
         raise ConfigError(
-            f"{domain} with retrieval {retrieval} needs the package {error.name}, which is not installed: pip install {package}{_or_else()}"
+            f"{domain} with retrieval {retrieval} needs the package {error.name}, which is not installed: pip "
+            f"install {package}{_or_else()}"
         ) from error
     except Exception as error:  # a key that is refused, a server that is out of reach: tau2 embeds the documents here
         raise ConfigError(f"{domain} with retrieval {retrieval} cannot be built: {_line(error)}{_or_else()}") from error
@@ -85,7 +87,9 @@ def policy_by_task(domain: str, retrieval: str) -> bool:
 
 def shared(thing: Any) -> bool:
     """Whether episodes may share an object: an index that is only read. It is most of an environment's size."""
-    return type(thing).__name__ == "RetrievalPipeline" or (type(thing).__name__ == "SandboxManager" and not thing.allow_writes)
+    return type(thing).__name__ == "RetrievalPipeline" or (
+        type(thing).__name__ == "SandboxManager" and not thing.allow_writes
+    )
 
 
 def own_sandbox(environment: Any) -> bool:
@@ -99,7 +103,9 @@ def _check(retrieval: str) -> None:
         raise ConfigError(f"retrieval {retrieval!r}: {VINTAGE.name}'s {KNOWLEDGE} has {', '.join(kinds)}")
     keys = [key for key in needed_keys(kinds[retrieval]) if not os.environ.get(key)]
     if keys:
-        raise ConfigError(f"{KNOWLEDGE} with retrieval {retrieval} needs {' and '.join(keys)} in the environment: set it{_or_else()}")
+        raise ConfigError(
+            f"{KNOWLEDGE} with retrieval {retrieval} needs {' and '.join(keys)} in the environment: set it{_or_else()}"
+        )
     if kinds[retrieval].shell is not None:
         try:
             load("knowledge.sandbox_manager")._check_sandbox_dependencies()
@@ -108,7 +114,9 @@ def _check(retrieval: str) -> None:
 
 
 def needed_keys(kind: Any) -> list[str]:
-    """Environment variables with the keys that a retrieval kind (tau2's RetrievalVariant) needs: its embedder's, its reranker's."""
+    """Environment variables with the keys that a retrieval kind (tau2's RetrievalVariant) needs: its embedder's, its
+    reranker's.
+    """
     searches = [s for s in (kind.kb_search, kind.kb_search_bm25, kind.kb_search_dense) if s is not None]
     keys = {_KEYS.get(s.embedder_type, f"the key of {s.embedder_type}") for s in searches if s.type == "embedding"}
     return sorted(keys | {_KEYS["openai"] for s in searches if s.reranker})
@@ -120,7 +128,9 @@ def _kinds() -> dict[str, Any]:
     try:
         return load("domains.banking_knowledge.retrieval").RETRIEVAL_VARIANTS
     except (AttributeError, ImportError) as error:
-        raise BenchDataError(f"{VINTAGE}: the retrieval kinds of {KNOWLEDGE} are not where they were: an unknown vintage") from error
+        raise BenchDataError(
+            f"{VINTAGE}: the retrieval kinds of {KNOWLEDGE} are not where they were: an unknown vintage"
+        ) from error
 
 
 def keyless() -> list[str]:

@@ -38,7 +38,9 @@ class _Mailbox:
 
 
 class MailboxAgent(_Mailbox, getattr(_agent_base, "HalfDuplexAgent", None) or _agent_base.LocalAgent):  # type: ignore[misc]
-    """tau2's agent. Only the user can end a conversation, as with tau2's own LLMAgent, unless the driver names a last word."""
+    """tau2's agent. Only the user can end a conversation, as with tau2's own LLMAgent, unless the driver names a last
+    word.
+    """
 
     last_word: Any = None
 
@@ -83,7 +85,9 @@ def user_tools(environment: Any, task: Any) -> list:
 
 def user_prompt(instructions: str, with_tools: bool) -> str:
     """tau2's own system prompt for its user simulator."""
-    return _user_simulator.UserSimulator(instructions=instructions, llm="none", tools=[] if with_tools else None).system_prompt
+    return _user_simulator.UserSimulator(
+        instructions=instructions, llm="none", tools=[] if with_tools else None
+    ).system_prompt
 
 
 def agent_prompt(policy: str) -> str:
@@ -120,7 +124,8 @@ def termination_reason(name: str) -> Any:
 def finalize(orchestrator: Any, started: float) -> Any:
     """The SimulationRun of a finished conversation that began at `started` (`time.perf_counter`).
 
-    Adapter: `_finalize` is v1.0.x's, and counts on a clock that v1.0.x's `run` starts; whoever takes the steps himself starts none.
+    Adapter: `_finalize` is v1.0.x's, and counts on a clock that v1.0.x's `run` starts; whoever takes the steps himself
+    starts none.
     """
     if HAS_V1_RUNNER:
         if getattr(orchestrator, "_run_start_perf", None) is None:
@@ -129,7 +134,14 @@ def finalize(orchestrator: Any, started: float) -> Any:
         return orchestrator._finalize()
     now = load("utils.utils").get_now()
     return SimulationRun(
-        id=str(uuid.uuid4()), task_id=orchestrator.task.id, start_time=now, end_time=now, duration=time.perf_counter() - started,
-        termination_reason=orchestrator.termination_reason, messages=orchestrator.get_trajectory(), seed=orchestrator.seed,
-        agent_cost=0.0, user_cost=0.0,
-    )  # fmt: skip
+        id=str(uuid.uuid4()),
+        task_id=orchestrator.task.id,
+        start_time=now,
+        end_time=now,
+        duration=time.perf_counter() - started,
+        termination_reason=orchestrator.termination_reason,
+        messages=orchestrator.get_trajectory(),
+        seed=orchestrator.seed,
+        agent_cost=0.0,
+        user_cost=0.0,
+    )

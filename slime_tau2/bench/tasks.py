@@ -16,17 +16,23 @@ _splits: dict[str, Callable[[], dict[str, list[str]]]] = {}
 
 
 def task_splits(domain: str) -> dict[str, list[str]]:
-    """{split: task ids} of a domain; from the domain's registration, else from its split file, else all of them as `base`."""
+    """{split: task ids} of a domain; from the domain's registration, else from its split file, else all of them as
+    `base`.
+    """
     if domain in _splits:
         return _splits[domain]()
     path = domain_dir(domain) / "split_tasks.json"
-    return json.loads(path.read_text()) if path.exists() else {"base": list(load_tasks(domain))}  # what tau2's loader gives for "base"
+    return (
+        json.loads(path.read_text()) if path.exists() else {"base": list(load_tasks(domain))}
+    )  # what tau2's loader gives for "base"
 
 
 def domain_dir(domain: str) -> Path:
     """The folder of a tau2 domain's data files."""
     base = VINTAGE.data_dir / "domains" if VINTAGE.name == "pypi" else VINTAGE.data_dir / "tau2" / "domains"
-    return base / domain if (base / domain).is_dir() else base / domain.split("-")[0].split("_")[0]  # telecom-workflow, telecom_small
+    return (
+        base / domain if (base / domain).is_dir() else base / domain.split("-")[0].split("_")[0]
+    )  # telecom-workflow, telecom_small
 
 
 def load_tasks(domain: str) -> dict[str, Any]:
@@ -44,7 +50,9 @@ def load_tasks(domain: str) -> dict[str, Any]:
 
 
 def tasks_sha256(domain: str) -> str:
-    """sha256 of the domain's task file (of the tasks' canonical JSON where tasks are generated, or lie in a file each)."""
+    """sha256 of the domain's task file (of the tasks' canonical JSON where tasks are generated, or lie in
+    a file each).
+    """
     path = domain_dir(domain) / "tasks.json"
     if domain not in _splits and path.exists() and not path.with_suffix("").is_dir():
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -52,7 +60,9 @@ def tasks_sha256(domain: str) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def register_domain(name: str, environment: Callable[..., Any], tasks: Callable[..., list], splits: Callable[[], dict]) -> None:
+def register_domain(
+    name: str, environment: Callable[..., Any], tasks: Callable[..., list], splits: Callable[[], dict]
+) -> None:
     """Register a domain with tau2 and read it back (some vintages only log failures). Idempotent."""
     if name not in registry.get_domains():
         registry.register_domain(environment, name)

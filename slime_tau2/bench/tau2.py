@@ -21,7 +21,9 @@ _loguru.disable(VINTAGE.root)  # tau2 formats whole conversations at DEBUG and I
 
 
 def _import_vendored() -> None:
-    """Import the vendored copy without running its wheel's package `__init__`, which imports an agent framework under pytest."""
+    """Import the vendored copy without running its wheel's package `__init__`, which imports an agent framework under
+    pytest.
+    """
     if "eval_protocol" in sys.modules:
         return
     bare = types.ModuleType("eval_protocol")
@@ -57,7 +59,12 @@ _user_base = load("user.user_simulator_base", "user.base")
 AssistantMessage, UserMessage = _message.AssistantMessage, _message.UserMessage
 ToolCall, ToolMessage, MultiToolMessage = _message.ToolCall, _message.ToolMessage, _message.MultiToolMessage
 SimulationRun, RewardInfo, DBCheck = _simulation.SimulationRun, _simulation.RewardInfo, _simulation.DBCheck
-Results, ResultsInfo, AgentInfo, UserInfo = _simulation.Results, _simulation.Info, _simulation.AgentInfo, _simulation.UserInfo
+Results, ResultsInfo, AgentInfo, UserInfo = (
+    _simulation.Results,
+    _simulation.Info,
+    _simulation.AgentInfo,
+    _simulation.UserInfo,
+)
 EnvAssertionCheck, TerminationReason = _simulation.EnvAssertionCheck, _simulation.TerminationReason
 Task, RewardType = _tasks.Task, _tasks.RewardType
 Orchestrator, Role = _orchestrator.Orchestrator, _orchestrator.Role
@@ -70,6 +77,10 @@ HAS_V1_RUNNER = hasattr(Orchestrator, "_check_termination")
 
 
 def writing_tools(toolkit: Any) -> set[str]:
-    """Names of a toolkit's tools that change its state (adapter: v1.0.x says so of each, banking_knowledge's generic ones too)."""
+    """Names of a toolkit's tools that change its state (adapter: v1.0.x says so of each, banking_knowledge's generic
+    ones too).
+    """
     changes = getattr(toolkit, "tool_mutates_state", None)
-    return {name for name, kind in get_tool_types(toolkit).items() if (changes(name) if changes else kind == ToolType.WRITE)}
+    return {
+        name for name, kind in get_tool_types(toolkit).items() if (changes(name) if changes else kind == ToolType.WRITE)
+    }

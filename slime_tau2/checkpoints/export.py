@@ -1,7 +1,7 @@
 """`slime-tau2 export-hf`: a Megatron torch_dist checkpoint -> a Hugging Face model directory.
 
-Streams: at any time one Megatron tensor (a layer's, or the embedding) is in memory, whatever the model's size. The output appears
-whole or not at all.
+Streams: at any time one Megatron tensor (a layer's, or the embedding) is in memory, whatever the model's size. The
+output appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -76,14 +76,18 @@ def export(
         file = "model.safetensors" if len(shards) == 1 else f"model-{n:05d}-of-{len(shards):05d}.safetensors"
         places |= {entry: file for group in shard for entry, _ in group.entries}
         base = done
-        done += _write(staging / file, shard, torch_dtype, code, lambda written, base=base: progress(base + written, total))  # type: ignore[misc]
+        done += _write(
+            staging / file, shard, torch_dtype, code, lambda written, base=base: progress(base + written, total)
+        )  # type: ignore[misc]
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": places}
         (staging / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
     for file_path in hf_config.iterdir():
         if file_path.is_file() and not file_path.name.endswith(WEIGHTS):
             shutil.copy(file_path, staging)
-    (staging / "config.json").write_text(json.dumps({**config, "dtype": name, "torch_dtype": name}, indent=2), encoding="utf-8")
+    (staging / "config.json").write_text(
+        json.dumps({**config, "dtype": name, "torch_dtype": name}, indent=2), encoding="utf-8"
+    )
     if output.exists():
         output.rmdir()
     staging.rename(output)
@@ -108,7 +112,9 @@ def _shards(groups: Sequence[Group], item: int, most: int) -> list[list[Group]]:
 
 
 def _write(path: Path, groups: Sequence[Group], dtype: torch.dtype, code: str, progress: Callable[[int], None]) -> int:
-    """One safetensors file (format: huggingface.co/docs/safetensors), tensor by tensor; returns the bytes of weights."""
+    """One safetensors file (format: huggingface.co/docs/safetensors), tensor by tensor; returns the bytes
+    of weights.
+    """
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for group in groups:

@@ -19,7 +19,11 @@ import torch
 from slime_tau2.checkpoints.torch_dist import TorchDist
 from slime_tau2.errors import CheckpointError
 
-EMBEDDING, HEAD, FINAL_NORM = "embedding.word_embeddings.weight", "output_layer.weight", "decoder.final_layernorm.weight"
+EMBEDDING, HEAD, FINAL_NORM = (
+    "embedding.word_embeddings.weight",
+    "output_layer.weight",
+    "decoder.final_layernorm.weight",
+)
 MOST_PADDING = 128 * 64
 """Megatron pads the vocabulary to a multiple of 128 · TP."""
 
@@ -41,9 +45,15 @@ class Qwen3:
 
     def __init__(self, source: TorchDist, config: dict[str, Any]):
         if config.get("model_type") != "qwen3":
-            raise CheckpointError(f"config.json has model_type {config.get('model_type')!r}; only dense 'qwen3' models are exported")
+            raise CheckpointError(
+                f"config.json has model_type {config.get('model_type')!r}; only dense 'qwen3' models are exported"
+            )
         self.source = source
-        self.layers, self.hidden, self.ffn = config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"]
+        self.layers, self.hidden, self.ffn = (
+            config["num_hidden_layers"],
+            config["hidden_size"],
+            config["intermediate_size"],
+        )
         self.heads, self.kv = config["num_attention_heads"], config["num_key_value_heads"]
         self.head_dim = config.get("head_dim") or self.hidden // self.heads
         self.vocab, self.tied = config["vocab_size"], config.get("tie_word_embeddings", False)
@@ -77,9 +87,13 @@ class Qwen3:
         for name, shape in expected.items():
             stored = self.source.tensors.get(name)
             if stored is None:
-                raise CheckpointError(f"{self.source.path} has no tensor {name}, which a Qwen3 of this config.json needs")
+                raise CheckpointError(
+                    f"{self.source.path} has no tensor {name}, which a Qwen3 of this config.json needs"
+                )
             if stored.shape != shape:
-                raise CheckpointError(f"{self.source.path}: {name} has shape {stored.shape}, config.json asks for {shape}")
+                raise CheckpointError(
+                    f"{self.source.path}: {name} has shape {stored.shape}, config.json asks for {shape}"
+                )
         vocabularies = [EMBEDDING] if self.tied else [EMBEDDING, HEAD]
         trained = self.source.arguments().get("vocab_size")
         for name in vocabularies:
@@ -87,7 +101,9 @@ class Qwen3:
         known = {*expected, EMBEDDING, HEAD}  # a tied model's checkpoint may hold the head all the same
         unknown = [k for k in self.source.weights() if k not in known]
         if unknown:
-            raise CheckpointError(f"{self.source.path} has {len(unknown)} tensors that a Qwen3 has not, e.g. {unknown[0]}")
+            raise CheckpointError(
+                f"{self.source.path} has {len(unknown)} tensors that a Qwen3 has not, e.g. {unknown[0]}"
+            )
 
     def _check_vocabulary(self, name: str, trained: Any) -> None:
         """`trained`: the trainer's own vocab_size, where the checkpoint says."""
@@ -98,15 +114,19 @@ class Qwen3:
         rows, width = stored.shape
         if width != self.hidden or rows < self.vocab:
             raise CheckpointError(
-                f"{self.source.path}: {name} has shape {stored.shape}, config.json asks for at least {(self.vocab, self.hidden)}"
+                f"{self.source.path}: {name} has shape {stored.shape}, config.json asks for at least "
+                f"{(self.vocab, self.hidden)}"
             )
         if isinstance(trained, int) and self.vocab < trained:
             raise CheckpointError(
-                f"config.json has vocab_size {self.vocab}, the checkpoint was trained with {trained}: {trained - self.vocab} rows of "
+                f"config.json has vocab_size {self.vocab}, the checkpoint was trained with {trained}: "
+                f"{trained - self.vocab} rows of "
                 f"{name} would be lost; use the config.json that it was trained with"
             )
         if not isinstance(trained, int) and rows - self.vocab >= MOST_PADDING:
-            raise CheckpointError(f"{name} has {rows} rows, config.json says {self.vocab}: more than padding; is vocab_size right?")
+            raise CheckpointError(
+                f"{name} has {rows} rows, config.json says {self.vocab}: more than padding; is vocab_size right?"
+            )
 
     def groups(self) -> Iterator[Group]:
         """Every tensor of the Hugging Face model, in its order."""
@@ -137,9 +157,13 @@ class Qwen3:
         yield single("mlp.down_proj.weight", (hidden, self.ffn), "mlp.linear_fc2.weight")
 
     def _attention(self, n: int) -> list[torch.Tensor]:
-        grouped = self._read("self_attention.linear_qkv.weight", n).view(self.kv, self.heads // self.kv + 2, self.head_dim, self.hidden)
+        grouped = self._read("self_attention.linear_qkv.weight", n).view(
+            self.kv, self.heads // self.kv + 2, self.head_dim, self.hidden
+        )
         return [part.reshape(-1, self.hidden) for part in (grouped[:, :-2], grouped[:, -2], grouped[:, -1])]
 
     def _read(self, name: str, layer: int) -> torch.Tensor:
         one = f"decoder.layers.{layer}.{name}"
-        return self.source.read(one) if one in self.source.tensors else self.source.read(f"decoder.layers.{name}", layer)
+        return (
+            self.source.read(one) if one in self.source.tensors else self.source.read(f"decoder.layers.{name}", layer)
+        )

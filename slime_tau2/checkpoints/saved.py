@@ -1,7 +1,7 @@
 """Reads what `torch.save` wrote without trusting it, and without copying it.
 
-A pickle is read by an unpickler that turns whatever is no plain container of torch's or Python's (Megatron's enums, a trainer's
-arguments) into inert stubs. A tensor is built on the file's own mapped memory.
+A pickle is read by an unpickler that turns whatever is no plain container of torch's or Python's (Megatron's enums, a
+trainer's arguments) into inert stubs. A tensor is built on the file's own mapped memory.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ from typing import Any
 import torch
 
 _DTYPES = {
-    "BFloat16Storage": torch.bfloat16, "HalfStorage": torch.float16, "FloatStorage": torch.float32, "DoubleStorage": torch.float64,
-    "LongStorage": torch.int64, "IntStorage": torch.int32, "ByteStorage": torch.uint8,
-}  # fmt: skip
+    "BFloat16Storage": torch.bfloat16,
+    "HalfStorage": torch.float16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ByteStorage": torch.uint8,
+}
 
 
 class _Stub:
@@ -41,7 +46,9 @@ class _Stub:
 class Unpickler(pickle.Unpickler):
     """Resolves torch's and Python's plain containers; everything else becomes an inert stub."""
 
-    _CONTAINERS = frozenset("set frozenset dict list tuple int float bool str bytes bytearray slice complex object".split())
+    _CONTAINERS = frozenset(
+        "set frozenset dict list tuple int float bool str bytes bytearray slice complex object".split()
+    )
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "builtins":
@@ -50,14 +57,18 @@ class Unpickler(pickle.Unpickler):
             return argparse.Namespace
         if module.split(".")[0] in ("collections", "pathlib", "_codecs"):
             return super().find_class(module, name)
-        if module in ("torch", "torch.serialization", "torch._utils", "torch.storage") or module.startswith("torch.distributed.checkpoint"):
+        if module in ("torch", "torch.serialization", "torch._utils", "torch.storage") or module.startswith(
+            "torch.distributed.checkpoint"
+        ):
             found = super().find_class(module, name)
             plain = isinstance(found, type | torch.dtype | torch.layout | torch.memory_format)
             return found if plain or module == "torch._utils" or name.startswith("_get_layout") else _Stub
         return _Stub
 
 
-PICKLE_MODULE = types.SimpleNamespace(Unpickler=Unpickler, load=lambda file, **_: Unpickler(file).load(), __name__="restricted_pickle")
+PICKLE_MODULE = types.SimpleNamespace(
+    Unpickler=Unpickler, load=lambda file, **_: Unpickler(file).load(), __name__="restricted_pickle"
+)
 
 
 class _TensorUnpickler(Unpickler):
@@ -106,10 +117,11 @@ class _View(io.RawIOBase):
 
 
 def mapped_tensor(path: Path, offset: int, length: int) -> torch.Tensor:
-    """The tensor that `torch.save` wrote into bytes [offset, offset + length) of a file, on the file's own mapped memory.
+    """The tensor that `torch.save` wrote into bytes [offset, offset + length) of a file, on the file's own mapped
+    memory.
 
-    `torch.load` maps whole files only, and elsewhere copies thrice; a checkpoint's tensors lie one behind the other in few files.
-    The mapping lives as long as the tensor. It is private: writing to the tensor does not reach the file.
+    `torch.load` maps whole files only, and elsewhere copies thrice; a checkpoint's tensors lie one behind the other in
+    few files. The mapping lives as long as the tensor. It is private: writing to the tensor does not reach the file.
     """
     start = offset - offset % mmap.ALLOCATIONGRANULARITY
     with path.open("rb") as file:

@@ -1,8 +1,8 @@
 """Reads Megatron's torch_dist checkpoints: no GPU, no process group, no Megatron.
 
-A checkpoint is a folder `iter_0000001` (or its parent, which names the newest) with `.metadata`, `__<rank>_<n>.distcp` and
-`common.pt`. Tensors are stored in chunks, whatever the parallelism they were written under; layers are stacked on dimension 0 or
-stored one by one. Only what is asked for is read.
+A checkpoint is a folder `iter_0000001` (or its parent, which names the newest) with `.metadata`, `__<rank>_<n>.distcp`
+and `common.pt`. Tensors are stored in chunks, whatever the parallelism they were written under; layers are stacked on
+dimension 0 or stored one by one. Only what is asked for is read.
 """
 
 from __future__ import annotations
@@ -49,11 +49,17 @@ class TorchDist:
         self.tensors: dict[str, Stored] = {}
         for name, entry in tensors.items():
             if hasattr(entry, "chunks"):
-                chunks = tuple((tuple(c.offsets), tuple(c.sizes), places[name].get(tuple(c.offsets))) for c in entry.chunks)
+                chunks = tuple(
+                    (tuple(c.offsets), tuple(c.sizes), places[name].get(tuple(c.offsets))) for c in entry.chunks
+                )
                 self.tensors[name] = Stored(tuple(entry.size), entry.properties.dtype, chunks)
 
     def weights(self) -> list[str]:
-        return [k for k in self.tensors if not k.startswith(NOT_WEIGHTS) and "_extra_state" not in k and ".optimizer." not in k]
+        return [
+            k
+            for k in self.tensors
+            if not k.startswith(NOT_WEIGHTS) and "_extra_state" not in k and ".optimizer." not in k
+        ]
 
     def arguments(self) -> dict[str, Any]:
         """The trainer's arguments, as far as they are plain values; {} where the checkpoint has none."""
@@ -92,7 +98,9 @@ class TorchDist:
             out[tuple(slice(a - first, b - first) for a, b, first in zip(start, stop, low))].copy_(part)
         if out is None or filled != out.numel():
             whole = math.prod(wanted)
-            raise CheckpointError(f"{self.path}: {name}: its chunks hold {filled} of {whole} elements; the checkpoint is incomplete")
+            raise CheckpointError(
+                f"{self.path}: {name}: its chunks hold {filled} of {whole} elements; the checkpoint is incomplete"
+            )
         return out if layer is None else out[0]
 
     def _chunk(self, name: str, where: Any, sizes: tuple[int, ...]) -> torch.Tensor:
@@ -106,7 +114,9 @@ class TorchDist:
                 f"{path}: {name} cannot be read ({type(error).__name__}: {error}); the file is absent or cut short"
             ) from error
         if tuple(tensor.shape) != sizes:
-            raise CheckpointError(f"{path}: {name} has a chunk of shape {tuple(tensor.shape)} where the metadata says {sizes}")
+            raise CheckpointError(
+                f"{path}: {name} has a chunk of shape {tuple(tensor.shape)} where the metadata says {sizes}"
+            )
         return tensor
 
 

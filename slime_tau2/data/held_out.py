@@ -1,4 +1,6 @@
-"""Which tasks train nothing: those of `test`, and those of `val` for whoever does not ask for the whole of tau2's train."""
+"""Which tasks train nothing: those of `test`, and those of `val` for whoever does not ask for the whole of tau2's
+train.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,12 @@ def held_out(domain: str, split: str = TRAIN) -> dict[str, str]:
         split: `train+val` lets the val tasks train.
     """
     world = worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL)
-    return {t: name for name in ((TEST,) if split == WHOLE else (TEST, VAL)) if name in world.splits for t in world.task_ids(name)}
+    return {
+        t: name
+        for name in ((TEST,) if split == WHOLE else (TEST, VAL))
+        if name in world.splits
+        for t in world.task_ids(name)
+    }
 
 
 def known(split: str) -> str:
@@ -44,5 +51,6 @@ def check_source(domain: str, split: str) -> None:
     held, ids = held_out(domain, split), worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL).task_ids(split)
     if ids and all(t in held for t in ids):
         raise ConfigError(
-            f"--split {split} of {domain}: none of its tasks may train; use {TRAIN}, or {WHOLE} with the val tasks among them"
+            f"--split {split} of {domain}: none of its tasks may train; use {TRAIN}, or {WHOLE} with the val "
+            "tasks among them"
         )

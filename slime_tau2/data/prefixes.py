@@ -1,6 +1,7 @@
 """Where to begin a task that the policy never solves: within a conversation in which it was solved (arXiv 2605.05112).
 
-A prefix is what agent and user said up to, and without, one of the agent's turns; the tools' answers come from playing it again.
+A prefix is what agent and user said up to, and without, one of the agent's turns; the tools' answers come from playing
+it again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from slime_tau2.types import is_success
 
 
 def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[dict[str, Any]]]]:
-    """{task: conversations that solved it}, from records of attempts; other tasks, among them all that are held out, are left out.
+    """{task: conversations that solved it}, from records of attempts; other tasks, among them all that are held out,
+    are left out.
 
     Raises:
         ConfigError: no such file, a line that is not JSON, or no success on any of the tasks.
@@ -29,7 +31,9 @@ def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[dict[
         if key in tasks and is_success(record["reward"]) and len(_turns(said)) > 1:
             out.setdefault(key, []).append(said)
     if not out:
-        raise ConfigError(f"tau2_prefix_starts = {path}: it holds no success on the {len(tasks)} tasks that are trained on")
+        raise ConfigError(
+            f"tau2_prefix_starts = {path}: it holds no success on the {len(tasks)} tasks that are trained on"
+        )
     return out
 
 

@@ -1,7 +1,7 @@
 """The records of attempts, `attempts.jsonl`: what each must hold for a report to read it, checked as it is read.
 
-One JSON object an attempt, appended as it finishes. A killed run may leave half a line at the end. An attempt that infrastructure ended has
-a second record when it was tried again: a scored one wins, and of two scored ones the first.
+One JSON object an attempt, appended as it finishes. A killed run may leave half a line at the end. An attempt that
+infrastructure ended has a second record when it was tried again: a scored one wins, and of two scored ones the first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ FILE = "attempts.jsonl"
 
 
 class _Lax(BaseModel):
-    """Other fields may be there; those that are read have their type, and no number becomes a text or the other way round."""
+    """Other fields may be there; those that are read have their type, and no number becomes a text or the other way
+    round.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -147,6 +149,11 @@ def _check(record: dict[str, Any], where: str) -> None:
         raise ConfigError(f"{where}: no record of an attempt: {name}: {first['msg']}; {files.ANOTHER}") from error
     info = record["reward_info"]
     if info is not None and record["reward"] is not None and abs(info["reward"] - record["reward"]) > 1e-9:
-        raise ConfigError(f"{where}: no record of an attempt: reward {record['reward']}, and its reward_info says {info['reward']}")
+        raise ConfigError(
+            f"{where}: no record of an attempt: reward {record['reward']}, and its reward_info says {info['reward']}"
+        )
     if (record["reward"] is None) != (record["reward_info"] is None):
-        raise ConfigError(f"{where}: no record of an attempt: reward {record['reward']} without its reward_info, or the other way round")
+        raise ConfigError(
+            f"{where}: no record of an attempt: reward {record['reward']} without its reward_info, or the other "
+            "way round"
+        )

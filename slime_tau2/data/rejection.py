@@ -1,9 +1,10 @@
 """Rejection sampling: which attempts become training data, and why the others do not. Pure.
 
-Successes are kept. A task without one gives its best attempt by strict partial score, if that is good enough: the card's
-rule (reward >= 1.0, else the best partial >= 0.6). An attempt with a malformed call never qualifies: its record names the
-unknown tool that tau2 answered for, not what the policy wrote. Nor does a conversation with a script on either side: gold's agent
-speaks in signs, and its user has one sentence. A conversation that repeats another of its task counts once.
+Successes are kept. A task without one gives its best attempt by strict partial score, if that is good enough: the
+card's rule (reward >= 1.0, else the best partial >= 0.6). An attempt with a malformed call never qualifies: its record
+names the unknown tool that tau2 answered for, not what the policy wrote. Nor does a conversation with a script on
+either side: gold's agent speaks in signs, and its user has one sentence. A conversation that repeats another of its
+task counts once.
 """
 
 from __future__ import annotations
@@ -44,9 +45,20 @@ def select(
         held: {(domain, task id): split} of the tasks that must not be trained on (`held_out`).
     """
     counts = dict.fromkeys(
-        ("attempts", *NAMES.values(), "ended by infrastructure", "of scripts", "malformed", "duplicates", "tasks", "tasks with a success",
-         "tasks kept by partial score", "kept"), 0
-    )  # fmt: skip
+        (
+            "attempts",
+            *NAMES.values(),
+            "ended by infrastructure",
+            "of scripts",
+            "malformed",
+            "duplicates",
+            "tasks",
+            "tasks with a success",
+            "tasks kept by partial score",
+            "kept",
+        ),
+        0,
+    )
     by_task: dict[tuple[str, str], list[dict]] = defaultdict(list)
     seen: set[str] = set()
     for record in records:
@@ -71,7 +83,9 @@ def select(
         won = [r for r in attempts if is_success(r["reward"])]
         if won:
             counts["tasks with a success"] += 1
-            out.records += won if best is None else sorted(won, key=lambda r: (r.get("tool_errors", 0), r.get("steps", 0)))[:best]
+            out.records += (
+                won if best is None else sorted(won, key=lambda r: (r.get("tool_errors", 0), r.get("steps", 0)))[:best]
+            )
             continue
         top = max(attempts, key=lambda r: r["partial"] or 0.0)  # an imported record has none
         if (top["partial"] or 0.0) >= min_partial:
@@ -84,7 +98,10 @@ def select(
 def _scripted(record: dict[str, Any]) -> bool:
     """A script spoke for the agent or the user: no model writes what only they write."""
     said = ((m["role"], m.get("content") or "") for m in record.get("messages", ()))
-    return any(text == GREETING if role == "user" else role == "assistant" and (END in text or USER_TOOL in text) for role, text in said)
+    return any(
+        text == GREETING if role == "user" else role == "assistant" and (END in text or USER_TOOL in text)
+        for role, text in said
+    )
 
 
 def why_none(counts: Mapping[str, int]) -> str:
@@ -95,7 +112,8 @@ def why_none(counts: Mapping[str, int]) -> str:
         return "there is nothing in it; sample first (`slime-tau2 eval`, `collect`), or name another file"
     if counts.get("tasks"):
         return (
-            f"no attempt at {counts['tasks']} tasks succeeded, or had the partial score of --min-partial; sample more attempts, or lower it"
+            f"no attempt at {counts['tasks']} tasks succeeded, or had the partial score of --min-partial; "
+            "sample more attempts, or lower it"
         )
     if len(left) == 1:
         return f"{whole} {CAUSES[left[0]]}"
@@ -105,8 +123,13 @@ def why_none(counts: Mapping[str, int]) -> str:
 CAUSES = {
     "of test tasks": "are of test tasks, which never train: sample with --split train",
     "of val tasks": "are of val tasks, which choose checkpoints: --split train+val trains on them too",
-    "ended by infrastructure": "were ended by the infrastructure (see their `detail`): mend it and run the same `eval` or `collect` again",
-    "of scripts": "have a script for agent or user, whose words are no training data: sample a model, against --user llm or scripted",
+    "ended by infrastructure": (
+        "were ended by the infrastructure (see their `detail`): mend it and run the same `eval` or `collect` again"
+    ),
+    "of scripts": (
+        "have a script for agent or user, whose words are no training data: sample a model, against "
+        "--user llm or scripted"
+    ),
     "malformed": "hold a call that could not be parsed: sample a better policy, or look at its chat template",
     "without an agent turn": "hold no word of an agent after the user's: is it the file that you mean?",
 }
@@ -127,4 +150,6 @@ def conversation_key(row: dict[str, Any]) -> str:
     ]
     if not said:
         return f"{id(row)}"
-    return hashlib.sha256(json.dumps([metadata.get("domain"), metadata.get("task_id"), said], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([metadata.get("domain"), metadata.get("task_id"), said], sort_keys=True).encode()
+    ).hexdigest()

@@ -1,7 +1,9 @@
-"""SFT rows from outside and from attempts: no test task among them, no repetition, nothing that trains nothing or does not fit.
+"""SFT rows from outside and from attempts: no test task among them, no repetition, nothing that trains nothing or does
+not fit.
 
-`import_rows` reads published sets (JSONL or Parquet; rows with `messages`, or with a conversation in `prompt`), `from_attempts` what
-`slime-tau2 eval` recorded, `check` measures rows under a tokenizer. What is held out (`held_out`) is recognised by (domain, task id).
+`import_rows` reads published sets (JSONL or Parquet; rows with `messages`, or with a conversation in `prompt`),
+`from_attempts` what `slime-tau2 eval` recorded, `check` measures rows under a tokenizer. What is held out (`held_out`)
+is recognised by (domain, task id).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from slime_tau2.errors import ConfigError
 
 def from_attempts(
     paths: list[Path], min_partial: float, best: int | None, config: Tau2Config | None = None, split: str = TRAIN
-) -> tuple[list[dict], dict[str, int]]:  # fmt: skip
+) -> tuple[list[dict], dict[str, int]]:
     """SFT rows selected from attempts.jsonl files, and what became of all attempts.
 
     Args:
@@ -36,7 +38,9 @@ def from_attempts(
     config = config or Tau2Config()
     attempts = [r for path in paths for r in records.read(path)]
     protocol, domains = PROTOCOLS[config.protocol], sorted({r["domain"] for r in attempts})
-    chosen = rejection.select(attempts, min_partial, best, {(d, t): name for d in domains for t, name in held_out(d, split).items()})
+    chosen = rejection.select(
+        attempts, min_partial, best, {(d, t): name for d in domains for t, name in held_out(d, split).items()}
+    )
     found = {d: worlds.load(d, retrieval=config.retrieval) for d in domains}
     tools = {d: protocol.template_tools(w.tool_schemas) for d, w in found.items()}
 
@@ -46,13 +50,17 @@ def from_attempts(
 
     def row(record: dict) -> dict | None:
         domain = record["domain"]
-        return traces.record_to_row(record, prompt(domain, found[domain].policy_for(record["task_id"])), tools[domain], protocol)
+        return traces.record_to_row(
+            record, prompt(domain, found[domain].policy_for(record["task_id"])), tools[domain], protocol
+        )
 
     made = map(row, chosen.records)
     return [r for r in made if r is not None], chosen.counts
 
 
-def import_rows(path: Path, domain: str | None = None, unchecked: bool = False, split: str = TRAIN) -> tuple[list[dict], dict[str, int]]:
+def import_rows(
+    path: Path, domain: str | None = None, unchecked: bool = False, split: str = TRAIN
+) -> tuple[list[dict], dict[str, int]]:
     """Rows of a published set in our form, and what became of all.
 
     Args:
@@ -73,11 +81,14 @@ def import_rows(path: Path, domain: str | None = None, unchecked: bool = False, 
         }
         own, task_id = metadata.get("domain") or domain, metadata.get("task_id")
         if not isinstance(own, str | None) or not isinstance(task_id, str | int | None):
-            raise ConfigError(f"{path}, row {number}: domain {own!r} and task_id {task_id!r} are no names; {files.ANOTHER}")
+            raise ConfigError(
+                f"{path}, row {number}: domain {own!r} and task_id {task_id!r} are no names; {files.ANOTHER}"
+            )
         if own is None or task_id is None:
             if not unchecked:
                 raise ConfigError(
-                    f"{path}, row {number}: no domain and task_id in it or in its metadata, so that it cannot be checked against the "
+                    f"{path}, row {number}: no domain and task_id in it or in its metadata, so that it cannot be "
+                    "checked against the "
                     "splits; name the domain with --domain, or take the rows as they are with --unchecked"
                 )
             counts["unchecked"] += 1
@@ -85,7 +96,10 @@ def import_rows(path: Path, domain: str | None = None, unchecked: bool = False, 
             counts[NAMES[held]] += 1
             continue
         row = _row(
-            path, number, raw, {"domain": own, "task_id": None if task_id is None else str(task_id), "reward": metadata.get("reward")}
+            path,
+            number,
+            raw,
+            {"domain": own, "task_id": None if task_id is None else str(task_id), "reward": metadata.get("reward")},
         )
         if not any(m["role"] == "assistant" and m["step_loss_mask"] for m in row["messages"]):
             counts["without an agent turn"] += 1
@@ -103,12 +117,19 @@ def import_rows(path: Path, domain: str | None = None, unchecked: bool = False, 
 def _row(path: Path, number: int, raw: dict, metadata: dict) -> dict:
     messages = _parsed(raw.get("messages")) or _parsed(raw.get("prompt"))
     if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m for m in messages):
-        raise ConfigError(f"{path}, row {number}: neither `messages` nor `prompt` holds a list of chat messages; columns: {', '.join(raw)}")
+        raise ConfigError(
+            f"{path}, row {number}: neither `messages` nor `prompt` holds a list of chat messages; columns: "
+            f"{', '.join(raw)}"
+        )
     traces.check_messages(messages, f"{path}, row {number}")
     tools = _parsed(raw.get("tools")) or []
     if not isinstance(tools, list):
         raise ConfigError(f"{path}, row {number}: tools is {type(tools).__name__}, not a list of tool schemas")
-    return {"messages": traces.row_messages(messages), "tools": json.dumps(tools, ensure_ascii=False), "metadata": metadata}
+    return {
+        "messages": traces.row_messages(messages),
+        "tools": json.dumps(tools, ensure_ascii=False),
+        "metadata": metadata,
+    }
 
 
 def _parsed(value: Any) -> Any:
@@ -149,7 +170,9 @@ class Checked:
 
 
 def check(path: Path, tokenizer: Any, max_tokens: int, split: str = TRAIN) -> Checked:
-    """Measure rows as slime will train on them: nothing there filters a row that is too long, or that trains no token."""
+    """Measure rows as slime will train on them: nothing there filters a row that is too long, or that
+    trains no token.
+    """
     out = Checked(counts=dict.fromkeys(("rows", *NAMES.values(), "without a trained token", "too long"), 0))
     chats: dict[str, ChatRenderer] = {}
     for row in traces.read_rows(path):

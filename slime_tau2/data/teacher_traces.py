@@ -19,7 +19,7 @@ from slime_tau2.seeds import derive_seed
 
 def collect(
     episodes: int, flaws: float, seed: int, split: str, advance: Callable[[int, str], None]
-) -> tuple[list[dict], float]:  # fmt: skip
+) -> tuple[list[dict], float]:
     """SFT rows of `episodes` episodes over the tasks of a split, good and bad, and the teacher's mean reward."""
     world = worlds.load("helpdesk")
     task_ids, prompt = world.task_ids(split), bench.agent_prompt(world.policy)
@@ -29,12 +29,16 @@ def collect(
         for n in range(episodes):
             one = derive_seed(seed, "trace", n)
             agent = CallableAgent(Teacher(one, flaws).act)
-            episode = await run_episode(world, task_ids[n % len(task_ids)], agent, DomainUser(), seed=one, max_steps=MAX_STEPS)
+            episode = await run_episode(
+                world, task_ids[n % len(task_ids)], agent, DomainUser(), seed=one, max_steps=MAX_STEPS
+            )
             won += episode.reward or 0.0
             row = to_row(episode, prompt, world.tool_schemas)
             rows += [row] if row is not None else []
             if n % 50 == 49:
-                advance(n + 1, f"reward {won / (n + 1):.2f}  {(n + 1) / (time.perf_counter() - started):.0f} episodes/s")
+                advance(
+                    n + 1, f"reward {won / (n + 1):.2f}  {(n + 1) / (time.perf_counter() - started):.0f} episodes/s"
+                )
         return rows, won / episodes
 
     return asyncio.run(run())

@@ -1,12 +1,14 @@
 """Episodes -> SFT rows -> token ids.
 
-A row is what slime's SFT path reads: `{"messages": [...], "tools": "…", "metadata": {...}}`. `tokenise` renders a row the
-way a rollout would have recorded it: prompt, then turn by turn, a 1 in the mask exactly on the assistant's own tokens.
+A row is what slime's SFT path reads: `{"messages": [...], "tools": "…", "metadata": {...}}`. `tokenise` renders a row
+the way a rollout would have recorded it: prompt, then turn by turn, a 1 in the mask exactly on the assistant's own
+tokens.
 
-Rows have one set of columns and types, so that Hugging Face's `datasets` loads them and gives back what was written: tools and
-arguments, whose fields differ from call to call, are JSON in a string, which both Qwen's template and slime take. Consecutive
-tool results are one message, which the template renders to the same text: slime v0.3.1 would make a turn of each. An assistant's
-greeting, before the user has spoken, is not the policy's: it is muted by slime's `step_loss_mask`.
+Rows have one set of columns and types, so that Hugging Face's `datasets` loads them and gives back what was written:
+tools and arguments, whose fields differ from call to call, are JSON in a string, which both Qwen's template and slime
+take. Consecutive tool results are one message, which the template renders to the same text: slime v0.3.1 would make a
+turn of each. An assistant's greeting, before the user has spoken, is not the policy's: it is muted by slime's
+`step_loss_mask`.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ def to_row(episode: Episode, system_prompt: str, tools: list[dict]) -> dict[str,
     return record_to_row(episode.record(), system_prompt, tools)
 
 
-def record_to_row(record: dict[str, Any], system_prompt: str, tools: list[dict] | None, protocol: Native = NATIVE) -> dict[str, Any] | None:
+def record_to_row(
+    record: dict[str, Any], system_prompt: str, tools: list[dict] | None, protocol: Native = NATIVE
+) -> dict[str, Any] | None:
     """The SFT row of an episode's record (a line of attempts.jsonl), in any protocol; None when the agent never spoke.
 
     Args:
@@ -183,7 +187,9 @@ def checked(row: dict[str, Any], where: str) -> dict[str, Any]:
         tools = json.loads(row.get("tools") or "[]")
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(f"{where}: no row: {'.'.join(map(str, first['loc']))}: {first['msg']}; {files.ANOTHER}") from error
+        raise ConfigError(
+            f"{where}: no row: {'.'.join(map(str, first['loc']))}: {first['msg']}; {files.ANOTHER}"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: no row: tools: not JSON ({error})") from error
     if not isinstance(tools, list) or not all(isinstance(t, dict) for t in tools):

@@ -64,4 +64,6 @@ def as_line(finding: Finding) -> str:
 
 def as_json(findings: Sequence[Finding]) -> str:
     """{"failed": bool, "findings": [{what, status, text, fix}, …]}."""
-    return json.dumps({"failed": failed(findings), "findings": [asdict(f) for f in findings]}, indent=1, ensure_ascii=False)
+    return json.dumps(
+        {"failed": failed(findings), "findings": [asdict(f) for f in findings]}, indent=1, ensure_ascii=False
+    )

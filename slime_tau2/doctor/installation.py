@@ -92,7 +92,10 @@ def _knowledge(found: vintage.Vintage) -> list[Finding]:
         return []
     tasks = f"{sum(1 for _ in folder.glob('tasks/task_*.json'))} tasks"
     if importlib.util.find_spec("rank_bm25") is None:
-        none = "rank_bm25 is not installed, and only this domain's searches need it: pip install rank-bm25, or tau2_retrieval: no_knowledge"
+        none = (
+            "rank_bm25 is not installed, and only this domain's searches need it: pip install rank-bm25, or "
+            "tau2_retrieval: no_knowledge"
+        )
         return [ok("tau2 banking_knowledge", f"{tasks}; {none}")]
     return [ok("tau2 banking_knowledge", f"{tasks}; tau2_retrieval: bm25, which needs no key, can run")]
 
@@ -105,7 +108,11 @@ def disk(directory: Path, gib: float, how: str = "") -> Finding:
     free = shutil.disk_usage(existing).free / 2**30
     if free < gib:
         made_of = f": {how}" if how else ""
-        return fail("disk", f"{free:.0f} GiB free at {existing}, and this needs about {gib:.0f}{made_of}", "make room, or write elsewhere")
+        return fail(
+            "disk",
+            f"{free:.0f} GiB free at {existing}, and this needs about {gib:.0f}{made_of}",
+            "make room, or write elsewhere",
+        )
     return ok("disk", f"{free:.0f} GiB free at {existing}")
 
 
@@ -122,4 +129,8 @@ def key(variable: str, needed: bool) -> Finding:
     """Whether a key is in the environment; it is never shown."""
     if os.environ.get(variable):
         return ok(variable, "is set")
-    return fail(variable, "is not set", "export it") if needed else ok(variable, "is not set; nothing that was asked about needs it")
+    return (
+        fail(variable, "is not set", "export it")
+        if needed
+        else ok(variable, "is not set; nothing that was asked about needs it")
+    )

@@ -9,7 +9,10 @@ from slime_tau2.doctor.findings import Finding, fail, ok
 from slime_tau2.errors import UserError
 from slime_tau2.tokenizer import load_tokenizer
 
-_TOOL = {"type": "function", "function": {"name": "look_up", "description": "Look up.", "parameters": {"type": "object", "properties": {}}}}
+_TOOL = {
+    "type": "function",
+    "function": {"name": "look_up", "description": "Look up.", "parameters": {"type": "object", "properties": {}}},
+}
 _PREPARE = "bash launch/prepare.sh downloads it"
 
 
@@ -55,7 +58,9 @@ def rotary_base(directory: Path, base: int) -> Finding:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         theta = int(config.get("rope_theta") or config["rope_parameters"]["rope_theta"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return fail(what, f"{directory}/config.json names no rope_theta ({error!r})", "copy the model's own config.json")
+        return fail(
+            what, f"{directory}/config.json names no rope_theta ({error!r})", "copy the model's own config.json"
+        )
     if theta != base:
         text = f"--rotary-base is {base} and {directory}/config.json has rope_theta {theta}"
         return fail(what, text, "set MODEL_ARGS_SCRIPT to the model's own script (Qwen3-4B-Instruct-2507: 5000000)")

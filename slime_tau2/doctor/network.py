@@ -1,7 +1,7 @@
 """Addresses and interfaces of this node, and whether nodes reach each other at those that slime will announce.
 
-Standard library only, for it runs in places where little else does: `python3 -P network.py` from `launch/node.sh` before Ray is there,
-and on every node of a cluster, sent there by the doctor's probe. IPv4, as slime's default is.
+Standard library only, for it runs in places where little else does: `python3 -P network.py` from `launch/node.sh`
+before Ray is there, and on every node of a cluster, sent there by the doctor's probe. IPv4, as slime's default is.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def towards(address: str) -> str:
 
 
 def announced() -> str:
-    """The address that slime's servers on this node will give to all others: SLIME_HOST_IP, else that of the way out, else its name's."""
+    """The address that slime's servers on this node will give to all others: SLIME_HOST_IP, else that of the way out,
+    else its name's.
+    """
     if os.environ.get(HOST_VARIABLE):
         return os.environ[HOST_VARIABLE]
     found = towards("8.8.8.8")
@@ -68,7 +70,9 @@ def own(address: str) -> bool:
 
 
 def matching(variable: str, value: str, names: list[str]) -> list[str]:
-    """The interfaces that a variable means: names; for NCCL also their beginnings, `=` for the whole name, `^` for all but these."""
+    """The interfaces that a variable means: names; for NCCL also their beginnings, `=` for the whole name, `^` for all
+    but these.
+    """
     if not variable.startswith("NCCL_"):
         return [n for n in value.split(",") if n in names]
     leave_out, exact = value.startswith("^"), value.lstrip("^").startswith("=")
@@ -137,7 +141,8 @@ def unreachable(addresses: list[tuple[str, int]]) -> list[str]:
 
 
 def choose(interface: str, address: str, head: str) -> tuple[str, str]:
-    """(interface, address) of this node for a cluster; what is not given is found: by the way to `head`, or the way out.
+    """(interface, address) of this node for a cluster; what is not given is found: by the way to `head`, or the way
+    out.
 
     Raises:
         ValueError: there is no such interface or address, or none that others could reach; names what there is.
@@ -153,15 +158,22 @@ def choose(interface: str, address: str, head: str) -> tuple[str, str]:
     if not own(address):
         raise ValueError(f"NODE_IP={address} is no address of this machine; there are: {shown}")
     if address.startswith("127.") and address != head:
-        raise ValueError(f"{address} is reached by this machine alone; name the interface to the other nodes as IFACE; there are: {shown}")
+        raise ValueError(
+            f"{address} is reached by this machine alone; name the interface to the other nodes as IFACE; there "
+            f"are: {shown}"
+        )
     interface = interface or next((n for n, a in here.items() if a == address), "")
     if not interface:
-        raise ValueError(f"NODE_IP={address} is a second address of its interface; name that as IFACE; there are: {shown}")
+        raise ValueError(
+            f"NODE_IP={address} is a second address of its interface; name that as IFACE; there are: {shown}"
+        )
     return interface, address
 
 
 def main(arguments: list[str]) -> int:
-    """`INTERFACE ADDRESS HEAD PORT` (each may be empty): prints `interface address`; with a head, only where it answers at the port."""
+    """`INTERFACE ADDRESS HEAD PORT` (each may be empty): prints `interface address`; with a head, only where it answers
+    at the port.
+    """
     interface, address, head, port = arguments
     try:
         interface, address = choose(interface, address, head)

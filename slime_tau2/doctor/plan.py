@@ -1,9 +1,10 @@
-"""What a profile will need of the machine, computed before the job: disk for its checkpoints, host memory, GPUs and CPUs of Ray.
+"""What a profile will need of the machine, computed before the job: disk for its checkpoints, host memory, GPUs and
+CPUs of Ray.
 
-The figures are arithmetic over the model's parameters, in slime's and Megatron's own terms: a checkpoint holds bf16 weights and
-Adam's fp32 state (2 + 12 bytes a parameter); the trainers keep a copy of their weights in pinned host memory (2 bytes / TP each), and
-Adam's state too while another process has the GPU (`colocate`, 12 bytes) or all the time (`cpu_optimizer`, with a copy of the
-gradients, 16 bytes).
+The figures are arithmetic over the model's parameters, in slime's and Megatron's own terms: a checkpoint holds bf16
+weights and Adam's fp32 state (2 + 12 bytes a parameter); the trainers keep a copy of their weights in pinned host
+memory (2 bytes / TP each), and Adam's state too while another process has the GPU (`colocate`, 12 bytes) or all the
+time (`cpu_optimizer`, with a copy of the gradients, 16 bytes).
 """
 
 from __future__ import annotations
@@ -98,16 +99,25 @@ def disk_gib(plan: Plan, count: int, output: Path) -> tuple[float, str]:
     there = len([p for p in (output / "checkpoints").glob("iter_*") if re.fullmatch(r"iter_\d{7}", p.name)])
     new = max(1, plan.kept - there)  # even a run that deletes writes the next one first
     one = plan.checkpoint_gib(count)
-    return new * one, f"{new} more checkpoint{'s' * (new > 1)} of {one:.0f} GiB" + (f" beside the {there} there" if there else "")
+    return new * one, f"{new} more checkpoint{'s' * (new > 1)} of {one:.0f} GiB" + (
+        f" beside the {there} there" if there else ""
+    )
 
 
-def host_memory(plan: Plan, count: int, meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")) -> Finding:
-    """Whether this node's memory holds what the trainers keep there (the busiest node's share; every node is taken to be alike)."""
+def host_memory(
+    plan: Plan, count: int, meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")
+) -> Finding:
+    """Whether this node's memory holds what the trainers keep there (the busiest node's share; every node is taken to
+    be alike).
+    """
     what = "host memory"
     pinned, beside = plan.host_gib(count), plan.processes_gib()
     need = pinned + beside
     try:
-        told = {k: int(v.split()[0]) / 2**20 for k, v in (line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)}
+        told = {
+            k: int(v.split()[0]) / 2**20
+            for k, v in (line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        }
         total, free = told["MemTotal"], told["MemAvailable"]
         bound = limit.read_text().strip() if limit.exists() else "max"
         if bound.isdigit():
@@ -115,10 +125,14 @@ def host_memory(plan: Plan, count: int, meminfo: Path = Path("/proc/meminfo"), l
             free = min(free, total)
     except (OSError, ValueError, KeyError, IndexError) as error:
         return warn(what, f"cannot be read ({error!r})", f"this run needs about {need:.0f} GiB on each node")
-    text = f"{need:.0f} GiB wanted on each node ({pinned:.0f} of weights and optimizer, {beside:.0f} taken for processes)"
+    text = (
+        f"{need:.0f} GiB wanted on each node ({pinned:.0f} of weights and optimizer, {beside:.0f} taken for processes)"
+    )
     if total < need:
         fix = "a node with more, or another profile" + ("; CPU_OPTIMIZER=0 needs less" if plan.cpu_optimizer else "")
         return fail(what, f"{text}, this one has {total:.0f}", fix)
     if free < need:
-        return warn(what, f"{text}, {free:.0f} of {total:.0f} are free now", "what holds the rest will compete with this run")
+        return warn(
+            what, f"{text}, {free:.0f} of {total:.0f} are free now", "what holds the rest will compete with this run"
+        )
     return ok(what, f"{text}, {free:.0f} are free")

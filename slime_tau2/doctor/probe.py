@@ -1,13 +1,14 @@
 """Run inside a Ray job, with the environment that training will have: says what arrived there, on every node.
 
-`python3 -P probe.py JSON` beside nothing but Ray: on a node where this package cannot be imported that must be a finding, not a crash.
-The last line of its output is MARK and the JSON of what it found:
+`python3 -P probe.py JSON` beside nothing but Ray: on a node where this package cannot be imported that must be a
+finding, not a crash. The last line of its output is MARK and the JSON of what it found:
 
-    {"gpus": registered, "gpus_free": now, "cpus": …, "nodes": [{"host", "ip", "gpus", "missing": modules, "broken": what importing the
-     hooks or tau2's data said, "differs": variables, "folders": {path: "" or why not}, "token": bool, "absent_keys": names,
-     "user": "" or why not, "network": what is wrong with it} or {"ip", "gpus", "error"}]}
+    {"gpus": registered, "gpus_free": now, "cpus": …, "nodes": [{"host", "ip", "gpus", "missing": modules, "broken":
+     what importing the hooks or tau2's data said, "differs": variables, "folders": {path: "" or why not}, "token":
+     bool, "absent_keys": names, "user": "" or why not, "network": what is wrong with it} or {"ip", "gpus", "error"}]}
 
-Each node is asked by a task without CPUs, pinned to it: slime pins its RolloutManager to none, so that it may come to life on any.
+Each node is asked by a task without CPUs, pinned to it: slime pins its RolloutManager to none, so that it may come to
+life on any.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def reach(url: str, key: str) -> str:
 
 def beside(name: str) -> Any:
     """A module of this folder, by its path: its package may not be importable."""
-    spec = importlib.util.spec_from_file_location(f"doctor_{name}", os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py"))
+    spec = importlib.util.spec_from_file_location(
+        f"doctor_{name}", os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+    )
     assert spec is not None and spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -103,7 +106,9 @@ def main(question: dict[str, Any]) -> dict[str, Any]:
         return ray.remote(thing).options(num_cpus=0, scheduling_strategy=pinned, **options)
 
     def got(task, default):
-        """(the answer, "") or (default, why there is none): a node that died, or whose Python cannot start; the rest is worth telling."""
+        """(the answer, "") or (default, why there is none): a node that died, or whose Python cannot start; the rest is
+        worth telling.
+        """
         try:
             return ray.get(task, timeout=question["patience_s"]), ""
         except Exception as error:
@@ -112,7 +117,11 @@ def main(question: dict[str, Any]) -> dict[str, Any]:
     told = []
     for node, task in [(n, on(n, look, max_retries=0).remote(question)) for n in alive]:
         here, why = got(task, {})
-        here |= {"ip": node["NodeManagerAddress"], "gpus": int(node["Resources"].get("GPU", 0)), **({"error": why} if why else {})}
+        here |= {
+            "ip": node["NodeManagerAddress"],
+            "gpus": int(node["Resources"].get("GPU", 0)),
+            **({"error": why} if why else {}),
+        }
         told.append(here)
     if question["several"]:
         network = beside("network")
@@ -125,7 +134,12 @@ def main(question: dict[str, Any]) -> dict[str, Any]:
         for here, lines, task in zip(told, own, tried, strict=True):
             here["network"] = [*lines, *(f"does not reach {line}" for line in got(task, [])[0])]
     all_of, free = ray.cluster_resources(), ray.available_resources()
-    return {"gpus": int(all_of.get("GPU", 0)), "gpus_free": int(free.get("GPU", 0)), "cpus": int(all_of.get("CPU", 0)), "nodes": told}
+    return {
+        "gpus": int(all_of.get("GPU", 0)),
+        "gpus_free": int(free.get("GPU", 0)),
+        "cpus": int(all_of.get("CPU", 0)),
+        "nodes": told,
+    }
 
 
 if __name__ == "__main__":

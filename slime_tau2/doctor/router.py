@@ -1,8 +1,8 @@
 """The router that slime starts: which of its policies keeps a conversation on one engine.
 
-slime's fork has `consistent_hashing`; PyPI's sglang-router 0.3.2, which some of slime's images install, has `manual` in its place, which
-is sticky by the same header (X-SMG-Routing-Key) and forgets its table with the router. A policy that the installed router does not
-know ends slime's `parse_args`. `python -m slime_tau2.doctor.router` prints the best one.
+slime's fork has `consistent_hashing`; PyPI's sglang-router 0.3.2, which some of slime's images install, has `manual` in
+its place, which is sticky by the same header (X-SMG-Routing-Key) and forgets its table with the router. A policy that
+the installed router does not know ends slime's `parse_args`. `python -m slime_tau2.doctor.router` prints the best one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ STICKY = ("consistent_hashing", "manual", "cache_aware")
 def policies() -> tuple[str, ...] | None:
     """The choices of the installed router's own parser; None without a router, or with one that has no such parser.
 
-    The module that slime takes it from, `launch_router`, imports all of SGLang; `router_args` has the same class and nothing else.
+    The module that slime takes it from, `launch_router`, imports all of SGLang; `router_args` has the same class and
+    nothing else.
     """
     try:
         try:
@@ -43,11 +44,19 @@ def check(wanted: str) -> Finding:
     """Whether the installed router knows the policy that a run asks for."""
     what, choices = "router policy", policies()
     if choices is None:
-        return warn(what, f"no sglang_router here whose choices could be compared with {wanted}", "slime's container has one")
+        return warn(
+            what, f"no sglang_router here whose choices could be compared with {wanted}", "slime's container has one"
+        )
     if wanted not in choices:
-        return fail(what, f"{wanted} is none of the installed router's ({', '.join(choices)})", f"--set ROUTER_POLICY={best(choices)}")
+        return fail(
+            what,
+            f"{wanted} is none of the installed router's ({', '.join(choices)})",
+            f"--set ROUTER_POLICY={best(choices)}",
+        )
     if wanted not in STICKY[:2]:
-        return warn(what, f"{wanted} does not keep a conversation on one engine", f"--set ROUTER_POLICY={best(choices)}")
+        return warn(
+            what, f"{wanted} does not keep a conversation on one engine", f"--set ROUTER_POLICY={best(choices)}"
+        )
     return ok(what, f"{wanted}, of {', '.join(choices)}")
 
 

@@ -22,10 +22,12 @@ from slime_tau2.errors import ConfigError
 
 @dataclass(frozen=True)
 class Question:
-    """The command line of `doctor`. What is not named is not asked about; without a name, only this machine is looked at.
+    """The command line of `doctor`. What is not named is not asked about; without a name, only this machine is looked
+    at.
 
-    `rotary_base` is that of the first model. With a `plan`, disk and host memory are computed from it and the first model, and a job is
-    sent to Ray that looks around with `runtime_env`; `shared` folders must be there for it on every node, `job_keys` in its environment.
+    `rotary_base` is that of the first model. With a `plan`, disk and host memory are computed from it and the first
+    model, and a job is sent to Ray that looks around with `runtime_env`; `shared` folders must be there for it on every
+    node, `job_keys` in its environment.
     """
 
     gpus: int = 0
@@ -59,7 +61,9 @@ def examine(question: Question) -> list[Finding]:
     out = [installation.python(), *installation.torch(q.gpus)]
     out += [
         installation.package("slime", "slime", q.train, f"{container}, or pip install --no-deps -e SLIME_DIR"),
-        installation.package("megatron-core", "megatron.core", q.train, f"{container}, or put Megatron-LM on PYTHONPATH"),
+        installation.package(
+            "megatron-core", "megatron.core", q.train, f"{container}, or put Megatron-LM on PYTHONPATH"
+        ),
         installation.package("sglang", "sglang", q.serve, container),
         *installation.tau2(),
         *_room(q),

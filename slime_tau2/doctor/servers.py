@@ -19,14 +19,17 @@ from slime_tau2.tokenizer import load_tokenizer
 _TOOL = {
     "type": "function",
     "function": {
-        "name": "check_signal", "description": "Reads the signal of your phone.",
+        "name": "check_signal",
+        "description": "Reads the signal of your phone.",
         "parameters": {"type": "object", "properties": {"line": {"type": "string"}}, "required": ["line"]},
     },
-}  # fmt: skip
+}
 
 
 async def policy(url: str, access: Access = NOTHING_SAID, model: Path | None = None) -> list[Finding]:
-    """An SGLang server: its model, whether a sampled token has its log-prob, and whether its tokenizer is that of a model here."""
+    """An SGLang server: its model, whether a sampled token has its log-prob, and whether its tokenizer is that of a
+    model here.
+    """
     what, fix = f"policy {url}", "bash launch/serve_policy.sh, or name the server's own URL (without /v1)"
     try:
         client = PolicyClient(url, timeout_s=60.0, retries=0, plain_http=access.plain_http)
@@ -53,14 +56,18 @@ async def _tokenizer(client: PolicyClient, model: Path) -> Finding:
         told = await identity.check(client, load_tokenizer(model), 0)
     except UserError as error:
         return fail(what, str(error), "")
-    return ok(what, f"reads and writes as the one at {model}; {told['server']}, {told['context_length']} tokens of context")
+    return ok(
+        what, f"reads and writes as the one at {model}; {told['server']}, {told['context_length']} tokens of context"
+    )
 
 
 async def user(url: str, model: str, key_env: str | None = None, access: Access = NOTHING_SAID) -> list[Finding]:
     """An OpenAI-compatible server: the models that it serves, and whether this one calls a tool when it is told to."""
     what = f"user {url}"
     try:
-        client = ChatClient(url, model, key_env, UserSimulatorError, {"temperature": 0.0}, timeout_s=60.0, retries=1, access=access)
+        client = ChatClient(
+            url, model, key_env, UserSimulatorError, {"temperature": 0.0}, timeout_s=60.0, retries=1, access=access
+        )
         headers = await client.server.headers()
     except (ConfigError, RuntimeError) as error:
         return [fail(what, str(error), "")]
@@ -69,7 +76,11 @@ async def user(url: str, model: str, key_env: str | None = None, access: Access 
     told = await lookup.json_at(f"{client.server.root}/models", headers, proxies=client.server.by_package)
     if isinstance(told, str):
         variable = client.server.variable
-        key = f"its key belongs into {variable}" if variable else "where it wants a key, --user-key names the variable that holds it"
+        key = (
+            f"its key belongs into {variable}"
+            if variable
+            else "where it wants a key, --user-key names the variable that holds it"
+        )
         return [fail(what, told, f"bash launch/serve_user_sim.sh, or set the URL; {key}")]
     served = [m.get("id") for m in told.get("data", [])]
     if served and model not in served:
@@ -82,7 +93,10 @@ async def _calls_a_tool(client: ChatClient) -> Finding:
     what, model = "user's tools", client.server.model
     fix = "start SGLang with --tool-call-parser qwen25: telecom's users operate their phone through calls"
     said = [
-        {"role": "system", "content": "You play a customer. When you are asked to check your phone, call check_signal."},
+        {
+            "role": "system",
+            "content": "You play a customer. When you are asked to check your phone, call check_signal.",
+        },
         {"role": "user", "content": "Please check the signal of line L1 now, with the tool."},
     ]
     try:
@@ -103,7 +117,10 @@ async def ray(address: str) -> Finding:
         return fail("ray", str(error), "")
     told = await lookup.json_at(f"{address.rstrip('/')}/api/version")
     if isinstance(told, str):
-        fix = "ray start --head --num-gpus N --disable-usage-stats, with WANDB_API_KEY and other secrets exported before it"
+        fix = (
+            "ray start --head --num-gpus N --disable-usage-stats, with WANDB_API_KEY and other secrets "
+            "exported before it"
+        )
         return fail("ray", f"{address}: {told}", fix)
     return ok("ray", f"{told.get('ray_version')} at {address}")
 

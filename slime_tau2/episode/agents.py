@@ -1,7 +1,8 @@
 """Agents: what speaks for the assistant in an episode.
 
-Those without tokens are here: `ScriptedAgent` plays a list of messages (gold, do-nothing, transfer-only), `CallableAgent` asks a
-function (the bundled domain's teacher). The policy itself is `token_agent.TokenAgent`; `api_agent` has those of foreign servers.
+Those without tokens are here: `ScriptedAgent` plays a list of messages (gold, do-nothing, transfer-only),
+`CallableAgent` asks a function (the bundled domain's teacher). The policy itself is `token_agent.TokenAgent`;
+`api_agent` has those of foreign servers.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from slime_tau2 import bench
-from slime_tau2.episode.ledger import TokenLedger
-from slime_tau2.types import Reply, Termination
+from slime_tau2.ledger import TokenLedger
+from slime_tau2.terminations import Termination
+from slime_tau2.types import Reply
 
 
 @dataclass(frozen=True)
 class AgentAction:
-    """What an agent does on its turn. With `termination` the episode ends here and `message` is not sent; with `last` it ends it."""
+    """What an agent does on its turn. With `termination` the episode ends here and `message` is not sent; with `last`
+    it ends it.
+    """
 
     message: Any | None
     termination: Termination | None = None
@@ -39,7 +43,9 @@ class Agent(Protocol):
     ledger: TokenLedger | None
 
     async def act(self, history: list, message: Any) -> AgentAction:
-        """Args: history: tau2's trajectory so far; message: what is addressed to the agent (user text or tool results)."""
+        """Args: history: tau2's trajectory so far; message: what is addressed to the agent (user text or tool
+        results).
+        """
 
 
 class ScriptedAgent:
@@ -53,7 +59,9 @@ class ScriptedAgent:
     async def act(self, history: list, message: Any) -> AgentAction:
         planned = self._script[min(self._turn, len(self._script) - 1)]
         self._turn += 1
-        fresh = bench.AssistantMessage(role="assistant", content=planned.content, tool_calls=copy.deepcopy(planned.tool_calls), cost=0.0)
+        fresh = bench.AssistantMessage(
+            role="assistant", content=planned.content, tool_calls=copy.deepcopy(planned.tool_calls), cost=0.0
+        )
         return AgentAction(fresh, text=planned.content or "")
 
 

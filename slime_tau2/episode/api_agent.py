@@ -1,7 +1,7 @@
 """Agents behind an OpenAI-compatible server: a teacher whose traces are collected, or a model that is only evaluated.
 
-`ApiAgent` speaks through chat completions with the domain's tools, `TextApiAgent` in texts alone, by a protocol that needs no more.
-There are no tokens to train on.
+`ApiAgent` speaks through chat completions with the domain's tools, `TextApiAgent` in texts alone, by a protocol that
+needs no more. There are no tokens to train on.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.episode.agents import AgentAction, as_json
-from slime_tau2.episode.ledger import TokenLedger
 from slime_tau2.episode.openai_chat import ChatClient, ChatReply, said_by_policy
 from slime_tau2.episode.protocols import Native
 from slime_tau2.errors import PolicyError
-from slime_tau2.types import Termination
+from slime_tau2.ledger import TokenLedger
+from slime_tau2.terminations import Termination
 
 
 class ApiAgent:
@@ -24,7 +24,9 @@ class ApiAgent:
 
     ledger: TokenLedger | None = None
 
-    def __init__(self, client: ChatClient, system_prompt: str, tools: bytes | None, seed: int, routing_key: str | None = None):
+    def __init__(
+        self, client: ChatClient, system_prompt: str, tools: bytes | None, seed: int, routing_key: str | None = None
+    ):
         self.client, self.tools, self.seed, self.routing_key, self._seen = client, tools, seed, routing_key, 0
         self.messages: list[bytes] = []
         self._hears({"role": "system", "content": system_prompt})
@@ -59,11 +61,15 @@ class ApiAgent:
 
 
 class TextApiAgent:
-    """One conversation in texts: what the protocol makes of tau2's messages goes out, what it reads in the reply comes back."""
+    """One conversation in texts: what the protocol makes of tau2's messages goes out, what it reads in the reply comes
+    back.
+    """
 
     ledger: TokenLedger | None = None
 
-    def __init__(self, client: ChatClient, system_prompt: str, protocol: Native, seed: int, routing_key: str | None = None):
+    def __init__(
+        self, client: ChatClient, system_prompt: str, protocol: Native, seed: int, routing_key: str | None = None
+    ):
         self.client, self.protocol, self.seed, self.routing_key = client, protocol, seed, routing_key
         self.messages: list[dict[str, Any]] = [{"role": "system", "content": system_prompt}]
         self._seen = 0
@@ -91,8 +97,10 @@ TOO_LONG = re.compile(r"context[_ ](length|window)|maximum context", re.IGNORECA
 
 async def _asked(
     client: ChatClient, messages: list[bytes], tools: bytes | None, seed: int, routing_key: str | None
-) -> ChatReply | AgentAction:  # fmt: skip
-    """What the policy says; or the end of the episode that it brings about, scored as with tokens, never left out like a server's fault."""
+) -> ChatReply | AgentAction:
+    """What the policy says; or the end of the episode that it brings about, scored as with tokens, never left out like
+    a server's fault.
+    """
     try:
         reply = await client.complete(messages, tools, seed, routing_key=routing_key, of=said_by_policy)
     except PolicyError as error:
@@ -100,7 +108,9 @@ async def _asked(
             return AgentAction(None, Termination.CONTEXT_OVERFLOW, str(error), finish_reason="length")
         raise
     if reply.finish_reason == "length":
-        return AgentAction(None, Termination.LENGTH, "the server's limit on a reply", reply.text or "", finish_reason="length")
+        return AgentAction(
+            None, Termination.LENGTH, "the server's limit on a reply", reply.text or "", finish_reason="length"
+        )
     if reply.text is None and not reply.calls:
         return AgentAction(None, Termination.AGENT_ERROR, "an empty turn")
     return reply

@@ -1,8 +1,8 @@
 """Chat template -> token ids, one delta at a time.
 
-A conversation is never rendered twice. The first turn renders the prompt; every later turn renders only what is new (the
-user's words, tool results) behind a stand-in conversation and keeps what the template added, starting right after the
-`<|im_end|>` that the policy sampled. The policy's own output is never decoded and encoded again (invariant 1).
+A conversation is never rendered twice. The first turn renders the prompt; every later turn renders only what is new
+(the user's words, tool results) behind a stand-in conversation and keeps what the template added, starting right after
+the `<|im_end|>` that the policy sampled. The policy's own output is never decoded and encoded again (invariant 1).
 
 This needs a template that does not rewrite history: one that drops earlier thinking blocks is refused at start.
 """
@@ -13,8 +13,8 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from slime_tau2.episode.ledger import Ids
 from slime_tau2.errors import TemplateError
+from slime_tau2.ledger import Ids
 
 END_OF_TURN = "<|im_end|>"
 AWAITED = "<|im_start|>assistant\n"  # how the template begins a turn of the policy's
@@ -22,7 +22,8 @@ _STAND_IN = [{"role": "user", "content": "a"}, {"role": "assistant", "content": 
 
 
 class ChatRenderer:
-    """Renders for one tokenizer and one set of tools. Stateless between calls but for what it remembers of its own results.
+    """Renders for one tokenizer and one set of tools. Stateless between calls but for what it remembers of its own
+    results.
 
     Args:
         thinking: `on` or `off` go to the template as its `enable_thinking`; `auto` leaves that to the template.
@@ -30,7 +31,8 @@ class ChatRenderer:
     Raises:
         TemplateError: the template cannot be used token-exactly, or does not know the switch.
 
-    `opening` is what the template says in the policy's stead at the beginning of each of its turns (an empty thought, with `off`).
+    `opening` is what the template says in the policy's stead at the beginning of each of its turns (an empty thought,
+    with `off`).
     """
 
     def __init__(self, tokenizer: Any, tools: list[dict] | None, thinking: str = "auto"):
@@ -40,7 +42,8 @@ class ChatRenderer:
         self.end_of_turn: int = tokenizer.convert_tokens_to_ids(END_OF_TURN)
         if self.end_of_turn is None or self.end_of_turn == tokenizer.unk_token_id:
             raise TemplateError(
-                f"the tokenizer at {tokenizer.name_or_path!r} has no {END_OF_TURN} token; use a Qwen3 chat model's tokenizer"
+                f"the tokenizer at {tokenizer.name_or_path!r} has no {END_OF_TURN} token; use a Qwen3 chat "
+                "model's tokenizer"
             )
         self._heads: dict[str, Ids] = {}
         self._deltas: dict[str, Ids] = {}  # the samples of a group read the same tool results
@@ -77,16 +80,23 @@ class ChatRenderer:
         return self._deltas[key]
 
     def turn(self, message: dict) -> list[int]:
-        """Ids of one assistant turn as a policy would sample it, its closing `<|im_end|>` included (for SFT on recorded text)."""
+        """Ids of one assistant turn as a policy would sample it, its closing `<|im_end|>` included (for SFT on recorded
+        text).
+        """
         text = self.render([_STAND_IN[0], message], None, False)
         begun = self.render(_STAND_IN[:1], None, True)
         if not text.startswith(begun):
-            raise TemplateError(f"the chat template begins each turn with {self.opening!r}; this one does not: {message['content'][:80]!r}")
+            raise TemplateError(
+                f"the chat template begins each turn with {self.opening!r}; this one does not: "
+                f"{message['content'][:80]!r}"
+            )
         return self._encode(text[len(begun) : text.rindex(END_OF_TURN) + len(END_OF_TURN)])
 
     def render(self, messages: list[dict], tools: list[dict] | None, generation: bool) -> str:
         """The text of a conversation, with a generation prompt or without."""
-        return self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=generation, **self._switch)
+        return self.tokenizer.apply_chat_template(
+            messages, tools=tools, tokenize=False, add_generation_prompt=generation, **self._switch
+        )
 
     def _ended(self, messages: list[dict], tools: list[dict] | None) -> str:
         """The rendered conversation up to and including the `<|im_end|>` of its last message."""
@@ -101,12 +111,15 @@ class ChatRenderer:
     def _refuse_a_switch_without_effect(self, thinking: str) -> None:
         if self._switch:
             on, off = (
-                self.tokenizer.apply_chat_template(_STAND_IN[:1], tokenize=False, add_generation_prompt=True, enable_thinking=switch)
+                self.tokenizer.apply_chat_template(
+                    _STAND_IN[:1], tokenize=False, add_generation_prompt=True, enable_thinking=switch
+                )
                 for switch in (True, False)
             )
             if on == off:
                 raise TemplateError(
-                    f"thinking = {thinking}: the chat template of {self.tokenizer.name_or_path!r} has no such switch (enable_thinking); "
+                    f"thinking = {thinking}: the chat template of {self.tokenizer.name_or_path!r} has no such "
+                    "switch (enable_thinking); "
                     "use thinking=auto"
                 )
 
@@ -114,11 +127,16 @@ class ChatRenderer:
         turns = ["<think>\nb\n</think>\n\nc", *([f"{self.opening}c"] if self.opening else [])]
         for said, role in itertools.product(turns, ("user", "tool")):
             start = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
-            before, after = self._ended(start, self.tools), self.render([*start, {"role": role, "content": "d"}], self.tools, True)
+            before, after = (
+                self._ended(start, self.tools),
+                self.render([*start, {"role": role, "content": "d"}], self.tools, True),
+            )
             if not after.startswith(before) or said not in after:
                 raise TemplateError(
-                    f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns (hybrid thinking): the tokens that were "
-                    "sampled would not be those that are trained on; use a template that keeps history, such as Qwen3-4B-Instruct-2507's"
+                    f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns (hybrid "
+                    "thinking): the tokens that were "
+                    "sampled would not be those that are trained on; use a template that keeps history, such as "
+                    "Qwen3-4B-Instruct-2507's"
                 )
 
 
@@ -131,7 +149,10 @@ def chat_messages(messages: Iterable[dict]) -> list[dict]:
     for m in messages:
         content = m.get("content") or ""
         if m["role"] == "assistant":
-            calls = [{"type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}} for c in m.get("tool_calls") or []]
+            calls = [
+                {"type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}}
+                for c in m.get("tool_calls") or []
+            ]
             out.append({"role": "assistant", "content": content, **({"tool_calls": calls} if calls else {})})
         elif m["role"] == "tool":
             if m.get("requestor", "assistant") == "assistant":

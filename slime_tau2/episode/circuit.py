@@ -1,8 +1,9 @@
-"""Whether anybody is there at all: after enough tries in a row without any answer, only one request at a time still asks.
+"""Whether anybody is there at all: after enough tries in a row without any answer, only one request at a time still
+asks.
 
-A server that hangs would otherwise cost every episode of a rollout all its time-outs, an hour and more, before the run may say that
-the user simulator is dead. An answer of any status closes the circuit: a server that refuses or errs is there, and its requests are
-tried again as ever.
+A server that hangs would otherwise cost every episode of a rollout all its time-outs, an hour and more, before the run
+may say that the user simulator is dead. An answer of any status closes the circuit: a server that refuses or errs is
+there, and its requests are tried again as ever.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One conversation under tau2's unmodified Orchestrator: who speaks next is awaited first, then tau2 takes the step.
 
-Before each `step()` it looks at `to_role`, awaits that participant, and puts the message in a mailbox, from which `step()`
-takes it. No threads, no copy of tau2's turn logic, nothing that blocks the loop (invariant 6). Failures are raised; `driver`
-makes Terminations of them.
+Before each `step()` it looks at `to_role`, awaits that participant, and puts the message in a mailbox, from which
+`step()` takes it. No threads, no copy of tau2's turn logic, nothing that blocks the loop (invariant 6). Failures are
+raised; `driver` makes Terminations of them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from slime_tau2.episode.users import User
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import JudgeError
 from slime_tau2.rewards.partial import Call
-from slime_tau2.types import Episode, Outcome, Termination, Turn
+from slime_tau2.terminations import Termination
+from slime_tau2.types import Episode, Outcome, Turn
 
 _gates: weakref.WeakKeyDictionary[Any, asyncio.Lock] = weakref.WeakKeyDictionary()
 
 
 async def turnstile() -> None:
-    """Let one episode work in one turn of the loop, so that a burst of replies, or of starts, queues here and not in the loop.
+    """Let one episode work in one turn of the loop, so that a burst of replies, or of starts, queues here and not in
+    the loop.
 
     With 512 live episodes the loop's lag fell from 180 to 9 ms (p99), at the same throughput.
     """
@@ -41,15 +43,35 @@ class Conversation:
     """The state of one conversation: who speaks, what was said, how far it got."""
 
     def __init__(
-        self, world: World, task: Any, agent: Agent, user: User, episode: Episode, max_steps: int, max_errors: int, aborted: Callable,
+        self,
+        world: World,
+        task: Any,
+        agent: Agent,
+        user: User,
+        episode: Episode,
+        max_steps: int,
+        max_errors: int,
+        aborted: Callable,
         prefix: Sequence[dict] = (),
-    ):  # fmt: skip
-        self.world, self.task, self.agent, self.user, self.episode, self.aborted = world, task, agent, user, episode, aborted
+    ):
+        self.world, self.task, self.agent, self.user, self.episode, self.aborted = (
+            world,
+            task,
+            agent,
+            user,
+            episode,
+            aborted,
+        )
         self.scorer, self.environment = world.grader.scorer(task), world.environments.fresh(task)
         self.orchestrator = bench.Orchestrator(
-            domain=world.domain, agent=bench.MailboxAgent(self.environment.get_policy()), user=bench.MailboxUser(str(task.user_scenario)),
-            environment=self.environment, task=task, max_steps=max_steps, max_errors=max_errors,
-        )  # fmt: skip
+            domain=world.domain,
+            agent=bench.MailboxAgent(self.environment.get_policy()),
+            user=bench.MailboxUser(str(task.user_scenario)),
+            environment=self.environment,
+            task=task,
+            max_steps=max_steps,
+            max_errors=max_errors,
+        )
         self._seen = 0
         self._calls: dict[str, Any] = {}
         self._turn_errors = 0
@@ -60,7 +82,9 @@ class Conversation:
     async def converse(self) -> tuple[Termination, str]:
         orchestrator, episode = self.orchestrator, self.episode
         orchestrator.initialize()
-        self._seen = len(orchestrator.trajectory)  # a task may begin in the middle of a conversation: nothing of it is earned
+        self._seen = len(
+            orchestrator.trajectory
+        )  # a task may begin in the middle of a conversation: nothing of it is earned
         self.scorer.start(self.world.grader.assertions_met(self.task, self.environment))
         history = [*orchestrator.user_state.messages, *self._play_prefix()]
         self.user.start(self.world, self.task, self.environment, history, episode.seed)
@@ -99,7 +123,9 @@ class Conversation:
         for told in self._prefix:
             while orchestrator.to_role == bench.Role.ENV:
                 orchestrator.step()
-            fresh = {k: v for k, v in told.items() if k not in ("timestamp", "turn_idx")}  # tau2 sorts by time: it is said now
+            fresh = {
+                k: v for k, v in told.items() if k not in ("timestamp", "turn_idx")
+            }  # tau2 sorts by time: it is said now
             message, agent = bench.parse_message(fresh), told["role"] == "assistant"
             expected = bench.Role.AGENT if agent else bench.Role.USER
             if orchestrator.to_role != expected or orchestrator.done:
@@ -147,9 +173,20 @@ class Conversation:
         turns, partial = self.episode.turns, round(self.scorer.value(), 6)
         gain = round(partial - (turns[-1].partial if turns else self._earned_before), 6)
         turns.append(
-            Turn(len(turns), action.start, action.end, action.text, calls, self._turn_errors, action.malformed, action.finish_reason,
-                 action.message is not None, partial, gain)
-        )  # fmt: skip
+            Turn(
+                len(turns),
+                action.start,
+                action.end,
+                action.text,
+                calls,
+                self._turn_errors,
+                action.malformed,
+                action.finish_reason,
+                action.message is not None,
+                partial,
+                gain,
+            )
+        )
         self._turn_errors = 0
 
     def messages(self) -> list:
@@ -167,7 +204,10 @@ class Conversation:
         if request is None:
             return None
         if judge is None:
-            raise JudgeError(f"{self.episode.task} has {request.assertions} natural-language assertions in its reward basis and no judge")
+            raise JudgeError(
+                f"{self.episode.task} has {request.assertions} natural-language assertions in its reward basis "
+                "and no judge"
+            )
         return await judge.answer(request)
 
     def outcome(self, answer: str | None) -> Outcome:
@@ -175,7 +215,9 @@ class Conversation:
         info = self.world.grader.score(self.task, self.environment, self.messages(), reason, answer)
         self.scorer.set_assertions_met(self.world.grader.assertions_met(self.task, self.environment))
         partial = round(self.scorer.value(), 6)
-        return Outcome(float(info.reward), partial, self.scorer.components(), info.model_dump(mode="json", exclude_none=True))
+        return Outcome(
+            float(info.reward), partial, self.scorer.components(), info.model_dump(mode="json", exclude_none=True)
+        )
 
 
 def _users(message: Any) -> bool:

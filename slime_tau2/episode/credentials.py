@@ -1,10 +1,10 @@
 """Which server may see what: OpenAI's key, a key that was named for one server, a conversation, and the routing key.
 
-Four rules. OpenAI's own key goes to OpenAI's own host, over TLS, and nowhere else. Any other server sees a key only where an option
-names the environment variable that holds it, and over plain http only at a loopback or private address: on the way to any other, everybody
-could read it. Nor does a conversation go any further over plain http, unless an option names the host. The routing key, which keeps one
-conversation on one server of a router, goes to servers of our own: it means nothing to a stranger, and tells him which requests belong
-together.
+Four rules. OpenAI's own key goes to OpenAI's own host, over TLS, and nowhere else. Any other server sees a key only
+where an option names the environment variable that holds it, and over plain http only at a loopback or private address:
+on the way to any other, everybody could read it. Nor does a conversation go any further over plain http, unless an
+option names the host. The routing key, which keeps one conversation on one server of a router, goes to servers of our
+own: it means nothing to a stranger, and tells him which requests belong together.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def parsed(url: str) -> SplitResult:
         parts = urlsplit(url)
         if parts.username is not None or parts.password is not None:  # they would stand in every record and error
             raise ConfigError(
-                f"the URL of {parts.hostname} has a user name or a password in it; leave it out, and name the environment variable that "
+                f"the URL of {parts.hostname} has a user name or a password in it; leave it out, and name the "
+                "environment variable that "
                 "holds the key with user_key_env, eval_user_key_env, policy_key_env or judge_key_env"
             )
         (parts.hostname or "").rstrip(".").encode("idna")  # as it is looked up
@@ -45,7 +46,9 @@ def parsed(url: str) -> SplitResult:
 
 
 def is_openai(url: str) -> bool:
-    """Whether OpenAI's API is behind a URL (Azure's too, and the regional hosts), which refuses fields that SGLang knows."""
+    """Whether OpenAI's API is behind a URL (Azure's too, and the regional hosts), which refuses fields that SGLang
+    knows.
+    """
     host = _host(url)
     return any(host == known or host.endswith(f".{known}") for known in _OPENAI)
 
@@ -56,7 +59,9 @@ def is_azure(url: str) -> bool:
 
 
 def is_ours(url: str) -> bool:
-    """Whether a server may know what we know: it speaks plain http, as SGLang and its router do, or its address is no public one."""
+    """Whether a server may know what we know: it speaks plain http, as SGLang and its router do, or its address is no
+    public one.
+    """
     return not is_openai(url) and (parsed(url).scheme == "http" or _is_near(_host(url)))
 
 
@@ -67,7 +72,8 @@ def variable(url: str, named: str | None) -> str | None:
         named: the variable that an option names for this server; None where none does.
 
     Raises:
-        ConfigError: no URL of a server, or the key would cross a network in the clear. Looks a host's name up where that has to be known.
+        ConfigError: no URL of a server, or the key would cross a network in the clear. Looks a host's name up where
+            that has to be known.
     """
     host, plain = _host(url), parsed(url).scheme != "https"
     if plain and is_openai(url):
@@ -92,10 +98,15 @@ def check_conversation(url: str, plain_http: Sequence[str] = ()) -> None:
         ConfigError: no URL of a server, or that.
     """
     host = _host(url)
-    if parsed(url).scheme == "https" or host in plain_http or all(_is_near(a) or _within(a, plain_http) for a in _addresses(host)):
+    if (
+        parsed(url).scheme == "https"
+        or host in plain_http
+        or all(_is_near(a) or _within(a, plain_http) for a in _addresses(host))
+    ):
         return
     raise ConfigError(
-        f"{url}: conversations would go over plain http to {host}, which is no loopback or private address (or has none here); "
+        f"{url}: conversations would go over plain http to {host}, which is no loopback or private address (or "
+        "has none here); "
         f"use https, or say that they may: plain_http=[{host}]"
     )
 
@@ -115,7 +126,9 @@ def _all_near(host: str) -> bool:
 
 
 def headers(variable: str | None) -> dict[str, str]:
-    """`Authorization` for one request, read from the environment now and kept nowhere (invariant 8); empty without a key."""
+    """`Authorization` for one request, read from the environment now and kept nowhere (invariant 8); empty without a
+    key.
+    """
     key = os.environ.get(variable) if variable else None
     return {"Authorization": f"Bearer {key}"} if key else {}
 
@@ -123,7 +136,10 @@ def headers(variable: str | None) -> dict[str, str]:
 def hint(variable: str | None) -> str:
     """What to do where the server refuses us."""
     if variable is None:
-        return "no key is sent there: name the variable that holds it with user_key_env, eval_user_key_env, policy_key_env or judge_key_env"
+        return (
+            "no key is sent there: name the variable that holds it with user_key_env, eval_user_key_env, "
+            "policy_key_env or judge_key_env"
+        )
     return f"the key in {variable} is not accepted" if os.environ.get(variable) else f"set {variable} to a valid key"
 
 
@@ -138,7 +154,9 @@ def _host(url: str) -> str:
 
 
 def _is_near(host: str) -> bool:
-    """Whether a host, as it is written, is an address that no route of the internet leads to, or one of this machine's own."""
+    """Whether a host, as it is written, is an address that no route of the internet leads to, or one of this machine's
+    own.
+    """
     try:
         return not ipaddress.ip_address(host.partition("%")[0]).is_global or _is_this_machine(host)
     except ValueError:
@@ -146,7 +164,9 @@ def _is_near(host: str) -> bool:
 
 
 def _is_this_machine(address: str) -> bool:
-    """Whether what is sent there stays here: slime's router listens on the node's address, which may be a public one."""
+    """Whether what is sent there stays here: slime's router listens on the node's address, which may be a
+    public one.
+    """
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))

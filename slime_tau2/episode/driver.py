@@ -1,7 +1,7 @@
 """Runs one episode: a conversation from its beginning to its score.
 
-Invariant 3: an episode that starts ends exactly once, with one Termination. Failures are values: whatever goes wrong in a
-participant, a server or tau2 comes back as the Termination of the returned Episode. Only cancellation is raised.
+Invariant 3: an episode that starts ends exactly once, with one Termination. Failures are values: whatever goes wrong in
+a participant, a server or tau2 comes back as the Termination of the returned Episode. Only cancellation is raised.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from slime_tau2.episode.user_errors import stopped_after_confirming
 from slime_tau2.episode.users import User
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import InfrastructureError, LedgerError, ScoreMismatch
-from slime_tau2.types import Episode, TaskRef, Termination
+from slime_tau2.terminations import Termination
+from slime_tau2.types import Episode, TaskRef
 
 log = logging.getLogger(__name__)
 _COMPONENT = {
-    "user": Termination.USER_FAILURE, "policy": Termination.POLICY_FAILURE, "judge": Termination.JUDGE_FAILURE,
+    "user": Termination.USER_FAILURE,
+    "policy": Termination.POLICY_FAILURE,
+    "judge": Termination.JUDGE_FAILURE,
     "check": Termination.CHECK_FAILURE,
-}  # fmt: skip
+}
 
 
 async def run_episode(
@@ -52,11 +55,14 @@ async def run_episode(
         aborted: asked before each agent turn; True ends the episode as ABORTED.
         judge: answers natural-language assertions where the reward basis has them.
         official: grades every scored episode a second time with tau2's own evaluator, in another process.
-        prefix: what agent and user said first, as an episode's record holds it (tau2 messages as JSON, the greeting excluded). It is
-            played again, tools and all; only then do `agent` and `user` take over. It is the agent's prompt, and earns it nothing.
+        prefix: what agent and user said first, as an episode's record holds it (tau2 messages as JSON, the greeting
+            excluded). It is played again, tools and all; only then do `agent` and `user` take over. It is the agent's
+            prompt, and earns it nothing.
     """
     task = world.task(task_id)
-    episode = Episode(TaskRef(world.domain, task_id), seed, Termination.ENVIRONMENT_ERROR, None, provenance=world.provenance(task))
+    episode = Episode(
+        TaskRef(world.domain, task_id), seed, Termination.ENVIRONMENT_ERROR, None, provenance=world.provenance(task)
+    )
     started = time.perf_counter()
     await turnstile()
     run = Conversation(world, task, agent, user, episode, max_steps, max_errors, aborted, prefix)
@@ -70,7 +76,9 @@ async def run_episode(
     return episode
 
 
-async def _to_its_end(run: Conversation, episode: Episode, deadline_s: float, judge: Judge | None, official: OfficialCheck | None) -> None:
+async def _to_its_end(
+    run: Conversation, episode: Episode, deadline_s: float, judge: Judge | None, official: OfficialCheck | None
+) -> None:
     """Converse and score; whatever goes wrong becomes the episode's termination."""
     try:
         async with asyncio.timeout(deadline_s):
@@ -78,11 +86,13 @@ async def _to_its_end(run: Conversation, episode: Episode, deadline_s: float, ju
                 episode.termination, episode.detail = await run.converse()
             finally:
                 run.close_turn()  # a failure of the user must not lose the turn that it should have answered
-        if episode.termination.policy.value == "score":
+        if episode.termination.disposition.value == "score":
             answer = await run.judged(judge)
             outcome = run.outcome(answer)
             if official is not None:
-                await official.compare(run.world, run.task, run.messages(), episode.termination.tau2_reason, answer, outcome.reward_info)
+                await official.compare(
+                    run.world, run.task, run.messages(), episode.termination.tau2_reason, answer, outcome.reward_info
+                )
             episode.outcome = outcome
     except TimeoutError:
         episode.termination, episode.detail = Termination.TIMEOUT, f"not finished within {deadline_s} s"

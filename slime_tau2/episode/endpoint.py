@@ -1,8 +1,9 @@
-"""One HTTP server that episodes talk to: limiter, time-out, retries with back-off, counted faults, and a circuit for one that is gone.
+"""One HTTP server that episodes talk to: limiter, time-out, retries with back-off, counted faults, and a circuit for
+one that is gone.
 
-What is sent and how a reply is read belong to the clients (`policy.py`, `openai_chat.py`). Bodies are bytes that the caller
-has serialised; nothing is serialised twice. Sessions and limiters are per event loop. The transport can be replaced: a
-benchmark answers in the same process.
+What is sent and how a reply is read belong to the clients (`policy.py`, `openai_chat.py`). Bodies are bytes that the
+caller has serialised; nothing is serialised twice. Sessions and limiters are per event loop. The transport can be
+replaced: a benchmark answers in the same process.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Garbage(ValueError):
 
 
 class _Trouble(Exception):
-    """One try that gave no result. `kind` is what it is counted under; `pause_s` is what the server asked for; `final`: it refused."""
+    """One try that gave no result. `kind` is what it is counted under; `pause_s` is what the server asked for; `final`:
+    it refused.
+    """
 
     def __init__(self, kind: str, message: str, pause_s: float = 0.0, final: bool = False):
         super().__init__(message)
@@ -50,10 +53,10 @@ class _Trouble(Exception):
 class Endpoint:
     """One URL.
 
-    `failure(message)` is raised when tries run out or the server refuses; its `kind` is that of the last try. `faults` counts every
-    failed try by kind (`http_500`, `timeout`, `connection`, `garbage`, `empty`, …), those that a retry mended too. `hint` is added to a
-    refusal (401 and 403) and names the fix. `spent` is told of every answer what it cost: its JSON, or None where nobody will know (no
-    JSON, or a request that was sent and not answered).
+    `failure(message)` is raised when tries run out or the server refuses; its `kind` is that of the last try. `faults`
+    counts every failed try by kind (`http_500`, `timeout`, `connection`, `garbage`, `empty`, …), those that a retry
+    mended too. `hint` is added to a refusal (401 and 403) and names the fix. `spent` is told of every answer what it
+    cost: its JSON, or None where nobody will know (no JSON, or a request that was sent and not answered).
     """
 
     url: str
@@ -75,7 +78,8 @@ class Endpoint:
 
         Args:
             body: the bytes of the n-th try (from 0).
-            read: parsed JSON -> the result; raises Garbage, or what a wrong shape raises (KeyError, TypeError, ValueError).
+            read: parsed JSON -> the result; raises Garbage, or what a wrong shape raises (KeyError, TypeError,
+                ValueError).
 
         Raises:
             InfrastructureError: `failure` of a message that names the URL, the number of tries and the last trouble.
@@ -84,15 +88,21 @@ class Endpoint:
             return await self._tried(body, read, headers)
 
     async def once(self, body: bytes, read: Callable[[Any], T], headers: Mapping[str, str], timeout_s: float) -> T:
-        """One try, beside the limiter and the circuit, for whoever wants to know what the server does now. Raises as `post` does."""
+        """One try, beside the limiter and the circuit, for whoever wants to know what the server does now. Raises as
+        `post` does.
+        """
         send, _ = self._here()
         try:
             return await self._try(send, body, read, headers, timeout_s)
         except _Trouble as trouble:
-            raise self._failure(f"{self.url} {'refused' if trouble.final else 'failed'}: {trouble}", trouble) from trouble
+            raise self._failure(
+                f"{self.url} {'refused' if trouble.final else 'failed'}: {trouble}", trouble
+            ) from trouble
 
     def silence(self) -> float:
-        """Seconds since the last answer of any status while somebody waits for one, retries and pauses included; 0.0 while nobody does."""
+        """Seconds since the last answer of any status while somebody waits for one, retries and pauses included; 0.0
+        while nobody does.
+        """
         return self.circuit.silence()
 
     async def _tried(self, body: Callable[[int], bytes], read: Callable[[Any], T], headers: Mapping[str, str]) -> T:
@@ -117,10 +127,15 @@ class Endpoint:
                     raise self._failure(f"{self.url} refused: {trouble}", trouble) from trouble
         else:
             raise self._failure(f"{self.url} failed {self.retries + 1} times, the last time with: {last}", last)
-        said = f"{self.url} has answered none of the last {self.circuit.silent} tries; {last or 'it is not asked again yet'}"
+        said = (
+            f"{self.url} has answered none of the last {self.circuit.silent} tries; "
+            f"{last or 'it is not asked again yet'}"
+        )
         raise self._failure(said, last)
 
-    async def _try(self, send: Transport, body: bytes, read: Callable[[Any], T], headers: Mapping[str, str], timeout_s: float) -> T:
+    async def _try(
+        self, send: Transport, body: bytes, read: Callable[[Any], T], headers: Mapping[str, str], timeout_s: float
+    ) -> T:
         pause = 0.0
         try:
             reply = await self._sent(send, body, headers, timeout_s)

@@ -1,8 +1,8 @@
 """Environments that share one database, and what they did to it.
 
-Building a tau2 environment parses its database (25 MB in airline). Here airline's and retail's are copy-on-write over one database
-a process, the others are unpickled, but for what is only read (banking_knowledge's index). Invariant 5: `check` fails if any episode
-reached the shared one.
+Building a tau2 environment parses its database (25 MB in airline). Here airline's and retail's are copy-on-write over
+one database a process, the others are unpickled, but for what is only read (banking_knowledge's index). Invariant 5:
+`check` fails if any episode reached the shared one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ COPY_ON_WRITE = ("airline", "retail")  # domains whose database is plain tables 
 class CowDict(dict):
     """A table over shared rows. A row is copied when it is first taken out by key; iteration hands out shared rows.
 
-    It is a real dict, so that pydantic serialises it as usual. `owned` holds the keys this episode may have changed. `pickled`
-    is shared by all episodes and remembers the rows as bytes: loading those takes half the time of a deep copy.
+    It is a real dict, so that pydantic serialises it as usual. `owned` holds the keys this episode may have changed.
+    `pickled` is shared by all episodes and remembers the rows as bytes: loading those takes half the time of a deep
+    copy.
     """
 
     __slots__ = ("owned", "pickled")
@@ -69,7 +70,11 @@ class CowDict(dict):
 
 def normal_form(row: Any) -> str | None:
     """What tau2 hashes of a row."""
-    return None if row is None else json.dumps(row.model_dump() if hasattr(row, "model_dump") else row, sort_keys=True, default=str)
+    return (
+        None
+        if row is None
+        else json.dumps(row.model_dump() if hasattr(row, "model_dump") else row, sort_keys=True, default=str)
+    )
 
 
 class Environments:
@@ -82,7 +87,9 @@ class Environments:
         self.policy: str = self.base.get_policy()
         self._tables = list(type(database).model_fields) if domain in COPY_ON_WRITE else []
         if not all(isinstance(getattr(database, f), dict) for f in self._tables):
-            raise BenchDataError(f"{domain}: a database field is not a table; remove {domain!r} from environments.COPY_ON_WRITE")
+            raise BenchDataError(
+                f"{domain}: a database field is not a table; remove {domain!r} from environments.COPY_ON_WRITE"
+            )
         self._rows: dict[str, dict] = {f: {} for f in self._tables}
         self._shared: list[Any] = []
         self._pickled = b"" if self._tables else self._pickle()

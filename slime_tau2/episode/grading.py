@@ -1,7 +1,8 @@
-"""Scores of a conversation from its live environment: tau2's RewardInfo, and what the strict scorer needs to know of a task.
+"""Scores of a conversation from its live environment: tau2's RewardInfo, and what the strict scorer needs to know of a
+task.
 
-tau2's evaluator builds two or three environments and replays the conversation; the live environment is the one that the replay would
-rebuild. Invariant 4: `Grader.score` equals tau2's `evaluate_simulation`, field by field.
+tau2's evaluator builds two or three environments and replays the conversation; the live environment is the one that the
+replay would rebuild. Invariant 4: `Grader.score` equals tau2's `evaluate_simulation`, field by field.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Grader:
             errs = []
             for action in task.evaluation_criteria.actions or []:
                 try:
-                    environment.make_tool_call(tool_name=action.name, requestor=action.requestor, **copy.deepcopy(action.arguments))
+                    environment.make_tool_call(
+                        tool_name=action.name, requestor=action.requestor, **copy.deepcopy(action.arguments)
+                    )
                     errs.append(False)
                 except Exception:  # tau2's evaluator swallows a gold call's error too
                     errs.append(True)
@@ -57,7 +60,8 @@ class Grader:
         """tau2's RewardInfo of a finished conversation, from its live environment.
 
         Args:
-            termination: tau2's termination reason by value. Only `user_stop` and `agent_stop` are scored on their merits.
+            termination: tau2's termination reason by value. Only `user_stop` and `agent_stop` are scored on their
+                merits.
             answer: the judge's, to what `bench.judge_request` asks.
 
         Raises:
@@ -74,20 +78,35 @@ class Grader:
         communicate = bench.CommunicateEvaluator.calculate_reward(task=task, full_trajectory=messages)
         nl = None
         if kind.NL_ASSERTION in basis or bench.VINTAGE.name == "pypi":
-            nl = bench.with_answer(answer, lambda: bench.NLAssertionsEvaluator.calculate_reward(task=task, full_trajectory=messages))
+            nl = bench.with_answer(
+                answer, lambda: bench.NLAssertionsEvaluator.calculate_reward(task=task, full_trajectory=messages)
+            )
         reward, breakdown = 1.0, dict[Any, float]()
         for kinds, part in (
-            ({kind.DB, kind.ENV_ASSERTION}, env), ({kind.ACTION}, action), ({kind.NL_ASSERTION}, nl), ({kind.COMMUNICATE}, communicate),
-        ):  # fmt: skip
+            ({kind.DB, kind.ENV_ASSERTION}, env),
+            ({kind.ACTION}, action),
+            ({kind.NL_ASSERTION}, nl),
+            ({kind.COMMUNICATE}, communicate),
+        ):
             if basis & kinds and part is not None:
                 breakdown.update(part.reward_breakdown or {})
                 reward *= part.reward
         return bench.RewardInfo(
-            reward=reward, db_check=env.db_check, env_assertions=env.env_assertions, action_checks=action.action_checks,
-            nl_assertions=nl.nl_assertions if nl else None, communicate_checks=communicate.communicate_checks,
-            reward_basis=criteria.reward_basis, reward_breakdown=breakdown,
-            info={"env": env.info, "nl": nl.info if nl else None, "communicate": communicate.info, "action": action.info},
-        )  # fmt: skip
+            reward=reward,
+            db_check=env.db_check,
+            env_assertions=env.env_assertions,
+            action_checks=action.action_checks,
+            nl_assertions=nl.nl_assertions if nl else None,
+            communicate_checks=communicate.communicate_checks,
+            reward_basis=criteria.reward_basis,
+            reward_breakdown=breakdown,
+            info={
+                "env": env.info,
+                "nl": nl.info if nl else None,
+                "communicate": communicate.info,
+                "action": action.info,
+            },
+        )
 
     def _score_environment(self, task: Any, environment: Any, basis: set) -> Any:
         criteria, kind = task.evaluation_criteria, bench.RewardType
@@ -106,9 +125,12 @@ class Grader:
         for value in breakdown.values():
             reward *= value
         return bench.RewardInfo(
-            reward=reward, db_check=bench.DBCheck(db_match=match, db_reward=float(match)), env_assertions=checks,
-            reward_basis=criteria.reward_basis, reward_breakdown=breakdown,
-        )  # fmt: skip
+            reward=reward,
+            db_check=bench.DBCheck(db_match=match, db_reward=float(match)),
+            env_assertions=checks,
+            reward_basis=criteria.reward_basis,
+            reward_breakdown=breakdown,
+        )
 
     def scorer(self, task: Any) -> StrictScorer:
         """A fresh strict scorer for one episode of a task."""
@@ -117,7 +139,12 @@ class Grader:
             return StrictScorer([], [], 0)
         gold = [
             GoldAction(
-                a.name, a.requestor, a.arguments, None if a.compare_args is None else tuple(a.compare_args), self._is_write(a.name), e
+                a.name,
+                a.requestor,
+                a.arguments,
+                None if a.compare_args is None else tuple(a.compare_args),
+                self._is_write(a.name),
+                e,
             )
             for a, e in zip(criteria.actions or [], self.gold(task).errs, strict=True)
         ]

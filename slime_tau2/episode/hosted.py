@@ -1,9 +1,10 @@
 """How a chat server is asked: its address, the headers of a request, and whether the `openai` package sends it.
 
-The package is used where a model is hosted: at OpenAI's hosts and Azure, and where `hosts` says so. It knows proxies (HTTPS_PROXY) and
-is kept up by those who serve. It is a transport and no more: retries, time-outs, faults and records are `endpoint.py`'s for both. What it
-reads from its own environment (organisation, project, OPENAI_CUSTOM_HEADERS) goes to OpenAI's own hosts only: another sees what an option
-names.
+The package is used where a model is hosted: at OpenAI's hosts and Azure, and where `hosts` says so. It knows proxies
+(HTTPS_PROXY) and
+is kept up by those who serve. It is a transport and no more: retries, time-outs, faults and records are `endpoint.py`'s
+for both. What it reads from its own environment (organisation, project, OPENAI_CUSTOM_HEADERS) goes to OpenAI's own
+hosts only: another sees what an option names.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Server:
             key_env: the variable that was named for this server's key; None is `credentials.variable`'s own answer.
 
         Raises:
-            ConfigError: no URL of a server; one to which a key or a conversation would go in the clear; Azure without its version; or
-                what `hosts` names is not there.
+            ConfigError: no URL of a server; one to which a key or a conversation would go in the clear; Azure without
+                its version; or what `hosts` names is not there.
         """
         variable = credentials.variable(base_url, key_env)
         base_url, host = base_url.rstrip("/"), access.named(base_url) or Host()
@@ -55,7 +56,8 @@ class Server:
         if credentials.is_azure(base_url) and host.api_version is None and not base_url.endswith("/openai/v1"):
             where = credentials.parsed(base_url).hostname
             raise ConfigError(
-                f"{base_url} is Azure's: write https://{where}/openai/v1, or name the version of the older address with "
+                f"{base_url} is Azure's: write https://{where}/openai/v1, or name the version of the older "
+                "address with "
                 f"hosts={{{where}: {{api_version: 2024-10-21}}}}"
             )
         return server
@@ -119,7 +121,12 @@ class OpenAITransport:
         self._openai = openai
         http = openai.DefaultAsyncHttpxClient(follow_redirects=False)
         self._client = openai.AsyncOpenAI(
-            api_key="named by each request", base_url=server.root, default_query=server.query, max_retries=0, timeout=None, http_client=http
+            api_key="named by each request",
+            base_url=server.root,
+            default_query=server.query,
+            max_retries=0,
+            timeout=None,
+            http_client=http,
         )
         if not credentials.is_openai(server.base_url) or credentials.is_azure(server.base_url):
             self._client.organization = self._client.project = None

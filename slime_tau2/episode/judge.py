@@ -1,8 +1,8 @@
 """The judge of natural-language assertions: tau2's own question, put to any OpenAI-compatible server.
 
-tau2 asks from inside its evaluator, blocking, and accepts an answer that leaves assertions out (none unmet is all met). Here
-the question is taken from tau2 (`bench.judge_request`), awaited, checked to answer each assertion, and handed back to
-tau2's parser. A judge that fails for good is infrastructure, never a reward of zero.
+tau2 asks from inside its evaluator, blocking, and accepts an answer that leaves assertions out (none unmet is all met).
+Here the question is taken from tau2 (`bench.judge_request`), awaited, checked to answer each assertion, and handed back
+to tau2's parser. A judge that fails for good is infrastructure, never a reward of zero.
 """
 
 from __future__ import annotations
@@ -51,9 +51,15 @@ def verdicts(text: str, expected: int) -> list[dict]:
     """
     try:
         results = json.loads(text[text.index("{") : text.rindex("}") + 1])["results"]
-        good = all(isinstance(r["metExpectation"], bool) and r["expectedOutcome"] and isinstance(r["reasoning"], str) for r in results)
+        good = all(
+            isinstance(r["metExpectation"], bool) and r["expectedOutcome"] and isinstance(r["reasoning"], str)
+            for r in results
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise Garbage("malformed_verdict", f"a judge's answer that cannot be read: {text[:200]!r}") from error
     if not good or len(results) != expected:
-        raise Garbage("malformed_verdict", f"a judge's answer with {len(results)} verdicts on {expected} assertions: {text[:200]!r}")
+        raise Garbage(
+            "malformed_verdict",
+            f"a judge's answer with {len(results)} verdicts on {expected} assertions: {text[:200]!r}",
+        )
     return results

@@ -1,4 +1,6 @@
-"""What a server says about itself, beside what episodes ask it: its health, the models it lists, how it was started, how it tokenizes."""
+"""What a server says about itself, beside what episodes ask it: its health, the models it lists, how it was started,
+how it tokenizes.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,15 @@ async def status(url: str, patience_s: float = PATIENCE_S) -> int:
 
 
 async def json_at(
-    url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S, body: dict[str, Any] | None = None,
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    patience_s: float = PATIENCE_S,
+    body: dict[str, Any] | None = None,
     proxies: bool = False,
-) -> dict[str, Any] | str:  # fmt: skip
-    """The JSON object at a URL (with a body: what it answers to that), or why there is none; `proxies`: through the environment's."""
+) -> dict[str, Any] | str:
+    """The JSON object at a URL (with a body: what it answers to that), or why there is none; `proxies`: through the
+    environment's.
+    """
     found, said = await _ask(url, body, headers or {}, patience_s, proxies)
     if not found:
         return f"does not answer ({said})"
@@ -50,7 +57,9 @@ async def first(urls: list[str], headers: Mapping[str, str] | None = None) -> di
     return {}
 
 
-async def models(base_url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S) -> dict[str, dict[str, Any]]:
+async def models(
+    base_url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S
+) -> dict[str, dict[str, Any]]:
     """What an OpenAI-compatible server says of each model it lists, by name; {} where it lists none."""
     told = await json_at(f"{base_url.rstrip('/')}/models", headers, patience_s)
     listed = told.get("data") if isinstance(told, dict) else None
@@ -64,7 +73,9 @@ async def _ask(
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=patience_s), trust_env=proxies) as session,
-            session.request("GET" if body is None else "POST", url, json=body, headers=headers, allow_redirects=False) as answer,
+            session.request(
+                "GET" if body is None else "POST", url, json=body, headers=headers, allow_redirects=False
+            ) as answer,
         ):
             return answer.status, (await answer.read()).decode(errors="replace")
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:

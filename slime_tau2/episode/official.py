@@ -1,8 +1,8 @@
 """The opt-in cross-check: tau2's own evaluator grades each scored episode again, in a process pool.
 
-It builds the environment anew and replays the conversation, 50 to 800 ms of CPU an episode, so it never runs on the event
-loop. What it is given is what an export would hold (`guards.stock_safe`). A score that differs raises ScoreMismatch and the
-episode is masked; a worker that dies or hangs is infrastructure.
+It builds the environment anew and replays the conversation, 50 to 800 ms of CPU an episode, so it never runs on the
+event loop. What it is given is what an export would hold (`guards.stock_safe`). A score that differs raises
+ScoreMismatch and the episode is masked; a worker that dies or hangs is infrastructure.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class OfficialCheck:
         self.workers, self.timeout_s, self.compared = workers, timeout_s, 0
         self._pool: ProcessPoolExecutor | None = None
 
-    async def compare(self, world: worlds.World, task: Any, messages: list, reason: str, answer: str | None, live: dict[str, Any]) -> None:
+    async def compare(
+        self, world: worlds.World, task: Any, messages: list, reason: str, answer: str | None, live: dict[str, Any]
+    ) -> None:
         """Grade again and compare with the live RewardInfo (JSON, without nulls).
 
         Raises:
@@ -55,7 +57,9 @@ class OfficialCheck:
                 if self._pool is pool:
                     self._pool = None
                 if attempt:
-                    raise CheckError(f"the process that grades {job[1]} died twice, or took longer than {self.timeout_s} s") from error
+                    raise CheckError(
+                        f"the process that grades {job[1]} died twice, or took longer than {self.timeout_s} s"
+                    ) from error
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -65,7 +69,12 @@ class OfficialCheck:
 
 
 def grade(
-    timeout_s: float, world_of: tuple[str, str, str], task_id: str, messages: list[dict], reason: str, answer: str | None
+    timeout_s: float,
+    world_of: tuple[str, str, str],
+    task_id: str,
+    messages: list[dict],
+    reason: str,
+    answer: str | None,
 ) -> dict[str, Any]:
     """tau2's RewardInfo (JSON, without nulls) of recorded messages; what its evaluator raises comes back as `error`.
 
@@ -73,7 +82,9 @@ def grade(
         world_of: domain, retail's basis and banking_knowledge's retrieval kind.
     """
     world = worlds.load(*world_of)
-    signal.setitimer(signal.ITIMER_REAL, timeout_s)  # unhandled, SIGALRM ends this process, whatever holds its interpreter
+    signal.setitimer(
+        signal.ITIMER_REAL, timeout_s
+    )  # unhandled, SIGALRM ends this process, whatever holds its interpreter
     try:
         simulation = grading.bare_simulation(world.task(task_id), reason, [bench.parse_message(m) for m in messages])
         info = bench.evaluate(simulation, world.task(task_id), world.domain, answer, world.retrieval)

@@ -1,7 +1,7 @@
 """Client of `/chat/completions`, for the user simulator and the judge: a local SGLang and OpenAI's API alike.
 
-Messages and tool schemas arrive as JSON bytes, each serialised once by whoever owns it. Which key a server sees, and whether it is told
-which requests are one conversation's, is decided in `credentials.py`.
+Messages and tool schemas arrive as JSON bytes, each serialised once by whoever owns it. Which key a server sees, and
+whether it is told which requests are one conversation's, is decided in `credentials.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from slime_tau2.hosts import NOTHING_SAID, Access
 
 @dataclass(frozen=True)
 class ChatReply:
-    """The assistant's message: text (None if blank), tool calls in order with arguments parsed, and what it thought before them."""
+    """The assistant's message: text (None if blank), tool calls in order with arguments parsed, and what it thought
+    before them.
+    """
 
     text: str | None
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
@@ -32,40 +34,66 @@ class ChatClient:
     """One OpenAI-compatible server and one model of it. Share it between all episodes of a process.
 
     Args:
-        key_env: the environment variable that was named for this server's key; None is `credentials.variable`'s own answer.
+        key_env: the environment variable that was named for this server's key; None is `credentials.variable`'s own
+            answer.
         access: what the configuration says of hosts.
         options: JSON fields of every request, e.g. temperature.
-        failure: makes the error that is raised when the server fails for good; its component is the role under which tokens are counted.
+        failure: makes the error that is raised when the server fails for good; its component is the role under which
+            tokens are counted.
 
     Raises:
-        ConfigError: a server that cannot be asked so (`hosted.Server.of`), or a model named as LiteLLM would (`model_names`).
+        ConfigError: a server that cannot be asked so (`hosted.Server.of`), or a model named as LiteLLM would
+            (`model_names`).
     """
 
     def __init__(
-        self, base_url: str, model: str, key_env: str | None, failure: Callable[[str], InfrastructureError], options: dict[str, Any],
-        concurrency: int = 128, timeout_s: float = 120.0, retries: int = 3, backoff_s: float = 0.5, transport: Transport | None = None,
+        self,
+        base_url: str,
+        model: str,
+        key_env: str | None,
+        failure: Callable[[str], InfrastructureError],
+        options: dict[str, Any],
+        concurrency: int = 128,
+        timeout_s: float = 120.0,
+        retries: int = 3,
+        backoff_s: float = 0.5,
+        transport: Transport | None = None,
         access: Access = NOTHING_SAID,
-    ):  # fmt: skip
+    ):
         self.role, self.failure = failure("").component, lambda message: failure(f"{model}: {message}")
         self.server = hosted.Server.of(base_url, model, key_env, access)
         model_names.check(model, base_url, access)
         self._head = json.dumps({"model": model, **options}, ensure_ascii=False)[:-1].encode()
         self.endpoint = Endpoint(
-            self.server.url, self.failure, concurrency, timeout_s, retries, backoff_s, credentials.hint(self.server.variable),
-            lambda answer: usage.add(self.role, usage.of_openai(answer)), transport, self.server.connect,
-        )  # fmt: skip
+            self.server.url,
+            self.failure,
+            concurrency,
+            timeout_s,
+            retries,
+            backoff_s,
+            credentials.hint(self.server.variable),
+            lambda answer: usage.add(self.role, usage.of_openai(answer)),
+            transport,
+            self.server.connect,
+        )
 
     async def complete(
-        self, messages: Sequence[bytes], tools: bytes | None = None, seed: int = 0, accept: Callable[[ChatReply], None] | None = None,
-        routing_key: str | None = None, of: Callable[[dict], ChatReply] | None = None,
-    ) -> ChatReply:  # fmt: skip
+        self,
+        messages: Sequence[bytes],
+        tools: bytes | None = None,
+        seed: int = 0,
+        accept: Callable[[ChatReply], None] | None = None,
+        routing_key: str | None = None,
+        of: Callable[[dict], ChatReply] | None = None,
+    ) -> ChatReply:
         """One completion. A failure, an empty reply and malformed arguments are retried, each try with another seed.
 
         Args:
             messages, tools: JSON of each message and of the list of tool schemas.
             accept: raises ValueError for a reply that will not do; that is retried too.
             of: reads the answer in another way (`said_by_policy`).
-            routing_key: the same for all requests of one conversation; a router keeps them on one server and its cached prefix.
+            routing_key: the same for all requests of one conversation; a router keeps them on one server and its cached
+                prefix.
 
         Raises:
             InfrastructureError: the client's `failure`, when the tries run out.
@@ -121,7 +149,8 @@ class ChatClient:
 
 
 def thinking(asked: str, base_url: str, option: str) -> dict[str, Any]:
-    """The fields of a request for a hybrid model such as Qwen3-4B, in the form of SGLang and vLLM: none where `asked` is auto.
+    """The fields of a request for a hybrid model such as Qwen3-4B, in the form of SGLang and vLLM: none where `asked`
+    is auto.
 
     Raises:
         ConfigError: on or off is asked of OpenAI's API, which refuses the field; names the `option`.
@@ -129,7 +158,10 @@ def thinking(asked: str, base_url: str, option: str) -> dict[str, Any]:
     if asked == "auto":
         return {}
     if credentials.is_openai(base_url):
-        raise ConfigError(f"{option} = {asked}: {base_url} has no such switch; use auto, and choose by the model's name whether it thinks")
+        raise ConfigError(
+            f"{option} = {asked}: {base_url} has no such switch; use auto, and choose by the model's name whether "
+            "it thinks"
+        )
     return {"chat_template_kwargs": {"enable_thinking": asked == "on"}}
 
 
@@ -140,7 +172,8 @@ BROKEN_OFF = ("error", "abort", "content_filter")
 def said_by_policy(answer: dict) -> ChatReply:
     """A reply as it is, for a policy: what it says badly is its own fault, and scored, so that nothing is asked again.
 
-    A call whose arguments cannot be read becomes the call that `toolcalls` puts in its place; half a surrogate pair becomes U+FFFD.
+    A call whose arguments cannot be read becomes the call that `toolcalls` puts in its place; half a surrogate pair
+    becomes U+FFFD.
     """
     choice = answer["choices"][0]
     if choice.get("finish_reason") in BROKEN_OFF:
@@ -156,7 +189,9 @@ def said_by_policy(answer: dict) -> ChatReply:
             stand_in = toolcalls.malformed(str(error), "")
             calls.append((stand_in.name, stand_in.arguments))
             malformed += 1
-    return ChatReply(text if text.strip() else None, tuple(calls), reasoning, malformed, choice.get("finish_reason") or "stop")
+    return ChatReply(
+        text if text.strip() else None, tuple(calls), reasoning, malformed, choice.get("finish_reason") or "stop"
+    )
 
 
 def _reply(answer: dict) -> ChatReply:

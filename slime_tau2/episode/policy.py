@@ -25,7 +25,9 @@ _LOG_PROBS = ("output_token_logprobs", "input_token_logprobs")
 
 @dataclass(frozen=True)
 class Generation:
-    """One completion. `finish_reason` is stop or length; `ids` include the sampled stop token; `meta` is `meta_info` without log-probs."""
+    """One completion. `finish_reason` is stop or length; `ids` include the sampled stop token; `meta` is `meta_info`
+    without log-probs.
+    """
 
     ids: list[int]
     log_probs: list[float]
@@ -35,7 +37,9 @@ class Generation:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a server sampled, with its own text of it, and how it read the prompt: how many tokens, or which (where it says so)."""
+    """What a server sampled, with its own text of it, and how it read the prompt: how many tokens, or which (where it
+    says so).
+    """
 
     ids: list[int]
     text: str | None
@@ -50,7 +54,8 @@ class PolicyClient:
         key_env: the environment variable that was named for this server's key (SGLang's --api-key).
 
     Raises:
-        ConfigError: no URL of a server, or one that conversations would reach in the clear (`plain_http` names hosts that may).
+        ConfigError: no URL of a server, or one that conversations would reach in the clear (`plain_http` names hosts
+            that may).
     """
 
     def __init__(
@@ -67,12 +72,23 @@ class PolicyClient:
         credentials.check_conversation(url, plain_http)
         self.root, self.key_env = url.rstrip("/"), credentials.variable(url, key_env)
         self.endpoint = Endpoint(
-            f"{self.root}/generate", PolicyError, concurrency, timeout_s, retries, backoff_s, credentials.hint(self.key_env),
-            transport=transport, spent=lambda answer: usage.add("policy", usage.of_sglang(answer)),
-        )  # fmt: skip
+            f"{self.root}/generate",
+            PolicyError,
+            concurrency,
+            timeout_s,
+            retries,
+            backoff_s,
+            credentials.hint(self.key_env),
+            transport=transport,
+            spent=lambda answer: usage.add("policy", usage.of_sglang(answer)),
+        )
 
     async def generate(
-        self, ids_json: bytes, sampling_params: dict[str, Any], routing_key: str | None = None, more: Mapping[str, Any] | None = None
+        self,
+        ids_json: bytes,
+        sampling_params: dict[str, Any],
+        routing_key: str | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> Generation:
         """Sample one continuation.
 
@@ -113,11 +129,17 @@ class PolicyClient:
         return await self.endpoint.once(body, read, self._key(), min(self.endpoint.timeout_s, SAMPLE_S))
 
     async def about(self) -> dict[str, Any]:
-        """What the server says it is: server, model_path, tokenizer_path, weight_version, context_length; None where it does not say."""
+        """What the server says it is: server, model_path, tokenizer_path, weight_version, context_length; None where it
+        does not say.
+        """
         model = await lookup.first([f"{self.root}/model_info", f"{self.root}/get_model_info"], self._key())
         server = await lookup.first([f"{self.root}/server_info", f"{self.root}/get_server_info"], self._key())
         listed = list((await lookup.models(f"{self.root}/v1", self._key())).values())
-        lengths = [*(m.get("max_model_len") for m in listed[:1]), server.get("context_length"), server.get("max_total_num_tokens")]
+        lengths = [
+            *(m.get("max_model_len") for m in listed[:1]),
+            server.get("context_length"),
+            server.get("max_total_num_tokens"),
+        ]
         return {
             "server": f"SGLang {server.get('version', 'of an unknown version')}",
             **{key: model.get(key, server.get(key)) for key in ("model_path", "tokenizer_path", "weight_version")},
@@ -125,7 +147,9 @@ class PolicyClient:
         }
 
     async def read(self, prompt: str | list[dict[str, Any]]) -> list[int] | None:
-        """The ids that the server makes of a text, or of a conversation by its own chat template; None where it does not tell."""
+        """The ids that the server makes of a text, or of a conversation by its own chat template; None where it does
+        not tell.
+        """
         return await tokenized(self.root, prompt, {}, self._key())
 
     def _key(self) -> dict[str, str]:
@@ -138,7 +162,7 @@ class PolicyClient:
 
 async def tokenized(
     root: str, prompt: str | list[dict[str, Any]], fields: Mapping[str, Any], headers: Mapping[str, str]
-) -> list[int] | None:  # fmt: skip
+) -> list[int] | None:
     """What `/tokenize` answers, which SGLang and vLLM have."""
     given = {"prompt": prompt, "add_special_tokens": False} if isinstance(prompt, str) else {"messages": prompt}
     told = await lookup.json_at(f"{root}/tokenize", headers, body={**fields, **given})
@@ -153,10 +177,14 @@ def _generation(body: dict) -> Generation:
     reason = told["finish_reason"]["type"]
     meta = {k: v for k, v in told.items() if k not in _LOG_PROBS and v is not None}
     if body.get("output_ids") is not None and list(body["output_ids"]) != ids:
-        raise ValueError(f"output_ids and output_token_logprobs disagree: {len(body['output_ids'])} and {len(ids)} tokens")
+        raise ValueError(
+            f"output_ids and output_token_logprobs disagree: {len(body['output_ids'])} and {len(ids)} tokens"
+        )
     wrong = next((p for p in log_probs if not (math.isfinite(p) and p <= MOST_LOG_PROB)), None)
     if wrong is not None or any(i < 0 for i in ids):
-        raise ValueError(f"{'a negative token id' if wrong is None else f'{wrong!r}, which is no log-prob'}, in its answer")
+        raise ValueError(
+            f"{'a negative token id' if wrong is None else f'{wrong!r}, which is no log-prob'}, in its answer"
+        )
     if reason == "abort":
         raise PolicyAborted(str(meta["finish_reason"].get("message", "aborted")), ids, log_probs, meta)
     if not ids:

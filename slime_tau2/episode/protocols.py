@@ -1,8 +1,11 @@
 """How an agent and tau2 talk: what the policy reads, and what its text means.
 
-`native`: Qwen's own tool format, the one its chat template renders: several calls a turn, or words to the user; only the user ends
-the conversation. `card`: the format in which the model card's checkpoints were trained: exactly one call a turn, `respond` to speak and
-`done` to end, tools as JSON in the system prompt, what is heard as `user: …` and `tool: …`. Its prompt's exact words are not ours
+`native`: Qwen's own tool format, the one its chat template renders: several calls a turn, or words to the user; only
+the user ends
+the conversation. `card`: the format in which the model card's checkpoints were trained: exactly one call a turn,
+`respond` to speak and
+`done` to end, tools as JSON in the system prompt, what is heard as `user: …` and `tool: …`. Its prompt's exact words
+are not ours
 to ship: `tau2_agent_prompt` takes a file with them.
 """
 
@@ -72,7 +75,9 @@ class Card(Native):
         return _filled(template or Path(__file__).with_name("card_prompt.txt"), policy, [*schemas, *_PSEUDO_TOOLS])
 
     def chat(self, messages: Iterable[dict]) -> list[dict]:
-        """An assistant's words before the user's first are left out. Several calls of a turn are shown as turns, each before its result."""
+        """An assistant's words before the user's first are left out. Several calls of a turn are shown as turns, each
+        before its result.
+        """
         out: list[dict] = []
         waiting: list[dict] = []
         for m in chat_messages(messages):
@@ -109,14 +114,23 @@ class Card(Native):
 PROTOCOLS: dict[str, Native] = {p.name: p for p in (Native(), Card())}
 
 _PSEUDO_TOOLS = [
-    {"type": "function", "function": {
-        "name": RESPOND, "description": "Say something to the user.",
-        "parameters": {"type": "object", "properties": {"content": {"type": "string"}}, "required": ["content"]},
-    }},
-    {"type": "function", "function": {
-        "name": DONE, "description": "End the conversation.", "parameters": {"type": "object", "properties": {}, "required": []},
-    }},
-]  # fmt: skip
+    {
+        "type": "function",
+        "function": {
+            "name": RESPOND,
+            "description": "Say something to the user.",
+            "parameters": {"type": "object", "properties": {"content": {"type": "string"}}, "required": ["content"]},
+        },
+    },
+    {
+        "type": "function",
+        "function": {
+            "name": DONE,
+            "description": "End the conversation.",
+            "parameters": {"type": "object", "properties": {}, "required": []},
+        },
+    },
+]
 
 
 def read_template(path: Path) -> str:
@@ -137,7 +151,10 @@ def _call(name: str, **arguments: Any) -> dict:
 
 
 def _turn(call: dict) -> dict:
-    return {"role": "assistant", "content": f"{toolcalls.OPEN}\n{json.dumps(call, ensure_ascii=False)}\n{toolcalls.CLOSE}"}
+    return {
+        "role": "assistant",
+        "content": f"{toolcalls.OPEN}\n{json.dumps(call, ensure_ascii=False)}\n{toolcalls.CLOSE}",
+    }
 
 
 def _message(text: str | None, calls: list[toolcalls.ParsedCall]) -> Any:

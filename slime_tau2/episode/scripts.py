@@ -40,7 +40,10 @@ def noop(task: Any) -> list[Any]:
 
 def transfer(task: Any) -> list[Any]:
     """A transfer to a human, nothing else."""
-    return [_call("transfer_to_human_agents", {"summary": "the user needs help"}), _say(f"Sorry, you are transferred. {END}")]
+    return [
+        _call("transfer_to_human_agents", {"summary": "the user needs help"}),
+        _say(f"Sorry, you are transferred. {END}"),
+    ]
 
 
 def empty_arguments(task: Any) -> list[Any]:

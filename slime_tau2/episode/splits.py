@@ -1,18 +1,19 @@
 """The splits of a domain: tau2's own, and those that we make of them: `train`, `val`, `train+val`, `extra`.
 
-`val` is a fifth of tau2's train tasks, for whoever watches a training or chooses a checkpoint; `train` is the rest, `train+val` tau2's
-own. A task is in `val` by the sha256 of "domain/task id", so that no seed and no order decides. Three things about the rule:
+`val` is a fifth of tau2's train tasks, for whoever watches a training or chooses a checkpoint; `train` is the rest,
+`train+val` tau2's own. A task is in `val` by the sha256 of "domain/task id", so that no seed and no order decides.
+Three things about the rule:
 
-* The fifth with the smallest hashes, not every task whose hash is below a fifth: with 30 tasks that is anything from 2 to
-  10 (2 in airline). A
-  task added to a domain moves at most the boundary: about one task for five added changes sides.
-* Tasks that are alike go together, by the hash of the first: the same caller (what the user knows) in the same world (its data, its
-  faults), or, where the world is the domain's own database, solutions that touch the same user, order or reservation. Retail has up to
-  five tasks about the same orders; one of them in training would tell of the others.
+* The fifth with the smallest hashes, not every task whose hash is below a fifth: with 30 tasks that is anything from 2
+  to 10 (2 in airline). A task added to a domain moves at most the boundary: about one task for five added changes
+  sides.
+* Tasks that are alike go together, by the hash of the first: the same caller (what the user knows) in the same world
+  (its data, its faults), or, where the world is the domain's own database, solutions that touch the same user, order or
+  reservation. Retail has up to five tasks about the same orders; one of them in training would tell of the others.
 * A group that would overshoot the fifth is passed over, so that the counts are exact.
 
-Families are not balanced: helpdesk's 150 are 52 orders, 47 refunds and 51 phones. `extra` is for training too: it holds no task that
-begins as a test or val task does.
+Families are not balanced: helpdesk's 150 are 52 orders, 47 refunds and 51 phones. `extra` is for training too: it holds
+no task that begins as a test or val task does.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ RECORDS = ("user_id", "order_id", "reservation_id")
 
 
 def made(domain: str, splits: Mapping[str, list[str]], tasks: Mapping[str, Any]) -> dict[str, list[str]]:
-    """{split: task ids} of a domain with ours among them, in tau2's order. A domain that names a `val` of its own keeps it.
+    """{split: task ids} of a domain with ours among them, in tau2's order. A domain that names a `val` of its own keeps
+    it.
 
     Args:
         splits: as tau2 has them.
@@ -48,7 +50,9 @@ def made(domain: str, splits: Mapping[str, list[str]], tasks: Mapping[str, Any])
 
 def _chosen(domain: str, ids: list[str], tasks: Mapping[str, Any]) -> set[str]:
     val: set[str] = set()
-    for group in sorted(_alike(ids, tasks), key=lambda group: hashlib.sha256(f"{domain}/{group[0]}".encode()).hexdigest()):
+    for group in sorted(
+        _alike(ids, tasks), key=lambda group: hashlib.sha256(f"{domain}/{group[0]}".encode()).hexdigest()
+    ):
         if len(val) + len(group) <= max(1, round(SHARE * len(ids))) < len(ids):
             val.update(group)
     return val
@@ -83,7 +87,9 @@ def _marks(task: Any) -> set[str]:
 
 
 def _extra(splits: Mapping[str, Collection[str]], tasks: Mapping[str, Any]) -> list[str]:
-    """The tasks outside `base` that do not begin as a test or val task does, for whatever complaint of whatever user."""
+    """The tasks outside `base` that do not begin as a test or val task does, for whatever complaint of
+    whatever user.
+    """
     base = set(splits.get("base", ()))
     outside = [t for t in tasks if t not in base] if base else []
     held = {fault_set(tasks[t]) for name in (TEST, VAL) for t in splits.get(name, ())} if outside else set()

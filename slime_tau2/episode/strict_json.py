@@ -1,8 +1,8 @@
 """JSON that a model wrote, taken only where everything behind it can take it.
 
-JSON can say things that Python reads and that later fail to be encoded, compared or dumped: half a surrogate pair, a number beyond all
-floats, a thousand brackets. Found here they are the model's mistake; found later they would end the episode as infrastructure, and a
-policy could learn to escape its score that way.
+JSON can say things that Python reads and that later fail to be encoded, compared or dumped: half a surrogate pair, a
+number beyond all floats, a thousand brackets. Found here they are the model's mistake; found later they would end the
+episode as infrastructure, and a policy could learn to escape its score that way.
 """
 
 from __future__ import annotations

@@ -10,15 +10,18 @@ from typing import Any
 from slime_tau2.episode import toolcalls
 from slime_tau2.episode.agents import AgentAction, as_json, parts
 from slime_tau2.episode.chat import ChatRenderer
-from slime_tau2.episode.ledger import Ids, TokenLedger
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.errors import PolicyAborted
+from slime_tau2.ledger import Ids, TokenLedger
 from slime_tau2.seeds import derive_seed
-from slime_tau2.types import Reply, Termination
+from slime_tau2.terminations import Termination
+from slime_tau2.types import Reply
 
 MOST_INTERRUPTIONS = 64
-"""Aborted requests within one turn before the episode is given up (about two minutes of a server that aborts everything)."""
+"""Aborted requests within one turn before the episode is given up (about two minutes of a server that aborts
+everything).
+"""
 
 
 @dataclass
@@ -45,17 +48,18 @@ class _Sampled:
 class TokenAgent:
     """The policy.
 
-    `sampling` goes to the server; `max_turn_tokens` bounds one turn, `max_response_tokens` the episode after its prompt,
-    `max_context_tokens` prompt and response together. `seed` None leaves sampling to the server.
+    `sampling` goes to the server; `max_turn_tokens` bounds one turn, `max_response_tokens` the episode after its
+    prompt, `max_context_tokens` prompt and response together. `seed` None leaves sampling to the server.
 
-    A request that the server aborts while `aborted()` is False was cut by a weight update: the ids sampled so far are kept with
-    their log-probs, and the same turn goes on behind them. Where it is True the rollout itself was aborted, and the episode ends.
+    A request that the server aborts while `aborted()` is False was cut by a weight update: the ids sampled so far are
+    kept with their log-probs, and the same turn goes on behind them. Where it is True the rollout itself was aborted,
+    and the episode ends.
 
-    A turn enters the ledger whole, when it has ended: one that a failure or the episode's deadline cuts leaves nothing there, so
-    that the ledger's spans always are the episode's turns.
+    A turn enters the ledger whole, when it has ended: one that a failure or the episode's deadline cuts leaves nothing
+    there, so that the ledger's spans always are the episode's turns.
 
-    With `routed_experts` (a mixture of experts whose routing the trainer replays) each request asks for the experts of the tokens that
-    none before it has told, so that the answers of an episode add up to one row a token.
+    With `routed_experts` (a mixture of experts whose routing the trainer replays) each request asks for the experts of
+    the tokens that none before it has told, so that the answers of an episode add up to one row a token.
     """
 
     client: PolicyClient
@@ -77,14 +81,20 @@ class TokenAgent:
 
     async def act(self, history: list, message: Any) -> AgentAction:
         if self.ledger is None:
-            self.ledger = TokenLedger(self.chat.prompt([{"role": "system", "content": self.system_prompt}, *self._heard(history)]))
+            self.ledger = TokenLedger(
+                self.chat.prompt([{"role": "system", "content": self.system_prompt}, *self._heard(history)])
+            )
         else:
             self.ledger.append_context(self.chat.delta(self._heard(parts(message))))
         ledger, start = self.ledger, self.ledger.response_length
         left = min(self.max_response_tokens - start, self.max_context_tokens - len(ledger) - 1)
         if left <= 0:
             return AgentAction(
-                None, Termination.CONTEXT_OVERFLOW, f"{len(ledger)} tokens fill the episode's budget", start=start, end=start
+                None,
+                Termination.CONTEXT_OVERFLOW,
+                f"{len(ledger)} tokens fill the episode's budget",
+                start=start,
+                end=start,
             )
         said = await self._sample(ledger, min(self.max_turn_tokens, left))
         ledger.append_sampled(said.ids, said.log_probs)
@@ -92,11 +102,21 @@ class TokenAgent:
         ids = said.ids[:-1] if said.ids[-1:] == [self.chat.end_of_turn] else said.ids
         text = self.chat.tokenizer.decode(ids, skip_special_tokens=False)
 
-        def action(message: Any | None, termination: Termination | None = None, detail: str = "", **more: Any) -> AgentAction:
+        def action(
+            message: Any | None, termination: Termination | None = None, detail: str = "", **more: Any
+        ) -> AgentAction:
             return AgentAction(
-                message, termination, detail, text, start, end, finish_reason=said.finish_reason, weight_versions=tuple(said.versions),
-                replies=tuple(said.replies), **more,
-            )  # fmt: skip
+                message,
+                termination,
+                detail,
+                text,
+                start,
+                end,
+                finish_reason=said.finish_reason,
+                weight_versions=tuple(said.versions),
+                replies=tuple(said.replies),
+                **more,
+            )
 
         if said.finish_reason == "abort":
             return action(None, Termination.ABORTED, said.detail)
@@ -104,7 +124,9 @@ class TokenAgent:
             over = Termination.CONTEXT_OVERFLOW if left <= self.max_turn_tokens else Termination.LENGTH
             return action(None, over, f"{len(said.ids)} tokens without an end of turn")
         if said.ids[-1] != self.chat.end_of_turn:
-            ledger.append_context(Ids.of([self.chat.end_of_turn]))  # stopped at </tool_call>: the template closes the turn, untrained
+            ledger.append_context(
+                Ids.of([self.chat.end_of_turn])
+            )  # stopped at </tool_call>: the template closes the turn, untrained
         meant = self.protocol.read(self.chat.opening + text)
         if meant.message is None:
             return action(None, Termination.AGENT_ERROR, "an empty turn")
@@ -114,7 +136,9 @@ class TokenAgent:
         return self.protocol.chat(as_json(messages))
 
     async def _sample(self, ledger: TokenLedger, budget: int) -> _Sampled:
-        """Sample one turn of at most `budget` tokens behind the ledger's, over as many requests as weight updates cut it into."""
+        """Sample one turn of at most `budget` tokens behind the ledger's, over as many requests as weight updates cut
+        it into.
+        """
         said, params, start = _Sampled(), dict(self.sampling), ledger.response_length
         if self.stop_at_tool_call:
             params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]

@@ -39,7 +39,9 @@ class AiohttpTransport:
 
     def __init__(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None)  # the caller's
-        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60), timeout=timeout)
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60), timeout=timeout
+        )
 
     async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         sent = {"Content-Type": "application/json", **headers}
@@ -54,7 +56,10 @@ class AiohttpTransport:
 def redirected(status: int, location: str | None) -> Reply | None:
     """A redirect is not followed: its server would see a conversation, or a key, that was meant for another."""
     if 300 <= status < 400:
-        return Reply(status, f"it sends elsewhere, to {location}: name that URL instead, if it is to see the conversations".encode())
+        return Reply(
+            status,
+            f"it sends elsewhere, to {location}: name that URL instead, if it is to see the conversations".encode(),
+        )
     return None
 
 

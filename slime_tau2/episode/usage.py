@@ -1,10 +1,12 @@
 """What the servers of one episode report beside their words: tokens, by role, and thoughts.
 
-`run_episode` opens a collection; the clients add to the one that is open where they are called, so that nothing is handed through
-agents and users, a user's own included. A collection belongs to its task (a ContextVar): episodes that run side by side never mix.
+`run_episode` opens a collection; the clients add to the one that is open where they are called, so that nothing is
+handed through agents and users, a user's own included. A collection belongs to its task (a ContextVar): episodes that
+run side by side never mix.
 
-Every answer counts, also one that a retry replaced: its tokens were sampled too. An answer that says nothing of its tokens, and a request
-that was cut off before it was answered, count as `unreported`, so that no total is too low without saying so.
+Every answer counts, also one that a retry replaced: its tokens were sampled too. An answer that says nothing of its
+tokens, and a request that was cut off before it was answered, count as `unreported`, so that no total is too low
+without saying so.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Tokens = tuple[int, int, int]
-"""Of one answer: prompt tokens, those of them that the server had in its prefix cache, completion tokens (thoughts included)."""
+"""Of one answer: prompt tokens, those of them that the server had in its prefix cache, completion tokens (thoughts
+included).
+"""
 COUNTS = ("requests", "unreported", "prompt", "cached", "completion")
 
 
@@ -24,8 +28,9 @@ COUNTS = ("requests", "unreported", "prompt", "cached", "completion")
 class Collection:
     """Of one episode.
 
-    `tokens` is {role: {count of COUNTS: n}}, role policy, user or judge; `requests` includes `unreported`. `thoughts` has
-    {"role", "message", "text"} in order, `message` the number of messages before it: the index of the one that it led to.
+    `tokens` is {role: {count of COUNTS: n}}, role policy, user or judge; `requests` includes `unreported`. `thoughts`
+    has {"role", "message", "text"} in order, `message` the number of messages before it: the index of the one that it
+    led to.
     """
 
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -69,10 +74,16 @@ def think(role: str, text: str) -> None:
 
 
 def of_openai(answer: Any) -> Tokens | None:
-    """From the `usage` of an OpenAI-compatible answer; without details nothing was cached. None where there is no usable one."""
+    """From the `usage` of an OpenAI-compatible answer; without details nothing was cached. None where there is no
+    usable one.
+    """
     try:
         told = answer["usage"]
-        return _tokens(told["prompt_tokens"], (told.get("prompt_tokens_details") or {}).get("cached_tokens"), told["completion_tokens"])
+        return _tokens(
+            told["prompt_tokens"],
+            (told.get("prompt_tokens_details") or {}).get("cached_tokens"),
+            told["completion_tokens"],
+        )
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
 

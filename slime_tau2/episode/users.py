@@ -1,8 +1,8 @@
 """User simulators: what speaks for the user in an episode.
 
 `LLMUser` is tau2's own simulator (its prompt, roles and user tools) behind one shared OpenAI-compatible client.
-`DomainUser` is the bundled domain's scripted user, `GoldUser` executes what a gold agent asks for, `PlainUser` states the
-reason for the call and gives up after a few turns, on any domain.
+`DomainUser` is the bundled domain's scripted user, `GoldUser` executes what a gold agent asks for, `PlainUser` states
+the reason for the call and gives up after a few turns, on any domain.
 
 A simulator that fails for good raises UserSimulatorError, which is infrastructure and never a reward of zero.
 """
@@ -24,7 +24,9 @@ class User(Protocol):
     """Awaited by the driver whenever tau2's next receiver is the user."""
 
     def start(self, world: Any, task: Any, environment: Any, history: list, seed: int) -> None:
-        """Once, before the conversation: who the user is. `history` is what the user has said and heard before (tau2 messages)."""
+        """Once, before the conversation: who the user is. `history` is what the user has said and heard before (tau2
+        messages).
+        """
 
     async def respond(self, message: Any) -> Any:
         """The user's next message; `message` is the agent's text or this user's own tool results."""
@@ -36,7 +38,10 @@ def _say(text: str) -> Any:
 
 def _call(name: str, arguments: dict) -> Any:
     return bench.UserMessage(
-        role="user", content=None, tool_calls=[bench.ToolCall(name=name, arguments=arguments, requestor="user")], cost=0.0
+        role="user",
+        content=None,
+        tool_calls=[bench.ToolCall(name=name, arguments=arguments, requestor="user")],
+        cost=0.0,
     )
 
 
@@ -57,7 +62,9 @@ class GoldUser:
 
 
 class PlainUser:
-    """States the reason for the call, then says `Please go on.` and stops after `turns` replies. Works on every domain."""
+    """States the reason for the call, then says `Please go on.` and stops after `turns` replies. Works on
+    every domain.
+    """
 
     def __init__(self, turns: int = 4):
         self.turns, self.said = turns, 0
@@ -78,7 +85,9 @@ class DomainUser:
 
     def start(self, world: Any, task: Any, environment: Any, history: list, seed: int) -> None:
         if world.domain != "helpdesk":
-            raise ConfigError(f"tau2_user=scripted exists for helpdesk only, not {world.domain}; use llm, gold or plain")
+            raise ConfigError(
+                f"tau2_user=scripted exists for helpdesk only, not {world.domain}; use llm, gold or plain"
+            )
         from slime_tau2.domains.helpdesk.tasks import facts_of
         from slime_tau2.domains.helpdesk.user import HelpdeskUser
 
@@ -100,8 +109,9 @@ class DomainUser:
 class LLMUser:
     """tau2's user simulator: it plays the user, so the roles are flipped in what its model sees.
 
-    Each message is serialised when it is said, the tools once a domain. The client's `failure` is UserSimulatorError. `routing_key`
-    keeps a conversation on one of several servers, which has its beginning in the cache; `Toolbox.user` sets it.
+    Each message is serialised when it is said, the tools once a domain. The client's `failure` is UserSimulatorError.
+    `routing_key` keeps a conversation on one of several servers, which has its beginning in the cache; `Harness.user`
+    sets it.
     """
 
     routing_key: str | None = None
@@ -140,7 +150,11 @@ class LLMUser:
 
     def _said(self, reply: ChatReply) -> None:
         made = [
-            {"id": f"u{self.calls + n}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+            {
+                "id": f"u{self.calls + n}",
+                "type": "function",
+                "function": {"name": name, "arguments": json.dumps(arguments)},
+            }
             for n, (name, arguments) in enumerate(reply.calls)
         ]
         self.calls += len(made)

@@ -1,11 +1,14 @@
-"""vLLM as an exact policy: `/v1/completions`, token ids in, sampled ids and their log-probs out, as `PolicyClient` does it on SGLang.
+"""vLLM as an exact policy: `/v1/completions`, token ids in, sampled ids and their log-probs out, as `PolicyClient` does
+it on SGLang.
 
-Any server whose answers hold `token_ids` will do: vLLM since 0.10.2, and SGLang's own `/v1/completions` since it has them. The token that
-ends a turn is among the ids, with its log-prob. vLLM ignores fields it does not know and takes sampling parameters that a request leaves
-out from the model's generation_config.json: unknown ones are refused here, and every one is sent.
+Any server whose answers hold `token_ids` will do: vLLM since 0.10.2, and SGLang's own `/v1/completions` since it has
+them. The token that ends a turn is among the ids, with its log-prob. vLLM ignores fields it does not know and takes
+sampling parameters that a request leaves out from the model's generation_config.json: unknown ones are refused here,
+and every one is sent.
 
-The log-probs are the server's: of the model itself, before temperature, top-k and top-p, unless it runs with `--logprobs-mode
-processed_logprobs`. (SGLang's are after temperature.) At temperature 1 without top-k and top-p the three are the same.
+The log-probs are the server's: of the model itself, before temperature, top-k and top-p, unless it runs with
+`--logprobs-mode processed_logprobs`. (SGLang's are after temperature.) At temperature 1 without top-k and top-p the
+three are the same.
 """
 
 from __future__ import annotations
@@ -22,18 +25,39 @@ from slime_tau2.episode.policy import MOST_LOG_PROB, SAMPLE_S, Generation, Polic
 from slime_tau2.errors import ConfigError, InfrastructureError, PolicyAborted, PolicyError
 
 NAMES = {
-    "max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens", "sampling_seed": "seed",
-    **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
-                               "stop_token_ids", "ignore_eos")},
-}  # fmt: skip
+    "max_new_tokens": "max_tokens",
+    "min_new_tokens": "min_tokens",
+    "sampling_seed": "seed",
+    **{
+        name: name
+        for name in (
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "repetition_penalty",
+            "presence_penalty",
+            "frequency_penalty",
+            "stop_token_ids",
+            "ignore_eos",
+        )
+    },
+}
 """{SGLang's name of a sampling parameter: vLLM's}."""
 OF_THE_TEXT = {"skip_special_tokens", "spaces_between_special_tokens", "no_stop_trim"}
 """SGLang's parameters that change the text of an answer and not its ids."""
 DEFAULTS = {
-    "temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
-}  # fmt: skip
-NO_IDS = "it answers without token ids: exact tokens need vLLM 0.10.2 or newer (an SGLang server: give its URL without /v1)"
+}
+NO_IDS = (
+    "it answers without token ids: exact tokens need vLLM 0.10.2 or newer (an SGLang server: give its URL without /v1)"
+)
 
 
 class VLLMClient(PolicyClient):
@@ -45,19 +69,38 @@ class VLLMClient(PolicyClient):
     """
 
     def __init__(
-        self, base_url: str, model: str, key_env: str | None = None, concurrency: int = 256, timeout_s: float = 300.0, retries: int = 4,
-        backoff_s: float = 0.5, transport: Transport | None = None, plain_http: Sequence[str] = (),
-    ):  # fmt: skip
+        self,
+        base_url: str,
+        model: str,
+        key_env: str | None = None,
+        concurrency: int = 256,
+        timeout_s: float = 300.0,
+        retries: int = 4,
+        backoff_s: float = 0.5,
+        transport: Transport | None = None,
+        plain_http: Sequence[str] = (),
+    ):
         credentials.check_conversation(base_url, plain_http)
         self.base_url, self.model, self.key_env = base_url.rstrip("/"), model, credentials.variable(base_url, key_env)
         self.root = self.base_url.removesuffix("/v1")
         self.endpoint = Endpoint(
-            f"{self.base_url}/completions", lambda message: PolicyError(f"{model}: {message}"), concurrency, timeout_s, retries, backoff_s,
-            credentials.hint(self.key_env), lambda answer: usage.add("policy", usage.of_openai(answer)), transport,
-        )  # fmt: skip
+            f"{self.base_url}/completions",
+            lambda message: PolicyError(f"{model}: {message}"),
+            concurrency,
+            timeout_s,
+            retries,
+            backoff_s,
+            credentials.hint(self.key_env),
+            lambda answer: usage.add("policy", usage.of_openai(answer)),
+            transport,
+        )
 
     async def generate(
-        self, ids_json: bytes, sampling_params: dict[str, Any], routing_key: str | None = None, more: Mapping[str, Any] | None = None
+        self,
+        ids_json: bytes,
+        sampling_params: dict[str, Any],
+        routing_key: str | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> Generation:
         """Sample one continuation, as `PolicyClient.generate`; `sampling_params` have SGLang's names.
 
@@ -67,7 +110,9 @@ class VLLMClient(PolicyClient):
             PolicyError: it refused the request, failed `retries` + 1 times, or answers without token ids.
         """
         if more:
-            raise ConfigError(f"vLLM's /v1/completions has no {', '.join(more)}; leave it out, or serve the policy with SGLang")
+            raise ConfigError(
+                f"vLLM's /v1/completions has no {', '.join(more)}; leave it out, or serve the policy with SGLang"
+            )
         body = self._body(ids_json, _translated(sampling_params))
         headers = credentials.headers(self.key_env)
         if routing_key and credentials.is_ours(self.base_url):
@@ -81,7 +126,9 @@ class VLLMClient(PolicyClient):
     async def probe(self, timeout_s: float = 10.0) -> None:
         body = self._body(b"[1]", {**DEFAULTS, "max_tokens": 1})
         with suppress(PolicyAborted):
-            await self.endpoint.once(body, lambda answer: self._generation(answer, b"[1]"), credentials.headers(self.key_env), timeout_s)
+            await self.endpoint.once(
+                body, lambda answer: self._generation(answer, b"[1]"), credentials.headers(self.key_env), timeout_s
+            )
 
     async def sample(self, prompt: list[int] | str, tokens: int) -> Sample:
         params = {**DEFAULTS, "max_tokens": tokens, "add_special_tokens": False, "skip_special_tokens": False}
@@ -90,10 +137,15 @@ class VLLMClient(PolicyClient):
         def read(answer: dict) -> Sample:
             choice = answer["choices"][0]
             return Sample(
-                self._generation(answer, None).ids, choice["text"], answer["usage"]["prompt_tokens"], choice.get("prompt_token_ids")
+                self._generation(answer, None).ids,
+                choice["text"],
+                answer["usage"]["prompt_tokens"],
+                choice.get("prompt_token_ids"),
             )
 
-        return await self.endpoint.once(body, read, credentials.headers(self.key_env), min(self.endpoint.timeout_s, SAMPLE_S))
+        return await self.endpoint.once(
+            body, read, credentials.headers(self.key_env), min(self.endpoint.timeout_s, SAMPLE_S)
+        )
 
     async def headers(self) -> dict[str, str]:
         """Of one request."""
@@ -104,15 +156,20 @@ class VLLMClient(PolicyClient):
         model = (await lookup.models(self.base_url, headers)).get(self.model, {})
         version = (await lookup.first([f"{self.root}/version"], headers)).get("version")
         return {
-            "server": f"vLLM {version}" if version else "OpenAI-compatible", "model_path": model.get("root"), "tokenizer_path": None,
-            "weight_version": None, "context_length": model.get("max_model_len"),
-        }  # fmt: skip
+            "server": f"vLLM {version}" if version else "OpenAI-compatible",
+            "model_path": model.get("root"),
+            "tokenizer_path": None,
+            "weight_version": None,
+            "context_length": model.get("max_model_len"),
+        }
 
     async def read(self, prompt: str | list[dict[str, Any]]) -> list[int] | None:
         return await tokenized(self.root, prompt, {"model": self.model}, credentials.headers(self.key_env))
 
     def _body(self, prompt: bytes, params: dict[str, Any]) -> bytes:
-        fields = json.dumps({"model": self.model, **params, "logprobs": 0, "return_token_ids": True}, separators=(",", ":")).encode()
+        fields = json.dumps(
+            {"model": self.model, **params, "logprobs": 0, "return_token_ids": True}, separators=(",", ":")
+        ).encode()
         return b'%b,"prompt":%b}' % (fields[:-1], prompt)
 
     def _generation(self, answer: dict, sent: bytes | None) -> Generation:
@@ -128,16 +185,21 @@ class VLLMClient(PolicyClient):
             raise ValueError("a log-prob that is no number, or a negative token id, in its answer")
         if any(p > MOST_LOG_PROB for p in log_probs):
             raise self._unusable(
-                "it answers with logits where log-probs are asked for: start vLLM without --logprobs-mode, or with raw_logprobs"
+                "it answers with logits where log-probs are asked for: start vLLM without --logprobs-mode, or "
+                "with raw_logprobs"
             )
         read = choice.get("prompt_token_ids")
         if sent is not None and read is not None and json.dumps(read, separators=(",", ":")).encode() != sent:
-            raise self._unusable(f"it read another prompt than it was sent: {len(read)} tokens, and {sent.count(b',') + 1} were sent")
+            raise self._unusable(
+                f"it read another prompt than it was sent: {len(read)} tokens, and {sent.count(b',') + 1} were sent"
+            )
         reason, cached = choice["finish_reason"], (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
         meta = {
-            "finish_reason": {"type": reason, "matched": choice.get("stop_reason")}, "prompt_tokens": usage.get("prompt_tokens"),
-            "completion_tokens": usage.get("completion_tokens"), **({} if cached is None else {"cached_tokens": cached}),
-        }  # fmt: skip
+            "finish_reason": {"type": reason, "matched": choice.get("stop_reason")},
+            "prompt_tokens": usage.get("prompt_tokens"),
+            "completion_tokens": usage.get("completion_tokens"),
+            **({} if cached is None else {"cached_tokens": cached}),
+        }
         if reason == "abort":
             raise PolicyAborted("aborted", ids, log_probs, meta)
         if reason not in ("stop", "length"):
@@ -153,5 +215,8 @@ class VLLMClient(PolicyClient):
 def _translated(params: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [name for name in params if name not in NAMES and name not in OF_THE_TEXT]
     if unknown:
-        raise ConfigError(f"sampling parameter {', '.join(sorted(unknown))} is none that vLLM is asked for; there are {', '.join(NAMES)}")
+        raise ConfigError(
+            f"sampling parameter {', '.join(sorted(unknown))} is none that vLLM is asked for; there are "
+            f"{', '.join(NAMES)}"
+        )
     return {**DEFAULTS, **{NAMES[name]: value for name, value in params.items() if name in NAMES and value is not None}}

@@ -1,4 +1,6 @@
-"""Worlds: everything immutable of a domain, loaded once a process: tasks, splits, policy, tool schemas, reward basis."""
+"""Worlds: everything immutable of a domain, loaded once a process: tasks, splits, policy, tool
+schemas, reward basis.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class World:
         return list(self.splits[split])
 
     def user_tool_schemas(self, task: Any, environment: Any) -> bytes | None:
-        """JSON of the user's tools for a task, serialised once; None where the user has none (they are costly to make)."""
+        """JSON of the user's tools for a task, serialised once; None where the user has none (they are costly
+        to make).
+        """
         include = getattr(task, "user_tools", None)
         key = None if include is None else tuple(include)
         if key not in self._user_schemas:
@@ -62,7 +66,8 @@ class World:
         return self._user_schemas[key]
 
     def policy_for(self, task_id: str | None) -> str:
-        """The agent's policy in a task. It is the domain's, but for one retrieval kind of banking_knowledge's (`golden_retrieval`).
+        """The agent's policy in a task. It is the domain's, but for one retrieval kind of banking_knowledge's
+        (`golden_retrieval`).
 
         Raises:
             ConfigError: it differs by task, and no task is named.
@@ -70,7 +75,10 @@ class World:
         if not bench.policy_by_task(self.domain, self.retrieval):
             return self.policy
         if task_id is None:
-            raise ConfigError(f"with retrieval {self.retrieval}, {self.domain} has a policy for each task and none for all; choose another")
+            raise ConfigError(
+                f"with retrieval {self.retrieval}, {self.domain} has a policy for each task and none for all; "
+                "choose another"
+            )
         if task_id not in self._policies:
             self._policies[task_id] = bench.task_policy(self.domain, self.retrieval, self.task(task_id)) or self.policy
         return self._policies[task_id]
@@ -79,13 +87,24 @@ class World:
         """What a score depends on beside the conversation: tau2's version, its task file, the reward basis."""
         criteria = task.evaluation_criteria
         basis = [kind.value for kind in criteria.reward_basis] if criteria else []
-        return {"tau2": f"{bench.VINTAGE.name} {bench.VINTAGE.version}", "tasks_sha256": self.tasks_sha256, "reward_basis": basis}
+        return {
+            "tau2": f"{bench.VINTAGE.name} {bench.VINTAGE.version}",
+            "tasks_sha256": self.tasks_sha256,
+            "reward_basis": basis,
+        }
 
 
 def _with_basis(task: Any, domain: str, retail_basis: str) -> Any:
-    """v1.0.x needs a judge for 40 of retail's 114 tasks and one of banking_knowledge's; `communicate` and `no_judge` score without one."""
+    """v1.0.x needs a judge for 40 of retail's 114 tasks and one of banking_knowledge's; `communicate` and `no_judge`
+    score without one.
+    """
     criteria, judged = task.evaluation_criteria, bench.RewardType.NL_ASSERTION
-    if domain not in ("retail", bench.KNOWLEDGE) or retail_basis == "judge" or criteria is None or judged not in criteria.reward_basis:
+    if (
+        domain not in ("retail", bench.KNOWLEDGE)
+        or retail_basis == "judge"
+        or criteria is None
+        or judged not in criteria.reward_basis
+    ):
         return task
     kinds = [k for k in criteria.reward_basis if k != bench.RewardType.NL_ASSERTION]
     told = retail_basis == "communicate" and domain == "retail" and bench.RewardType.COMMUNICATE not in kinds
@@ -109,5 +128,6 @@ def _load(domain: str, retail_basis: str, retrieval: str) -> World:
 
     world = World(domain, retail_basis, retrieval)
     gc.collect()
-    gc.freeze()  # databases and tasks are some 10^6 objects that live as long as the process: no collection should walk them
+    # databases and tasks are some 10^6 objects that live as long as the process: no collection should walk them
+    gc.freeze()
     return world

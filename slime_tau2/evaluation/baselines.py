@@ -1,7 +1,8 @@
-"""What doing nothing earns: the rewards of two agents that never help, on the same tasks as the agent that is evaluated.
+"""What doing nothing earns: the rewards of two agents that never help, on the same tasks as the agent that is
+evaluated.
 
-Some tasks are solved by a refusal, some by handing over to a human; a score means little without these beside it. They are
-deterministic, need no model and take a millisecond or two a task.
+Some tasks are solved by a refusal, some by handing over to a human; a score means little without these beside it. They
+are deterministic, need no model and take a millisecond or two a task.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ async def play(world: World, kind: str, task_ids: Sequence[str]) -> dict[str, fl
 
 def rates(worlds: Mapping[str, World], plan: RunPlan, path: Path) -> Rates:
     """Play them on a run's tasks, and keep what they earned in `path`."""
-    rewards = {kind: {s.domain: asyncio.run(play(worlds[s.domain], kind, s.tasks)) for s in plan.sets} for kind in KINDS}
+    rewards = {
+        kind: {s.domain: asyncio.run(play(worlds[s.domain], kind, s.tasks)) for s in plan.sets} for kind in KINDS
+    }
     found = {kind: _shares(by_domain) for kind, by_domain in rewards.items()}
     files.write_whole(path, json.dumps(found, indent=1))
     return found
@@ -56,8 +59,12 @@ def read(path: Path) -> Rates | None:
         return None
     found = files.read_object(path)
     for kind, by_domain in found.items():
-        if not isinstance(by_domain, dict) or not all(v is None or isinstance(v, int | float) for v in by_domain.values()):
-            raise ConfigError(f"{path}: {kind}: no shares by domain; delete the file, and the eval command writes it again")
+        if not isinstance(by_domain, dict) or not all(
+            v is None or isinstance(v, int | float) for v in by_domain.values()
+        ):
+            raise ConfigError(
+                f"{path}: {kind}: no shares by domain; delete the file, and the eval command writes it again"
+            )
     return found
 
 

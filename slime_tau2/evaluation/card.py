@@ -1,7 +1,8 @@
 """`slime-tau2 card`: a Hugging Face model card from the records of evaluations, and from nothing else.
 
-The front matter's `model-index` is built and read back with `huggingface_hub`. Every number stands beside the hash of the file that it was
-computed from; what the runs do not say, the card leaves to its author. Half a run is refused, or said in the title.
+The front matter's `model-index` is built and read back with `huggingface_hub`. Every number stands beside the hash of
+the file that it was computed from; what the runs do not say, the card leaves to its author. Half a run is refused, or
+said in the title.
 """
 
 from __future__ import annotations
@@ -25,9 +26,15 @@ SILENT = ("policy", "model", "user_base_url")
 
 
 def write(
-    directories: Sequence[Path], output: Path, name: str, base_model: str | None, license_name: str, partial: bool, prices: Path | None,
+    directories: Sequence[Path],
+    output: Path,
+    name: str,
+    base_model: str | None,
+    license_name: str,
+    partial: bool,
+    prices: Path | None,
     console: Console,
-) -> None:  # fmt: skip
+) -> None:
     """Write the card.
 
     Raises:
@@ -44,9 +51,14 @@ def write(
     table = None if prices is None else costs.read_prices(prices)
     results = [result for run in found for result in _results(run)]
     data = ModelCardData(
-        model_name=name, base_model=base_model, license=license_name, library_name="transformers", pipeline_tag="text-generation",
-        tags=["tau2-bench", "tool-use", "slime"], eval_results=results,
-    )  # fmt: skip
+        model_name=name,
+        base_model=base_model,
+        license=license_name,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["tau2-bench", "tool-use", "slime"],
+        eval_results=results,
+    )
     parts = [f"{run.name}: {run.plan.name}, {run.coverage}" for run in found if not _is_whole(run)]
     title = f"# {name}" + (f" (PARTIAL evaluation: {'; '.join(parts)})" if parts else "")
     body = [title, "", "Trained and evaluated with slime_tau2.", ""]
@@ -55,18 +67,24 @@ def write(
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body))
     read = getattr(ModelCard(str(card)).data, "eval_results", None) or []
     if len(read) != len(results):
-        raise ConfigError(f"huggingface_hub reads {len(read)} of {len(results)} results back from the card; two runs of the same name?")
+        raise ConfigError(
+            f"huggingface_hub reads {len(read)} of {len(results)} results back from the card; two runs of the "
+            "same name?"
+        )
     files.write_whole(output, str(card))
     console.print(f"{len(results)} results of {len(found)} runs: {output}", soft_wrap=True)
 
 
 def _of_one_model(found: Sequence[EvaluatedRun]) -> None:
-    """Raises ConfigError where runs are of different policies, or two of one domain: a card is of one model, each number once."""
+    """Raises ConfigError where runs are of different policies, or two of one domain: a card is of one model, each
+    number once.
+    """
     for key in ("policy", "model", "agent_prompt_sha256", "thinking"):
         told = {run.name: run.plan.settings.get(key) for run in found}
         if len(set(map(str, told.values()))) > 1:
             raise ConfigError(
-                f"the runs are not of one model: {key}: {', '.join(f'{n} {v!r}' for n, v in told.items())}; write a card each"
+                f"the runs are not of one model: {key}: {', '.join(f'{n} {v!r}' for n, v in told.items())}; write "
+                "a card each"
             )
     domains = [s.domain for run in found for s in run.plan.sets]
     twice = [d for d in domains if domains.count(d) > 1]
@@ -97,17 +115,23 @@ def _results(run: EvaluatedRun) -> list[Any]:
             if e is None:
                 continue
             one = run.plan.set_of(row)
-            tasks = f"{row} ({one.name})" if one else run.plan.name if row == scores.OVERALL else f"{row}, {run.plan.name}"
+            tasks = (
+                f"{row} ({one.name})" if one else run.plan.name if row == scores.OVERALL else f"{row}, {run.plan.name}"
+            )
             part = "" if _is_whole(run) else f", PARTIAL: {run.coverage}"
             out.append(
                 EvalResult(
-                    task_type="text-generation", task_name="Tool use over many turns", dataset_type="tau2-bench",
-                    dataset_name=f"tau2-bench {tasks}", dataset_split=(one or run.plan.sets[0]).name,
-                    dataset_revision=", ".join(s.tasks_sha256 for s in ([one] if one else run.plan.sets)), metric_type=metric,
+                    task_type="text-generation",
+                    task_name="Tool use over many turns",
+                    dataset_type="tau2-bench",
+                    dataset_name=f"tau2-bench {tasks}",
+                    dataset_split=(one or run.plan.sets[0]).name,
+                    dataset_revision=", ".join(s.tasks_sha256 for s in ([one] if one else run.plan.sets)),
+                    metric_type=metric,
                     metric_name=f"{metric} over {e.tasks} of {e.of} tasks, {run.plan.attempts} attempts each{part}",
                     metric_value=round(e.value, 4),
                 )
-            )  # fmt: skip
+            )
     return out
 
 
@@ -116,12 +140,15 @@ def _section(run: EvaluatedRun, prices: dict[str, costs.Price] | None) -> list[s
     metrics = list(dict.fromkeys(metrics))
     beside = baselines.read(run.directory / baselines.FILE) or {}
     lines = [
-        f"## Scores: {run.plan.name}", "",
-        f"{run.coverage}. In per cent, with 95 % intervals over tasks; pass@k: any of k attempts succeeds, pass^k: all do, both unbiased. "
-        "Overall weighs each task alike, the mean of domains each domain.", "",
+        f"## Scores: {run.plan.name}",
+        "",
+        f"{run.coverage}. In per cent, with 95 % intervals over tasks; pass@k: any of k attempts succeeds, "
+        "pass^k: all do, both unbiased. "
+        "Overall weighs each task alike, the mean of domains each domain.",
+        "",
         f"| tasks | {' | '.join(metrics)} | {' | '.join(beside)} |".replace("|  |", "|"),
         "|---" * (1 + len(metrics) + len(beside)) + "|",
-    ]  # fmt: skip
+    ]
     for row, cells in rows.items():
         shares = (by_domain.get(row) for by_domain in beside.values())
         lines.append("| " + " | ".join([row, *(cell(cells.get(m)) for m in metrics), *map(_share, shares)]) + " |")
@@ -129,7 +156,12 @@ def _section(run: EvaluatedRun, prices: dict[str, costs.Price] | None) -> list[s
     lines += [""] + ([f"{caption}.", ""] if caption else [])
     lines += published.markdown(run)
     told = [f"{k} {v}" for k, v in run.plan.settings.items() if v is not None and k not in SILENT]
-    told += [f"tau2 {run.plan.tau2}", f"attempts {run.plan.attempts}", f"seed {run.plan.seed}", f"made by {run.plan.made_by}"]
+    told += [
+        f"tau2 {run.plan.tau2}",
+        f"attempts {run.plan.attempts}",
+        f"seed {run.plan.seed}",
+        f"made by {run.plan.made_by}",
+    ]
     told += [f"tasks of {s.domain} sha256 {s.tasks_sha256}" for s in run.plan.sets]
     lines += ["Settings:", "", *(f"* {text}" for text in told), ""]
     spent = costs.lines(costs.used(run.records), run.plan.settings, prices)

@@ -1,7 +1,7 @@
 """`slime-tau2 compare`: runs beside each other, and what their difference can and cannot show.
 
-Runs are comparable when the tasks that they share were scored alike. Differences are paired by task; attempts that infrastructure
-ended are left out and counted.
+Runs are comparable when the tasks that they share were scored alike. Differences are paired by task; attempts that
+infrastructure ended are left out and counted.
 """
 
 from __future__ import annotations
@@ -24,9 +24,16 @@ from slime_tau2.evaluation.tables import cell, points
 OF_A_MODEL = ("user_model", "user_temperature", "user_thinking")
 """Settings that count where the user is a model."""
 OF_THE_POLICY = (
-    "protocol", "thinking", "temperature", "top_p", "top_k", "max_turn_tokens", "max_context_tokens", "stop_at_tool_call",
+    "protocol",
+    "thinking",
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_turn_tokens",
+    "max_context_tokens",
+    "stop_at_tool_call",
     "agent_prompt_sha256",
-)  # fmt: skip
+)
 JUDGED = "NL_ASSERTION"
 UNKNOWN = object()
 
@@ -35,7 +42,8 @@ def main(directories: Sequence[Path], anyway: bool, console: Console) -> None:
     """Print the tables.
 
     Raises:
-        ConfigError: fewer than two runs, runs without a shared task, or runs that were not scored alike and not `anyway`.
+        ConfigError: fewer than two runs, runs without a shared task, or runs that were not scored alike and not
+            `anyway`.
     """
     if len(directories) < 2:
         raise ConfigError("name at least two runs to compare")
@@ -45,7 +53,9 @@ def main(directories: Sequence[Path], anyway: bool, console: Console) -> None:
         raise ConfigError(f"the runs share no scored task: {'; '.join(f'{r.name} has {r.plan.name}' for r in found)}")
     differing = unlike(found, shared)
     if differing and not anyway:
-        raise ConfigError(f"the runs were not scored alike ({'; '.join(differing)}); --anyway compares them all the same")
+        raise ConfigError(
+            f"the runs were not scored alike ({'; '.join(differing)}); --anyway compares them all the same"
+        )
     for text in differing:
         console.print(f"not scored alike in {text}", style="bold red", soft_wrap=True)
     for text in untold(found, shared):
@@ -56,7 +66,9 @@ def main(directories: Sequence[Path], anyway: bool, console: Console) -> None:
     console.print(_differences_table(found[0], found[1:], shared))
     for run in found:
         if not run.coverage.whole or set(run.plan.keys) != shared:
-            console.print(f"{run.name}: {run.plan.name}, {run.coverage}; compared on {len(shared)} tasks", soft_wrap=True)
+            console.print(
+                f"{run.name}: {run.plan.name}, {run.coverage}; compared on {len(shared)} tasks", soft_wrap=True
+            )
 
 
 def unlike(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
@@ -71,7 +83,10 @@ def unlike(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[
         values = {run.name: ", ".join(b[key]) for run, b in zip(found, bases) if b.get(key)}
         if len(set(values.values())) > 1:
             domain, task_id = key
-            out.append(f"reward basis of {domain}, task {task_id}: " + "; ".join(f"{name} {value}" for name, value in values.items()))
+            out.append(
+                f"reward basis of {domain}, task {task_id}: "
+                + "; ".join(f"{name} {value}" for name, value in values.items())
+            )
             break
     return out
 
@@ -81,7 +96,9 @@ def untold(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[
     told = {run.name: _conditions(run, shared) for run in found}
     lines = []
     for name, known in told.items():
-        silent = [k for k, v in known.items() if v is UNKNOWN and any(t.get(k, UNKNOWN) is not UNKNOWN for t in told.values())]
+        silent = [
+            k for k, v in known.items() if v is UNKNOWN and any(t.get(k, UNKNOWN) is not UNKNOWN for t in told.values())
+        ]
         if silent:
             lines.append(f"{name} does not say: {', '.join(silent)}")
     return lines
@@ -91,7 +108,10 @@ def of_the_policies(found: Sequence[EvaluatedRun]) -> list[str]:
     """In what the policies were run otherwise: no reason to refuse, but what a difference may come from."""
     told = {key: {run.name: run.plan.settings.get(key) for run in found} for key in OF_THE_POLICY}
     differing = {key: by for key, by in told.items() if len({json.dumps(v) for v in by.values()}) > 1}
-    return [f"the policies differ in {key}: {', '.join(f'{name} {value}' for name, value in by.items())}" for key, by in differing.items()]
+    return [
+        f"the policies differ in {key}: {', '.join(f'{name} {value}' for name, value in by.items())}"
+        for key, by in differing.items()
+    ]
 
 
 def _conditions(run: EvaluatedRun, shared: AbstractSet[TaskKey]) -> dict[str, Any]:
@@ -128,7 +148,9 @@ def _runs_table(found: Sequence[EvaluatedRun]) -> Table:
     table.add_row("tasks", *(str(len(run.successes)) for run in found))
     for name in ("scored", "excluded", "not_run"):
         last = name == "not_run"
-        table.add_row(f"attempts {name.replace('_', ' ')}", *(str(getattr(run.coverage, name)) for run in found), end_section=last)
+        table.add_row(
+            f"attempts {name.replace('_', ' ')}", *(str(getattr(run.coverage, name)) for run in found), end_section=last
+        )
     for name in ("avg", *(f"pass@{k}" for k in shown[1:]), *(f"pass^{k}" for k in shown[1:])):
         table.add_row(name, *(cell(column.get(name)) for column in columns))
     table.caption = tables.note(e for column in columns for e in column.values())
@@ -159,6 +181,10 @@ def _rows(a: EvaluatedRun, b: EvaluatedRun, shared: AbstractSet[TaskKey]) -> lis
 def _difference(name: str, a: Rates, b: Rates) -> tuple[str, ...]:
     gain, sign = statistics.paired_difference(a, b), statistics.sign_test(a, b)
     return (
-        name, str(gain.tasks), points(gain), f"{sign.better}, {sign.worse}", f"{sign.p:.2g}",
+        name,
+        str(gain.tasks),
+        points(gain),
+        f"{sign.better}, {sign.worse}",
+        f"{sign.p:.2g}",
         f"{100 * statistics.smallest_difference(a, b):.1f}",
-    )  # fmt: skip
+    )

@@ -1,4 +1,6 @@
-"""Conversations as the report's viewer reads them: a row each for its list, their messages and checks in compressed chunks."""
+"""Conversations as the report's viewer reads them: a row each for its list, their messages and checks in compressed
+chunks.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def pack(bodies: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def body(record: Mapping[str, Any]) -> dict[str, Any]:
-    """One conversation as the viewer reads it: messages, each agent message with its turn's scores and tokens, and the checks."""
+    """One conversation as the viewer reads it: messages, each agent message with its turn's scores and tokens, and the
+    checks.
+    """
     turns, tokens = record["turns"], iter(record.get("turn_tokens") or [])
     marks = [
         {
@@ -55,10 +59,26 @@ def body(record: Mapping[str, Any]) -> dict[str, Any]:
         calls = [[c["name"], c["arguments"]] for c in m.get("tool_calls") or []]
         by = m.get("requestor", "assistant") if m["role"] == "tool" else m["role"]
         messages.append(
-            {"role": m["role"], "by": by, "text": m.get("content") or "", "calls": calls, "error": bool(m.get("error")), "turn": own.get(n)}
+            {
+                "role": m["role"],
+                "by": by,
+                "text": m.get("content") or "",
+                "calls": calls,
+                "error": bool(m.get("error")),
+                "turn": own.get(n),
+            }
         )
     if sent < len(turns):
-        messages.append({"role": "assistant", "by": "unsent", "text": turns[-1]["text"], "calls": [], "error": False, "turn": marks[-1]})
+        messages.append(
+            {
+                "role": "assistant",
+                "by": "unsent",
+                "text": turns[-1]["text"],
+                "calls": [],
+                "error": False,
+                "turn": marks[-1],
+            }
+        )
     return {"detail": record["detail"], "messages": messages, "checks": _checks(record.get("reward_info") or {})}
 
 
@@ -69,7 +89,9 @@ def _checks(info: Mapping[str, Any]) -> list[list[Any]]:
     if info.get("db_check"):
         found.append((info["db_check"]["db_match"], "database", "in the state that the solution leaves", "DB"))
     for c in info.get("action_checks") or []:
-        found.append((c["action_match"], f"{failures.whose(c['action'])} action", failures.called(c["action"]), "ACTION"))
+        found.append(
+            (c["action_match"], f"{failures.whose(c['action'])} action", failures.called(c["action"]), "ACTION")
+        )
     for c in info.get("env_assertions") or []:
         found.append((c["met"], "assertion", failures.wanted(c["env_assertion"]), "ENV_ASSERTION"))
     for c in info.get("communicate_checks") or []:

@@ -1,7 +1,7 @@
 """Tokens of a run as its servers reported them, and what they cost by a table of prices.
 
-The table is the user's (YAML or JSON), since prices change: `{model: {prompt: …, cached: …, completion: …}}`, each per million tokens, in
-whatever currency; `cached` is optional and else costs as `prompt`.
+The table is the user's (YAML or JSON), since prices change: `{model: {prompt: …, cached: …, completion: …}}`, each per
+million tokens, in whatever currency; `cached` is optional and else costs as `prompt`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ ROLES = {"policy": "model", "user": "user_model", "judge": "judge_model"}
 
 @dataclass(frozen=True)
 class Tokens:
-    """Of one role. `prompt` includes `cached`. `unreported` answers came without a count: then the others are too low."""
+    """Of one role. `prompt` includes `cached`. `unreported` answers came without a count: then the others
+    are too low.
+    """
 
     requests: float = 0
     prompt: float = 0
@@ -39,7 +41,10 @@ class Tokens:
 
     def __str__(self) -> str:
         missing = f", {self.unreported:.0f} answers without a count" if self.unreported else ""
-        return f"{millions(self.prompt)} tokens sent ({millions(self.cached)} cached), {millions(self.completion)} sampled{missing}"
+        return (
+            f"{millions(self.prompt)} tokens sent ({millions(self.cached)} cached), "
+            f"{millions(self.completion)} sampled{missing}"
+        )
 
 
 class Price(BaseModel):
@@ -70,7 +75,8 @@ def read_prices(path: Path) -> dict[str, Price]:
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(
-            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; write MODEL: {{prompt: 0.4, cached: 0.1, completion: 1.6}}, "
+            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; write MODEL: {{prompt: 0.4, cached: "
+            "0.1, completion: 1.6}}, "
             "per million tokens"
         ) from error
 
@@ -98,7 +104,9 @@ def lines(spent: Mapping[str, Tokens], settings: Mapping[str, Any], prices: Mapp
         cost = ""
         if prices is not None:
             if model not in prices:
-                raise ConfigError(f"the table of prices has no {model!r}, the {role}'s model; write 0 where it costs nothing")
+                raise ConfigError(
+                    f"the table of prices has no {model!r}, the {role}'s model; write 0 where it costs nothing"
+                )
             total += prices[model].of(tokens)
             cost = f": {prices[model].of(tokens):.2f}"
         out.append(f"{role} ({model}): {tokens}{cost}")

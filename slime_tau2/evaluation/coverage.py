@@ -43,17 +43,21 @@ class Coverage:
 
 
 def of(plan: RunPlan, records: Sequence[dict[str, Any]]) -> Coverage:
-    """Raises ConfigError where there is a record of an attempt that is not in the plan: the files are not of one run."""
+    """Raises ConfigError where there is a record of an attempt that is not in the plan: the files are not
+    of one run.
+    """
     keys: set[TaskKey] = set(plan.keys)
     for r in records:
         if (r["domain"], r["task_id"]) not in keys or r["attempt"] >= plan.attempts:
             raise ConfigError(
-                f"a record of {r['domain']} {r['task_id']!r}, attempt {r['attempt']}, is not in the run's plan of {plan.attempts} attempts "
+                f"a record of {r['domain']} {r['task_id']!r}, attempt {r['attempt']}, is not in the run's plan of "
+                f"{plan.attempts} attempts "
                 f"at {len(keys)} tasks; attempts.jsonl and plan.json are not of one run"
             )
         if r.get("run") != plan.run:
             raise ConfigError(
-                f"the record of {r['domain']} {r['task_id']!r}, attempt {r['attempt']}, was made by another run; attempts.jsonl and "
+                f"the record of {r['domain']} {r['task_id']!r}, attempt {r['attempt']}, was made by another run; "
+                "attempts.jsonl and "
                 "plan.json are not of one run"
             )
     causes = Counter(r["termination"] for r in records if r["reward"] is None)

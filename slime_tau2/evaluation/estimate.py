@@ -1,8 +1,8 @@
 """What an evaluation would do, and about how many tokens it would take, before it does it.
 
-With an earlier run to go by, tokens of an attempt are what that run's servers reported, domain by domain. Without one, a conversation is
-assumed in which the agent makes the solution's calls and speaks `TALK` times beside them; text is counted with the policy's tokenizer
-where one is named, else at `CHARACTERS` a token.
+With an earlier run to go by, tokens of an attempt are what that run's servers reported, domain by domain. Without one,
+a conversation is assumed in which the agent makes the solution's calls and speaks `TALK` times beside them; text is
+counted with the policy's tokenizer where one is named, else at `CHARACTERS` a token.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from statistics import fmean
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import records
+from slime_tau2.episode.harness import eval_user_server
 from slime_tau2.episode.protocols import PROTOCOLS
-from slime_tau2.episode.toolbox import eval_user_server
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import costs, runs
@@ -27,9 +27,12 @@ from slime_tau2.evaluation.presets import Plan
 from slime_tau2.tokenizer import load_tokenizer
 
 TALK, SAID_TOKENS = 5, 60
-"""Agent turns beside the calls (greeting, questions, confirmation, answer, farewell), and the tokens of each: assumed."""
+"""Agent turns beside the calls (greeting, questions, confirmation, answer, farewell), and the tokens of each: assumed.
+"""
 CALL_TOKENS, RESULT_TOKENS = 48, 240
-"""Tokens of a call and of its result: rounded means over the three domains that `python tests/bench/call_sizes.py` prints."""
+"""Tokens of a call and of its result: rounded means over the three domains that `python tests/bench/call_sizes.py`
+prints.
+"""
 CHARACTERS = 4.0
 
 
@@ -45,15 +48,19 @@ class DryRun:
         request = plan.request
         found = records.so_far(request.output / records.FILE)
         done = {(r["domain"], r["task_id"], r["attempt"]) for r in found if r["reward"] is not None}
-        left = {s.domain: sum((s.domain, t, n) not in done for t in s.tasks for n in range(plan.attempts)) for s in sets}
+        left = {
+            s.domain: sum((s.domain, t, n) not in done for t in s.tasks for n in range(plan.attempts)) for s in sets
+        }
         tasks = sum(len(s.tasks) for s in sets)
         count = tasks * plan.attempts
         url, user_model, _ = eval_user_server(config)
         user = f", {user_model} at {url}, T={config.user_temperature}" if config.user == "llm" else ""
         out = [
-            f"{request.policy} on {', '.join(f'{s.domain} ({s.name})' for s in sets)}: {tasks} tasks × {plan.attempts} attempts = {count}, "
+            f"{request.policy} on {', '.join(f'{s.domain} ({s.name})' for s in sets)}: {tasks} tasks × "
+            f"{plan.attempts} attempts = {count}, "
             f"{count - sum(left.values())} of them done",
-            f"temperature {plan.temperature}, top_p {plan.top_p}, top_k {plan.top_k}; seed {request.seed}; {request.concurrency} at a time",
+            f"temperature {plan.temperature}, top_p {plan.top_p}, top_k {plan.top_k}; seed {request.seed}; "
+            f"{request.concurrency} at a time",
             f"protocol: {config.protocol}; user: {config.user}{user}",
             f"limits: {config.max_steps} steps, {config.max_errors} errors, {config.max_context_tokens} tokens",
             f"reward basis of retail: {config.retail_basis}",
@@ -65,14 +72,20 @@ class DryRun:
         if self.like is not None:
             by, each = f"as in {self.like}", _measured(self.like, left)
         else:
-            by, each = "assumed; --like RUN takes them from an earlier run", {
-                s.domain: _assumed(plan, config, worlds[s.domain], s.tasks) for s in sets
-            }  # fmt: skip
+            by, each = (
+                "assumed; --like RUN takes them from an earlier run",
+                {s.domain: _assumed(plan, config, worlds[s.domain], s.tasks) for s in sets},
+            )
         total: dict[str, Tokens] = {}
         for domain, roles in each.items():
             for role, tokens in roles.items():
                 total[role] = total.get(role, Tokens()) + tokens * left[domain]
-        models = {"policy": request.policy, "model": request.model, "user_model": user_model, "judge_model": config.judge_model}
+        models = {
+            "policy": request.policy,
+            "model": request.model,
+            "user_model": user_model,
+            "judge_model": config.judge_model,
+        }
         prices = None if self.prices is None else costs.read_prices(self.prices)
         out.append(f"estimate for the {sum(left.values())} attempts left (tokens of an attempt: {by}):")
         return [*out, *(f"  {line}" for line in costs.lines(total, models, prices))]
@@ -89,7 +102,9 @@ def _measured(directory: Path, left: Mapping[str, int]) -> dict[str, dict[str, T
     for domain in left:
         part = [r for r in earlier.records if r["domain"] == domain]
         if not part or not costs.used(part):
-            raise ConfigError(f"--like {directory}: it holds no {'tokens' if part else 'attempt'} of {domain}; name another run")
+            raise ConfigError(
+                f"--like {directory}: it holds no {'tokens' if part else 'attempt'} of {domain}; name another run"
+            )
         out[domain] = {role: tokens * (1 / len(part)) for role, tokens in costs.used(part).items()}
     return out
 

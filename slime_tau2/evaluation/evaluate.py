@@ -13,9 +13,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from slime_tau2 import bench
 from slime_tau2.config import ENVIRONMENT, Tau2Config, from_environment
 from slime_tau2.episode import scripts, worlds
-from slime_tau2.episode.toolbox import Toolbox
+from slime_tau2.episode.harness import Harness
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import audit, baselines, costs, estimate, keys, policies, presets, runner, runs, scores, vigil
+from slime_tau2.evaluation import (
+    audit,
+    baselines,
+    costs,
+    estimate,
+    keys,
+    policies,
+    presets,
+    runner,
+    runs,
+    scores,
+    vigil,
+)
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.presets import EvalRequest
 from slime_tau2.evaluation.runner import Finished
@@ -28,15 +40,18 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
     """Run (or resume) an evaluation and print its table; None after a dry run, which prints what it would do and cost.
 
     Raises:
-        EvaluationStopped: the servers failed too often in a row. Attempts that were ended here and there are in the result's coverage.
+        EvaluationStopped: the servers failed too often in a row. Attempts that were ended here and there are in the
+            result's coverage.
     """
     asked = request.resolved()
     request, domains = asked.request, request.domains
     options = parse_assignments(list(request.options), Tau2Config.model_fields, "--set")
     config = Tau2Config.resolve(
-        ("the defaults of eval", {**presets.OPTIONS, "user": default_user(request.policy, domains)}), (ENVIRONMENT, from_environment()),
-        ("--user", {} if request.user is None else {"user": request.user}), ("--set", options),
-    )  # fmt: skip
+        ("the defaults of eval", {**presets.OPTIONS, "user": default_user(request.policy, domains)}),
+        (ENVIRONMENT, from_environment()),
+        ("--user", {} if request.user is None else {"user": request.user}),
+        ("--set", options),
+    )
     if config.user == "scripted" and set(domains) != {"helpdesk"}:
         raise ConfigError(f"--user scripted exists for helpdesk only, not {', '.join(domains)}; use llm, gold or plain")
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
@@ -51,7 +66,9 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
         tasks = {s.domain: [found[s.domain].task(t) for t in s.tasks] for s in sets}
         keys.check(config, tasks)
         run_one, settings, box, identify = policies.policy(asked, config, stack)
-        servers = vigil.clients(box, any(bench.judge_request(task, []) is not None for part in tasks.values() for task in part))
+        servers = vigil.clients(
+            box, any(bench.judge_request(task, []) is not None for part in tasks.values() for task in part)
+        )
         before = runs.finished(request.output, sets, asked.attempts)
         if before is None:
             settings |= asyncio.run(_identified(box, servers, identify))
@@ -88,7 +105,9 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
         world.environments.check()
     covered = done.coverage
     title = f"{request.policy} on {todo.name}" + ("" if covered.whole else f", PARTIAL: {covered}")
-    console.print(metrics_table(title, scores.scores(runs.successes(todo.keys, done.records), scores.ks(todo.attempts))))
+    console.print(
+        metrics_table(title, scores.scores(runs.successes(todo.keys, done.records), scores.ks(todo.attempts)))
+    )
     for line in baselines.lines(baselines.rates(found, todo, request.output / baselines.FILE)):
         console.print(line, soft_wrap=True)
     won = sum(is_success(r["reward"]) for r in done.records)
@@ -98,13 +117,15 @@ def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None
     if audited["episodes"]:
         console.print(f"token mismatches: {audited['mismatches']} in {audited['episodes']} episodes")
     if faults:
-        console.print(f"failed requests, retried: {', '.join(f'{kind} {n}' for kind, n in faults.most_common())}", soft_wrap=True)
+        console.print(
+            f"failed requests, retried: {', '.join(f'{kind} {n}' for kind, n in faults.most_common())}", soft_wrap=True
+        )
     if config.official_check and box.official is not None:
         console.print(f"tau2's own evaluator graded {box.official.compared} episodes again and agreed")
     return done
 
 
-async def _identified(box: Toolbox, servers: Mapping[str, vigil.Client], identify: policies.Identify) -> dict[str, Any]:
+async def _identified(box: Harness, servers: Mapping[str, vigil.Client], identify: policies.Identify) -> dict[str, Any]:
     """Before anything is written: whether every server is there, and who the policy's is."""
     try:
         await vigil.before(servers)
@@ -125,9 +146,13 @@ def _task_set(world: worlds.World, split: str, asked: str, request: EvalRequest,
         console.print(f"{world.domain} has no split {asked}: this is {split}", soft_wrap=True)
     chosen = request.tasks
     if chosen is not None and len(request.domains) > 1:
-        raise ConfigError(f"--task names tasks of one domain, and --domain names {len(request.domains)}; evaluate them one by one")
+        raise ConfigError(
+            f"--task names tasks of one domain, and --domain names {len(request.domains)}; evaluate them one by one"
+        )
     return TaskSet.of(world, split, chosen)
 
 
 def _progress(console: Console) -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )

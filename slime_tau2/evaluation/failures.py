@@ -1,8 +1,9 @@
-"""What went wrong in a failed attempt, read from its record: tau2's checks, the calls that were made, how it ended. Pure
-but for the table.
+"""What went wrong in a failed attempt, read from its record: tau2's checks, the calls that were made, how it ended.
+Pure but for the table.
 
-One kind an attempt, the first that fits. A check that the reward does not count is no reason: telecom's reward does not ask for its
-databases, which differ from the solution's after many a success. Kinds sort failures for a reader; they judge nothing.
+One kind an attempt, the first that fits. A check that the reward does not count is no reason: telecom's reward does not
+ask for its databases, which differ from the solution's after many a success. Kinds sort failures for a reader; they
+judge nothing.
 """
 
 from __future__ import annotations
@@ -129,7 +130,9 @@ def _by_checks(record: Mapping[str, Any], writes: AbstractSet[str]) -> tuple[str
     unmet = [wanted(c["env_assertion"]) for c in failed("ENV_ASSERTION", "env_assertions", "met")]
     missed, extra, tried = [], [], []
     if changed or undone or unmet:  # else what was done is not at fault
-        missed, extra = _difference([a for a in gold if a["name"] in writes], [c for c in calls if c["name"] in writes and not c["error"]])
+        missed, extra = _difference(
+            [a for a in gold if a["name"] in writes], [c for c in calls if c["name"] in writes and not c["error"]]
+        )
         tried = [c for c in own if c["name"] in writes and not any(_same(c, a) for a in gold)]
         missed.sort(key=refused)  # some solutions hold calls that are refused: named last
     untried = [a for a in missed if not refused(a)]
@@ -141,11 +144,17 @@ def _by_checks(record: Mapping[str, Any], writes: AbstractSet[str]) -> tuple[str
         ("transfer not made", [called(a) for a in undone if _hands_over(a, writes)]),
         ("transferred without need", [called(c) for c in sent if not any(_hands_over(a, writes) for a in gold)]),
         ("wrong argument", _mistaken(tried, untried)),
-        *((f"missing write, {side}", [missing(a) for a in missed if whose(a) == side]) for side in ("the agent's", "the user's")),
+        *(
+            (f"missing write, {side}", [missing(a) for a in missed if whose(a) == side])
+            for side in ("the agent's", "the user's")
+        ),
         ("missing read", [_told(a) for a in undone if a["name"] not in writes]),
         ("forbidden write", [_told(c) for c in extra if not c["before"]]),
         ("assertion unmet", unmet),
-        ("wrong amount told", [f"never said {c['info']!r}" for c in failed("COMMUNICATE", "communicate_checks", "met")]),
+        (
+            "wrong amount told",
+            [f"never said {c['info']!r}" for c in failed("COMMUNICATE", "communicate_checks", "met")],
+        ),
         ("judged unmet", [c.get("nl_assertion", "") for c in failed("NL_ASSERTION", "nl_assertions", "met")]),
         ("other", ["the database differs from the solution's" if changed else ""]),
     )
@@ -156,16 +165,22 @@ def _by_checks(record: Mapping[str, Any], writes: AbstractSet[str]) -> tuple[str
 
 
 def _calls(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every call of agent and user, in order, each with whether its result was an error, and whether the task's history has it."""
+    """Every call of agent and user, in order, each with whether its result was an error, and whether the task's history
+    has it.
+    """
     messages, sent = record["messages"], sum(t.get("sent", True) for t in record["turns"])
     errors = {m["id"] for m in messages if m["role"] == "tool" and m.get("error")}
-    begun = [n for n, m in enumerate(messages) if m["role"] == "assistant"][-sent:][:1] or [0]  # no turns are known of an import
+    begun = [n for n, m in enumerate(messages) if m["role"] == "assistant"][-sent:][:1] or [
+        0
+    ]  # no turns are known of an import
     made = [(n < begun[0], c) for n, m in enumerate(messages) if m["role"] != "tool" for c in m.get("tool_calls") or []]
     return [{**c, "error": c["id"] in errors, "before": before} for before, c in made]
 
 
 def _difference(actions: Sequence[Mapping[str, Any]], made: Sequence[Mapping[str, Any]]) -> tuple[list, list]:
-    """(actions that no call made, calls that made none): what is wanted twice has to be made twice, a switch turned say."""
+    """(actions that no call made, calls that made none): what is wanted twice has to be made twice, a switch turned
+    say.
+    """
     extra, missed = list(made), []
     for action in actions:
         done = next((n for n, call in enumerate(extra) if _same(call, action)), None)

@@ -1,8 +1,9 @@
 """Is the policy who we think: the tokenizer here against the server's own, before the first attempt.
 
-Ids go out and come back, and mean what the model learned they mean. With another vocabulary here every turn is nonsense on both sides, no
-request fails, and the audit, which asks the same tokenizer, agrees with itself: the run would end with a score of 0 and no mismatch. So
-the server is asked to read and to write, and is compared with what is read and written here.
+Ids go out and come back, and mean what the model learned they mean. With another vocabulary here every turn is nonsense
+on both sides, no request fails, and the audit, which asks the same tokenizer, agrees with itself: the run would end
+with a score of 0 and no mismatch. So the server is asked to read and to write, and is compared with what is read and
+written here.
 """
 
 from __future__ import annotations
@@ -17,9 +18,16 @@ from slime_tau2.errors import ConfigError, InfrastructureError, UserError
 from slime_tau2.tokenizer import load_tokenizer
 
 MESSAGES = [
-    {"role": "system", "content": "Answer with the letters of the alphabet, then the numbers up to 12, then \"naïve café\", 漢字 and 🙂."},
-    {"role": "user", "content": "<tool_call>\n{\"name\": \"begin\", \"arguments\": {\"count\": 3, \"total\": 17.25}}\n</tool_call>"},
-]  # fmt: skip
+    {
+        "role": "system",
+        "content": 'Answer with the letters of the alphabet, then the numbers up to 12, then "naïve café", '
+        "漢字 and 🙂.",
+    },
+    {
+        "role": "user",
+        "content": '<tool_call>\n{"name": "begin", "arguments": {"count": 3, "total": 17.25}}\n</tool_call>',
+    },
+]
 SAMPLED = 32
 MOST_UNSHOWN = 4
 """Tokens at the end whose text a server may withhold: the one that ended the turn, and half a character."""
@@ -36,7 +44,8 @@ async def check(client: PolicyClient, tokenizer: Any, max_context_tokens: int) -
     """What the server is, if it can be trusted with this tokenizer's ids.
 
     Returns:
-        server (kind and version), model_path, weight_version, context_length (None where the server does not say), tokenizer_sha256.
+        server (kind and version), model_path, weight_version, context_length (None where the server does not say),
+        tokenizer_sha256.
 
     Raises:
         ConfigError: one line for each thing that is wrong: vocabulary, chat template, context length; with the fix.
@@ -54,14 +63,16 @@ async def check(client: PolicyClient, tokenizer: Any, max_context_tokens: int) -
             template = await _template(client, tokenizer)
             if template:
                 wrong.append(
-                    f"{there}: the chat template at {here} is not the server's: {template}; {fix}, or give the server this template"
+                    f"{there}: the chat template at {here} is not the server's: {template}; {fix}, or give the "
+                    "server this template"
                 )
     except InfrastructureError as error:
         raise ConfigError(f"{there} cannot say whether the tokenizer at {here} is its own: {error}") from error
     length = about.get("context_length")
     if length is not None and length < max_context_tokens:
         wrong.append(
-            f"{there} takes {length} tokens of context, and max_context_tokens is {max_context_tokens}: start it with more "
+            f"{there} takes {length} tokens of context, and max_context_tokens is {max_context_tokens}: start it "
+            "with more "
             f"(SGLang: --context-length, vLLM: --max-model-len), or --set max_context_tokens={length}"
         )
     if wrong:
@@ -95,7 +106,9 @@ async def _vocabulary(client: PolicyClient, tokenizer: Any) -> str:
 
 
 def _another_text(told: Sample, tokenizer: Any) -> str:
-    """Whether the server writes its ids as we do. Half a character is shown as U+FFFD, or not at all, and counts for nothing."""
+    """Whether the server writes its ids as we do. Half a character is shown as U+FFFD, or not at all, and counts for
+    nothing.
+    """
     if told.text is None:
         return ""  # a server without a tokenizer: it has none that could be another
     theirs = told.text.replace("\ufffd", "")
@@ -108,13 +121,20 @@ def _another_text(told: Sample, tokenizer: Any) -> str:
 
 
 async def _template(client: PolicyClient, tokenizer: Any) -> str:
-    """What differs between the server's rendering of a conversation and ours; empty where nothing does, or it does not tell."""
+    """What differs between the server's rendering of a conversation and ours; empty where nothing does, or it does not
+    tell.
+    """
     theirs = await client.read(MESSAGES)
-    ours = tokenizer.encode(tokenizer.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True), add_special_tokens=False)
+    ours = tokenizer.encode(
+        tokenizer.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True), add_special_tokens=False
+    )
     if theirs is None or theirs == ours:
         return ""
     shown = [tokenizer.decode(ids[_common(theirs, ours) :][:24], skip_special_tokens=False) for ids in (theirs, ours)]
-    return f"two messages are {len(theirs)} tokens there and {len(ours)} here, and go on as {shown[0]!r} there, {shown[1]!r} here"
+    return (
+        f"two messages are {len(theirs)} tokens there and {len(ours)} here, and go on as {shown[0]!r} there, "
+        f"{shown[1]!r} here"
+    )
 
 
 def _common(one: list[int], other: list[int]) -> int:
@@ -122,12 +142,20 @@ def _common(one: list[int], other: list[int]) -> int:
 
 
 def _other_files(path: Any, tokenizer: Any) -> str:
-    """The server's tokenizer, where it lies in a directory of this machine: the first token that has another id there."""
-    if not isinstance(path, str) or not (Path(path) / "tokenizer.json").is_file() or path == str(tokenizer.name_or_path):
+    """The server's tokenizer, where it lies in a directory of this machine: the first token that has
+    another id there.
+    """
+    if (
+        not isinstance(path, str)
+        or not (Path(path) / "tokenizer.json").is_file()
+        or path == str(tokenizer.name_or_path)
+    ):
         return ""
     try:
         theirs, ours = load_tokenizer(Path(path)).get_vocab(), tokenizer.get_vocab()
     except (UserError, OSError, ValueError):
         return ""  # no reader of this machine's; the server is asked all the same
     other = next((token for token, n in theirs.items() if ours.get(token, n) != n), None)
-    return f"{path} has the token {other!r} as {theirs[other]}, and here it is {ours[other]}" if other is not None else ""
+    return (
+        f"{path} has the token {other!r} as {theirs[other]}, and here it is {ours[other]}" if other is not None else ""
+    )

@@ -9,7 +9,7 @@ from typing import Any
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import credentials
-from slime_tau2.episode.toolbox import eval_user_server
+from slime_tau2.episode.harness import eval_user_server
 from slime_tau2.errors import ConfigError
 
 
@@ -29,9 +29,14 @@ def check(config: Tau2Config, tasks: Mapping[str, Sequence[Any]]) -> None:
         if variable is not None:
             which = f" ({', '.join(judged)})" if len(judged) <= 3 else ""
             drops = domain in ("retail", bench.KNOWLEDGE)
-            without = ", or score without a judge: --set retail_basis=communicate" if drops else ", or leave them out with --task"
+            without = (
+                ", or score without a judge: --set retail_basis=communicate"
+                if drops
+                else ", or leave them out with --task"
+            )
             raise ConfigError(
-                f"{len(judged)} of these {len(part)} tasks{which} are judged by {config.judge_model}, and {variable} is not set; "
+                f"{len(judged)} of these {len(part)} tasks{which} are judged by {config.judge_model}, and "
+                f"{variable} is not set; "
                 f"set it, or name a server with --set judge_base_url=… --set judge_model=…{without}"
             )
 
@@ -39,7 +44,11 @@ def check(config: Tau2Config, tasks: Mapping[str, Sequence[Any]]) -> None:
 def _missing(config: Tau2Config, url: str, named: str | None) -> str | None:
     """The variable that holds a server's key and is not set; None where it is, or where a token takes its place."""
     variable, host = credentials.variable(url, named), config.access.named(url)
-    return None if variable is None or os.environ.get(variable) or (host is not None and host.token is not None) else variable
+    return (
+        None
+        if variable is None or os.environ.get(variable) or (host is not None and host.token is not None)
+        else variable
+    )
 
 
 def _user(config: Tau2Config) -> None:
@@ -50,6 +59,7 @@ def _user(config: Tau2Config) -> None:
     if variable is not None:
         option = "user_base_url" if config.eval_user_model is None else "eval_user_base_url"
         raise ConfigError(
-            f"{variable} is not set, and the user is {model} at {url}; set it, or name another server with --set {option}=… "
+            f"{variable} is not set, and the user is {model} at {url}; set it, or name another server with --set "
+            f"{option}=… "
             f"--set {option.replace('base_url', 'model')}=…"
         )

@@ -31,12 +31,17 @@ def held(directory: Path) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             raise ConfigError(
-                f"{directory} is being written by {file.read().strip() or 'another process'}; wait for it, or use another --output"
+                f"{directory} is being written by {file.read().strip() or 'another process'}; wait for it, or use "
+                "another --output"
             ) from error
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            log.warning("%s: this file system has no locks (%s); see that no other process writes there", directory, error.strerror)
+            log.warning(
+                "%s: this file system has no locks (%s); see that no other process writes there",
+                directory,
+                error.strerror,
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

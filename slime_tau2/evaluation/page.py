@@ -1,7 +1,7 @@
 """`report.html`: one self-contained file with the tables, the plots and every conversation of one or several runs.
 
-No network. Whatever a model or a user said reaches the page either through the template's escaping or as compressed data that the
-viewer turns into text nodes; it is never markup.
+No network. Whatever a model or a user said reaches the page either through the template's escaping or as compressed
+data that the viewer turns into text nodes; it is never markup.
 """
 
 from __future__ import annotations
@@ -63,16 +63,26 @@ def write(page: Page, path: Path) -> None:
     import jinja2
 
     here = Path(__file__).parent
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined
+    )
     rows = [conversations.row(stage.name, r) for stage in page.stages for r in stage.records]
     chunks = conversations.pack([conversations.body(r) for stage in page.stages for r in stage.records])
     metrics, score_rows = _scores(page.stages)
     html = environment.get_template("page.html").render(
-        page=page, metrics=metrics, score_rows=score_rows, health=_health(page.stages),
-        terminations=_terminations(page.stages), failures=_failures(page.stages), curves=plots.pass_curves(_curves(page.stages)),
-        training=plots.training(page.training) if page.training else "", script=(here / "viewer.js").read_text(encoding="utf-8"),
-        rows=json.dumps(rows).replace("<", "\\u003c"), chunks=json.dumps(chunks), chunk=conversations.CHUNK,
-    )  # fmt: skip
+        page=page,
+        metrics=metrics,
+        score_rows=score_rows,
+        health=_health(page.stages),
+        terminations=_terminations(page.stages),
+        failures=_failures(page.stages),
+        curves=plots.pass_curves(_curves(page.stages)),
+        training=plots.training(page.training) if page.training else "",
+        script=(here / "viewer.js").read_text(encoding="utf-8"),
+        rows=json.dumps(rows).replace("<", "\\u003c"),
+        chunks=json.dumps(chunks),
+        chunk=conversations.CHUNK,
+    )
     files.write_whole(path, html)
 
 
@@ -105,7 +115,9 @@ def _health(stages: Sequence[Stage]) -> tuple[list[str], list[list[str]]]:
         mean = lambda f, part=scored: f"{fmean(map(f, part)):.2f}" if part else "–"  # noqa: E731
         turns = sum(len(r["turns"]) for r in scored) or 1
         figures = {
-            "attempts, of these ended by the infrastructure": f"{len(stage.records)}, {len(stage.records) - len(scored)}",
+            "attempts, of these ended by the infrastructure": (
+                f"{len(stage.records)}, {len(stage.records) - len(scored)}"
+            ),
             "agent turns an episode": mean(lambda r: len(r["turns"])),
             "tool calls an episode": mean(lambda r: sum(t["calls"] for t in r["turns"])),
             "tool errors an episode": mean(lambda r: r["tool_errors"]),
@@ -123,7 +135,9 @@ def _health(stages: Sequence[Stage]) -> tuple[list[str], list[list[str]]]:
 def _terminations(stages: Sequence[Stage]) -> list[list[str]]:
     counts = [Counter(r["termination"] for r in s.records) for s in stages]
     kinds = sorted({k for c in counts for k in c}, key=lambda k: -sum(c[k] for c in counts))
-    return [[k, *(f"{c[k]} ({100 * c[k] / max(1, sum(c.values())):.0f} %)" if c[k] else "–" for c in counts)] for k in kinds]
+    return [
+        [k, *(f"{c[k]} ({100 * c[k] / max(1, sum(c.values())):.0f} %)" if c[k] else "–" for c in counts)] for k in kinds
+    ]
 
 
 def _failures(stages: Sequence[Stage]) -> list[list[str]]:

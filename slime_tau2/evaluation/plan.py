@@ -1,7 +1,8 @@
-"""What a run is: the tasks, how often, on what, by whom, under which limits. Written to `plan.json` before the first attempt.
+"""What a run is: the tasks, how often, on what, by whom, under which limits. Written to `plan.json` before the first
+attempt.
 
-Whoever reads a run reads its plan first and counts against it (`coverage.py`), so that half a run never looks like a whole one, and three
-tasks never like a split.
+Whoever reads a run reads its plan first and counts against it (`coverage.py`), so that half a run never looks like a
+whole one, and three tasks never like a split.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ TaskKey = tuple[str, str]
 
 
 class TaskSet(BaseModel):
-    """The tasks of one domain in a run. `in_split` of them are of the split's `split_size`; `tasks_sha256` is tau2's task file's."""
+    """The tasks of one domain in a run. `in_split` of them are of the split's `split_size`; `tasks_sha256` is tau2's
+    task file's.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,9 +54,14 @@ class TaskSet(BaseModel):
             raise ConfigError(f"split {split} of {world.domain} has no task")
         inside = len(set(chosen) & set(whole))
         return cls(
-            domain=world.domain, split=split, tasks=tuple(chosen), in_split=inside, split_size=len(whole), tasks_sha256=world.tasks_sha256,
+            domain=world.domain,
+            split=split,
+            tasks=tuple(chosen),
+            in_split=inside,
+            split_size=len(whole),
+            tasks_sha256=world.tasks_sha256,
             retrieval=world.retrieval or None,
-        )  # fmt: skip
+        )
 
     @property
     def whole(self) -> bool:
@@ -120,7 +128,8 @@ def read(directory: Path) -> RunPlan:
     if not path.exists():
         if (directory / "settings.json").exists() and (directory / "attempts.jsonl").exists():
             raise ConfigError(
-                f"{directory} was written before runs had a {FILE}, so that nobody can say whether it is whole; evaluate into another "
+                f"{directory} was written before runs had a {FILE}, so that nobody can say whether it is whole; "
+                "evaluate into another "
                 "--output (`slime-tau2 rft` still reads its attempts.jsonl)"
             )
         raise ConfigError(f"{directory} holds no run of `slime-tau2 eval` ({FILE} and attempts.jsonl)")
@@ -159,5 +168,6 @@ def growing(before: RunPlan, now: RunPlan, directory: Path) -> None:
         missing = [t for t in old.tasks if t not in set(new.tasks)]
         if missing:
             raise ConfigError(
-                f"{directory} holds a run of more tasks of {old.domain}, {missing[0]!r} among them; name them too, or use another --output"
+                f"{directory} holds a run of more tasks of {old.domain}, {missing[0]!r} among them; name them "
+                "too, or use another --output"
             )

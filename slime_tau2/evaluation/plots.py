@@ -42,7 +42,9 @@ def pass_curves(stages: Mapping[str, Mapping[int, tuple[Estimate, Estimate]]]) -
         for axes, n in ((left, 0), (right, 1)):
             values = [points[k][n] for k in ks]
             axes.plot(ks, [100 * e.value for e in values], "o-", color=color, markersize=3, linewidth=1.4, label=stage)
-            axes.fill_between(ks, [100 * e.low for e in values], [100 * e.high for e in values], color=color, alpha=0.13, linewidth=0)
+            axes.fill_between(
+                ks, [100 * e.low for e in values], [100 * e.high for e in values], color=color, alpha=0.13, linewidth=0
+            )
     for axes, title in ((left, "pass@k: any of k attempts succeeds"), (right, "pass^k: all k attempts succeed")):
         axes.set(title=title, xlabel="k", ylabel="% of tasks", ylim=(-2, 102))
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -77,11 +79,20 @@ def training(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def study(curves: Mapping[str, Sequence[tuple[int, float]]], differences: Mapping[str, Estimate], baseline: str) -> str:
-    """Training success over the episodes sampled, a line a variant; and each variant's paired difference from the baseline."""
+    """Training success over the episodes sampled, a line a variant; and each variant's paired difference from the
+    baseline.
+    """
     figure, (left, right) = _figure(2)
     for n, (name, points) in enumerate(curves.items()):
         style = ("-", "--", ":")[n // len(COLORS) % 3]
-        left.plot([x for x, _ in points], [100 * y for _, y in points], style, color=COLORS[n % len(COLORS)], linewidth=1.2, label=name)
+        left.plot(
+            [x for x, _ in points],
+            [100 * y for _, y in points],
+            style,
+            color=COLORS[n % len(COLORS)],
+            linewidth=1.2,
+            label=name,
+        )
     left.set(title="Training, first seed", xlabel="episodes sampled", ylabel="train success, % (mean of 4 rollouts)")
     left.legend(frameon=False, fontsize=7, ncol=2)
     names = list(differences)

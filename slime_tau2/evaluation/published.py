@@ -1,7 +1,7 @@
 """The published result that this package is to reproduce and beat, beside a run of the same size.
 
-Two numbers without intervals and without the tau2 that they were measured on (docs/cookbook.md says what is known of them): a run above
-them has not thereby been shown to be better. The run's own interval says what it has shown.
+Two numbers without intervals and without the tau2 that they were measured on (docs/cookbook.md says what is known of
+them): a run above them has not thereby been shown to be better. The run's own interval says what it has shown.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ CARD = {
     "pass@4": {scores.OVERALL: 0.59, "airline": 0.45, "retail": 0.85, "telecom": 0.40},
 }
 """Qwen3-4B-tau2-grpo-v1's model card: {metric: {row: value}}."""
-CONDITIONS = {"temperature": 0.8, "top_k": 20, "protocol": "card", "user_model": "gpt-4.1-mini", "user_temperature": 0.7, "max_steps": 100}
+CONDITIONS = {
+    "temperature": 0.8,
+    "top_k": 20,
+    "protocol": "card",
+    "user_model": "gpt-4.1-mini",
+    "user_temperature": 0.7,
+    "max_steps": 100,
+}
 """How the card says that it was measured: `--preset card`."""
 
 
@@ -56,7 +63,11 @@ def rows(run: EvaluatedRun) -> list[Row]:
     if any(s.split != "test" or not s.whole for s in run.plan.sets):
         return []
     own = scores.scores(run.successes, [1, ATTEMPTS])
-    return [Row(f"{metric}, {row}", value, own[row][metric]) for metric, by_row in CARD.items() for row, value in by_row.items()]
+    return [
+        Row(f"{metric}, {row}", value, own[row][metric])
+        for metric, by_row in CARD.items()
+        for row, value in by_row.items()
+    ]
 
 
 def conditions(run: EvaluatedRun) -> str:
@@ -70,7 +81,11 @@ def conditions(run: EvaluatedRun) -> str:
 def markdown(run: EvaluatedRun) -> list[str]:
     """Lines of a model card; [] where there is nothing to compare."""
     found = [" | ".join(r.cells) for r in rows(run)]
-    return ["| " + " | ".join(HEAD) + " |", "|---|---|---|---|", *(f"| {r} |" for r in found), "", conditions(run), ""] if found else []
+    return (
+        ["| " + " | ".join(HEAD) + " |", "|---|---|---|---|", *(f"| {r} |" for r in found), "", conditions(run), ""]
+        if found
+        else []
+    )
 
 
 def table(run: EvaluatedRun) -> Table | None:
@@ -78,7 +93,12 @@ def table(run: EvaluatedRun) -> Table | None:
     found = rows(run)
     if not found:
         return None
-    out = Table(title=f"Beside the published card (%): {run.name}", title_justify="left", caption=conditions(run), caption_justify="left")
+    out = Table(
+        title=f"Beside the published card (%): {run.name}",
+        title_justify="left",
+        caption=conditions(run),
+        caption_justify="left",
+    )
     for column in HEAD:
         out.add_column(column, justify="left" if column in ("", HEAD[-1]) else "right")
     for row in found:

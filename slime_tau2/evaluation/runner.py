@@ -1,8 +1,8 @@
 """Runs attempts at tasks, all concurrently under a cap, and appends each record as it finishes.
 
-The plan is written first. A killed run resumes: attempts that have a score are not run again, those that infrastructure ended are. Sampling
-and users derive from (seed, domain, task, attempt), so a resumed run makes the attempts that the first would have made. A run that
-meets nothing but failing servers ends soon, with the cause.
+The plan is written first. A killed run resumes: attempts that have a score are not run again, those that infrastructure
+ended are. Sampling and users derive from (seed, domain, task, attempt), so a resumed run makes the attempts that the
+first would have made. A run that meets nothing but failing servers ends soon, with the cause.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from slime_tau2.types import Episode
 
 LEAST_IN_A_ROW, MOST_IN_A_ROW = 4, 16
 WITHOUT_A_SCORE_S = 30.0
-"""Seconds after which the least number in a row is enough: attempts that fail slowly, few at a time, would else go on for minutes."""
+"""Seconds after which the least number in a row is enough: attempts that fail slowly, few at a time, would else go on
+for minutes.
+"""
 RunOne = Callable[[World, str, int], Awaitable[Episode]]
 """(world, task id, seed) -> the finished episode."""
 Stop = Callable[[str], None]
@@ -39,7 +41,9 @@ Stop = Callable[[str], None]
 
 
 def most_in_a_row(attempts: int) -> int:
-    """How many attempts in a row the infrastructure may end before it must be the servers, or the configuration: a fifth of all."""
+    """How many attempts in a row the infrastructure may end before it must be the servers, or the configuration: a
+    fifth of all.
+    """
     return min(MOST_IN_A_ROW, max(LEAST_IN_A_ROW, attempts // 5))
 
 
@@ -78,7 +82,8 @@ async def run(job: Run) -> Finished:
 
     Raises:
         ConfigError: the output holds another run, or another process writes there.
-        EvaluationStopped: the infrastructure ended too many attempts in a row, or the guard said stop. What was scored is kept.
+        EvaluationStopped: the infrastructure ended too many attempts in a row, or the guard said stop. What was scored
+            is kept.
     """
     with lock.held(job.output):
         _claim(job)
@@ -92,7 +97,9 @@ async def run(job: Run) -> Finished:
         covered = coverage.of(job.plan, found)
         files.write_whole(job.output / "summary.json", json.dumps(summary(job.plan, found, covered), indent=1))
     if stopped is not None:
-        raise EvaluationStopped(f"{stopped}; {covered}; mend it and run the same command again, what was scored is kept ({job.output})")
+        raise EvaluationStopped(
+            f"{stopped}; {covered}; mend it and run the same command again, what was scored is kept ({job.output})"
+        )
     return Finished(found, covered)
 
 
@@ -114,8 +121,15 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
         domain, task_id = key
         try:
             async with limiter:
-                episode = await job.run_one(job.worlds[domain], task_id, derive_seed(job.plan.seed, domain, task_id, attempt))
-            record = {"run": job.plan.run, "attempt": attempt, **episode.record(), **turn_tokens(episode, job.tokenizer)}
+                episode = await job.run_one(
+                    job.worlds[domain], task_id, derive_seed(job.plan.seed, domain, task_id, attempt)
+                )
+            record = {
+                "run": job.plan.run,
+                "attempt": attempt,
+                **episode.record(),
+                **turn_tokens(episode, job.tokenizer),
+            }
             sink.write(json.dumps(record, ensure_ascii=False) + "\n")
             sink.flush()
             job.on_episode(episode)
@@ -180,10 +194,15 @@ def summary(of: RunPlan, found: list[dict[str, Any]], covered: Coverage) -> dict
     scored = [r for r in found if r["reward"] is not None]
     table = scores.scores(runs.successes(of.keys, found), scores.ks(of.attempts))
     return {
-        "plan": of.model_dump(mode="json", exclude_none=True), "coverage": str(covered), "whole": covered.whole,
-        "planned": covered.planned, "scored": covered.scored, "excluded_infrastructure": covered.excluded, "not_run": covered.not_run,
+        "plan": of.model_dump(mode="json", exclude_none=True),
+        "coverage": str(covered),
+        "whole": covered.whole,
+        "planned": covered.planned,
+        "scored": covered.scored,
+        "excluded_infrastructure": covered.excluded,
+        "not_run": covered.not_run,
         "user_stopped_early": sum(bool(r.get("user_stopped_early")) for r in scored) / len(scored) if scored else None,
         "terminations": dict(Counter(r["termination"] for r in found)),
         "mean_reward": sum(r["reward"] for r in scored) / len(scored) if scored else None,
         "metrics": {row: {m: e.to_json() for m, e in cells.items()} for row, cells in table.items()},
-    }  # fmt: skip
+    }

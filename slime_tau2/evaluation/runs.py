@@ -1,4 +1,6 @@
-"""A run as it lies on the disk: its plan, its records, and how far the one covers the other. Every reader of results begins here."""
+"""A run as it lies on the disk: its plan, its records, and how far the one covers the other. Every reader of results
+begins here.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def load(directory: Path) -> EvaluatedRun:
     except ConfigError as error:
         raise ConfigError(f"{directory}: {error}") from error
     if not covered.scored:
-        raise ConfigError(f"{directory}: infrastructure ended all {len(rows)} attempts; mend it and run the same command again")
+        raise ConfigError(
+            f"{directory}: infrastructure ended all {len(rows)} attempts; mend it and run the same command again"
+        )
     return EvaluatedRun(directory.name, directory, found, rows, covered)
 
 
@@ -88,7 +92,9 @@ def whole(run: EvaluatedRun, partial: bool, what: str) -> None:
 
 
 def _as_installed(tasks: TaskSet) -> bool:
-    """Whether a set that says it is a split is the one that the installed tau2 has, where that has the same task file."""
+    """Whether a set that says it is a split is the one that the installed tau2 has, where that has the
+    same task file.
+    """
     try:
         world = worlds.load(tasks.domain, retrieval=bench.LEAST_RETRIEVAL)
     except BenchDataError:
@@ -99,7 +105,9 @@ def _as_installed(tasks: TaskSet) -> bool:
 
 
 def finished(directory: Path, sets: Sequence[TaskSet], attempts: int) -> tuple[RunPlan, list[dict[str, Any]]] | None:
-    """Plan and records of a run that has a score for each of just these attempts; None where something is left to do."""
+    """Plan and records of a run that has a score for each of just these attempts; None where something is
+    left to do.
+    """
     if not (directory / plan.FILE).exists():
         return None
     before, rows = plan.read(directory), records.so_far(directory / records.FILE)
@@ -112,7 +120,9 @@ def all_scored(covered: Coverage, rows: Sequence[Mapping[str, Any]], directory: 
     if not covered.whole:
         failed = next((r for r in rows if r["reward"] is None), None)
         cause = f", e.g. {failed['domain']} {failed['task_id']}: {failed['detail']}" if failed else ""
-        raise EvaluationStopped(f"{directory} is not whole: {covered}{cause}; the same command runs what has no score again")
+        raise EvaluationStopped(
+            f"{directory} is not whole: {covered}{cause}; the same command runs what has no score again"
+        )
 
 
 def successes(keys: Sequence[TaskKey], rows: Sequence[Mapping[str, Any]]) -> dict[TaskKey, list[bool]]:

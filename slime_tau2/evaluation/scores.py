@@ -1,4 +1,6 @@
-"""The rows of a table of scores: overall by task, the mean over domains, each domain, and the families of the bundled one. Pure."""
+"""The rows of a table of scores: overall by task, the mean over domains, each domain, and the families of the bundled
+one. Pure.
+"""
 
 from __future__ import annotations
 
@@ -38,5 +40,8 @@ def scores(successes: Mapping[TaskKey, Sequence[bool]], shown: Iterable[int]) ->
         out[MACRO] = {m: statistics.mean_of([row[m] for row in by_domain.values()]) for m in common}
         out |= by_domain
     elif len(families) > 1:
-        out |= {f: statistics.summarise({k: s for k, s in successes.items() if family(k) == f}, shown) for f in sorted(families)}
+        out |= {
+            f: statistics.summarise({k: s for k, s in successes.items() if family(k) == f}, shown)
+            for f in sorted(families)
+        }
     return out

@@ -1,8 +1,9 @@
-"""`slime-tau2 select`: which checkpoint, by its evaluation on the split `val`, and whether the next best can be told apart from it.
+"""`slime-tau2 select`: which checkpoint, by its evaluation on the split `val`, and whether the next best can be told
+apart from it.
 
-Runs are ranked by pass@1, the mean over tasks; of equal ones the first that was named is chosen. A run that holds test tasks, that is
-not a whole split, or that was not made as the others were is refused: the best of several noisy scores is no place for a second
-source of error.
+Runs are ranked by pass@1, the mean over tasks; of equal ones the first that was named is chosen. A run that holds test
+tasks, that is not a whole split, or that was not made as the others were is refused: the best of several noisy scores
+is no place for a second source of error.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from slime_tau2.evaluation import compare, runs, statistics
 from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell, points
 
-SAME = ("temperature", "top_p", "top_k", "protocol", "thinking", "agent_prompt_sha256", "max_turn_tokens", "max_context_tokens")
+SAME = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "protocol",
+    "thinking",
+    "agent_prompt_sha256",
+    "max_turn_tokens",
+    "max_context_tokens",
+)
 """Settings that checkpoints to choose from share, beside those that make scores comparable at all (`compare`)."""
 
 
@@ -28,8 +38,8 @@ def main(directories: Sequence[Path], i_know: bool, console: Console) -> None:
     """Print the ranking, the chosen one, and what tells it from the next.
 
     Raises:
-        ConfigError: fewer than two runs; one that is not a whole split, or, unless `i_know`, that holds test tasks; or one that was
-            evaluated on other tasks, less often or otherwise.
+        ConfigError: fewer than two runs; one that is not a whole split, or, unless `i_know`, that holds test tasks; or
+            one that was evaluated on other tasks, less often or otherwise.
     """
     if len(directories) < 2:
         raise ConfigError("name at least two runs of `slime-tau2 eval --split val` to choose from")
@@ -40,7 +50,10 @@ def main(directories: Sequence[Path], i_know: bool, console: Console) -> None:
     ranked = sorted(found, key=lambda run: -_score(run).value)
     console.print(_table(ranked))
     console.print(_verdict(ranked[0], ranked[1]), soft_wrap=True, highlight=False)
-    console.print(f"its score here is the best of {len(ranked)}, and so too high; its final score is the test split's", soft_wrap=True)
+    console.print(
+        f"its score here is the best of {len(ranked)}, and so too high; its final score is the test split's",
+        soft_wrap=True,
+    )
     console.print(f"chosen: {ranked[0].directory}", soft_wrap=True, highlight=False)
 
 
@@ -52,13 +65,15 @@ def _check(run: EvaluatedRun, i_know: bool) -> None:
     tested = sum(t in set(worlds.load(s.domain).splits.get(TEST, ())) for s in run.plan.sets for t in s.tasks)
     if tested and not i_know:
         raise ConfigError(
-            f"{run.directory}: {tested} of its {len(run.plan.keys)} tasks are test tasks, and a checkpoint that is chosen by them has no "
+            f"{run.directory}: {tested} of its {len(run.plan.keys)} tasks are test tasks, and a checkpoint that "
+            "is chosen by them has no "
             "honest score left; evaluate with --split val, or say --i-know"
         )
     trained = sum(t not in set(worlds.load(s.domain).splits.get(VAL, s.tasks)) for s in run.plan.sets for t in s.tasks)
     if trained and not i_know:
         raise ConfigError(
-            f"{run.directory}: {trained} of its {len(run.plan.keys)} tasks are not of the split val: a checkpoint may have trained on "
+            f"{run.directory}: {trained} of its {len(run.plan.keys)} tasks are not of the split val: a checkpoint "
+            "may have trained on "
             "them; evaluate with --split val, or say --i-know"
         )
     if not run.coverage.whole:
@@ -71,10 +86,14 @@ def _alike(found: Sequence[EvaluatedRun]) -> None:
     first = found[0]
     for other in found[1:]:
         if set(other.plan.keys) != set(first.plan.keys):
-            raise ConfigError(f"{other.name} was evaluated on {other.plan.name}, {first.name} on {first.plan.name}; evaluate both on one")
+            raise ConfigError(
+                f"{other.name} was evaluated on {other.plan.name}, {first.name} on {first.plan.name}; evaluate "
+                "both on one"
+            )
         if other.plan.attempts != first.plan.attempts:
             raise ConfigError(
-                f"{other.name} has {other.plan.attempts} attempts at each task, {first.name} {first.plan.attempts}; give each as many"
+                f"{other.name} has {other.plan.attempts} attempts at each task, {first.name} "
+                f"{first.plan.attempts}; give each as many"
             )
     differing = compare.unlike(found, set(first.plan.keys))
     for key in SAME:
@@ -82,7 +101,9 @@ def _alike(found: Sequence[EvaluatedRun]) -> None:
         if any(value != first.plan.settings.get(key) for value in told.values()):
             differing.append(f"{key}: " + ", ".join(f"{name} {value!r}" for name, value in told.items()))
     if differing:
-        raise ConfigError(f"the checkpoints were not evaluated alike ({'; '.join(differing)}); evaluate each in the same way")
+        raise ConfigError(
+            f"the checkpoints were not evaluated alike ({'; '.join(differing)}); evaluate each in the same way"
+        )
 
 
 def _table(ranked: Sequence[EvaluatedRun]) -> Table:
@@ -93,21 +114,29 @@ def _table(ranked: Sequence[EvaluatedRun]) -> Table:
     for run in ranked:
         row = [run.name, str(len(run.rates)), str(run.plan.attempts), cell(_score(run))]
         if run is not best:
-            gain, sign = statistics.paired_difference(run.rates, best.rates), statistics.sign_test(run.rates, best.rates)
+            gain, sign = (
+                statistics.paired_difference(run.rates, best.rates),
+                statistics.sign_test(run.rates, best.rates),
+            )
             row += [points(gain), f"{sign.better}, {sign.worse}", f"{sign.p:.2g}"]
         table.add_row(*row)
     return table
 
 
 def _verdict(best: EvaluatedRun, second: EvaluatedRun) -> str:
-    """Whether the runner-up can be told from the chosen one: the paired interval without zero, and the sign test below 5 %."""
+    """Whether the runner-up can be told from the chosen one: the paired interval without zero, and the sign test below
+    5 %.
+    """
     gain, sign = statistics.paired_difference(second.rates, best.rates), statistics.sign_test(second.rates, best.rates)
     if _score(best).value == _score(second).value:
         return f"{second.name} scored the same: of equal ones the one that was named first is chosen"
     if gain.low > 0 and sign.p < 1 - statistics.LEVEL:
-        return f"{second.name}, the runner-up, is distinguishable from it: {points(gain)} points, sign test p {sign.p:.2g}"
+        return (
+            f"{second.name}, the runner-up, is distinguishable from it: {points(gain)} points, sign test p {sign.p:.2g}"
+        )
     shown = 100 * statistics.smallest_difference(second.rates, best.rates)
     return (
-        f"{second.name}, the runner-up, is not distinguishable from it: {points(gain)} points, sign test p {sign.p:.2g}; so many tasks and "
+        f"{second.name}, the runner-up, is not distinguishable from it: {points(gain)} points, sign test p "
+        f"{sign.p:.2g}; so many tasks and "
         f"attempts show a true difference of {shown:.1f} points four times in five"
     )

@@ -1,9 +1,10 @@
 """Statistics of repeated attempts at tasks. Pure.
 
-With n attempts at a task, c of them successes: pass@k is the chance that any of k attempts succeeds, 1 - C(n-c,k)/C(n,k)
-(arXiv 2107.03374); pass^k that all k do, C(c,k)/C(n,k) (tau-bench, arXiv 2406.12045). Both unbiased, from the same n.
-Intervals resample tasks, the unit that varies (attempts at one task are not independent). Where all tasks are alike, at 0 and at 1 above
-all, resampling sees no variance and would claim certainty: there the interval is Wilson's (`alike`), and says so.
+With n attempts at a task, c of them successes: pass@k is the chance that any of k attempts succeeds, 1 -
+C(n-c,k)/C(n,k) (arXiv 2107.03374); pass^k that all k do, C(c,k)/C(n,k) (tau-bench, arXiv 2406.12045). Both unbiased,
+from the same n. Intervals resample tasks, the unit that varies (attempts at one task are not independent). Where all
+tasks are alike, at 0 and at 1 above all, resampling sees no variance and would claim certainty: there the interval is
+Wilson's (`alike`), and says so.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def _check(n: int, c: int, k: int) -> None:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `tasks` of `of` tasks with its 95 % interval. `method`: bootstrap, wilson (all tasks alike), combined (of several)."""
+    """A mean over `tasks` of `of` tasks with its 95 % interval. `method`: bootstrap, wilson (all tasks alike), combined
+    (of several).
+    """
 
     value: float
     low: float
@@ -56,12 +59,20 @@ class Estimate:
 
     def to_json(self) -> dict[str, float | str]:
         return {
-            "value": self.value, "low": self.low, "high": self.high, "tasks": self.tasks, "of": self.of, "method": self.method,
-        }  # fmt: skip
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "tasks": self.tasks,
+            "of": self.of,
+            "method": self.method,
+        }
 
 
-def bootstrap_mean(values: Sequence[float], seed: int = 0, of: int | None = None, scale: tuple[float, float] = (0.0, 1.0)) -> Estimate:
-    """Mean of one value a task, with a percentile interval from resampling tasks; Wilson's where all values are the same.
+def bootstrap_mean(
+    values: Sequence[float], seed: int = 0, of: int | None = None, scale: tuple[float, float] = (0.0, 1.0)
+) -> Estimate:
+    """Mean of one value a task, with a percentile interval from resampling tasks; Wilson's where all values are the
+    same.
 
     Args:
         of: how many tasks there should be; some may have no value.
@@ -82,15 +93,17 @@ def bootstrap_mean(values: Sequence[float], seed: int = 0, of: int | None = None
 def alike(value: float, n: int, scale: tuple[float, float]) -> tuple[float, float]:
     """Interval of a mean of which n tasks all gave the same value.
 
-    Wilson's upper limit on the share of tasks that would have given another, of which 0 in n were seen, is z² / (n + z²); those may be
-    anywhere on the scale. For 0 and 1 this is Wilson's interval of 0 of n and n of n.
+    Wilson's upper limit on the share of tasks that would have given another, of which 0 in n were seen, is z² / (n +
+    z²); those may be anywhere on the scale. For 0 and 1 this is Wilson's interval of 0 of n and n of n.
     """
     share = Z**2 / (n + Z**2)
     return value - share * (value - scale[0]), value + share * (scale[1] - value)
 
 
 def mean_of(parts: Sequence[Estimate]) -> Estimate:
-    """Mean of independent estimates, each weighing the same, with an interval from theirs (MOVER: Zou and Donner, doi 10.1002/sim.3095)."""
+    """Mean of independent estimates, each weighing the same, with an interval from theirs (MOVER: Zou and Donner, doi
+    10.1002/sim.3095).
+    """
     n = len(parts)
     value = sum(p.value for p in parts) / n
     low = value - sqrt(sum((p.value - p.low) ** 2 for p in parts)) / n
@@ -129,10 +142,11 @@ def sign_test(a: Mapping[Task, float], b: Mapping[Task, float]) -> SignTest:
 
 
 def smallest_difference(a: Mapping[Task, float], b: Mapping[Task, float]) -> float:
-    """The true difference that a comparison of this size shows four times in five, at 5 % (two-sided, normal approximation).
+    """The true difference that a comparison of this size shows four times in five, at 5 % (two-sided, normal
+    approximation).
 
-    From the spread of the tasks' own differences: (1.96 + 0.84) standard errors; where they have none, half of `alike`'s interval. nan with
-    fewer than two shared tasks.
+    From the spread of the tasks' own differences: (1.96 + 0.84) standard errors; where they have none, half of
+    `alike`'s interval. nan with fewer than two shared tasks.
     """
     differences = np.asarray([b[t] - a[t] for t in sorted(set(a) & set(b), key=str)], dtype=float)
     if len(differences) < 2:
@@ -146,7 +160,8 @@ def smallest_difference(a: Mapping[Task, float], b: Mapping[Task, float]) -> flo
 def summarise(successes: Mapping[Task, Sequence[bool]], ks: Sequence[int]) -> dict[str, Estimate]:
     """pass@k and pass^k for each k, e.g. {"pass@1": …, "pass^1": …, "pass@4": …}.
 
-    Each is over the tasks that have k scored attempts, and says how many of all those are; a k that no task has is left out.
+    Each is over the tasks that have k scored attempts, and says how many of all those are; a k that no task has is left
+    out.
     """
     out: dict[str, Estimate] = {}
     for k in ks:

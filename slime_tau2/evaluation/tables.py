@@ -12,7 +12,9 @@ NOTE = "w: Wilson's interval (all tasks alike, where resampling sees no variance
 
 
 def cell(estimate: Estimate | None) -> str:
-    """`62.3 [55.1, 69.2]` in per cent; a dash where there is nothing. `w`: see NOTE. `(19 of 20)`: the tasks that it is over."""
+    """`62.3 [55.1, 69.2]` in per cent; a dash where there is nothing. `w`: see NOTE. `(19 of 20)`: the tasks that it is
+    over.
+    """
     if estimate is None or estimate.tasks == 0:
         return "–"
     mark = "w" if estimate.method == "wilson" else ""
@@ -53,6 +55,8 @@ def stages_table(stages: Mapping[str, Mapping[str, Mapping[str, Estimate]]], met
         table.add_column(metric, justify="right")
     for stage, families in stages.items():
         for n, (name, row) in enumerate(families.items()):
-            table.add_row(stage if n == 0 else "", name, *(cell(row.get(m)) for m in metrics), end_section=n == len(families) - 1)
+            table.add_row(
+                stage if n == 0 else "", name, *(cell(row.get(m)) for m in metrics), end_section=n == len(families) - 1
+            )
     table.caption = note(e for families in stages.values() for row in families.values() for e in row.values())
     return table

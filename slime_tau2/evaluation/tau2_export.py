@@ -1,7 +1,7 @@
 """Runs as tau2's own results files: its viewer, its metrics, its leaderboard.
 
-An attempt that ended in a way for which tau2 has no name is exported as max_steps, which tau2 scores 0, too; what infrastructure ended
-has no score and is left out.
+An attempt that ended in a way for which tau2 has no name is exported as max_steps, which tau2 scores 0, too; what
+infrastructure ended has no score and is left out.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import runs
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.runs import EvaluatedRun
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export holds: simulations written, attempts left out, and why tau2's leaderboard would not take it (empty: it would)."""
+    """What an export holds: simulations written, attempts left out, and why tau2's leaderboard would not take it
+    (empty: it would).
+    """
 
     written: int
     left_out: int
@@ -46,12 +48,17 @@ def export_run(directory: Path, output: Path, model_name: str | None = None, par
     several = len(run.plan.sets) > 1
     if several and output.suffix == ".json":
         raise ConfigError(
-            f"{directory} is a run of {', '.join(run.plan.domains)}, and tau2's results are of one domain: name a folder, not {output}"
+            f"{directory} is a run of {', '.join(run.plan.domains)}, and tau2's results are of one domain: name a "
+            f"folder, not {output}"
         )
     made = {output / f"{s.domain}.json" if several else output: _results(run, s, model_name) for s in run.plan.sets}
     for path, (text, _) in made.items():
         files.write_whole(path, text)
-    refused = [f"{s.domain}: {reason}" if several else reason for s, (_, why) in zip(run.plan.sets, made.values()) for reason in why]
+    refused = [
+        f"{s.domain}: {reason}" if several else reason
+        for s, (_, why) in zip(run.plan.sets, made.values())
+        for reason in why
+    ]
     return Exported(run.coverage.scored, run.coverage.planned - run.coverage.scored, refused)
 
 
@@ -61,31 +68,43 @@ def _results(run: EvaluatedRun, tasks: TaskSet, model_name: str | None) -> tuple
     world = worlds.load(tasks.domain, told.get("retail_basis", "judge"), tasks.retrieval or bench.DEFAULT_RETRIEVAL)
     if tasks.tasks_sha256 != world.tasks_sha256:
         raise ConfigError(
-            f"{run.directory} was run on other tasks of {tasks.domain} than the installed tau2 has; install tau2 {run.plan.tau2}"
+            f"{run.directory} was run on other tasks of {tasks.domain} than the installed tau2 has; install tau2 "
+            f"{run.plan.tau2}"
         )
     scored = [r for r in run.records if r["reward"] is not None and r["domain"] == tasks.domain]
     ids = dict.fromkeys(r["task_id"] for r in scored)
     try:
         results = bench.Results(
-            info=_info(run.plan, world, model_name), tasks=[world.task(t) for t in ids], simulations=[_simulation(r) for r in scored]
+            info=_info(run.plan, world, model_name),
+            tasks=[world.task(t) for t in ids],
+            simulations=[_simulation(r) for r in scored],
         )
     except ValueError as error:
-        raise ConfigError(f"{run.directory}: a record that tau2 cannot read: {' '.join(str(error).split())[:300]}") from error
+        raise ConfigError(
+            f"{run.directory}: a record that tau2 cannot read: {' '.join(str(error).split())[:300]}"
+        ) from error
     return results.model_dump_json(indent=1), _refused(world, scored, run.plan.attempts)
 
 
 def _refused(world: worlds.World, scored: list[dict], trials: int) -> list[str]:
-    """What `tau2 submit` would find wrong: it wants the base split whole, every task as tau2 has it, and each as often as all others."""
+    """What `tau2 submit` would find wrong: it wants the base split whole, every task as tau2 has it, and each as often
+    as all others.
+    """
     out, tried = [], Counter(r["task_id"] for r in scored)
     base, theirs = set(world.splits.get("base", ())), bench.load_tasks(world.domain)
     if set(tried) != base:
         out.append(f"it holds {len(set(tried) & base)} of the {len(base)} tasks of split base: eval --split base")
     short = [t for t, n in tried.items() if n != trials]
     if short:
-        out.append(f"{len(short)} tasks have fewer than {trials} scored attempts: the eval command again tries them again")
+        out.append(
+            f"{len(short)} tasks have fewer than {trials} scored attempts: the eval command again tries them again"
+        )
     changed = sum(world.task(t) != theirs[t] for t in tried)
     if changed:
-        out.append(f"{changed} tasks were not scored on tau2's own basis but with retail_basis={world.retail_basis}: retail_basis=judge")
+        out.append(
+            f"{changed} tasks were not scored on tau2's own basis but with retail_basis={world.retail_basis}: "
+            "retail_basis=judge"
+        )
     return out
 
 
@@ -101,15 +120,18 @@ def _info(plan: RunPlan, world: worlds.World, model_name: str | None) -> Any:
         max_errors=told.get("max_errors", 0),
         seed=plan.seed,
         agent_info=bench.AgentInfo(
-            implementation="slime_tau2", llm=model_name or told.get("model") or told.get("policy"), llm_args=sampling or None
+            implementation="slime_tau2",
+            llm=model_name or told.get("model") or told.get("policy"),
+            llm_args=sampling or None,
         ),
         user_info=bench.UserInfo(
-            implementation="user_simulator" if told.get("user") == "llm" else str(told.get("user")), llm=told.get("user_model"),
+            implementation="user_simulator" if told.get("user") == "llm" else str(told.get("user")),
+            llm=told.get("user_model"),
             llm_args=user_args,
         ),
         environment_info=world.environments.fresh().get_info(),
         **retrieval,
-    )  # fmt: skip
+    )
 
 
 def _simulation(record: dict[str, Any]) -> Any:

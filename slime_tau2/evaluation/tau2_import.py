@@ -18,27 +18,33 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import coverage, runner
 from slime_tau2.evaluation.coverage import Coverage
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
-from slime_tau2.types import Policy
+from slime_tau2.terminations import Disposition
 
 BASES = ("judge", "communicate", "no_judge")
-"""`Tau2Config.retail_basis`, tau2's own first. Results carry their tasks, so the basis that they were scored on is in them."""
+"""`Tau2Config.retail_basis`, tau2's own first. Results carry their tasks, so the basis that they were scored on is in
+them.
+"""
 
 
 def import_results(path: Path, output: Path) -> Coverage:
     """Write tau2's results as a run's directory; returns how much of what they announce they hold.
 
     Raises:
-        ConfigError: the file is no results file of the installed tau2, of a domain that it does not have, or the output exists.
+        ConfigError: the file is no results file of the installed tau2, of a domain that it does not have, or the output
+            exists.
     """
     if output.exists():
         raise ConfigError(f"{output} exists; delete it, or name another --output")
     try:
         results = bench.Results.model_validate_json(files.read_text(path))
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is no results file that {bench.VINTAGE} can read: {files.one_line(error)}") from error
+        raise ConfigError(
+            f"{path} is no results file that {bench.VINTAGE} can read: {files.one_line(error)}"
+        ) from error
     if not results.tasks or not results.simulations:
         raise ConfigError(
-            f"{path} holds {len(results.tasks)} tasks and {len(results.simulations)} simulations; is it the file that you mean?"
+            f"{path} holds {len(results.tasks)} tasks and {len(results.simulations)} simulations; is it the file "
+            "that you mean?"
         )
     seen: Counter[str] = Counter()
     found = []
@@ -49,7 +55,9 @@ def import_results(path: Path, output: Path) -> Coverage:
         found.append(_record(plan, simulation, attempt))
     twice = [key for key, n in Counter((r["task_id"], r["attempt"]) for r in found).items() if n > 1]
     if twice:
-        raise ConfigError(f"{path} holds task {twice[0][0]!r}, trial {twice[0][1]}, twice; is it the file that you mean?")
+        raise ConfigError(
+            f"{path} holds task {twice[0][0]!r}, trial {twice[0][1]}, twice; is it the file that you mean?"
+        )
     plan = plan.model_copy(update={"attempts": max(plan.attempts, 1 + max(r["attempt"] for r in found))})
     try:
         covered = coverage.of(plan, found)
@@ -67,16 +75,25 @@ def _plan(results: Any, path: Path) -> RunPlan:
     ids, user = {t.id for t in results.tasks}, info.user_info
     basis = next((b for b in BASES if _same(worlds.load(domain, b, bench.LEAST_RETRIEVAL), results.tasks)), None)
     own = json.dumps([t.model_dump(mode="json") for t in results.tasks]).encode()
-    split = next((s for s, t in world.splits.items() if basis and set(t) == ids), None)  # other criteria are another set
+    split = next(
+        (s for s, t in world.splits.items() if basis and set(t) == ids), None
+    )  # other criteria are another set
     tasks = TaskSet(
-        domain=domain, split=split or "imported", tasks=tuple(t.id for t in results.tasks), in_split=len(ids) if split else 0,
-        split_size=len(ids) if split else 0, tasks_sha256=world.tasks_sha256 if basis else hashlib.sha256(own).hexdigest(),
+        domain=domain,
+        split=split or "imported",
+        tasks=tuple(t.id for t in results.tasks),
+        in_split=len(ids) if split else 0,
+        split_size=len(ids) if split else 0,
+        tasks_sha256=world.tasks_sha256 if basis else hashlib.sha256(own).hexdigest(),
         retrieval=getattr(info, "retrieval_config", None) or None,
-    )  # fmt: skip
+    )
     settings = {
-        "policy": info.agent_info.llm or info.agent_info.implementation, "user": "llm" if user.llm else user.implementation,
-        "max_steps": info.max_steps, "max_errors": info.max_errors, "imported_from": path.name,
-    }  # fmt: skip
+        "policy": info.agent_info.llm or info.agent_info.implementation,
+        "user": "llm" if user.llm else user.implementation,
+        "max_steps": info.max_steps,
+        "max_errors": info.max_errors,
+        "imported_from": path.name,
+    }
     if user.llm:
         settings |= {"user_model": user.llm, "user_temperature": (user.llm_args or {}).get("temperature")}
     settings |= {"retail_basis": basis} if basis else {}
@@ -100,7 +117,7 @@ def _record(plan: RunPlan, simulation: Any, attempt: int) -> dict[str, Any]:
         "seed": simulation.seed,
         "reward": None if info is None else info.reward,
         "termination": simulation.termination_reason.value,
-        "policy": (Policy.RETRY if info is None else Policy.SCORE).value,
+        "policy": (Disposition.RETRY if info is None else Disposition.SCORE).value,
         "detail": "",
         "partial": None,
         "components": {},

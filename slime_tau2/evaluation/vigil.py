@@ -1,7 +1,7 @@
 """Are the servers of a run there: asked before the first attempt, and again whenever one falls silent during the run.
 
-A server that is wrong from the start would cost every attempt its retries; one that dies or hangs in the middle would let the run go on
-without it for as long as its time-outs take. Either ends the run, with the cause.
+A server that is wrong from the start would cost every attempt its retries; one that dies or hangs in the middle would
+let the run go on without it for as long as its time-outs take. Either ends the run, with the cause.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from slime_tau2.episode import credentials, lookup, users
 from slime_tau2.episode.endpoint import Endpoint
-from slime_tau2.episode.toolbox import Toolbox
+from slime_tau2.episode.harness import Harness
 from slime_tau2.errors import ConfigError, InfrastructureError
 
 PATIENCE_S = 10.0
@@ -36,7 +36,7 @@ class Client(Protocol):
     async def probe(self, timeout_s: float) -> None: ...
 
 
-def clients(box: Toolbox, judged: bool) -> dict[str, Any]:
+def clients(box: Harness, judged: bool) -> dict[str, Any]:
     """The clients of the servers that a run asks, by role.
 
     Args:
@@ -65,14 +65,16 @@ async def watching(
 ) -> AsyncIterator[None]:
     """Watch the servers for as long as the block lasts; `stop(reason)` is called once, when one of them is gone.
 
-    A server is gone that has answered nothing for `silent_s` seconds while it was asked, that does not answer a probe within
-    `patience_s` either, and whose /health is not 200: one that is only busy says that it is well.
+    A server is gone that has answered nothing for `silent_s` seconds while it was asked, that does not answer a probe
+    within `patience_s` either, and whose /health is not 200: one that is only busy says that it is well.
     """
 
     async def watch() -> None:
         while True:
             await asyncio.sleep(min(2.0, silent_s / 4))
-            reasons = await asyncio.gather(*(_gone(role, client, silent_s, patience_s) for role, client in asked.items()))
+            reasons = await asyncio.gather(
+                *(_gone(role, client, silent_s, patience_s) for role, client in asked.items())
+            )
             if any(reasons):
                 stop("\n".join(filter(None, reasons)))
                 return
@@ -96,7 +98,10 @@ async def _gone(role: str, client: Client, silent_s: float, patience_s: float) -
     except InfrastructureError as error:
         if error.kind not in ("connection", "timeout") or client.endpoint.silence() < silent_s:
             return ""  # it answers
-        if error.kind == "timeout" and await lookup.status(f"{lookup.root(client.endpoint.url)}/health", patience_s) == 200:
+        if (
+            error.kind == "timeout"
+            and await lookup.status(f"{lookup.root(client.endpoint.url)}/health", patience_s) == 200
+        ):
             return ""
         return f"{role} {client.endpoint.url} has answered nothing for {silence:.0f} s, a probe neither ({error})"
 
@@ -131,14 +136,19 @@ def _cause(role: str, kind: str, patience_s: float) -> str:
     if kind in ("http_401", "http_403"):
         return "it refuses the key"
     if kind in ("http_404", "http_405"):
-        return f"no such path: {url} is an SGLang server's URL without a path, or an OpenAI-compatible one's that ends with /v1"
+        return (
+            f"no such path: {url} is an SGLang server's URL without a path, or an OpenAI-compatible one's that "
+            "ends with /v1"
+        )
     if kind.startswith("http_5"):
         return f"it failed {TRIES} times: look into its log"
     return f"its answer cannot be used: is {url} the right server's?"
 
 
 async def _other_model(role: str, client: Any, patience_s: float) -> str:
-    """What to say where an OpenAI-compatible server lists its models, and the one that is asked for is not among them."""
+    """What to say where an OpenAI-compatible server lists its models, and the one that is asked for is
+    not among them.
+    """
     model = getattr(client, "model", None)
     if model is None:
         return ""

@@ -15,9 +15,13 @@ from slime_tau2.experiments.settings import PipelineSettings
 def played(settings: PipelineSettings) -> dict[str, Any]:
     """The tau2 options of every episode of a run: sampled for RFT, trained on by GRPO, or evaluated."""
     return {
-        "user": "scripted", "seeded_sampling": True, "max_steps": MAX_STEPS, "max_turn_tokens": settings.max_turn_tokens,
-        "policy_timeout_s": 60.0, "policy_retries": 2,
-    }  # fmt: skip
+        "user": "scripted",
+        "seeded_sampling": True,
+        "max_steps": MAX_STEPS,
+        "max_turn_tokens": settings.max_turn_tokens,
+        "policy_timeout_s": 60.0,
+        "policy_retries": 2,
+    }
 
 
 def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path) -> Namespace:
@@ -25,10 +29,19 @@ def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path) -> 
     host, port = server_url.removeprefix("http://").split(":")
     options = {**played(settings), "domains": (NAME,), "split": WHOLE, "seed": settings.seed, **settings.tau2}
     return Namespace(
-        hf_checkpoint=str(tokenizer), sglang_router_ip=host, sglang_router_port=int(port), sglang_server_concurrency=settings.concurrency,
-        rollout_batch_size=settings.grpo_groups, over_sampling_batch_size=settings.grpo_groups,
+        hf_checkpoint=str(tokenizer),
+        sglang_router_ip=host,
+        sglang_router_port=int(port),
+        sglang_server_concurrency=settings.concurrency,
+        rollout_batch_size=settings.grpo_groups,
+        over_sampling_batch_size=settings.grpo_groups,
         n_samples_per_prompt=settings.grpo_group_size,
-        rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=settings.max_response_tokens,
-        reward_key=None, save=None, load=None,  # the stage's own checkpoint holds the data source's state
+        rollout_temperature=1.0,
+        rollout_top_p=1.0,
+        rollout_top_k=-1,
+        rollout_max_response_len=settings.max_response_tokens,
+        reward_key=None,
+        save=None,
+        load=None,  # the stage's own checkpoint holds the data source's state
         **{PREFIX + key: value for key, value in options.items()},
-    )  # fmt: skip
+    )

@@ -1,8 +1,8 @@
 """Builds helpdesk's tokenizer from the domain's own conversations: `python -m slime_tau2.experiments.build_tokenizer`.
 
-Byte-level BPE, so any UTF-8 text round-trips; vocabulary exactly 1,536. Two choices make the domain learnable by a model of
-half a million parameters: every name is one token (nothing to copy piece by piece), and merges may cross spaces (a fixed
-phrase is a few tokens). The result is committed as the domain's; a test rebuilds it and compares.
+Byte-level BPE, so any UTF-8 text round-trips; vocabulary exactly 1,536. Two choices make the domain learnable by a
+model of half a million parameters: every name is one token (nothing to copy piece by piece), and merges may cross
+spaces (a fixed phrase is a few tokens). The result is committed as the domain's; a test rebuilds it and compares.
 """
 
 from __future__ import annotations
@@ -57,24 +57,39 @@ def build() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([apart_header, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=CONTEXT, chat_template=template
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=CONTEXT,
+        chat_template=template,
     )
     world = worlds.load("helpdesk")
     head: list[Any] = [{"role": "system", "content": bench.agent_prompt(world.policy)}]
-    texts: list[Any] = [wrapped.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in _conversations()]
+    texts: list[Any] = [
+        wrapped.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in _conversations()
+    ]
     texts += [wrapped.apply_chat_template(head, tools=list(world.tool_schemas), tokenize=False)] * HEADS
-    apart = re.compile("|".join([re.escape(t) for t in (*SPECIAL, *MARKUP)] + [rf"(?<!\w){re.escape(n)}(?!\w)" for n in NAMES]))
+    apart = re.compile(
+        "|".join([re.escape(t) for t in (*SPECIAL, *MARKUP)] + [rf"(?<!\w){re.escape(n)}(?!\w)" for n in NAMES])
+    )
     pieces = [piece for text in texts for piece in apart.split(text) if piece]
     merges = VOCABULARY - len(SPECIAL) - len(MARKUP) - len(NAMES)
     trainer = trainers.BpeTrainer(
-        vocab_size=merges, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False, max_token_length=64
+        vocab_size=merges,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+        max_token_length=64,
     )
     tokenizer.train_from_iterator(pieces, trainer)
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t in MARKUP])
     tokenizer.add_tokens([AddedToken(n, single_word=True, normalized=False) for n in NAMES])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=CONTEXT, chat_template=template
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=CONTEXT,
+        chat_template=template,
     )
 
 

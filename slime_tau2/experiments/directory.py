@@ -1,4 +1,6 @@
-"""What lies where in the directory of a run, whoever writes or reads it: the stages in their order, models, evaluations, metrics, usage."""
+"""What lies where in the directory of a run, whoever writes or reads it: the stages in their order, models,
+evaluations, metrics, usage.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +58,8 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     for number, row in files.read_jsonl(path, ("stage", "step")) if path.exists() else ():
         odd = [k for k, v in row.items() if not isinstance(v, str if k == "stage" else int | float)]
         if odd:
-            raise ConfigError(f"{path}, line {number}: {odd[0]}: {row[odd[0]]!r} is no {'name' if odd[0] == 'stage' else 'number'}")
+            raise ConfigError(
+                f"{path}, line {number}: {odd[0]}: {row[odd[0]]!r} is no {'name' if odd[0] == 'stage' else 'number'}"
+            )
         out.append(row)
     return out

@@ -52,7 +52,9 @@ class Pipeline:
         return self._model(layout.STAGES[-1])
 
     def run_stage(self, name: str, start: Path) -> Path:
-        """Only `sft`, `rft` or `grpo`, from the model in the directory `start`, and its evaluation; returns its model's directory."""
+        """Only `sft`, `rft` or `grpo`, from the model in the directory `start`, and its evaluation; returns its model's
+        directory.
+        """
         with self._session():
             self._train(name, start)
         return self._model(name)
@@ -85,7 +87,8 @@ class Pipeline:
                 if found != wanted:
                     changed = [k for k in wanted if found.get(k) != wanted[k]]
                     raise ConfigError(
-                        f"{self.directory} holds a run with other settings ({', '.join(changed)}); use another --output or delete it"
+                        f"{self.directory} holds a run with other settings ({', '.join(changed)}); use another "
+                        "--output or delete it"
                     )
             path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
         except OSError as error:
@@ -140,12 +143,15 @@ class Pipeline:
         rows = [traces.tokenise(row, self.episodes.chat) for row in traces.read_rows(data)]
         if not rows:
             raise ConfigError(
-                f"RFT has nothing to train on: no attempt of the SFT model qualified ({data}); raise sft_steps or rft_attempts"
+                f"RFT has nothing to train on: no attempt of the SFT model qualified ({data}); raise sft_steps or "
+                "rft_attempts"
             )
         trainer = Trainer(load_model(start), stages.sft_options(lr, steps))
         self.episodes.worked = True
         self.progress.start(title.format(len(rows)), steps)
-        stages.train_sft(stage, trainer, self.episodes.tokenizer, rows, steps, self.settings.sft_batch, self.settings.seed)
+        stages.train_sft(
+            stage, trainer, self.episodes.tokenizer, rows, steps, self.settings.sft_batch, self.settings.seed
+        )
         self.progress.end("")
 
     def _grpo(self, start: Path) -> None:

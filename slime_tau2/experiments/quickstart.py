@@ -59,16 +59,29 @@ def write_report(directory: Path, console: Console, output: Path | None = None) 
     stages = {s: scores.scores(r.successes, scores.ks(attempts)) for s, r in evaluated.items()}
     metrics = [m for m in METRICS if m in stages["base"]["overall"]]
     pairs = itertools.pairwise(STAGES)
-    gains = {f"{b.upper()} − {a.upper()}": statistics.paired_difference(evaluated[a].rates, evaluated[b].rates) for a, b in pairs}
+    gains = {
+        f"{b.upper()} − {a.upper()}": statistics.paired_difference(evaluated[a].rates, evaluated[b].rates)
+        for a, b in pairs
+    }
     model = layout.model(directory, STAGES[-1])
     report: dict[str, Any] = {
-        "stages": {s: {f: {m: round(e.value, 4) for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()},
-        "intervals": {s: {f: {m: _interval(e) for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()},
+        "stages": {
+            s: {f: {m: round(e.value, 4) for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()
+        },
+        "intervals": {
+            s: {f: {m: _interval(e) for m, e in row.items()} for f, row in t.items()} for s, t in stages.items()
+        },
         "paired_pass^1": {name: e.to_json() for name, e in gains.items()},
-        "held_out_tasks": stages["base"]["overall"]["pass@1"].tasks, "attempts": attempts,
-        "token_mismatches": run["mismatches"], "audited_episodes": run["audited"], "wall_s": round(run["wall_s"], 1),
-        "peak_rss_mib": run["peak_rss_mib"], "event_loop_lag_ms": run["lags"], "model": str(model), "settings": settings,
-    }  # fmt: skip
+        "held_out_tasks": stages["base"]["overall"]["pass@1"].tasks,
+        "attempts": attempts,
+        "token_mismatches": run["mismatches"],
+        "audited_episodes": run["audited"],
+        "wall_s": round(run["wall_s"], 1),
+        "peak_rss_mib": run["peak_rss_mib"],
+        "event_loop_lag_ms": run["lags"],
+        "model": str(model),
+        "settings": settings,
+    }
     (directory / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     table = stages_table(stages, metrics)
     counted = f"{run['mismatches']} token mismatches in {run['audited']} audited episodes"
@@ -84,7 +97,8 @@ def write_report(directory: Path, console: Console, output: Path | None = None) 
         console.print(f"{name} in pass^1: {points(gain)} points, paired 95 % CI")
     lags = run["lags"] or {"p99": float("nan"), "max": float("nan")}
     console.print(
-        f"token mismatches {run['mismatches']} in {run['audited']} audited episodes; wall time {run['wall_s']:.0f} s; peak memory "
+        f"token mismatches {run['mismatches']} in {run['audited']} audited episodes; wall time "
+        f"{run['wall_s']:.0f} s; peak memory "
         f"{run['peak_rss_mib']} MiB; event-loop lag p99 {lags['p99']:.0f} ms, max {lags['max']:.0f} ms",
         soft_wrap=True,
     )

@@ -28,7 +28,9 @@ class PipelineSettings(BaseModel):
     sft_lr: float = Field(4e-3, gt=0)
     """Peak learning rate of SFT."""
     rft_tasks: int = Field(750, gt=0)
-    """Train tasks that RFT samples, spread over the families; here and in the rest of the pipeline, those of `train+val`."""
+    """Train tasks that RFT samples, spread over the families; here and in the rest of the pipeline, those of
+    `train+val`.
+    """
     rft_attempts: int = Field(2, gt=0)
     """Attempts at each, from which RFT's data are selected."""
     rft_min_partial: float = Field(0.6, ge=0, le=1)
@@ -48,7 +50,9 @@ class PipelineSettings(BaseModel):
     grpo_lr: float = Field(5e-4, gt=0)
     """Learning rate of GRPO."""
     grpo_loss: dict[str, Any] = {}
-    """slime's loss options that differ from the recipe's (`local.losses.LossOptions`), e.g. {eps_clip: 0.1, use_kl_loss: true}."""
+    """slime's loss options that differ from the recipe's (`local.losses.LossOptions`), e.g. {eps_clip: 0.1,
+    use_kl_loss: true}.
+    """
     tau2: dict[str, Any] = {}
     """Options of the hooks during GRPO (`Tau2Config`, docs/hooks.md), e.g. {shaping: none, credit: turn}."""
     eval_attempts: int = Field(4, gt=0)
@@ -64,9 +68,20 @@ class PipelineSettings(BaseModel):
 
 
 SMOKE = {
-    "traces": 120, "sft_steps": 12, "rft_tasks": 60, "rft_attempts": 1, "rft_min_partial": 0.0, "rft_steps": 4, "grpo_steps": 2,
-    "grpo_groups": 3, "grpo_group_size": 3, "eval_attempts": 2, "eval_tasks": 12, "max_turn_tokens": 24, "max_response_tokens": 200,
-}  # fmt: skip
+    "traces": 120,
+    "sft_steps": 12,
+    "rft_tasks": 60,
+    "rft_attempts": 1,
+    "rft_min_partial": 0.0,
+    "rft_steps": 4,
+    "grpo_steps": 2,
+    "grpo_groups": 3,
+    "grpo_group_size": 3,
+    "eval_attempts": 2,
+    "eval_tasks": 12,
+    "max_turn_tokens": 24,
+    "max_response_tokens": 200,
+}
 """A run of about a minute that learns nothing: `slime-tau2 quickstart --smoke`."""
 
 
@@ -81,4 +96,6 @@ def pipeline_settings(assignments: list[str], defaults: dict[str, Any]) -> Pipel
         return PipelineSettings(**{**defaults, **changed})
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(f"--set {first['loc'][0]}={first['input']}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise ConfigError(
+            f"--set {first['loc'][0]}={first['input']}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error

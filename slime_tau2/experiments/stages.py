@@ -1,7 +1,7 @@
 """The training stages of the local pipeline: SFT (and RFT, the same on selected data) and GRPO.
 
-Each resumes from its newest whole checkpoint and ends with one Hugging Face model directory. They know nothing of how data
-came to be, nor of evaluation.
+Each resumes from its newest whole checkpoint and ends with one Hugging Face model directory. They know nothing of how
+data came to be, nor of evaluation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ SFT_SAVE_INTERVAL, GRPO_SAVE_INTERVAL = 100, 5
 
 @dataclass
 class Stage:
-    """Where a stage lives and whom it tells: `tick(done, of, metrics)` after each step, one line a step to metrics.jsonl."""
+    """Where a stage lives and whom it tells: `tick(done, of, metrics)` after each step, one line a step to
+    metrics.jsonl.
+    """
 
     name: str
     directory: Path
@@ -58,7 +60,9 @@ class Stage:
         (self.directory / "done.json").write_text("{}", encoding="utf-8")
 
 
-def train_sft(stage: Stage, trainer: Trainer, tokenizer: Any, rows: Sequence[TokenRow], steps: int, batch_size: int, seed: int) -> None:
+def train_sft(
+    stage: Stage, trainer: Trainer, tokenizer: Any, rows: Sequence[TokenRow], steps: int, batch_size: int, seed: int
+) -> None:
     """Train on rows for `steps` optimizer steps, in length-bucketed epochs."""
     state = checkpoint.load(stage.directory / "checkpoints", trainer) or {"iteration": 0}
     lengths, step, epoch = [len(r.tokens) for r in rows], 0, 0
@@ -76,7 +80,9 @@ def train_sft(stage: Stage, trainer: Trainer, tokenizer: Any, rows: Sequence[Tok
     stage.finish(trainer.model, tokenizer)
 
 
-def train_grpo(stage: Stage, trainer: Trainer, tokenizer: Any, server: ServerProcess, settings: PipelineSettings) -> None:
+def train_grpo(
+    stage: Stage, trainer: Trainer, tokenizer: Any, server: ServerProcess, settings: PipelineSettings
+) -> None:
     """`settings.grpo_steps` rounds of rollout, group normalisation, training and a weight update."""
     args = slime_args(settings, server.url, stage.directory / "weights")
     root = stage.directory / "checkpoints"
@@ -103,11 +109,17 @@ def train_grpo(stage: Stage, trainer: Trainer, tokenizer: Any, server: ServerPro
 
 
 def grpo_options(settings: PipelineSettings) -> TrainOptions:
-    """GRPO as slime would run it, by default with clip-higher, truncated importance sampling, no KL and mean-only advantages."""
+    """GRPO as slime would run it, by default with clip-higher, truncated importance sampling, no KL and mean-only
+    advantages.
+    """
     loss = LossOptions.of(settings.grpo_loss, "--set grpo_loss")
-    return TrainOptions(lr=settings.grpo_lr, weight_decay=0.0, num_steps_per_rollout=settings.grpo_steps_per_rollout, loss=loss)
+    return TrainOptions(
+        lr=settings.grpo_lr, weight_decay=0.0, num_steps_per_rollout=settings.grpo_steps_per_rollout, loss=loss
+    )
 
 
 def sft_options(lr: float, steps: int) -> TrainOptions:
     """SFT and RFT: cosine decay after a short warm-up."""
-    return TrainOptions(lr=lr, min_lr=lr / 20, lr_warmup_iters=min(20, steps), lr_decay_style="cosine", train_iters=steps)
+    return TrainOptions(
+        lr=lr, min_lr=lr / 20, lr_warmup_iters=min(20, steps), lr_decay_style="cosine", train_iters=steps
+    )

@@ -25,17 +25,21 @@ from slime_tau2.experiments.study_grid import (
     repeat,
     seed_directory,
     variant_directory,
-)  # fmt: skip
+)
 from slime_tau2.experiments.study_report import write_report
 
 
-def main(output: Path, seeds: int, variants: Sequence[str] | None, smoke: bool, assignments: list[str], console: Console) -> None:
+def main(
+    output: Path, seeds: int, variants: Sequence[str] | None, smoke: bool, assignments: list[str], console: Console
+) -> None:
     """Run or resume a study, then report it.
 
     Raises:
         ConfigError: an unknown variant or setting; another study in `output`.
     """
-    changed = pipeline_settings(assignments, {}).model_dump(mode="json", include={a.partition("=")[0] for a in assignments})
+    changed = pipeline_settings(assignments, {}).model_dump(
+        mode="json", include={a.partition("=")[0] for a in assignments}
+    )
     size: dict[str, Any] = {"seeds": 1, "repeats": 2} if smoke else {"seeds": seeds}
     chosen = {} if variants is None else {"variants": tuple(variants)}
     try:
@@ -61,7 +65,9 @@ def run(directory: Path, settings: StudySettings, progress: watch.Progress) -> N
             continue
         chosen = VARIANTS[job.name]
         changed = chosen.settings or _as_much(origin, settings.of_seed(job.seed), chosen.stage)
-        Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress).run_stage(chosen.stage, _start(origin, chosen))
+        Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress).run_stage(
+            chosen.stage, _start(origin, chosen)
+        )
     first = Episodes(seed_directory(directory, 0), settings.of_seed(0), progress)
     for n in range(settings.repeats):
         first.evaluate(repeat(n), layout.model(seed_directory(directory, 0), layout.STAGES[-1]), seed=1000 + n)
@@ -78,5 +84,8 @@ def _as_much(origin: Path, settings: PipelineSettings, stage: str) -> dict[str, 
     rows = {r["step"]: r for r in layout.read_metrics(origin) if r["stage"] == "grpo"}
     sampled, trained = (sum(int(r[key]) for r in rows.values()) for key in ("rollout/episodes", "trained_samples"))
     if stage == "rft":
-        return {"rft_attempts": max(1, round(sampled / settings.rft_tasks)), "rft_steps": max(1, trained // settings.sft_batch)}
+        return {
+            "rft_attempts": max(1, round(sampled / settings.rft_tasks)),
+            "rft_steps": max(1, trained // settings.sft_batch),
+        }
     return {"sft_lr": settings.rft_lr, "sft_steps": max(1, (sampled + trained) // settings.sft_batch)}

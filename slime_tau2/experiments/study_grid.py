@@ -1,8 +1,8 @@
 """A grid of trainings on helpdesk: does each stage, and each way of rewarding GRPO, do what it promises?
 
-For every seed the whole pipeline; then variants of GRPO, and controls, from that seed's own RFT model at equal budget; then the same
-model evaluated again and again, for the noise of the evaluation. The grid and its one primary comparison are written down before the
-first run. `study` runs it, `study_report` reads what is there.
+For every seed the whole pipeline; then variants of GRPO, and controls, from that seed's own RFT model at equal budget;
+then the same model evaluated again and again, for the noise of the evaluation. The grid and its one primary comparison
+are written down before the first run. `study` runs it, `study_report` reads what is there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from slime_tau2.experiments.settings import PipelineSettings
 class Variant:
     """What is trained instead of the default GRPO (`gated`), with `stage` sft or rft for a control.
 
-    `start` is the model that it starts from: one of the seed's own pipeline, or another variant's. `every_seed`: not of the first only.
+    `start` is the model that it starts from: one of the seed's own pipeline, or another variant's. `every_seed`: not of
+    the first only.
     """
 
     about: str
@@ -41,7 +42,9 @@ VARIANTS = {
     "none": Variant("no shaping: tau2's reward alone", settings=_tau2(shaping="none"), every_seed=True),
     "turn": Variant("gated shaping, turn credit", settings=_tau2(credit="turn"), every_seed=True),
     "rft_continued": Variant("control: RFT again, as many episodes sampled and trained on", "rft", every_seed=True),
-    "sft_continued": Variant("control: SFT goes on, a trace for each episode that GRPO sampled or trained on", "sft", every_seed=True),
+    "sft_continued": Variant(
+        "control: SFT goes on, a trace for each episode that GRPO sampled or trained on", "sft", every_seed=True
+    ),
     "turn_discounted": Variant("gated shaping, discounted turn credit", settings=_tau2(credit="turn_discounted")),
     "card": Variant("the card's shaping", settings=_tau2(shaping="card")),
     "curriculum": Variant("curriculum on", settings=_tau2(curriculum=True)),
@@ -51,8 +54,12 @@ VARIANTS = {
     "audit_tau2": Variant("audit: tau2's own fractions, at weight 1", settings=_tau2(shaping="card", alpha=1.0)),
     "audit_strict": Variant("audit: strict partial scores, at weight 1", settings=_tau2(shaping="gated", alpha=1.0)),
     "weak": Variant("audit: SFT ended before it has learned to copy names", "sft", {"sft_steps": 300}, start="base"),
-    "weak_tau2": Variant("audit: from there, tau2's own fractions", settings=_tau2(shaping="card", alpha=1.0), start="weak"),
-    "weak_strict": Variant("audit: from there, strict partial scores", settings=_tau2(shaping="gated", alpha=1.0), start="weak"),
+    "weak_tau2": Variant(
+        "audit: from there, tau2's own fractions", settings=_tau2(shaping="card", alpha=1.0), start="weak"
+    ),
+    "weak_strict": Variant(
+        "audit: from there, strict partial scores", settings=_tau2(shaping="gated", alpha=1.0), start="weak"
+    ),
 }
 BASELINE = "gated"
 """The default: a seed's own GRPO run."""

@@ -1,8 +1,9 @@
 """What a grid of trainings shows, and what it does not.
 
-Every difference is paired by task: over the seeds that both sides have, a task's value is the mean of its seeds', and intervals resample
-tasks. How much a training differs from seed to seed is shown beside it, not inside it. One comparison was declared before the first
-run; all others are exploratory. Reads only what the runs have written, finished or not.
+Every difference is paired by task: over the seeds that both sides have, a task's value is the mean of its seeds', and
+intervals resample tasks. How much a training differs from seed to seed is shown beside it, not inside it. One
+comparison was declared before the first run; all others are exploratory. Reads only what the runs have written,
+finished or not.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from slime_tau2.experiments.study_grid import BASELINE, VARIANTS, StudySettings
 from slime_tau2.experiments.study_results import Result, load_results, plateau, reached
 
 LEGEND = (
-    "episodes: sampled in training; plateau: how many until its success reached what `none` ended at; both seed by seed; "
+    "episodes: sampled in training; plateau: how many until its success reached what `none` ended at; both seed "
+    "by seed; "
     "incomplete, repeated: % of held-out episodes with a call that lacks a required argument, or repeats one; "
     "tau2's, strict: % of the checks met as tau2 counts them, and the strict partial score"
 )
@@ -45,17 +47,24 @@ def write_report(directory: Path, console: Console) -> None:
         raise ConfigError(f"no pipeline of {directory} has finished; run: slime-tau2 study --output {directory}")
     baseline = results[BASELINE]
     steps = [{seed: by[stage] for seed, by in results["stages"].items() if stage in by} for stage in STAGES]
-    gains = {f"{b.upper()} − {a.upper()}": _difference(x, y) for (a, x), (b, y) in zip(_named(steps), _named(steps)[1:])}
+    gains = {
+        f"{b.upper()} − {a.upper()}": _difference(x, y) for (a, x), (b, y) in zip(_named(steps), _named(steps)[1:])
+    }
     controls = {
-        n: _difference(results[n], baseline) for n, v in VARIANTS.items() if n in results and v.stage != "grpo" and v.start == "rft"
+        n: _difference(results[n], baseline)
+        for n, v in VARIANTS.items()
+        if n in results and v.stage != "grpo" and v.start == "rft"
     }
     gains |= {f"GRPO − {name}": gain for name, gain in controls.items()}
     variants = {name: _variant_row(name, results) for name in (BASELINE, *settings.variants) if name in results}
     report = {
-        "settings": settings.model_dump(mode="json"), "primary": _primary(settings, results),
-        "stages": {stage: _stage_row(found) for stage, found in zip(STAGES, steps)}, "paired": gains, "variants": variants,
+        "settings": settings.model_dump(mode="json"),
+        "primary": _primary(settings, results),
+        "stages": {stage: _stage_row(found) for stage, found in zip(STAGES, steps)},
+        "paired": gains,
+        "variants": variants,
         "noise": _noise(results.get("repeats", {})),
-    }  # fmt: skip
+    }
     (directory / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     alike = [BASELINE, *(n for n in settings.variants if VARIANTS[n].start == "rft")]
     curves = {n: results[n][0].curve for n in alike if 0 in results.get(n, {}) and results[n][0].curve}
@@ -101,14 +110,20 @@ def _variant_row(name: str, results: Mapping[str, Seeds]) -> dict[str, Any]:
     about = "gated shaping: the default" if name == BASELINE else VARIANTS[name].about
     alike = name != BASELINE and VARIANTS[name].start == "rft"  # what began elsewhere is not to be compared
     of_all = list(runs.values())
-    comparable = name == BASELINE or (alike and name != "curriculum")  # which serves other tasks, so that its training rewards are others
-    reaches = {s: reached(r.curve, plateau(plain[s].curve)) for s, r in runs.items() if s in plain and r.curve and comparable}
+    comparable = name == BASELINE or (
+        alike and name != "curriculum"
+    )  # which serves other tasks, so that its training rewards are others
+    reaches = {
+        s: reached(r.curve, plateau(plain[s].curve)) for s, r in runs.items() if s in plain and r.curve and comparable
+    }
     return {
-        "about": about, **_stage_row(runs), "difference": _difference(results[BASELINE], runs) if alike else None,
+        "about": about,
+        **_stage_row(runs),
+        "difference": _difference(results[BASELINE], runs) if alike else None,
         "episodes sampled": {str(s): r.sampled for s, r in runs.items()},
         "episodes to the plateau": {str(s): n for s, n in reaches.items()},
         **{key: round(fmean(getattr(r, field) for r in of_all), 4) for key, field in _SHARES.items()},
-    }  # fmt: skip
+    }
 
 
 _SHARES = {"incomplete": "incomplete", "repeated": "repeated", "tau2's": "tau2_fraction", "strict": "partial"}
@@ -126,7 +141,11 @@ def _noise(repeats: Seeds) -> dict[str, Any] | None:
     values = [fmean(_pooled(repeats, [n], "pass^1").values()) for n in sorted(repeats)]
     if len(values) < 2:
         return None
-    return {"repeats": len(values), "pass^1": [round(v, 4) for v in values], "standard deviation": round(stdev(values), 4)}
+    return {
+        "repeats": len(values),
+        "pass^1": [round(v, 4) for v in values],
+        "standard deviation": round(stdev(values), 4),
+    }
 
 
 def _estimate(found: Mapping[str, Any]) -> Estimate:
@@ -139,14 +158,23 @@ def _print(report: Mapping[str, Any], console: Console) -> None:
         stages.add_column(column, justify="right" if column else "left")
     for name, row in report["stages"].items():
         own = "  ".join(f"{100 * v:.1f}" for v in row["pass^1 of each seed"])
-        stages.add_row(name, *(cell(_estimate(row[m])) if m in row else "–" for m in ("pass^1", "pass@4", "pass^4")), own)
+        stages.add_row(
+            name, *(cell(_estimate(row[m])) if m in row else "–" for m in ("pass^1", "pass@4", "pass^4")), own
+        )
     console.print(stages)
     for name, gain in report["paired"].items():
         own = ", ".join(points(_estimate(e)) for e in gain["seeds"].values())
-        console.print(f"{name} in pass^1: {points(_estimate(gain))}; seed by seed {own}", soft_wrap=True, highlight=False)
-    outcomes = Table(title="GRPO and its variants, from the same RFT models (points against gated)", title_justify="left")
+        console.print(
+            f"{name} in pass^1: {points(_estimate(gain))}; seed by seed {own}", soft_wrap=True, highlight=False
+        )
+    outcomes = Table(
+        title="GRPO and its variants, from the same RFT models (points against gated)", title_justify="left"
+    )
     training = Table(title="How they got there, and by what means", title_justify="left")
-    for table, columns in ((outcomes, ("", "seeds", "pass^1", "against gated")), (training, ("", "episodes", "plateau", *_SHARES))):
+    for table, columns in (
+        (outcomes, ("", "seeds", "pass^1", "against gated")),
+        (training, ("", "episodes", "plateau", *_SHARES)),
+    ):
         for column in columns:
             table.add_column(column, justify="right" if column else "left")
     for name, row in report["variants"].items():
@@ -160,9 +188,13 @@ def _print(report: Mapping[str, Any], console: Console) -> None:
     console.print(LEGEND, soft_wrap=True, highlight=False)
     if report["primary"]:
         console.print(
-            f"primary, declared before the run: {report['primary']['what']}: {points(_estimate(report['primary']))}", soft_wrap=True
+            f"primary, declared before the run: {report['primary']['what']}: {points(_estimate(report['primary']))}",
+            soft_wrap=True,
         )
     if report["noise"]:
         noise = report["noise"]
-        text = f"the same model evaluated {noise['repeats']} times: pass^1 differs by {100 * noise['standard deviation']:.2f} points (SD)"
+        text = (
+            f"the same model evaluated {noise['repeats']} times: pass^1 differs by "
+            f"{100 * noise['standard deviation']:.2f} points (SD)"
+        )
         console.print(text, soft_wrap=True, highlight=False)

@@ -34,14 +34,20 @@ class Result:
 
 
 def load_results(directory: Path, settings: StudySettings) -> dict[str, dict]:
-    """{variant: {seed: Result}} of what has finished, and under `stages` {seed: {stage: Result}}, under `repeats` {n: Result}."""
+    """{variant: {seed: Result}} of what has finished, and under `stages` {seed: {stage: Result}}, under `repeats` {n:
+    Result}.
+    """
     required = exploits.required_arguments(worlds.load("helpdesk").tool_schemas)
     out: dict[str, dict] = {"stages": {}}
     for job in jobs(directory, settings):
         if not layout.is_evaluated(job.directory, job.stage):
             continue
         rows = {r["step"]: r for r in layout.read_metrics(job.directory) if r["stage"] == "grpo"}
-        own = _result(layout.evaluation(job.directory, job.stage), required, _training(job.directory, [rows[s] for s in sorted(rows)]))
+        own = _result(
+            layout.evaluation(job.directory, job.stage),
+            required,
+            _training(job.directory, [rows[s] for s in sorted(rows)]),
+        )
         out.setdefault(job.name, {})[job.seed] = own
         if job.name == BASELINE:
             earlier = {s: _result(layout.evaluation(job.directory, s), required, {}) for s in layout.STAGES[:-1]}
@@ -61,9 +67,12 @@ def _result(evaluated: Path, required: dict[str, frozenset[str]], training: dict
     fractions = [card_fractions(r["reward_info"]) for r in scored]
     return Result(
         {task_id: won for (_, task_id), won in run.successes.items()},
-        partial=fmean(r["partial"] for r in scored), tau2_fraction=fmean(fmean(f.values()) if f else 0.0 for f in fractions),
-        incomplete=fmean(c.incomplete > 0 for c in counted), repeated=fmean(c.repeated > 0 for c in counted), **training,
-    )  # fmt: skip
+        partial=fmean(r["partial"] for r in scored),
+        tau2_fraction=fmean(fmean(f.values()) if f else 0.0 for f in fractions),
+        incomplete=fmean(c.incomplete > 0 for c in counted),
+        repeated=fmean(c.repeated > 0 for c in counted),
+        **training,
+    )
 
 
 def _training(directory: Path, rollouts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -85,5 +94,7 @@ def plateau(curve: Curve) -> float:
 
 
 def reached(curve: Curve, level: float) -> int | None:
-    """Episodes until a curve has reached a level; None where it never does. Its first points, means of too few rollouts, do not count."""
+    """Episodes until a curve has reached a level; None where it never does. Its first points, means of too few
+    rollouts, do not count.
+    """
     return next((episodes for episodes, success in curve[WINDOW - 1 :] if success >= level), None)

@@ -29,8 +29,12 @@ def watching(console: Console) -> Iterator[Progress]:
         yield Progress(lines.start, lines.advance, lines.end)
         return
     columns = (
-        TextColumn("{task.description:<27}"), BarColumn(10), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
-    )  # fmt: skip
+        TextColumn("{task.description:<27}"),
+        BarColumn(10),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     with rich_progress.Progress(*columns, console=console) as shown:
         bars = _Bars(shown)
         yield Progress(bars.start, bars.advance, bars.end)

@@ -1,4 +1,6 @@
-"""The only importer of slime: its Sample, GenerateState, filter output and logging where it is installed, else `stand_ins`."""
+"""The only importer of slime: its Sample, GenerateState, filter output and logging where it is installed, else
+`stand_ins`.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +45,27 @@ __all__ = [
 ]
 
 _IDENTITY = {
-    "group_index", "index", "rollout_id", "prompt", "label", "metadata", "generate_function_path", "custom_rm_path", "train_metadata",
-    "session_id", "multimodal_inputs", "multimodal_train_inputs", "multimodal_train_input_id", "apply_chat_template_kwargs",
-}  # fmt: skip
+    "group_index",
+    "index",
+    "rollout_id",
+    "prompt",
+    "label",
+    "metadata",
+    "generate_function_path",
+    "custom_rm_path",
+    "train_metadata",
+    "session_id",
+    "multimodal_inputs",
+    "multimodal_train_inputs",
+    "multimodal_train_input_id",
+    "apply_chat_template_kwargs",
+}
 
 
 def restart(sample: Sample) -> None:
-    """Clear what an earlier try left, whatever fields this slime has; the sample stays the same one, of the same task."""
+    """Clear what an earlier try left, whatever fields this slime has; the sample stays the same one, of
+    the same task.
+    """
     for f in fields(sample):
         if f.name not in _IDENTITY:
             setattr(sample, f.name, f.default_factory() if f.default_factory is not MISSING else f.default)
@@ -57,7 +73,9 @@ def restart(sample: Sample) -> None:
 
 
 def throws_groups_away() -> bool:
-    """Whether a fully-async rollout discards the finished groups that its batch has no place for (slime v0.3.1; mended since)."""
+    """Whether a fully-async rollout discards the finished groups that its batch has no place for (slime v0.3.1; mended
+    since).
+    """
     if not HAS_SLIME:
         return False
     from slime.rollout.fully_async_rollout import AsyncRolloutWorker

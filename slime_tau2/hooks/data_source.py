@@ -1,7 +1,8 @@
 """`--data-source-path slime_tau2.hooks.data_source.Tau2DataSource`: tasks in, groups of samples out, nothing lost.
 
-Groups that come back are served first, then those that `TaskOrder` names. `group_book` has the life of a group, `rollout_states` the
-files. The state as of the end of a rollout: order, curriculum, counters, and the groups that are neither trained nor dropped.
+Groups that come back are served first, then those that `TaskOrder` names. `group_book` has the life of a group,
+`rollout_states` the files. The state as of the end of a rollout: order, curriculum, counters, and the groups that are
+neither trained nor dropped.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def current() -> Tau2DataSource | None:
 
 
 class Tau2DataSource:
-    """slime's data-source interface. Locked: under fully-async rollout another thread ends a rollout while one serves."""
+    """slime's data-source interface. Locked: under fully-async rollout another thread ends a rollout
+    while one serves.
+    """
 
     def __init__(self, args: Any):
         global _current
@@ -43,7 +46,9 @@ class Tau2DataSource:
         tasks = [
             TaskRef(domain, task_id)
             for domain in self.config.domains
-            for task_id in worlds.load(domain, self.config.retail_basis, self.config.retrieval).task_ids(self.config.split)
+            for task_id in worlds.load(domain, self.config.retail_basis, self.config.retrieval).task_ids(
+                self.config.split
+            )
         ]
         self.tasks = {str(t): t for t in tasks}
         eval_tasks.check_training(self.config, self.tasks)
@@ -66,7 +71,8 @@ class Tau2DataSource:
         """Groups that came back and wait to be served again."""
         return self.groups.returned
 
-    # --- serving -------------------------------------------------------------------------------------------------------
+    # --- serving
+    # -------------------------------------------------------------------------------------------------------
 
     def get_samples(self, num_samples: int) -> list[list[Sample]]:
         """`num_samples` groups of `n_samples_per_prompt` fresh samples; returned groups first.
@@ -86,7 +92,8 @@ class Tau2DataSource:
             return []
         return buffer_filter(self.args, None, self.buffer, count)
 
-    # --- what becomes of what was served ---------------------------------------------------------------------------------
+    # --- what becomes of what was served
+    # ---------------------------------------------------------------------------------
 
     def add_samples(self, samples: list[list[Sample]]) -> None:
         """Take groups back from slime, to be served again; their finished episodes stay as they are."""
@@ -95,8 +102,8 @@ class Tau2DataSource:
     def reclaim(self, finished: list[list[Sample]]) -> int:
         """Take back what a synchronous rollout spoiled or cut off, to begin anew; returns how many groups.
 
-        At its end slime aborts what is in flight and, without `--partial-rollout`, throws it away; with it, slime hands it back itself.
-        `finished` are the groups that ended before.
+        At its end slime aborts what is in flight and, without `--partial-rollout`, throws it away; with it, slime hands
+        it back itself. `finished` are the groups that ended before.
         """
         with self._lock:
             ended = {key_of(g) for g in finished}
@@ -113,7 +120,8 @@ class Tau2DataSource:
                 self.groups.take_back(group, anew)
 
     def end_rollout(self, samples: list[Sample], rollout_id: int | None = None) -> None:
-        """A rollout is over and `samples` are what trains: closes their groups, tells the curriculum, settles what is left.
+        """A rollout is over and `samples` are what trains: closes their groups, tells the curriculum, settles what is
+        left.
 
         Idempotent: every hook that sees a rollout end calls it. The one that knows `rollout_id` has the state written.
         """
@@ -141,9 +149,14 @@ class Tau2DataSource:
             self.metadata["terminations"][ended] = self.metadata["terminations"].get(ended, 0) + 1
             if not s.remove_sample:
                 self.liveness.scored()
-                self.order.observe(f"{s.metadata.get('domain')}/{s.metadata.get('task_id')}", is_success(s.reward), "prefix" in s.metadata)
+                self.order.observe(
+                    f"{s.metadata.get('domain')}/{s.metadata.get('task_id')}",
+                    is_success(s.reward),
+                    "prefix" in s.metadata,
+                )
 
-    # --- state ---------------------------------------------------------------------------------------------------------
+    # --- state
+    # ---------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to serve each group once: JSON, a copy."""
@@ -160,13 +173,17 @@ class Tau2DataSource:
         with self._lock:
             try:
                 if state.get("version", 1) > STATE_VERSION:
-                    raise ValueError(f"it is of version {state['version']}, and this slime_tau2 reads up to {STATE_VERSION}")
+                    raise ValueError(
+                        f"it is of version {state['version']}, and this slime_tau2 reads up to {STATE_VERSION}"
+                    )
                 self.factory.load_state_dict(state)
                 groups, metadata = self.factory.again(state["returned"]), copy.deepcopy(state["metadata"])
                 if not isinstance(metadata["terminations"], dict):
                     raise TypeError(f"terminations is {metadata['terminations']!r}, and no table of counts")
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise CheckpointError(f"the data source's state cannot be used: {type(error).__name__}: {error}") from error
+                raise CheckpointError(
+                    f"the data source's state cannot be used: {type(error).__name__}: {error}"
+                ) from error
             self.groups, self.metadata = GroupBook(self.group_size), metadata
             for group in groups:
                 self.groups.take_back(group, anew=False)
@@ -179,13 +196,16 @@ class Tau2DataSource:
         """
         if self._states is None or self._states.keep(rollout_id):
             return
-        with self._lock:  # no hook of ours saw the rollout end: what has finished has trained, or slime's filter dropped it
+        with (
+            self._lock
+        ):  # no hook of ours saw the rollout end: what has finished has trained, or slime's filter dropped it
             self.end_rollout([s for g in self.groups.out.values() if not unfinished(g) for s in g])
             self._states.write(rollout_id, self.state_dict())
         self._states.keep(rollout_id)
 
     def load(self, rollout_id: int | None = None) -> None:
-        """Restore the state as of the end of `rollout_id` from `args.load`; without it the newest older one, or a fresh start.
+        """Restore the state as of the end of `rollout_id` from `args.load`; without it the newest older one, or a fresh
+        start.
 
         Raises:
             CheckpointError: the file is damaged, or of a later version.

@@ -1,7 +1,8 @@
-"""What a training may not look at: test tasks, in training or evaluation, and in its evaluation the tasks that it trains on.
+"""What a training may not look at: test tasks, in training or evaluation, and in its evaluation the tasks that it
+trains on.
 
-Checked when the data source is made, from the files that slime's `--eval-config` or `--eval-prompt-data` name, and again at each
-evaluation sample, for whoever has another data source. `tau2_i_know: true` lets all of it pass.
+Checked when the data source is made, from the files that slime's `--eval-config` or `--eval-prompt-data` name, and
+again at each evaluation sample, for whoever has another data source. `tau2_i_know: true` lets all of it pass.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def check_training(config: Tau2Config, tasks: Collection[str]) -> None:
     tested = [] if config.i_know else [t for t in tasks if _tested(config, *t.split("/", 1))]
     if tested:
         raise ConfigError(
-            f"tau2_split = {config.split}: {len(tested)} of its {len(tasks)} tasks are test tasks, the first {tested[0]}; "
+            f"tau2_split = {config.split}: {len(tested)} of its {len(tasks)} tasks are test tasks, the first "
+            f"{tested[0]}; "
             "train on train, train+val or extra, or say tau2_i_know: true"
         )
 
@@ -46,7 +48,9 @@ def check(config: Tau2Config, tasks: Iterable[tuple[str, str]], trained: Collect
         if f"{domain}/{task_id}" in trained:
             raise ConfigError(f"{what}: {domain}/{task_id} is trained on (tau2_split = {config.split}); {USE_VAL}")
         if _tested(config, domain, task_id):
-            raise ConfigError(f"{what}: {domain}/{task_id} is a test task, and no checkpoint may be chosen by one; {USE_VAL}")
+            raise ConfigError(
+                f"{what}: {domain}/{task_id} is a test task, and no checkpoint may be chosen by one; {USE_VAL}"
+            )
 
 
 def _tested(config: Tau2Config, domain: str, task_id: str) -> bool:
@@ -54,7 +58,9 @@ def _tested(config: Tau2Config, domain: str, task_id: str) -> bool:
 
 
 def _named(path: str, key: str) -> Iterator[tuple[str, str]]:
-    """(domain, task id) of the rows of a JSONL file; none of another file, or of a part of one (`path@[0:8]`): its samples are checked."""
+    """(domain, task id) of the rows of a JSONL file; none of another file, or of a part of one (`path@[0:8]`): its
+    samples are checked.
+    """
     if not path.endswith(".jsonl") or not Path(path).is_file():
         return
     with Path(path).open(encoding="utf-8") as file:

@@ -1,4 +1,6 @@
-"""slime's four filters: which groups train, in what order returned groups are served, which samples are masked, what is counted."""
+"""slime's four filters: which groups train, in what order returned groups are served, which samples are masked, what is
+counted.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def dynamic_sampling_filter(args: Any, samples: list[Sample], **kwargs: Any) -> 
     return DynamicFilterOutput(keep=True)
 
 
-def buffer_filter(args: Any, rollout_id: int | None, buffer: list[list[Sample]], num_samples: int) -> list[list[Sample]]:
+def buffer_filter(
+    args: Any, rollout_id: int | None, buffer: list[list[Sample]], num_samples: int
+) -> list[list[Sample]]:
     """Oldest returned groups first; takes what it returns out of the buffer."""
     buffer.sort(key=lambda group: min(s.index or 0 for s in group))
     taken, buffer[:] = buffer[:num_samples], buffer[num_samples:]
@@ -42,7 +46,8 @@ def rollout_sample_filter(args: Any, groups: list) -> None:
 
 
 def process_all_samples(args: Any, all_groups: list, data_source: Any) -> None:
-    """Hand back groups that infrastructure spoiled, or that the end of the rollout cut off, so that their tasks are served again.
+    """Hand back groups that infrastructure spoiled, or that the end of the rollout cut off, so that their tasks are
+    served again.
 
     slime passes the data source's bound `get_samples` here, hence `__self__`.
     """
@@ -55,7 +60,9 @@ def process_all_samples(args: Any, all_groups: list, data_source: Any) -> None:
 
 
 def keeps(args: Any, group: list[Sample]) -> bool:
-    """The verdict of the run's dynamic filter (`--dynamic-sampling-filter-path`; ours where `args` do not say) on a finished group."""
+    """The verdict of the run's dynamic filter (`--dynamic-sampling-filter-path`; ours where `args` do not say) on a
+    finished group.
+    """
     path = getattr(args, "dynamic_sampling_filter_path", f"{__name__}.dynamic_sampling_filter")
     if path is None:
         return True

@@ -1,8 +1,8 @@
 """`--custom-generate-function-path slime_tau2.hooks.generate.generate`: one tau2 episode a sample.
 
-It mutates the Sample it is given. Whatever fails in an episode comes back as a well-formed sample with log-probs, out of training and
-out of its group's mean; only a bad configuration is raised, at the first sample. The reward is tau2's; partial scores and the
-termination go to `metadata["tau2"]`.
+It mutates the Sample it is given. Whatever fails in an episode comes back as a well-formed sample with log-probs, out
+of training and out of its group's mean; only a bad configuration is raised, at the first sample. The reward is tau2's;
+partial scores and the termination go to `metadata["tau2"]`.
 """
 
 from __future__ import annotations
@@ -16,42 +16,45 @@ from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, UserError
 from slime_tau2.hooks import data_source, eval_tasks, replay
 from slime_tau2.hooks.compat import GenerateState, Sample, restart
 from slime_tau2.rewards.shaping import card_fractions
 from slime_tau2.seeds import derive_seed
-from slime_tau2.types import Episode, Policy, Termination
+from slime_tau2.terminations import Disposition, Termination
+from slime_tau2.types import Episode
 
 log = logging.getLogger(__name__)
 SERVED_BY_SLIME = "slime:"
 _TRUNCATED = (Termination.LENGTH, Termination.CONTEXT_OVERFLOW, Termination.MAX_STEPS)
 
 
-_toolboxes: weakref.WeakKeyDictionary[Any, Toolbox] = weakref.WeakKeyDictionary()
+_harnesses: weakref.WeakKeyDictionary[Any, Harness] = weakref.WeakKeyDictionary()
 
 
-def toolbox(args: Any) -> Toolbox:
-    """The process's toolbox for these args; resolves and prints the configuration once."""
+def harness(args: Any) -> Harness:
+    """The process's harness for these args; resolves and prints the configuration once."""
     state = GenerateState(args)
-    if state not in _toolboxes:
+    if state not in _harnesses:
         config = resolved(args, Tau2Config.from_args(args))
         log.info("%s\nslime_tau2 options:\n%s", bench.VINTAGE, config.resolved())
         url = f"http://{args.sglang_router_ip}:{args.sglang_router_port}"
-        policy = PolicyClient(url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries, plain_http=config.plain_http)
-        box = Toolbox(config, state.tokenizer, policy)
+        policy = PolicyClient(
+            url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries, plain_http=config.plain_http
+        )
+        box = Harness(config, state.tokenizer, policy)
         box.check()
-        _toolboxes[state] = box
-    return _toolboxes[state]
+        _harnesses[state] = box
+    return _harnesses[state]
 
 
 def resolved(args: Any, config: Tau2Config) -> Tau2Config:
     """The configuration with what only slime's arguments know.
 
-    An episode's length is clamped to what the servers were told to allow. A user of `slime:NAME` is the model of that name in
-    `--sglang-config`, whose router slime has started.
+    An episode's length is clamped to what the servers were told to allow. A user of `slime:NAME` is the model of that
+    name in `--sglang-config`, whose router slime has started.
 
     Raises:
         ConfigError: slime serves no model of that name.
@@ -64,7 +67,8 @@ def resolved(args: Any, config: Tau2Config) -> Tau2Config:
             name, routers = value.removeprefix(SERVED_BY_SLIME), getattr(args, "sglang_model_routers", None) or {}
             if name not in routers:
                 raise ConfigError(
-                    f"tau2_{option} = {value}: slime serves {', '.join(routers) or 'one model only'}; name it in --sglang-config"
+                    f"tau2_{option} = {value}: slime serves {', '.join(routers) or 'one model only'}; name it in "
+                    "--sglang-config"
                 )
             host, port = routers[name]
             update[option] = f"http://{host}:{port}/v1"
@@ -73,18 +77,18 @@ def resolved(args: Any, config: Tau2Config) -> Tau2Config:
 
 def take_faults() -> Counter[str]:
     """Failed requests of this process's clients since the last call, by client and kind."""
-    return sum((box.take_faults() for box in _toolboxes.values()), Counter())
+    return sum((box.take_faults() for box in _harnesses.values()), Counter())
 
 
 async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], evaluation: bool = False) -> Sample:
     """Run the episode that `sample.metadata` names (`domain`, `task_id`) and fill the sample.
 
     Raises:
-        UserError: the options or the installation will not do, so that no sample would ever be right; an evaluation looks at test tasks
-            or at what is trained on. What is wrong with one task is its sample's own detail.
+        UserError: the options or the installation will not do, so that no sample would ever be right; an evaluation
+            looks at test tasks or at what is trained on. What is wrong with one task is its sample's own detail.
     """
     try:
-        state, box = GenerateState(args), toolbox(args)
+        state, box = GenerateState(args), harness(args)
     except UserError:
         raise
     except Exception as error:  # arguments that name no model or no server
@@ -92,16 +96,22 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
     config, ref = box.config, sample.metadata
     if evaluation and {"domain", "task_id"} <= ref.keys():
         source = data_source.current()
-        eval_tasks.check(config, [(ref["domain"], ref["task_id"])], source.tasks if source else (), "evaluation during training")
+        eval_tasks.check(
+            config, [(ref["domain"], ref["task_id"])], source.tasks if source else (), "evaluation during training"
+        )
     try:
         world = box.world(ref["domain"])
         for attempt in range(config.episode_retries + 1):
-            seed = derive_seed(config.seed, ref["domain"], ref["task_id"], sample.index, "eval" if evaluation else "train", attempt)
+            seed = derive_seed(
+                config.seed, ref["domain"], ref["task_id"], sample.index, "eval" if evaluation else "train", attempt
+            )
             own_seed = seed if config.seeded_sampling else None
             key, experts = _routing_key(sample, attempt), replay.experts(args) and not evaluation
             agent = box.agent(world, sampling_params, own_seed, key, lambda: state.aborted, experts, ref["task_id"])
-            episode = await box.run(world, ref["task_id"], agent, seed, evaluation, lambda: state.aborted, ref.get("prefix", ()), key)
-            if episode.termination.policy is not Policy.RETRY or state.aborted:
+            episode = await box.run(
+                world, ref["task_id"], agent, seed, evaluation, lambda: state.aborted, ref.get("prefix", ()), key
+            )
+            if episode.termination.disposition is not Disposition.RETRY or state.aborted:
                 break
         lacking = None if evaluation else replay.missing(args, episode.replies)
         if lacking is None:
@@ -133,8 +143,8 @@ def _routing_key(sample: Sample, attempt: int) -> str:
 def fill(args: Any, sample: Sample, episode: Episode, replayed: bool = True) -> None:
     """Write an episode into a sample: tokens, mask and log-probs from the ledger, tau2's reward, what the filters read.
 
-    Each reply of the server goes in with its own `meta_info`, from which slime counts prefix-cache hits and speculation, and takes what
-    the trainer replays (`replayed`). Status and weight versions are the episode's.
+    Each reply of the server goes in with its own `meta_info`, from which slime counts prefix-cache hits and
+    speculation, and takes what the trainer replays (`replayed`). Status and weight versions are the episode's.
     """
     ledger, termination = episode.ledger, episode.termination
     if ledger is None or ledger.sampled == 0 or (episode.outcome is None and termination is not Termination.ABORTED):
@@ -157,7 +167,11 @@ def fill(args: Any, sample: Sample, episode: Episode, replayed: bool = True) -> 
     sample.non_generation_time = max(0.0, episode.wall_s - episode.policy_s)
     sample.metadata["tau2"] = _summary(episode)
     if termination is Termination.ABORTED:
-        sample.status, sample.reward, sample.remove_sample = Sample.Status.ABORTED, 0.0, True  # slime's metrics round every reward
+        sample.status, sample.reward, sample.remove_sample = (
+            Sample.Status.ABORTED,
+            0.0,
+            True,
+        )  # slime's metrics round every reward
         return
     sample.status = Sample.Status.TRUNCATED if termination in _TRUNCATED else Sample.Status.COMPLETED
     sample.reward = episode.reward
@@ -166,21 +180,34 @@ def fill(args: Any, sample: Sample, episode: Episode, replayed: bool = True) -> 
 def _summary(episode: Episode) -> dict[str, Any]:
     outcome = episode.outcome
     return {
-        "termination": episode.termination.value, "detail": episode.detail, "steps": episode.steps, "turns": len(episode.turns),
-        "partial": outcome.partial if outcome else 0.0, "components": outcome.components if outcome else {},
-        "card_components": card_fractions(outcome.reward_info) if outcome else {}, "turn_partials": [t.partial for t in episode.turns],
-        "turn_gains": [t.gain for t in episode.turns if t.end > t.start], "calls": sum(t.calls for t in episode.turns),
-        "policy_s": episode.policy_s, "usage": episode.usage,
-        "tool_errors": episode.tool_errors, "malformed": sum(t.malformed for t in episode.turns), "wall_s": episode.wall_s,
-        "user_s": episode.user_s, "user_stopped_early": episode.user_stopped_early, **episode.provenance,
-    }  # fmt: skip
+        "termination": episode.termination.value,
+        "detail": episode.detail,
+        "steps": episode.steps,
+        "turns": len(episode.turns),
+        "partial": outcome.partial if outcome else 0.0,
+        "components": outcome.components if outcome else {},
+        "card_components": card_fractions(outcome.reward_info) if outcome else {},
+        "turn_partials": [t.partial for t in episode.turns],
+        "turn_gains": [t.gain for t in episode.turns if t.end > t.start],
+        "calls": sum(t.calls for t in episode.turns),
+        "policy_s": episode.policy_s,
+        "usage": episode.usage,
+        "tool_errors": episode.tool_errors,
+        "malformed": sum(t.malformed for t in episode.turns),
+        "wall_s": episode.wall_s,
+        "user_s": episode.user_s,
+        "user_stopped_early": episode.user_stopped_early,
+        **episode.provenance,
+    }
 
 
-def placeholder(sample: Sample, detail: str, termination: Termination = Termination.ENVIRONMENT_ERROR, args: Any = None) -> None:
+def placeholder(
+    sample: Sample, detail: str, termination: Termination = Termination.ENVIRONMENT_ERROR, args: Any = None
+) -> None:
     """A sample that trains nothing and counts for nothing, in the shape the trainer needs."""
     restart(sample)
     sample.tokens, sample.response_length, sample.loss_mask, sample.rollout_log_probs = [0, 0], 1, [0], [0.0]
     sample.reward, sample.remove_sample = 0.0, True
     replay.pad(args, sample)
-    sample.status = Sample.Status.ABORTED if termination.policy is Policy.RETRY else Sample.Status.FAILED
+    sample.status = Sample.Status.ABORTED if termination.disposition is Disposition.RETRY else Sample.Status.FAILED
     sample.metadata["tau2"] = {"termination": termination.value, "detail": detail, "partial": 0.0, "components": {}}

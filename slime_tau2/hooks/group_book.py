@@ -1,13 +1,13 @@
-"""The life of a group: served, then either closed or taken back to be served again. Nothing is lost, nothing is served twice.
+"""The life of a group: served, then either closed or taken back to be served again. Nothing is lost, nothing is served
+twice.
 
-    served ──► out ──► closed      it trained, or the dynamic filter dropped it: it counts, and the curriculum has heard of it
-                │  ▲
-                ▼  │
+    served ──► out ──► closed      it trained, or the dynamic filter dropped it: it counts, and the curriculum has heard
+                of it │  ▲ ▼  │
               returned             the rollout cut it off, infrastructure spoiled it, or slime handed it back
 
-Whoever hands a closed group back wants it served again, and gets that. A group keeps its index and its samples' indices for life, over
-restarts too. So every index below `next_group` is in exactly one of the three places, and `out` and `returned` together are what a
-state must remember. Pure bookkeeping: no IO, no lock.
+Whoever hands a closed group back wants it served again, and gets that. A group keeps its index and its samples' indices
+for life, over restarts too. So every index below `next_group` is in exactly one of the three places, and `out` and
+`returned` together are what a state must remember. Pure bookkeeping: no IO, no lock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ OVER = (Sample.Status.COMPLETED, Sample.Status.TRUNCATED, Sample.Status.FAILED)
 
 
 class GroupBook:
-    """Groups by index. `returned` is in the order in which they came back; the buffer filter decides which goes first."""
+    """Groups by index. `returned` is in the order in which they came back; the buffer filter decides
+    which goes first.
+    """
 
     def __init__(self, group_size: int):
         self.group_size = group_size
@@ -32,7 +34,9 @@ class GroupBook:
         self._passed_over: dict[int, int] = {}  # finished groups that nobody has trained: how many rollouts ended since
 
     def served(self, groups: Iterable[list[Sample]]) -> None:
-        """These groups are being generated. What an aborted try left is cleared: tau2's environment cannot be resumed."""
+        """These groups are being generated. What an aborted try left is cleared: tau2's environment cannot be
+        resumed.
+        """
         for group in groups:
             for s in group:
                 if s.status is Sample.Status.ABORTED:
@@ -42,8 +46,8 @@ class GroupBook:
     def take_back(self, group: list[Sample], anew: bool) -> None:
         """To be served again; a group that is there already is not taken twice.
 
-        `anew` serves copies without its finished episodes, so that weights of one age sample all of it (slime may still hold the samples
-        themselves, and train on them); without, slime serves those episodes as they are.
+        `anew` serves copies without its finished episodes, so that weights of one age sample all of it (slime may still
+        hold the samples themselves, and train on them); without, slime serves those episodes as they are.
 
         Raises:
             ValueError: it is no whole group.
@@ -57,15 +61,18 @@ class GroupBook:
             self.returned.append([_another_try(s) for s in group] if anew else group)
 
     def close(self, key: int) -> bool:
-        """It will not be served again, though it may have come back; False where it was closed before, or never served by this book."""
+        """It will not be served again, though it may have come back; False where it was closed before, or never served
+        by this book.
+        """
         self._passed_over.pop(key, None)
         came_back = [g for g in self.returned if key_of(g) == key]
         self.returned[:] = [g for g in self.returned if key_of(g) != key]
         return self.out.pop(key, None) is not None or bool(came_back)
 
     def settle(self, keeps: Callable[[list[Sample]], bool]) -> list[list[Sample]]:
-        """A rollout is over in which nothing is in flight any more, and what trained is closed. The rest is served again (cut off,
-        spoiled, or one more than the batch holds) or was dropped by the filter, whose verdict is `keeps`. Returns what was dropped.
+        """A rollout is over in which nothing is in flight any more, and what trained is closed. The rest is served
+        again (cut off, spoiled, or one more than the batch holds) or was dropped by the filter, whose verdict is
+        `keeps`. Returns what was dropped.
         """
         dropped = []
         for group in list(self.out.values()):
@@ -78,8 +85,9 @@ class GroupBook:
     def take_back_thrown_away(self) -> None:
         """Take back finished groups that two whole rollouts have passed over; call it once at the end of each rollout.
 
-        slime v0.3.1's fully-async rollout takes all that is finished and keeps a batch of it; the rest is gone. A rollout begins with
-        what its predecessor left finished, so what has not trained after the second one was thrown away.
+        slime v0.3.1's fully-async rollout takes all that is finished and keeps a batch of it; the rest is gone. A
+        rollout begins with what its predecessor left finished, so what has not trained after the second one was thrown
+        away.
         """
         over = [k for k, g in self.out.items() if not unfinished(g)]
         self._passed_over = {k: self._passed_over.get(k, 0) + 1 for k in over}
@@ -95,7 +103,9 @@ def key_of(group: list[Sample]) -> int:
     """The group's index."""
     index = group[0].group_index
     if index is None:
-        raise ValueError(f"a group of {group[0].prompt!r} has no group_index; only groups that the data source served can come back")
+        raise ValueError(
+            f"a group of {group[0].prompt!r} has no group_index; only groups that the data source served can come back"
+        )
     return index
 
 
@@ -111,7 +121,9 @@ def unfinished(group: list[Sample]) -> bool:
 
 
 def _begin_anew(sample: Sample) -> Sample:
-    """As if it had never been served. Another conversation, so that no server mistakes it for the one that was cut off."""
+    """As if it had never been served. Another conversation, so that no server mistakes it for the one
+    that was cut off.
+    """
     restart(sample)
     sample.session_id = None
     return sample

@@ -1,7 +1,7 @@
 """Does anything come back scored? A run whose servers are gone must end with the reason, not fetch groups for ever.
 
-slime fetches another group for each one that comes to nothing. So every fetch asks here first, and eight fetches in a row without one
-scored episode end the run.
+slime fetches another group for each one that comes to nothing. So every fetch asks here first, and eight fetches in a
+row without one scored episode end the run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from slime_tau2.errors import PolicyError
 from slime_tau2.hooks.compat import Sample, info
 from slime_tau2.hooks.modes import fully_async
-from slime_tau2.types import Policy, Termination
+from slime_tau2.terminations import Disposition, Termination
 
 log = logging.getLogger(__name__)
 MOST_SPOILED_FETCHES = 8
@@ -22,7 +22,9 @@ MOST_SPOILED_FETCHES = 8
 
 
 class Liveness:
-    """Counts the episodes in a row that infrastructure ended, over the groups that came back and those that are still out."""
+    """Counts the episodes in a row that infrastructure ended, over the groups that came back and those that are still
+    out.
+    """
 
     def __init__(self, args: Any, group_size: int):
         self.args, self.group_size = args, group_size
@@ -32,10 +34,11 @@ class Liveness:
     def came_back(self, group: list[Sample]) -> None:
         """A group is served again; call it before what its episodes left is cleared."""
         ends = [(Termination(info(s)["termination"]), info(s).get("detail", "")) for s in group if info(s)]
-        if any(e.policy is not Policy.RETRY for e, _ in ends):
+        if any(e.disposition is not Disposition.RETRY for e, _ in ends):
             self._in_a_row = 0
         for end, detail in ends:
-            if end.policy is Policy.RETRY and end is not Termination.ABORTED:  # slime's own aborts say nothing
+            aborted = end is Termination.ABORTED  # by slime itself: that says nothing
+            if end.disposition is Disposition.RETRY and not aborted:
                 self._in_a_row, self._detail = self._in_a_row + 1, detail or self._detail
 
     def scored(self) -> None:
@@ -46,13 +49,18 @@ class Liveness:
         """`out` are the groups that were served and not settled yet, `num_samples` how many groups are asked for.
 
         Raises:
-            PolicyError: fetch after fetch, not one episode came back scored; says what ended the last. Under fully-async rollout the
-                process ends instead: slime's loop there would log the error and ask again every second, for ever.
+            PolicyError: fetch after fetch, not one episode came back scored; says what ended the last. Under
+                fully-async rollout the process ends instead: slime's loop there would log the error and ask again every
+                second, for ever.
         """
         ended = [s for g in out for s in g if info(s)]
         fetch = max(1, num_samples, getattr(self.args, "rollout_batch_size", None) or 0)
         count = self._in_a_row + len(ended)
-        if not count or count < MOST_SPOILED_FETCHES * fetch * self.group_size or not all(s.remove_sample for s in ended):
+        if (
+            not count
+            or count < MOST_SPOILED_FETCHES * fetch * self.group_size
+            or not all(s.remove_sample for s in ended)
+        ):
             return
         detail = next((d for s in reversed(ended) if (d := info(s).get("detail"))), self._detail) or "no detail"
         error = PolicyError(f"all of the last {count} episodes were ended by the infrastructure, the last by: {detail}")

@@ -1,7 +1,7 @@
 """`--custom-rollout-log-function-path` and its evaluation twin: what the episodes did, over all and by domain.
 
-Everything is a number under a key that docs/hooks.md lists, so that W&B and TensorBoard take it alike; W&B also gets a few whole
-conversations as a table. Both return False: slime's own logging runs too.
+Everything is a number under a key that docs/hooks.md lists, so that W&B and TensorBoard take it alike; W&B also gets a
+few whole conversations as a table. Both return False: slime's own logging runs too.
 """
 
 from __future__ import annotations
@@ -21,9 +21,15 @@ from slime_tau2.types import is_success
 TABLE_COLUMNS = ["rollout", "domain", "task", "reward", "partial", "termination", "turns", "conversation"]
 LONGEST_TEXT = 20_000
 _MEANS = {
-    "partial": "partial", "turns": "turns", "tool_calls": "calls", "tool_errors": "tool_errors", "malformed_calls": "malformed",
-    "user_s": "user_s", "policy_s": "policy_s", "user_stopped_early": "user_stopped_early",
-}  # fmt: skip
+    "partial": "partial",
+    "turns": "turns",
+    "tool_calls": "calls",
+    "tool_errors": "tool_errors",
+    "malformed_calls": "malformed",
+    "user_s": "user_s",
+    "policy_s": "policy_s",
+    "user_stopped_early": "user_stopped_early",
+}
 
 
 def episode_metrics(samples: list[Sample], prefix: str) -> dict[str, float]:
@@ -41,7 +47,9 @@ def episode_metrics(samples: list[Sample], prefix: str) -> dict[str, float]:
             out[f"{name}success"] = fmean(is_success(s.reward) for s in valid)
             out |= {f"{name}{key}": fmean(float(i.get(field) or 0.0) for i in infos) for key, field in _MEANS.items()}
             out[f"{name}user_s_per_turn"] = _ratio(infos, "user_s", "turns")
-            out[f"{name}prefix_cache_hits"] = _ratio([i.get("usage", {}).get("policy", {}) for i in infos], "cached", "prompt")
+            out[f"{name}prefix_cache_hits"] = _ratio(
+                [i.get("usage", {}).get("policy", {}) for i in infos], "cached", "prompt"
+            )
             out[f"{name}response_tokens"] = fmean(s.response_length for s in valid)
             out[f"{name}trained_tokens"] = fmean(sum(s.loss_mask or []) for s in valid)
             out[f"{name}longest_tokens"] = float(max(len(s.tokens) for s in valid))
@@ -56,7 +64,9 @@ def _ratio(infos: Sequence[dict[str, Any]], over: str, under: str) -> float:
 
 
 def group_metrics(config: Tau2Config, samples: list[Sample], prefix: str) -> dict[str, float]:
-    """Of the groups that train: the share without variance in their training rewards, and with one outcome only. Pure."""
+    """Of the groups that train: the share without variance in their training rewards, and with one
+    outcome only. Pure.
+    """
     groups: dict[Any, list[Sample]] = defaultdict(list)
     for s in samples:
         if not s.remove_sample:
@@ -72,11 +82,13 @@ def group_metrics(config: Tau2Config, samples: list[Sample], prefix: str) -> dic
     }
 
 
-def log_rollout(rollout_id: int, args: Any, samples: list[Sample], rollout_extra_metrics: dict | None, rollout_time: float) -> bool:
+def log_rollout(
+    rollout_id: int, args: Any, samples: list[Sample], rollout_extra_metrics: dict | None, rollout_time: float
+) -> bool:
     """Log a training rollout and have our data source close it; False lets slime's default logging run too.
 
-    It runs when the rollout has ended and before the model trains on it, in every mode of slime, and alone among the hooks it is told the
-    rollout's id: so the data source's state of this rollout is written here.
+    It runs when the rollout has ended and before the model trains on it, in every mode of slime, and alone among the
+    hooks it is told the rollout's id: so the data source's state of this rollout is written here.
     """
     flat, config = flatten(samples), Tau2Config.from_args(args)
     metrics = episode_metrics(flat, "tau2") | group_metrics(config, flat, "tau2")
@@ -85,7 +97,9 @@ def log_rollout(rollout_id: int, args: Any, samples: list[Sample], rollout_extra
     source = data_source.current()
     if source is not None:
         source.end_rollout(flat, rollout_id)
-        metrics |= {f"tau2/curriculum/{pool}": float(n) for pool, n in source.order.curriculum.pools(list(source.tasks)).items()}
+        metrics |= {
+            f"tau2/curriculum/{pool}": float(n) for pool, n in source.order.curriculum.pools(list(source.tasks)).items()
+        }
         metrics["tau2/epoch"] = float(source.order.epoch)
     log_metrics(args, {**metrics, "rollout/step": rollout_id}, "rollout/step")
     if config.log_samples and flat:
@@ -101,9 +115,15 @@ def sample_rows(args: Any, rollout_id: int, samples: list[Sample], count: int) -
         text = tokenizer.decode(s.tokens[len(s.tokens) - s.response_length :], skip_special_tokens=False)
         told = info(s)
         yield [
-            rollout_id, s.metadata.get("domain"), s.metadata.get("task_id"), float(s.reward or 0.0), told.get("partial", 0.0),
-            told.get("termination"), told.get("turns", 0), text[:LONGEST_TEXT],
-        ]  # fmt: skip
+            rollout_id,
+            s.metadata.get("domain"),
+            s.metadata.get("task_id"),
+            float(s.reward or 0.0),
+            told.get("partial", 0.0),
+            told.get("termination"),
+            told.get("turns", 0),
+            text[:LONGEST_TEXT],
+        ]
 
 
 def log_eval(rollout_id: int, args: Any, data: dict[str, dict], extra_metrics: dict | None) -> bool:

@@ -8,7 +8,9 @@ SYNCHRONOUS = "slime.rollout.sglang_rollout.generate_rollout"
 
 
 def ends_idle(args: Any) -> bool:
-    """Whether nothing is in flight when a rollout ends: slime's default rollout, under train_async.py and --partial-rollout too."""
+    """Whether nothing is in flight when a rollout ends: slime's default rollout, under train_async.py and
+    --partial-rollout too.
+    """
     return getattr(args, "rollout_function_path", SYNCHRONOUS) == SYNCHRONOUS
 
 

@@ -1,8 +1,10 @@
-"""What slime's trainer replays of the sampler's choices: the tokens that top-p kept, the experts that a mixture's router chose.
+"""What slime's trainer replays of the sampler's choices: the tokens that top-p kept, the experts that a mixture's
+router chose.
 
-`--rollout-top-p` other than 1 and `--use-rollout-routing-replay` need a record of every sampled token. It comes with the server's
-`meta_info` and goes to the trainer through `Sample.append_response_tokens`. slime misses it only after a whole rollout, with an
-assertion; here its absence is an error at the first sample that should have had it. Evaluation replays nothing.
+`--rollout-top-p` other than 1 and `--use-rollout-routing-replay` need a record of every sampled token. It comes with
+the server's `meta_info` and goes to the trainer through `Sample.append_response_tokens`. slime misses it only after a
+whole rollout, with an assertion; here its absence is an error at the first sample that should have had it. Evaluation
+replays nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from slime_tau2.types import Reply
 
 _TOP_P_META = ("top_p_token_ids", "top_p_kept_token_ids")
 _EXPERTS_META = "routed_experts"
-_FIX = "serve the policy with slime's own SGLang behind slime's own router (PyPI's sglang-router 0.3.2 drops the request for them), or"
+_FIX = (
+    "serve the policy with slime's own SGLang behind slime's own router (PyPI's sglang-router 0.3.2 drops the "
+    "request for them), or"
+)
 
 
 def top_p(args: Any) -> bool:
@@ -32,9 +37,16 @@ def missing(args: Any, replies: Sequence[Reply]) -> str | None:
     """What a training sample of these replies would lack, with the fix; None where it lacks nothing."""
     told = [r.meta for r in replies if r.end > r.start]
     if top_p(args) and not all(any(key in meta for key in _TOP_P_META) for meta in told):
-        return f"--rollout-top-p {args.rollout_top_p}: a reply of the policy server has no {_TOP_P_META[0]}; {_FIX} set --rollout-top-p 1.0"
-    if experts(args) and told and _EXPERTS_META not in told[-1]:  # each reply also brings the rows that one before it did not
-        return f"--use-rollout-routing-replay: a reply of the policy server has no {_EXPERTS_META}; {_FIX} drop the flag"
+        return (
+            f"--rollout-top-p {args.rollout_top_p}: a reply of the policy server has no {_TOP_P_META[0]}; "
+            f"{_FIX} set --rollout-top-p 1.0"
+        )
+    if (
+        experts(args) and told and _EXPERTS_META not in told[-1]
+    ):  # each reply also brings the rows that one before it did not
+        return (
+            f"--use-rollout-routing-replay: a reply of the policy server has no {_EXPERTS_META}; {_FIX} drop the flag"
+        )
     return None
 
 
@@ -44,7 +56,8 @@ def meta_info(args: Any, sample: Sample, reply: Reply, replayed: bool) -> dict[s
     if not (replayed and experts(args) and reply.end > reply.start):
         meta.pop(_EXPERTS_META, None)
     elif _EXPERTS_META in meta:
-        # the rows end at the token before the last; where they start depends on whether the router let our request for a start through
+        # the rows end at the token before the last; where they start depends on whether the router let our request for
+        # a start through
         rows = _integers(meta[_EXPERTS_META]) // (args.num_layers * args.moe_router_topk)
         meta["routed_experts_start_len"] = len(sample.tokens) + reply.end - reply.start - 1 - rows
     if not (replayed and top_p(args) and reply.end > reply.start):

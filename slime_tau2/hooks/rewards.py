@@ -1,8 +1,9 @@
 """`--custom-rm-path` and `--custom-reward-post-process-path`.
 
-`reward` hands back what `generate` has already set: tau2's reward, binary in the benchmarks. `reward_post_process` sees whole
-groups, so all group maths happens there: shaping, then normalisation within `group_index`, over the samples that count, then, with
-turn-level credit, one advantage a token, which `hooks.advantages` copies in the trainer.
+`reward` hands back what `generate` has already set: tau2's reward, binary in the benchmarks. `reward_post_process` sees
+whole
+groups, so all group maths happens there: shaping, then normalisation within `group_index`, over the samples that count,
+then, with turn-level credit, one advantage a token, which `hooks.advantages` copies in the trainer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ async def reward(args: Any, sample: Sample | list[Sample], **kwargs: Any) -> flo
 
 
 def reward_post_process(args: Any, samples: list[Sample]) -> tuple[list[float], list[float]]:
-    """(tau2's rewards, advantages), one each a sample, in order. Closes their groups in our data source, and so tells the curriculum."""
+    """(tau2's rewards, advantages), one each a sample, in order. Closes their groups in our data source, and so tells
+    the curriculum.
+    """
     config = Tau2Config.from_args(args)
     raw = [float(s.reward or 0.0) for s in samples]
     valid = [not s.remove_sample for s in samples]

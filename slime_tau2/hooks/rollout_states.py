@@ -1,8 +1,8 @@
 """The data source's state as it was when each rollout ended: one JSON file per rollout id, beside slime's checkpoints.
 
-slime saves the model first and asks the data source later: under `train_async.py` behind the whole next rollout, and after a kill
-never. So a state is written when its rollout ends, before the model trains on it; `keep` then marks those that belong to a checkpoint,
-and the others are pruned. A file is whole or absent.
+slime saves the model first and asks the data source later: under `train_async.py` behind the whole next rollout, and
+after a kill never. So a state is written when its rollout ends, before the model trains on it; `keep` then marks those
+that belong to a checkpoint, and the others are pruned. A file is whole or absent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from slime_tau2.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 UNKEPT = 3
-"""States of rollouts without a checkpoint that stay: a kill may fall between the model's checkpoint and the call that keeps its state."""
+"""States of rollouts without a checkpoint that stay: a kill may fall between the model's checkpoint and the call that
+keeps its state.
+"""
 _NAME = re.compile(r"tau2_data_source_(\d+)\.json")
 
 
@@ -34,8 +36,8 @@ class RolloutStates:
         return self.directory / f"tau2_data_source_{rollout_id}.json"
 
     def write(self, rollout_id: int, state: dict[str, Any]) -> None:
-        """Write one state, and prune what this process wrote and no checkpoint asked for. A disk that is full stops no rollout:
-        the state is held, and `keep` tries again.
+        """Write one state, and prune what this process wrote and no checkpoint asked for. A disk that is full stops no
+        rollout: the state is held, and `keep` tries again.
         """
         self._unkept.pop(rollout_id, None)
         try:
@@ -74,24 +76,35 @@ class RolloutStates:
                 os.fsync(file.fileno())
             os.replace(staging, path)
         except OSError as error:
-            raise CheckpointError(f"cannot save the data source to {path}: {error.strerror}; the previous state is untouched") from error
+            raise CheckpointError(
+                f"cannot save the data source to {path}: {error.strerror}; the previous state is untouched"
+            ) from error
 
     def restore(self, rollout_id: int, load: Callable[[dict[str, Any]], None]) -> None:
-        """Give `load` the state as of the end of a rollout. Where it is absent, with a warning, the newest older one; nothing without any.
+        """Give `load` the state as of the end of a rollout. Where it is absent, with a warning, the newest older one;
+        nothing without any.
 
         Raises:
             CheckpointError: the file is not what was written.
         """
         path = self.path(rollout_id)
         if not path.exists():
-            found = [int(m[1]) for p in self.directory.glob("tau2_data_source_*.json") if (m := _NAME.fullmatch(p.name))]
+            found = [
+                int(m[1]) for p in self.directory.glob("tau2_data_source_*.json") if (m := _NAME.fullmatch(p.name))
+            ]
             older = max((n for n in found if n < rollout_id), default=None)
             if older is None:
                 log.warning(
-                    "%s is absent, and so is every older one: the data source starts afresh, at the first task of its first epoch", path
+                    "%s is absent, and so is every older one: the data source starts afresh, at the first task "
+                    "of its first epoch",
+                    path,
                 )
                 return
-            log.warning("%s is absent: the data source goes on from rollout %d; what was served since is served again", path, older)
+            log.warning(
+                "%s is absent: the data source goes on from rollout %d; what was served since is served again",
+                path,
+                older,
+            )
             path = self.path(older)
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
@@ -99,6 +112,8 @@ class RolloutStates:
                 raise ValueError("it holds no JSON object")
             load(state)
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} is corrupt ({error}); remove it to go on from the state before it") from error
+            raise CheckpointError(
+                f"{path} is corrupt ({error}); remove it to go on from the state before it"
+            ) from error
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}; remove it to go on from the state before it") from error

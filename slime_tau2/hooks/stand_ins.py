@@ -1,7 +1,8 @@
-"""What stands in for slime where it is absent: its Sample, its filter's verdict, its state of a rollout, as far as the hooks use them.
+"""What stands in for slime where it is absent: its Sample, its filter's verdict, its state of a rollout, as far as the
+hooks use them.
 
-They carry v0.3.1's fields and `append_response_tokens`, so that the hooks are the same code in both places. An upstream test runs one
-sequence of operations on both and compares every field.
+They carry v0.3.1's fields and `append_response_tokens`, so that the hooks are the same code in both places. An upstream
+test runs one sequence of operations on both and compares every field.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ class Sample:
         meta_info: dict[str, Any] | None = None,
         text: str | None = None,
     ) -> None:
-        """Append response tokens; trainable ones need log-probs, others must not bring any. `meta_info` is the server's."""
+        """Append response tokens; trainable ones need log-probs, others must not bring any. `meta_info` is the
+        server's.
+        """
         if trainable and (log_probs is None or len(log_probs) != len(tokens)):
             raise ValueError(f"{len(tokens)} trainable tokens need as many log-probs")
         if not trainable and log_probs is not None:
@@ -83,7 +86,9 @@ class Sample:
         self.tokens = [*self.tokens, *tokens]
         self.response_length += len(tokens)
         self.loss_mask = (self.loss_mask or []) + [int(trainable)] * len(tokens)
-        self.rollout_log_probs = (self.rollout_log_probs or []) + (list(log_probs or []) if trainable else [0.0] * len(tokens))
+        self.rollout_log_probs = (self.rollout_log_probs or []) + (
+            list(log_probs or []) if trainable else [0.0] * len(tokens)
+        )
         self.response += text or ""
         if meta_info is None or "finish_reason" not in meta_info:
             return
@@ -120,6 +125,9 @@ class GenerateState:
         self.tokenizer = load_tokenizer(args.hf_checkpoint)
         self.semaphore = asyncio.Semaphore(args.sglang_server_concurrency)
         self.sampling_params = {
-            "temperature": args.rollout_temperature, "top_p": args.rollout_top_p, "top_k": args.rollout_top_k,
-            "max_new_tokens": args.rollout_max_response_len, "skip_special_tokens": False,
-        }  # fmt: skip
+            "temperature": args.rollout_temperature,
+            "top_p": args.rollout_top_p,
+            "top_k": args.rollout_top_k,
+            "max_new_tokens": args.rollout_max_response_len,
+            "skip_special_tokens": False,
+        }

@@ -40,7 +40,9 @@ class TaskOrder:
         return out
 
     def prefix(self, key: str, group: int) -> list[dict] | None:
-        """What a group begins behind: part of a success of a task that the policy never solves, for about every other such group."""
+        """What a group begins behind: part of a success of a task that the policy never solves, for about every other
+        such group.
+        """
         known = self._successes.get(key)
         rng = random.Random(f"{self.config.seed}:prefix:{group}")
         if not self.config.curriculum or not known or self.curriculum.pool(key) != "hopeless" or rng.random() < 0.5:
@@ -48,7 +50,9 @@ class TaskOrder:
         return prefixes.cut(rng.choice(known), rng)
 
     def observe(self, key: str, success: bool, eased: bool) -> None:
-        """One episode's outcome, for the curriculum. One that began within a success (`eased`) says nothing of the task itself."""
+        """One episode's outcome, for the curriculum. One that began within a success (`eased`) says nothing of the task
+        itself.
+        """
         if key in self._known and not eased:
             self.curriculum.observe(key, int(success), 1)
 

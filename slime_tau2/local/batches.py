@@ -35,7 +35,9 @@ class TokenScores:
 
 
 def micro_batches(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
-    """Indices of rows, grouped by length so that rows times longest row stays within `max_tokens` (a longer row goes alone)."""
+    """Indices of rows, grouped by length so that rows times longest row stays within `max_tokens` (a longer row goes
+    alone).
+    """
     batch: list[int] = []
     for n in sorted(range(len(rows)), key=lambda n: len(rows[n].tokens)):
         if batch and (len(batch) + 1) * len(rows[n].tokens) > max_tokens:
@@ -46,7 +48,9 @@ def micro_batches(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def length_bucketed(count: int, lengths: Sequence[int], batch_size: int, rng: random.Random, bucket: int = 16) -> Iterator[list[int]]:
+def length_bucketed(
+    count: int, lengths: Sequence[int], batch_size: int, rng: random.Random, bucket: int = 16
+) -> Iterator[list[int]]:
     """One epoch of batches of row indices: shuffled, but each batch of similar lengths."""
     order = rng.sample(range(count), count)
     for start in range(0, count, batch_size * bucket):
@@ -87,8 +91,8 @@ def _shared_prefix(rows: Sequence[Row], sizes: Sequence[int]) -> int:
 def _forward(model: Any, head: list[int], ids: torch.Tensor) -> torch.Tensor:
     """Hidden states after `ids` [rows, width], each row behind the same `head`.
 
-    A domain's policy and tool schemas are half of a short episode and the same in every row: they are computed once, and
-    their gradient is the sum over the rows, as it would be if each row had its own copy.
+    A domain's policy and tool schemas are half of a short episode and the same in every row: they are computed once,
+    and their gradient is the sum over the rows, as it would be if each row had its own copy.
     """
     if len(ids) < 2 or len(head) < MIN_SHARED:
         whole = torch.cat([torch.tensor(head, dtype=torch.long, device=ids.device).repeat(len(ids), 1), ids], dim=1)

@@ -1,8 +1,8 @@
 """Checkpoints that survive kill -9, a full disk and a flipped bit.
 
-One directory an iteration: model (Hugging Face layout), optimizer, and `state.json` with everything else (RNG, data source,
-curriculum, stage position). A manifest of sha256 sums is written last; the directory is renamed into place whole. Loading
-takes the newest one whose sums hold and says so when it is not the newest.
+One directory an iteration: model (Hugging Face layout), optimizer, and `state.json` with everything else (RNG, data
+source, curriculum, stage position). A manifest of sha256 sums is written last; the directory is renamed into place
+whole. Loading takes the newest one whose sums hold and says so when it is not the newest.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def load(root: Path, trainer: Trainer) -> dict[str, Any] | None:
         _restore_rng(state["rng"])
         return state
     if found:
-        raise CheckpointError(f"all {len(found)} checkpoints in {root} are corrupt; delete the directory to start this stage anew")
+        raise CheckpointError(
+            f"all {len(found)} checkpoints in {root} are corrupt; delete the directory to start this stage anew"
+        )
     return None
 
 

@@ -1,7 +1,7 @@
 """Continuous batching for a small Qwen3 on one device: requests in, tokens with log-probs out.
 
-Each request owns a slot of `SlotCache` and computes only what that does not hold yet. Prompts are read in chunks, so that a long one
-neither needs a large mask nor starves the others for long.
+Each request owns a slot of `SlotCache` and computes only what that does not hold yet. Prompts are read in chunks, so
+that a long one neither needs a large mask nor starves the others for long.
 
 Knows only token ids. Not thread-safe: one thread calls `admit`, `step` and the rest.
 """
@@ -47,7 +47,8 @@ class Engine:
         self.slots = SlotCache(model, max_slots, token_budget, MIN_CAPACITY)
         self._owner: list[Request | None] = [None] * len(self.slots)
 
-    # --- requests ----------------------------------------------------------------------------------------------------------
+    # --- requests
+    # ----------------------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> list[Request]:
@@ -89,7 +90,9 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Request]:
-        """One round: read a chunk of every unread prompt, sample one token for every request that is read. Returns what ended."""
+        """One round: read a chunk of every unread prompt, sample one token for every request that is read. Returns what
+        ended.
+        """
         self._place()
         active = [(s, r) for s, r in enumerate(self._owner) if r is not None]
         if not active:
@@ -126,7 +129,9 @@ class Engine:
             request.output_ids.append(token)
             request.log_probs.append(log_prob)
             stops = token in request.params.stop_token_ids or (token == self.eos and not request.params.ignore_eos)
-            request.finish = "stop" if stops else "length" if len(request.output_ids) >= request.params.max_new_tokens else ""
+            request.finish = (
+                "stop" if stops else "length" if len(request.output_ids) >= request.params.max_new_tokens else ""
+            )
             if request.finish:
                 self._owner[slot] = None
                 done.append(request)
@@ -156,9 +161,17 @@ class Engine:
         hidden = model.embed_tokens(torch.from_numpy(ids).to(device))
         rotary = model.rotary_emb(hidden, cache.positions)
         mask = torch.from_numpy(hidden_from).to(device).unsqueeze(1)
-        bias = torch.zeros(mask.shape, dtype=hidden.dtype, device=device).masked_fill_(mask, torch.finfo(hidden.dtype).min)
+        bias = torch.zeros(mask.shape, dtype=hidden.dtype, device=device).masked_fill_(
+            mask, torch.finfo(hidden.dtype).min
+        )
         for layer in model.layers:
-            hidden = layer(hidden, attention_mask=bias, position_ids=cache.positions, past_key_values=cache, position_embeddings=rotary)
+            hidden = layer(
+                hidden,
+                attention_mask=bias,
+                position_ids=cache.positions,
+                past_key_values=cache,
+                position_embeddings=rotary,
+            )
             hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         last = hidden[torch.arange(len(slots), device=device), torch.from_numpy(lengths - 1).to(device)]
         return self.model.lm_head(model.norm(last)).float()

@@ -1,6 +1,7 @@
 """The engine's thread: it owns the model, so that nothing of the event loop ever waits for it.
 
-Everything crosses through one inbox, in order; results come back as futures of the loop that asked. New weights end what is being sampled.
+Everything crosses through one inbox, in order; results come back as futures of the loop that asked. New weights end
+what is being sampled.
 """
 
 from __future__ import annotations

@@ -25,7 +25,10 @@ class Information:
     prefix_mismatches: int
 
     async def loads(self, _: web.Request) -> web.Response:
-        load = {"num_running_reqs": len(self.engine.running), "num_waiting_reqs": len(self.engine.waiting) + self.thread.inbox.qsize()}
+        load = {
+            "num_running_reqs": len(self.engine.running),
+            "num_waiting_reqs": len(self.engine.waiting) + self.thread.inbox.qsize(),
+        }
         return web.json_response({"loads": [load]})
 
     async def workers(self, http: web.Request) -> web.Response:
@@ -33,7 +36,9 @@ class Information:
 
     async def model_info(self, _: web.Request) -> web.Response:
         info = {"model_path": self.model_path, "tokenizer_path": self.model_path, "is_generation": True}
-        return web.json_response(info | {"weight_version": self.weight_version, "context_length": self.engine.context_length})
+        return web.json_response(
+            info | {"weight_version": self.weight_version, "context_length": self.engine.context_length}
+        )
 
     async def tokenize(self, http: web.Request) -> web.Response:
         """The ids of `prompt`, or of `messages` by the chat template, as SGLang and vLLM tell them."""
@@ -48,13 +53,24 @@ class Information:
         return web.json_response({"tokens": ids, "count": len(ids), "max_model_len": self.engine.context_length})
 
     async def server_info(self, _: web.Request) -> web.Response:
-        """Layout as SGLang names it (one device, nothing offloaded: slime compares these with what it expects), then figures of ours."""
+        """Layout as SGLang names it (one device, nothing offloaded: slime compares these with what it expects), then
+        figures of ours.
+        """
         info: dict[str, Any] = {
-            "version": "slime_tau2.local", "model_path": self.model_path, "weight_version": self.weight_version,
+            "version": "slime_tau2.local",
+            "model_path": self.model_path,
+            "weight_version": self.weight_version,
             "context_length": self.engine.context_length,
-            "tp_size": 1, "pp_size": 1, "dp_size": 1, "ep_size": 1, "enable_memory_saver": False,
-            "served_requests": self.served, "near_ties": self.engine.near_ties,
-            "prefix_checked": self.prefix_checked, "prefix_mismatches": self.prefix_mismatches,
-            "device": str(self.engine.device), "pid": os.getpid(),
-        }  # fmt: skip
+            "tp_size": 1,
+            "pp_size": 1,
+            "dp_size": 1,
+            "ep_size": 1,
+            "enable_memory_saver": False,
+            "served_requests": self.served,
+            "near_ties": self.engine.near_ties,
+            "prefix_checked": self.prefix_checked,
+            "prefix_mismatches": self.prefix_mismatches,
+            "device": str(self.engine.device),
+            "pid": os.getpid(),
+        }
         return web.json_response(info | {"peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024})

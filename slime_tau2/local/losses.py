@@ -15,12 +15,14 @@ from slime_tau2.errors import ConfigError
 
 @dataclass(frozen=True)
 class LossOptions:
-    """slime's arguments of the same names; docs/cookbook.md says what each does to long episodes, and where it comes from.
+    """slime's arguments of the same names; docs/cookbook.md says what each does to long episodes, and where it comes
+    from.
 
-    `eps_clip_high` None means `eps_clip`. `use_tis` weighs each token by exp(train - rollout log-prob): clamped to [`tis_clip_low`,
-    `tis_clip`] by `vanilla_tis_function`, zero outside of it by `icepop_function`. `use_opsm` drops the tokens of a sample with a
-    negative advantage whose mean log-ratio says that the policy has left it (`opsm_delta`). `calculate_per_token_loss` averages over all
-    tokens instead of per sample first; `dr_grpo` divides the policy term by a constant instead (`hooks.reducers`).
+    `eps_clip_high` None means `eps_clip`. `use_tis` weighs each token by exp(train - rollout log-prob): clamped to
+    [`tis_clip_low`, `tis_clip`] by `vanilla_tis_function`, zero outside of it by `icepop_function`. `use_opsm` drops
+    the tokens of a sample with a negative advantage whose mean log-ratio says that the policy has left it
+    (`opsm_delta`). `calculate_per_token_loss` averages over all tokens instead of per sample first; `dr_grpo` divides
+    the policy term by a constant instead (`hooks.reducers`).
     """
 
     advantage_estimator: str = "grpo"
@@ -46,7 +48,9 @@ class LossOptions:
             if value not in known:
                 raise ConfigError(f"{name} = {value!r}; there are {', '.join(known)}")
         if self.dr_grpo and self.calculate_per_token_loss:
-            raise ConfigError("dr_grpo cannot be combined with calculate_per_token_loss: two divisors; drop one of them")
+            raise ConfigError(
+                "dr_grpo cannot be combined with calculate_per_token_loss: two divisors; drop one of them"
+            )
 
     @classmethod
     def of(cls, changed: dict[str, Any], source: str) -> LossOptions:
@@ -70,7 +74,9 @@ _KNOWN = {
 
 
 def reduce(values: list[torch.Tensor], masks: list[torch.Tensor], denominator: float, per_token: bool) -> torch.Tensor:
-    """Sum over samples of each one's masked mean, over `denominator` samples; or masked sum over `denominator` tokens."""
+    """Sum over samples of each one's masked mean, over `denominator` samples; or masked sum over
+    `denominator` tokens.
+    """
     if per_token:
         return torch.stack([(v * m).sum() for v, m in zip(values, masks, strict=True)]).sum() / max(denominator, 1)
     return torch.stack([masked_mean(v, m) for v, m in zip(values, masks, strict=True)]).sum() / max(denominator, 1)
@@ -82,7 +88,11 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def policy_loss(
-    log_probs: torch.Tensor, old_log_probs: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, options: LossOptions
+    log_probs: torch.Tensor,
+    old_log_probs: torch.Tensor,
+    advantages: torch.Tensor,
+    mask: torch.Tensor,
+    options: LossOptions,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """PPO's clipped loss a token, and whether it was clipped (1.0 or 0.0). arXiv 1707.06347; clip-higher: 2503.14476.
 
@@ -101,17 +111,23 @@ def policy_loss(
 
 
 def tis_weights(old_log_probs: torch.Tensor, rollout_log_probs: torch.Tensor, options: LossOptions) -> torch.Tensor:
-    """Importance weight a token, trainer's over sampler's probability: truncated, or zero where it lies outside (IcePop, 2510.18855)."""
+    """Importance weight a token, trainer's over sampler's probability: truncated, or zero where it lies outside
+    (IcePop, 2510.18855).
+    """
     ratio = (old_log_probs - rollout_log_probs).exp()
     if options.custom_tis_function == "icepop_function":
-        return torch.where((ratio >= options.tis_clip_low) & (ratio <= options.tis_clip), ratio, torch.zeros_like(ratio))
+        return torch.where(
+            (ratio >= options.tis_clip_low) & (ratio <= options.tis_clip), ratio, torch.zeros_like(ratio)
+        )
     return ratio.clamp(options.tis_clip_low, options.tis_clip)
 
 
 def opsm_mask(
     log_probs: torch.Tensor, old_log_probs: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, delta: float
 ) -> torch.Tensor:
-    """Off-policy sequence mask: 0.0 for tokens with a negative advantage in a sample whose mean log-ratio is beyond `delta`."""
+    """Off-policy sequence mask: 0.0 for tokens with a negative advantage in a sample whose mean log-ratio is beyond
+    `delta`.
+    """
     gone = masked_mean(old_log_probs - log_probs.detach(), mask) > delta
     return 1.0 - ((advantages < 0) & gone).float()
 

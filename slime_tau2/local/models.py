@@ -1,7 +1,7 @@
 """Models on disk: Qwen3 in Hugging Face's own layout, so that plain `transformers` loads whatever this package saves.
 
-A save is whole or absent: it is written beside its target, synced and renamed. Nothing is unpickled and no remote code is
-trusted.
+A save is whole or absent: it is written beside its target, synced and renamed. Nothing is unpickled and no remote code
+is trusted.
 """
 
 from __future__ import annotations
@@ -24,10 +24,17 @@ def new_model(vocabulary: int, context: int, seed: int, hidden: int = 128, layer
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
-        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, num_attention_heads=8,
-        num_key_value_heads=8, head_dim=hidden // 8, max_position_embeddings=context, tie_word_embeddings=True,
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        head_dim=hidden // 8,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-    )  # fmt: skip
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Qwen3ForCausalLM(config)
@@ -53,7 +60,9 @@ def load_model(path: Path, device: str | None = None) -> Any:
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
         return model.to(device or default_device())
     except Exception as error:  # what its many readers stumble over
-        raise ConfigError(f"cannot load a model from {path} ({type(error).__name__}: {one_line(error)}); copy its files anew") from error
+        raise ConfigError(
+            f"cannot load a model from {path} ({type(error).__name__}: {one_line(error)}); copy its files anew"
+        ) from error
 
 
 def load_weights(model: Any, path: Path) -> None:
@@ -69,7 +78,9 @@ def load_weights(model: Any, path: Path) -> None:
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     missing = set(own) - set(state) - tied
     if wrong or missing:
-        raise CheckpointError(f"{path} does not fit the model: {len(wrong)} unknown or misshapen, {len(missing)} missing tensors")
+        raise CheckpointError(
+            f"{path} does not fit the model: {len(wrong)} unknown or misshapen, {len(missing)} missing tensors"
+        )
     model.load_state_dict(state, strict=False)
 
 

@@ -48,7 +48,9 @@ class ServerProcess:
         command += ["--with-parent", str(os.getpid())]
         with self.log.open("ab") as sink:
             # its own session: Ctrl-C reaches the pipeline, which then stops the server in order
-            self.process = subprocess.Popen(command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             self.check()
@@ -58,7 +60,9 @@ class ServerProcess:
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
         self.__exit__(None, None, None)
-        raise PolicyError(f"the local server did not answer at {self.url} within {START_S:.0f} s; its log is {self.log}")
+        raise PolicyError(
+            f"the local server did not answer at {self.url} within {START_S:.0f} s; its log is {self.log}"
+        )
 
     def check(self) -> None:
         """Raise if the server has died; its last words are in the message."""
@@ -66,7 +70,8 @@ class ServerProcess:
         if code is not None:
             words = self.log.read_text(errors="replace").strip().splitlines()[-3:]
             raise ConfigError(
-                f"the local server exited with code {code}: {' | '.join(words)} (log: {self.log}); run the same command to resume"
+                f"the local server exited with code {code}: {' | '.join(words)} (log: {self.log}); run the same "
+                "command to resume"
             )
 
     def _call(self, path: str, body: dict | None = None) -> Any:
@@ -88,7 +93,9 @@ class ServerProcess:
     def info(self) -> dict[str, Any]:
         return self._call("/server_info")
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.process.terminate()
         try:
             self.process.wait(10)

@@ -1,7 +1,8 @@
 """slime's rollout loop, for one process: the same hooks with the same arguments in the same order.
 
-generate (under a semaphore that counts live episodes) → reward → dynamic filter a group, until `rollout_batch_size` groups
-are kept; then abort what is left, sample filter, all-samples hook, log hook. Mirrors `slime.rollout.sglang_rollout`.
+generate (under a semaphore that counts live episodes) → reward → dynamic filter a group, until `rollout_batch_size`
+groups are kept; then abort what is left, sample filter, all-samples hook, log hook. Mirrors
+`slime.rollout.sglang_rollout`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from slime_tau2.hooks import filters
 from slime_tau2.hooks import logging as log_hooks
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
-from slime_tau2.hooks.generate import generate, toolbox
+from slime_tau2.hooks.generate import generate, harness
 from slime_tau2.hooks.rewards import reward
 from slime_tau2.looplag import LoopLag
 
@@ -66,8 +67,12 @@ async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSou
                     kept += reserve[: args.rollout_batch_size - len(kept)]
                     break
                 if rounds > MAX_ROUNDS and dropped.get("infrastructure", 0) > len(finished) // 2:
-                    detail = next((s.metadata["tau2"].get("detail") for g in finished for s in g if s.remove_sample), "")
-                    raise PolicyError(f"{dropped['infrastructure']} of {len(finished)} groups were spoiled, the last by: {detail}")
+                    detail = next(
+                        (s.metadata["tau2"].get("detail") for g in finished for s in g if s.remove_sample), ""
+                    )
+                    raise PolicyError(
+                        f"{dropped['infrastructure']} of {len(finished)} groups were spoiled, the last by: {detail}"
+                    )
                 for group in source.get_samples(args.over_sampling_batch_size):
                     pending[asyncio.ensure_future(_group(args, state, group))] = group
             done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -84,7 +89,7 @@ async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSou
                         reserve.append(group)
         state.aborted = True
         cut = await asyncio.gather(*pending)
-        await toolbox(args).close()
+        await harness(args).close()
     kept.sort(key=lambda g: g[0].index)
     filters.rollout_sample_filter(args, kept)
     filters.process_all_samples(args, finished, source.get_samples)
@@ -92,7 +97,12 @@ async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSou
     extra = {f"rollout/dynamic_filter/drop_{k}": v for k, v in dropped.items()}
     log_hooks.log_rollout(rollout_id, args, samples, extra, wall)
     everything = [s for g in [*finished, *cut] for s in g if s.status is not Sample.Status.ABORTED]
-    metrics = {**log_hooks.episode_metrics(everything, "rollout"), **extra, "rollout/wall_s": wall, "rollout/episodes": len(everything)}
+    metrics = {
+        **log_hooks.episode_metrics(everything, "rollout"),
+        **extra,
+        "rollout/wall_s": wall,
+        "rollout/episodes": len(everything),
+    }
     return Rollout(samples, metrics, lag.lags_ms)
 
 

@@ -1,7 +1,7 @@
 """Sampling whose result does not depend on who else is in the batch (invariant 7).
 
-Each token is drawn by inverting the cumulative distribution at a number that only (seed, position) decide. Two runs that
-see logits equal to rounding therefore draw the same token, unless the number falls within NEAR_TIE of a boundary.
+Each token is drawn by inverting the cumulative distribution at a number that only (seed, position) decide. Two runs
+that see logits equal to rounding therefore draw the same token, unless the number falls within NEAR_TIE of a boundary.
 Pure functions of arrays.
 """
 
@@ -62,7 +62,9 @@ def uniform(seed: int, position: int) -> float:
     return ((x ^ (x >> 31)) >> 11) / (1 << 53)
 
 
-def sample(logits: torch.Tensor, params: list[SamplingParams], draws: list[float]) -> tuple[list[int], list[float], int]:
+def sample(
+    logits: torch.Tensor, params: list[SamplingParams], draws: list[float]
+) -> tuple[list[int], list[float], int]:
     """One token a row.
 
     Args:

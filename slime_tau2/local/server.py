@@ -1,9 +1,10 @@
 """A small policy server that speaks SGLang's protocol on transformers weights.
 
-`/generate`, `/health`, `/model_info`, `/abort_request`, `/update_weights_from_disk`, `/flush_cache`, `/v1/loads`, `/server_info`,
-`/pause_generation` and `/continue_generation`, with SGLang's field names and status codes, so that whatever talks to SGLang talks to
-this: slime's trainer takes it as an external engine (`--rollout-external-engine-addrs`, weights over the disk). It runs in a process of
-its own (invariant 6): the engine's thread owns the model, the event loop owns the sockets.
+`/generate`, `/health`, `/model_info`, `/abort_request`, `/update_weights_from_disk`, `/flush_cache`, `/v1/loads`,
+`/server_info`, `/pause_generation` and `/continue_generation`, with SGLang's field names and status codes, so that
+whatever talks to SGLang talks to this: slime's trainer takes it as an external engine
+(`--rollout-external-engine-addrs`, weights over the disk). It runs in a process of its own (invariant 6): the engine's
+thread owns the model, the event loop owns the sockets.
 
 Binds to loopback unless told otherwise. Not a production server: one model, one device, no tensor parallelism.
 """
@@ -25,7 +26,9 @@ from slime_tau2.local.sampling import sampling_params
 
 
 class Server(Information):
-    """The HTTP face. `tokenizer` decodes for the `text` field, and answers `/tokenize`; what is sampled never passes it."""
+    """The HTTP face. `tokenizer` decodes for the `text` field, and answers `/tokenize`; what is sampled never passes
+    it.
+    """
 
     def __init__(self, engine: Engine, tokenizer: Any, model_path: str, load_weights: Any):
         self.engine, self.tokenizer, self.model_path, self._load = engine, tokenizer, model_path, load_weights
@@ -37,16 +40,26 @@ class Server(Information):
         app = web.Application(client_max_size=64 * 2**20)
         app.on_startup.append(self._start)
         ok = self._ok
-        app.add_routes([
-            web.post("/generate", self.generate), web.post("/abort_request", self.abort),
-            web.post("/update_weights_from_disk", self.update_weights),
-            web.post("/pause_generation", self.pause), web.post("/continue_generation", self.resume),
-            web.post("/flush_cache", self.flush), web.get("/flush_cache", self.flush),
-            web.get("/health", ok), web.get("/health_generate", ok), web.get("/v1/loads", self.loads), web.get("/workers", self.workers),
-            web.get("/model_info", self.model_info), web.get("/get_model_info", self.model_info),
-            web.get("/server_info", self.server_info), web.get("/get_server_info", self.server_info),
-            web.post("/tokenize", self.tokenize),
-        ])  # fmt: skip
+        app.add_routes(
+            [
+                web.post("/generate", self.generate),
+                web.post("/abort_request", self.abort),
+                web.post("/update_weights_from_disk", self.update_weights),
+                web.post("/pause_generation", self.pause),
+                web.post("/continue_generation", self.resume),
+                web.post("/flush_cache", self.flush),
+                web.get("/flush_cache", self.flush),
+                web.get("/health", ok),
+                web.get("/health_generate", ok),
+                web.get("/v1/loads", self.loads),
+                web.get("/workers", self.workers),
+                web.get("/model_info", self.model_info),
+                web.get("/get_model_info", self.model_info),
+                web.get("/server_info", self.server_info),
+                web.get("/get_server_info", self.server_info),
+                web.post("/tokenize", self.tokenize),
+            ]
+        )
         return app
 
     async def _start(self, _: web.Application) -> None:
@@ -66,7 +79,11 @@ class Server(Information):
                 ids = self.tokenizer.encode(body["text"], add_special_tokens=False)
             if not isinstance(ids, list) or not all(type(i) is int for i in ids):
                 raise ValueError("input_ids must be one list of integers (one request a call)")
-            request = Request(str(body.get("rid") or f"r{next(self._counter)}"), ids, sampling_params(body.get("sampling_params") or {}))
+            request = Request(
+                str(body.get("rid") or f"r{next(self._counter)}"),
+                ids,
+                sampling_params(body.get("sampling_params") or {}),
+            )
             while not self._open.is_set():
                 await self._open.wait()
             future = self.thread.submit("generate", request)
@@ -89,15 +106,24 @@ class Server(Information):
         else:
             reason["message"] = "aborted"
         meta = {
-            "id": done.rid, "finish_reason": reason, "prompt_tokens": len(ids), "completion_tokens": len(done.output_ids),
-            "cached_tokens": done.cached_tokens, "weight_version": self.weight_version, "e2e_latency": time.perf_counter() - started,
-        }  # fmt: skip
+            "id": done.rid,
+            "finish_reason": reason,
+            "prompt_tokens": len(ids),
+            "completion_tokens": len(done.output_ids),
+            "cached_tokens": done.cached_tokens,
+            "weight_version": self.weight_version,
+            "e2e_latency": time.perf_counter() - started,
+        }
         if body.get("return_logprob"):
             meta["output_token_logprobs"] = [[lp, i, None] for lp, i in zip(done.log_probs, done.output_ids)]
-        return web.json_response({"text": self.tokenizer.decode(done.output_ids), "output_ids": done.output_ids, "meta_info": meta})
+        return web.json_response(
+            {"text": self.tokenizer.decode(done.output_ids), "output_ids": done.output_ids, "meta_info": meta}
+        )
 
     def _check_prefix(self, conversation: str | None, ids: list[int], done: Request) -> None:
-        """Count requests that do not extend what their conversation had sent and sampled before (invariant 1, seen from here)."""
+        """Count requests that do not extend what their conversation had sent and sampled before (invariant 1, seen from
+        here).
+        """
         if conversation is None:
             return
         before = self._conversations.pop(conversation, None)
@@ -133,10 +159,14 @@ class Server(Information):
         return web.Response()
 
     async def pause(self, http: web.Request) -> web.Response:
-        """End what is being sampled as aborted and hold new requests until `/continue_generation`, as a trainer does around an update."""
+        """End what is being sampled as aborted and hold new requests until `/continue_generation`, as a trainer does
+        around an update.
+        """
         body = await http.json() if http.can_read_body else {}
         if body.get("mode", "abort") != "abort":
-            return web.json_response({"error": {"message": f"mode {body['mode']!r} is not supported; use abort"}}, status=400)
+            return web.json_response(
+                {"error": {"message": f"mode {body['mode']!r} is not supported; use abort"}}, status=400
+            )
         self._open.clear()
         await self.thread.submit("abort", None)
         return web.json_response({"status": "ok", "message": "Generation paused successfully."})

@@ -34,7 +34,9 @@ def _check_device(device: str | None) -> None:
     except RuntimeError as error:
         raise ConfigError(f"--device {device}: there are cpu and cuda (cuda:1 for the second GPU)") from error
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"--device {device}: this torch sees no GPU; leave --device out, or install a CUDA build of torch")
+        raise ConfigError(
+            f"--device {device}: this torch sees no GPU; leave --device out, or install a CUDA build of torch"
+        )
 
 
 def serve(
@@ -48,7 +50,8 @@ def serve(
     """Load a model and serve it until interrupted; `with_parent` is the process id with whose end it ends.
 
     Raises:
-        ConfigError: there is no such port, device or number of threads, the port is in use, or the directory holds no model.
+        ConfigError: there is no such port, device or number of threads, the port is in use, or the directory holds no
+            model.
     """
     if not 1 <= port <= 65535:
         raise ConfigError(f"--port {port}: a port is a number from 1 to 65535")
@@ -65,7 +68,9 @@ def serve(
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or stop what holds it") from error
+            raise ConfigError(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or stop what holds it"
+            ) from error
     _check_device(device)
     if with_parent is not None:
         exit_with_parent(with_parent)
@@ -73,7 +78,10 @@ def serve(
     tokenizer, model = load_tokenizer(model_path), load_model(model_path, device)
     engine = Engine(model, tokenizer.eos_token_id)
     server = Server(engine, tokenizer, str(model_path), lambda path: load_weights(model, Path(path)))
-    told = f"serving {model_path} at http://{host}:{port}, context length {model.config.max_position_embeddings}; Ctrl-C stops it"
+    told = (
+        f"serving {model_path} at http://{host}:{port}, context length {model.config.max_position_embeddings}; "
+        "Ctrl-C stops it"
+    )
     web.run_app(
         server.app(),
         host=host,

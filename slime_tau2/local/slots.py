@@ -1,7 +1,8 @@
 """Keys and values of the tokens that were read, in one store of equal slots.
 
-A slot stays warm when its request ends: it remembers the ids whose keys and values it holds, so that a conversation's next turn, whose ids
-extend the last (invariant 1), finds them, and a new conversation copies the longest prefix that any slot has.
+A slot stays warm when its request ends: it remembers the ids whose keys and values it holds, so that a conversation's
+next turn, whose ids extend the last (invariant 1), finds them, and a new conversation copies the longest prefix that
+any slot has.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class SlotCache:
         # one spare column takes the writes of padding
         shape = (slots, capacity + 1, config.num_key_value_heads, config.head_dim)
         self.keys = [torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in range(config.num_hidden_layers)]
+        self.values = [
+            torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in range(config.num_hidden_layers)
+        ]
         self.capacity = capacity
         self.held = np.zeros(slots, dtype=np.int64)
         self._ids = np.full((slots, capacity), -1, dtype=np.int64)
@@ -44,7 +47,9 @@ class SlotCache:
         return len(self.held)
 
     def take(self, prompt: Sequence[int], free: Collection[int]) -> int:
-        """One of the `free` slots, holding as much of the prompt's head as any slot does; all but its last token at most."""
+        """One of the `free` slots, holding as much of the prompt's head as any slot does; all but its last token at
+        most.
+        """
         ids = np.asarray(prompt)
         width = min(len(ids) - 1, self.capacity)  # the last id is always computed: its logits are needed
         same = (self._ids[:, :width] == ids[:width]) & (np.arange(width) < self.held[:, None])
@@ -74,11 +79,15 @@ class SlotCache:
         self._ids[:] = -1
 
     def aim(self, slots: Sequence[int], positions: np.ndarray, width: int) -> None:
-        """Where `update` writes: row r's columns `positions[r]` of slot `slots[r]`; it gives back the first `width` columns."""
+        """Where `update` writes: row r's columns `positions[r]` of slot `slots[r]`; it gives back the first `width`
+        columns.
+        """
         self.rows, self.width = torch.tensor(slots, device=self.device), width
         self.positions = torch.from_numpy(positions).to(self.device)
 
-    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """[rows, heads, new, dim] of a layer in; all that the rows' slots hold out."""
         keys, values = self.keys[layer], self.values[layer]
         keys[self.rows.unsqueeze(1), self.positions] = key.transpose(1, 2)

@@ -1,7 +1,7 @@
 """The small trainer: SFT and GRPO steps in torch on one device, with slime's options.
 
-It is for first contact, tests and debugging. The model, optimizer and schedule live here; what to train on comes in, what
-happened goes out. Production is slime's Megatron trainer, which the same hooks feed.
+It is for first contact, tests and debugging. The model, optimizer and schedule live here; what to train on comes in,
+what happened goes out. Production is slime's Megatron trainer, which the same hooks feed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _MEANS = ("clip_fraction", "entropy", "mismatch", "mismatch_kl", "kl", "tis_weig
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """slime's and Megatron's arguments of the same names. `train_iters` is the schedule's length, in optimizer steps."""
+    """slime's and Megatron's arguments of the same names. `train_iters` is the schedule's length, in
+    optimizer steps.
+    """
 
     lr: float = 1e-3
     min_lr: float = 0.0
@@ -48,7 +50,10 @@ class Trainer:
         if options.loss.use_kl_loss and ref is None:
             raise ValueError("use_kl_loss needs a reference model")
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=options.lr, betas=(options.adam_beta1, options.adam_beta2), weight_decay=options.weight_decay
+            model.parameters(),
+            lr=options.lr,
+            betas=(options.adam_beta1, options.adam_beta2),
+            weight_decay=options.weight_decay,
         )
 
     def learning_rate(self) -> float:
@@ -73,7 +78,9 @@ class Trainer:
         return norm
 
     def sft_step(self, rows: Sequence[Row]) -> dict[str, float]:
-        """One optimizer step on the mean negative log-likelihood a trained token (slime's `sft_loss` with per-token loss)."""
+        """One optimizer step on the mean negative log-likelihood a trained token (slime's `sft_loss` with per-token
+        loss).
+        """
         self.model.train()
         tokens, total, correct = sum(sum(r.loss_mask or []) for r in rows), 0.0, 0
         for batch in micro_batches(rows, self.options.max_tokens_per_gpu):
@@ -84,7 +91,12 @@ class Trainer:
             loss.backward()
             total += float(loss.detach())
             correct += sum(int(((lp > math.log(0.5)) & (m > 0)).sum()) for lp, m in zip(scores.log_probs, masks))
-        return {"loss": total, "grad_norm": self._step(), "confident": correct / max(tokens, 1), "lr": self.learning_rate()}
+        return {
+            "loss": total,
+            "grad_norm": self._step(),
+            "confident": correct / max(tokens, 1),
+            "lr": self.learning_rate(),
+        }
 
     def grpo_step(self, samples: Sequence[Any], advantages: Sequence[float]) -> dict[str, float]:
         """Train on one rollout.
@@ -94,8 +106,9 @@ class Trainer:
             advantages: one a sample (`reward_post_process`); its tokens' own, where `tau2_credit: turn` has set them.
 
         Returns:
-            Means over the rollout's trained tokens. `mismatch` is the absolute difference of the trainer's and the sampler's log-probs,
-            `mismatch_kl` the k3 estimate of KL(sampler || trainer); both are there whether or not they are corrected for.
+            Means over the rollout's trained tokens. `mismatch` is the absolute difference of the trainer's and the
+            sampler's log-probs, `mismatch_kl` the k3 estimate of KL(sampler || trainer); both are there whether or not
+            they are corrected for.
         """
         self.model.train()
         used = [(s, a) for s, a in zip(samples, advantages, strict=True) if not s.remove_sample and sum(s.loss_mask)]
@@ -108,12 +121,16 @@ class Trainer:
         ref = self._score_frozen(self.ref, rows) if self.options.loss.use_kl_loss else None
         report: dict[str, float] = {}
         for part in _split(len(rows), steps):
-            sums = self._policy_step([rows[n] for n in part], [gains[n] for n in part], _pick(old, part), _pick(ref, part))
+            sums = self._policy_step(
+                [rows[n] for n in part], [gains[n] for n in part], _pick(old, part), _pick(ref, part)
+            )
             for key, value in sums.items():
                 report[key] = report.get(key, 0.0) + value / steps
         return report | {"trained_samples": len(rows), "lr": self.learning_rate()}
 
-    def _policy_step(self, rows: list[Any], gains: list[torch.Tensor], old: list | None, ref: list | None) -> dict[str, float]:
+    def _policy_step(
+        self, rows: list[Any], gains: list[torch.Tensor], old: list | None, ref: list | None
+    ) -> dict[str, float]:
         o, sums = self.options.loss, dict.fromkeys(_MEANS, 0.0) | {"loss": 0.0}
         tokens = sum(sum(r.loss_mask) for r in rows)
         denominator = tokens if o.calculate_per_token_loss else len(rows)
@@ -137,7 +154,9 @@ class Trainer:
                 told = (clipped, spread, (before - behaviour).abs(), approx_kl(behaviour, before, "k3"), kl, weights)
                 for key, values in zip(_MEANS, told, strict=True):
                     sums[key] += _total(values, mask) / tokens
-            loss = self._reduced(policy, masks, denominator) + reduce(others, masks, denominator, o.calculate_per_token_loss)
+            loss = self._reduced(policy, masks, denominator) + reduce(
+                others, masks, denominator, o.calculate_per_token_loss
+            )
             loss.backward()
             sums["loss"] += float(loss.detach())
         return sums | {"grad_norm": self._step()}

@@ -1,11 +1,12 @@
 """Turn-level credit: which turns of an episode its advantage is due to. Pure.
 
-Each turn brings a gain, the increment of the strict partial score; with a discount it is also credited with what the turns after it
-bring, as the discounted mean of the gains from it on. Within an episode the advantage of turn t becomes `A + s (g_t - g)`, where g is
-the mean of these over the episode's trained tokens: turns that moved the task forward get more, the rest less, and the sum over tokens
-stays that of the plain episode advantage. The scale s is a quarter of the gap, in the group, between
-the least advantage of a success and the largest of a failure; a gain and its mean differ by at most 2, so no turn of a failed
-episode ever gets more than any turn of a successful one. In a group of one outcome only, s is the group's own spread.
+Each turn brings a gain, the increment of the strict partial score; with a discount it is also credited with what the
+turns after it bring, as the discounted mean of the gains from it on. Within an episode the advantage of turn t becomes
+`A + s (g_t - g)`, where g is the mean of these over the episode's trained tokens: turns that moved the task forward get
+more, the rest less, and the sum over tokens stays that of the plain episode advantage. The scale s is a quarter of the
+gap, in the group, between the least advantage of a success and the largest of a failure; a gain and its mean differ by
+at most 2, so no turn of a failed episode ever gets more than any turn of a successful one. In a group of one outcome
+only, s is the group's own spread.
 
 Equal gains give exactly the episode's advantage. Turn spans are the runs of ones in the loss mask.
 """
@@ -31,7 +32,9 @@ class Credited:
 
 
 def to_go(gains: Sequence[float], discount: float) -> list[float]:
-    """For each turn the discounted mean of its gain and those after it; equal gains stay what they are, 0.0 changes nothing."""
+    """For each turn the discounted mean of its gain and those after it; equal gains stay what they are, 0.0 changes
+    nothing.
+    """
     out, total, weight = [], 0.0, 0.0
     for gain in reversed(gains):
         total, weight = gain + discount * total, 1 + discount * weight
@@ -39,7 +42,9 @@ def to_go(gains: Sequence[float], discount: float) -> list[float]:
     return out[::-1]
 
 
-def token_advantages(samples: Sequence[Credited], groups: Sequence[Hashable], discount: float = 0.0) -> list[list[float]]:
+def token_advantages(
+    samples: Sequence[Credited], groups: Sequence[Hashable], discount: float = 0.0
+) -> list[list[float]]:
     """One advantage a response token of each sample, 0.0 where the mask is 0; samples that do not count get zeros.
 
     Args:

@@ -1,7 +1,7 @@
 """Which tasks are worth sampling: a pure state machine over per-task success.
 
-Each task holds a decayed Beta posterior of its success rate. Its weight is p(1-p), the variance of the reward, with a floor,
-so that no task is ever forgotten. Owns no tasks, clients or clocks; its state is a plain dict.
+Each task holds a decayed Beta posterior of its success rate. Its weight is p(1-p), the variance of the reward, with a
+floor, so that no task is ever forgotten. Owns no tasks, clients or clocks; its state is a plain dict.
 """
 
 from __future__ import annotations

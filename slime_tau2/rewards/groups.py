@@ -1,7 +1,7 @@
 """GRPO's group normalisation. Pure.
 
-Samples that infrastructure spoiled are outside the group: they do not move its mean, and their advantage is 0. Mean-only
-is the default (dividing by the standard deviation weighs easy and hard tasks up; arXiv 2503.20783).
+Samples that infrastructure spoiled are outside the group: they do not move its mean, and their advantage is 0.
+Mean-only is the default (dividing by the standard deviation weighs easy and hard tasks up; arXiv 2503.20783).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Hashable, Sequence
 EPSILON = 1e-6
 
 
-def normalise(rewards: Sequence[float], groups: Sequence[Hashable], valid: Sequence[bool], kind: str = "mean") -> list[float]:
+def normalise(
+    rewards: Sequence[float], groups: Sequence[Hashable], valid: Sequence[bool], kind: str = "mean"
+) -> list[float]:
     """Advantage of each sample within its group.
 
     Args:

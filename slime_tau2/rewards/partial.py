@@ -1,10 +1,10 @@
 """Strict partial scores: how far an episode got, such that nothing but doing the task raises it.
 
-tau2's own `action_match` compares only the arguments that a call happens to carry, so an agent that calls each tool with
-`{}` gets every point. Here a gold action counts once, only for a call whose arguments equal the gold call's (on
+tau2's own `action_match` compares only the arguments that a call happens to carry, so an agent that calls each tool
+with `{}` gets every point. Here a gold action counts once, only for a call whose arguments equal the gold call's (on
 `compare_args` where given), and only if the result is no error (unless the gold call itself errs). Writes weigh more
-than reads. An env assertion counts only if it did not hold from the start. Database equality is no component: telecom's gold
-replay does not even reach it.
+than reads. An env assertion counts only if it did not hold from the start. Database equality is no component: telecom's
+gold replay does not even reach it.
 
 Pure: plain values in, plain values out.
 """
@@ -21,7 +21,9 @@ WRITE_WEIGHT, READ_WEIGHT = 2.0, 1.0
 
 @dataclass(frozen=True)
 class GoldAction:
-    """One gold call. `compare` names the arguments that count (None: all); `errs`: the gold call itself returns an error."""
+    """One gold call. `compare` names the arguments that count (None: all); `errs`: the gold call itself returns an
+    error.
+    """
 
     name: str
     requestor: str

@@ -1,8 +1,8 @@
 """Task reward and partial score -> training reward. Pure.
 
-`gated` (default): a success earns 1 whatever its partial; a failure earns alpha times its strict partial. Hence partials
-order failures among themselves and never pay more than a success. `card` is the model card author's formula, which adds
-the partial to successes too and uses tau2's own fractions. `none` is the task reward.
+`gated` (default): a success earns 1 whatever its partial; a failure earns alpha times its strict partial. Hence
+partials order failures among themselves and never pay more than a success. `card` is the model card author's formula,
+which adds the partial to successes too and uses tau2's own fractions. `none` is the task reward.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ CARD_DOMAIN = {"retail": 0.8, "airline": 1.0, "telecom": 1.6}
 
 
 def shaped(
-    kind: str, reward: float, partial: float, alpha: float, domain: str = "", card_components: dict[str, float] | None = None
+    kind: str,
+    reward: float,
+    partial: float,
+    alpha: float,
+    domain: str = "",
+    card_components: dict[str, float] | None = None,
 ) -> float:
     """The training reward of one finished episode.
 
@@ -37,7 +42,9 @@ def shaped(
 
 
 def card_fractions(reward_info: dict[str, Any]) -> dict[str, float]:
-    """tau2's own fraction of each component that a RewardInfo (as JSON) reports; {} for an episode that did not finish."""
+    """tau2's own fraction of each component that a RewardInfo (as JSON) reports; {} for an episode that
+    did not finish.
+    """
     sources = {
         "action": ("action_checks", "action_match"),
         "communicate": ("communicate_checks", "met"),

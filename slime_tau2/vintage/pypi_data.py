@@ -64,7 +64,9 @@ def _source() -> Path:
     for root in roots:
         if (Path(root) / "tau2" / "data" / "domains").is_dir():
             return Path(root) / "tau2" / "data"
-    raise BenchDataError(f"tau2's data is not installed: no inspect_evals/tau2/data in {roots or 'this environment'}; {FIX}")
+    raise BenchDataError(
+        f"tau2's data is not installed: no inspect_evals/tau2/data in {roots or 'this environment'}; {FIX}"
+    )
 
 
 def _read(source: Path, name: str) -> bytes:
@@ -89,7 +91,10 @@ def verify(directory: Path) -> None:
             raise BenchDataError(f"tau2 data file {path} is absent; {FIX}")
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != expected:
-            raise BenchDataError(f"tau2 data file {path} has sha256 {found[:16]}…, expected {expected[:16]}…; delete {directory} and {FIX}")
+            raise BenchDataError(
+                f"tau2 data file {path} has sha256 {found[:16]}…, expected {expected[:16]}…; delete {directory} "
+                f"and {FIX}"
+            )
 
 
 def prepare(directory: Path | None = None) -> Path:

@@ -1,6 +1,7 @@
 """Tokens of the agent's calls and of their results in gold conversations: `python tests/bench/call_sizes.py TOKENIZER`.
 
-What `slime_tau2/evaluation/estimate.py` assumes of a conversation (tests/bench/qwen_tokenizer.py makes a tokenizer of Qwen's size).
+What `slime_tau2/evaluation/estimate.py` assumes of a conversation (tests/bench/qwen_tokenizer.py makes a tokenizer of
+Qwen's size).
 """
 
 import asyncio
@@ -19,13 +20,19 @@ from slime_tau2.episode.users import GoldUser
 async def sizes(domain, tokenizer):
     world, calls, results = worlds.load(domain, "communicate"), [], []
     for task_id in world.task_ids("test"):
-        episode = await run_episode(world, task_id, ScriptedAgent(scripts.script("gold", world.task(task_id))), GoldUser())
+        episode = await run_episode(
+            world, task_id, ScriptedAgent(scripts.script("gold", world.task(task_id))), GoldUser()
+        )
         for m in episode.messages:
             if m["role"] == "tool" and m["requestor"] == "assistant":
                 results.append(len(tokenizer.encode(m.get("content") or "", add_special_tokens=False)))
             elif m["role"] == "assistant":
                 for c in m.get("tool_calls") or []:
-                    text = "<tool_call>\n" + json.dumps({"name": c["name"], "arguments": c["arguments"]}) + "\n</tool_call>"
+                    text = (
+                        "<tool_call>\n"
+                        + json.dumps({"name": c["name"], "arguments": c["arguments"]})
+                        + "\n</tool_call>"
+                    )
                     calls.append(len(tokenizer.encode(text, add_special_tokens=False)))
     return fmean(calls), fmean(results)
 

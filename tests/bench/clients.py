@@ -1,7 +1,7 @@
 """CPU of one call of a chat client: our own against the `openai` package, over HTTP on loopback.
 
-`python tests/bench/clients.py`: 32 messages of history, 32 requests at a time, without tools and with telecom's 30; of five runs the
-median, the two clients taking turns. The server (`echo_user.py`) is a process of its own and not counted.
+`python tests/bench/clients.py`: 32 messages of history, 32 requests at a time, without tools and with telecom's 30; of
+five runs the median, the two clients taking turns. The server (`echo_user.py`) is a process of its own and not counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def conversation(world: worlds.World) -> tuple[list[bytes], bytes]:
     tools = world.user_tool_schemas(task, world.environments.fresh())
     words = "I have checked that, and my phone still shows no signal. What should I do next, please?"
     history = [json.dumps({"role": ("user", "assistant")[n % 2], "content": words}).encode() for n in range(31)]
-    messages = [json.dumps({"role": "system", "content": bench.user_prompt(str(task.user_scenario), True)}).encode(), *history]
+    messages = [
+        json.dumps({"role": "system", "content": bench.user_prompt(str(task.user_scenario), True)}).encode(),
+        *history,
+    ]
     return messages, tools
 
 
@@ -49,7 +52,9 @@ async def cpu_ms(url: str, by: str, messages: list[bytes], tools: bytes | None) 
 def main() -> None:
     world = worlds.load("telecom")
     messages, tools = conversation(world)
-    child = subprocess.Popen([sys.executable, Path(__file__).with_name("echo_user.py")], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("echo_user.py")], stdout=subprocess.PIPE, text=True
+    )
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; medians of {REPEATS} (lowest to highest)")
     try:
         url = f"http://127.0.0.1:{int(child.stdout.readline())}/v1"
@@ -58,7 +63,9 @@ def main() -> None:
             for _ in range(REPEATS):
                 for by, found in runs.items():
                     found.append(asyncio.run(cpu_ms(url, by, messages, offered)))
-            shown = ", ".join(f"{by} {statistics.median(r):.2f} ms ({min(r):.2f} to {max(r):.2f})" for by, r in runs.items())
+            shown = ", ".join(
+                f"{by} {statistics.median(r):.2f} ms ({min(r):.2f} to {max(r):.2f})" for by, r in runs.items()
+            )
             print(f"CPU a call {what}: {shown}", flush=True)
     finally:
         child.kill()

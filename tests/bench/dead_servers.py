@@ -1,7 +1,9 @@
-"""How long an evaluation takes to end, clearly, where its policy's server is wrong: `python tests/bench/dead_servers.py`.
+"""How long an evaluation takes to end, clearly, where its policy's server is wrong: `python
+tests/bench/dead_servers.py`.
 
-helpdesk's 150 test tasks, four at a time, through `slime-tau2 eval` in a process of its own. The time is that of the whole command; beside it the
-same command with a dry run, which is what starting Python and loading the domain takes. The servers that die or hang do so when the 25th conversation begins.
+helpdesk's 150 test tasks, four at a time, through `slime-tau2 eval` in a process of its own. The time is that of the
+whole command; beside it the same command with a dry run, which is what starting Python and loading the domain takes.
+The servers that die or hang do so when the 25th conversation begins.
 """
 
 from __future__ import annotations
@@ -85,7 +87,11 @@ async def serve(kind: str) -> None:
 
 def command(url: str, kind: str, directory: Path) -> list[str]:
     tokenizer = differ.permuted(directory / "tokenizer") if kind == "wrong tokenizer" else TOKENIZER
-    policy = ["--policy", url, "--model", "qwen-40b"] if kind == "wrong model" else ["--policy", url, "--tokenizer", str(tokenizer)]
+    policy = (
+        ["--policy", url, "--model", "qwen-40b"]
+        if kind == "wrong model"
+        else ["--policy", url, "--tokenizer", str(tokenizer)]
+    )
     rest = ["--domain", "helpdesk", "--concurrency", "4", "--output", str(directory / "run")]
     return [sys.executable, "-m", "slime_tau2.cli", "eval", *policy, *rest]
 
@@ -116,7 +122,10 @@ def main() -> None:
                 lines = records.read_text().splitlines() if records.exists() else []
                 kept = sum(json.loads(line)["reward"] is not None for line in lines)
             said = next((line for line in done.stderr.splitlines() if line.startswith("error: ")), done.stderr[-200:])
-            print(f"| {kind} | {seconds:.1f} | {done.returncode} | {kept} | {said[:160].replace(url, 'URL')}… |", flush=True)
+            print(
+                f"| {kind} | {seconds:.1f} | {done.returncode} | {kept} | {said[:160].replace(url, 'URL')}… |",
+                flush=True,
+            )
         finally:
             if child is not None:
                 child.kill()

@@ -1,6 +1,7 @@
 """One driver a function: how it plays the gold conversations of `model_servers.py`. Each returns the rewards.
 
-`ours` runs what production runs: token ledger, `/generate` client, tau2's user prompt over `/chat/completions`, live scoring. The
+`ours` runs what production runs: token ledger, `/generate` client, tau2's user prompt over `/chat/completions`, live
+scoring. The
 tau2 rows are given every advantage that keeps their shape: their participants only sleep, without HTTP or tokens.
 """
 
@@ -18,8 +19,8 @@ from model_servers import ModelServers
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import scripts
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 
 
 async def _all(one, count: int, at_a_time: int) -> list[float]:
@@ -35,10 +36,16 @@ async def _all(one, count: int, at_a_time: int) -> list[float]:
 async def ours(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
     """`url` None: the models answer in this process, and the two cores serve only the driver."""
     config = Tau2Config(
-        user="llm", user_base_url=f"{url or 'http://localhost'}/v1", user_concurrency=4096, user_retries=0, retail_basis="communicate"
+        user="llm",
+        user_base_url=f"{url or 'http://localhost'}/v1",
+        user_concurrency=4096,
+        user_retries=0,
+        retail_basis="communicate",
     )
-    policy = PolicyClient(url or "http://localhost", 4096, retries=0, transport=None if url else servers.policy_transport)
-    box = Toolbox(config, servers.tokenizer, policy)
+    policy = PolicyClient(
+        url or "http://localhost", 4096, retries=0, transport=None if url else servers.policy_transport
+    )
+    box = Harness(config, servers.tokenizer, policy)
     if url is None:
         box.user_client.endpoint.transport = servers.user_transport
 
@@ -70,9 +77,14 @@ def _tau2s_own_runner(servers: ModelServers, number: int) -> float:
             return super().generate_next_message(message, state)
 
     orchestrator = bench.Orchestrator(
-        domain=servers.world.domain, agent=Agent(scripts.gold(task)), user=User(str(task.user_scenario)),
-        environment=bench.registry.get_env_constructor(servers.world.domain)(), task=task, max_steps=200, max_errors=10,
-    )  # fmt: skip
+        domain=servers.world.domain,
+        agent=Agent(scripts.gold(task)),
+        user=User(str(task.user_scenario)),
+        environment=bench.registry.get_env_constructor(servers.world.domain)(),
+        task=task,
+        max_steps=200,
+        max_errors=10,
+    )
     return bench.evaluate(orchestrator.run(), task, servers.world.domain).reward
 
 
@@ -152,7 +164,9 @@ async def strands(servers: ModelServers, count: int, at_a_time: int, url: str | 
 
 
 def _as_tau2() -> None:
-    """strands-env imports `tau2` (v1.0.x). On PyPI's copy that is `vendor.tau2` under another name, without two things it lacks."""
+    """strands-env imports `tau2` (v1.0.x). On PyPI's copy that is `vendor.tau2` under another name, without two things
+    it lacks.
+    """
     if bench.VINTAGE.root == "tau2":
         return
     for name, module in list(sys.modules.items()):
@@ -176,5 +190,12 @@ def absent(row: str) -> str:
     return ""
 
 
-ROWS = {"ours, in process": ours, "ours": ours, "strands": strands, "tau2, blocking": tau2_blocking, "tau2, threads": tau2_threads,
-        "gym, blocking": gym_blocking, "gym, threads": gym_threads}  # fmt: skip
+ROWS = {
+    "ours, in process": ours,
+    "ours": ours,
+    "strands": strands,
+    "tau2, blocking": tau2_blocking,
+    "tau2, threads": tau2_threads,
+    "gym, blocking": gym_blocking,
+    "gym, threads": gym_threads,
+}

@@ -8,7 +8,9 @@ from aiohttp import web
 async def complete(request: web.Request) -> web.Response:
     body = await request.json()
     await asyncio.sleep(body["seed"] / 1e3)
-    return web.json_response({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Yes."}}]})
+    return web.json_response(
+        {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Yes."}}]}
+    )
 
 
 async def main() -> None:

@@ -1,7 +1,7 @@
 """What `slime-tau2 eval` adds to the policy's latency: `python tests/bench/eval.py`.
 
-helpdesk's 150 test tasks × 4 attempts, 64 at a time, against a policy server in a process of its own that takes 0.5 s a turn. The bound is what
-the turns' latency alone would take: each attempt's turns times 0.5 s, put on 64 slots in order.
+helpdesk's 150 test tasks × 4 attempts, 64 at a time, against a policy server in a process of its own that takes 0.5 s a
+turn. The bound is what the turns' latency alone would take: each attempt's turns times 0.5 s, put on 64 slots in order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Export of a synthetic checkpoint with Qwen3-4B's shapes (36 layers, bf16, 7.5 GiB): `python tests/bench/export.py DIR`.
+"""Export of a synthetic checkpoint with Qwen3-4B's shapes (36 layers, bf16, 7.5 GiB): `python tests/bench/export.py
+DIR`.
 
-Writes DIR/checkpoint (needs 9 GiB of memory once), then three times exports it in a process of its own: seconds, peak memory, and the speed
-beside that of writing as many bytes to the same disk with fsync and nothing else. Needs 16 GiB of disk; DIR is removed at the end.
+Writes DIR/checkpoint (needs 9 GiB of memory once), then three times exports it in a process of its own: seconds, peak
+memory, and the speed beside that of writing as many bytes to the same disk with fsync and nothing else. Needs 16 GiB of
+disk; DIR is removed at the end.
 """
 
 from __future__ import annotations
@@ -20,12 +22,21 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 CONFIG = {
-    "model_type": "qwen3", "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
-    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True,
-}  # fmt: skip
+    "model_type": "qwen3",
+    "vocab_size": 151936,
+    "hidden_size": 2560,
+    "intermediate_size": 9728,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "tie_word_embeddings": True,
+}
 PADDED = 152064
 ROUNDS, PAUSE_S = 3, 15
-"""The pause lets the machine forget the pages that were just freed: a write into them is several times as fast as into others."""
+"""The pause lets the machine forget the pages that were just freed: a write into them is several times as fast as into
+others.
+"""
 ONE = """
 import resource, sys, time
 from pathlib import Path
@@ -39,11 +50,15 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru
 def write(directory: Path) -> None:
     hidden, ffn, layers, dim = 2560, 9728, 36, 128
     shapes = {
-        "self_attention.linear_qkv.layer_norm_weight": (hidden,), "self_attention.linear_qkv.weight": (48 * dim, hidden),
-        "self_attention.q_layernorm.weight": (dim,), "self_attention.k_layernorm.weight": (dim,),
-        "self_attention.linear_proj.weight": (hidden, 32 * dim), "mlp.linear_fc1.layer_norm_weight": (hidden,),
-        "mlp.linear_fc1.weight": (2 * ffn, hidden), "mlp.linear_fc2.weight": (hidden, ffn),
-    }  # fmt: skip
+        "self_attention.linear_qkv.layer_norm_weight": (hidden,),
+        "self_attention.linear_qkv.weight": (48 * dim, hidden),
+        "self_attention.q_layernorm.weight": (dim,),
+        "self_attention.k_layernorm.weight": (dim,),
+        "self_attention.linear_proj.weight": (hidden, 32 * dim),
+        "mlp.linear_fc1.layer_norm_weight": (hidden,),
+        "mlp.linear_fc1.weight": (2 * ffn, hidden),
+        "mlp.linear_fc2.weight": (hidden, ffn),
+    }
     # one tensor a layer, as chunks of the stacked ones would be read
     state = {f"decoder.layers.{n}.{k}": torch.randn(s).bfloat16() for n in range(layers) for k, s in shapes.items()}
     state["embedding.word_embeddings.weight"] = torch.randn(PADDED, hidden).bfloat16()
@@ -78,8 +93,16 @@ def main() -> None:
         ratios = []
         for _ in range(ROUNDS):
             time.sleep(PAUSE_S)
-            done = subprocess.run([sys.executable, "-c", ONE, str(directory)], check=True, capture_output=True, text=True).stdout.split()
-            seconds, rss, size, shards, tensors = float(done[0]), float(done[1]), int(done[2]), int(done[3]), int(done[4])
+            done = subprocess.run(
+                [sys.executable, "-c", ONE, str(directory)], check=True, capture_output=True, text=True
+            ).stdout.split()
+            seconds, rss, size, shards, tensors = (
+                float(done[0]),
+                float(done[1]),
+                int(done[2]),
+                int(done[3]),
+                int(done[4]),
+            )
             shutil.rmtree(directory / "out")
             time.sleep(PAUSE_S)
             raw = disk_speed(directory, size)
@@ -87,8 +110,9 @@ def main() -> None:
             ratios.append(speed / raw)
             print(
                 f"load {os.getloadavg()[0]:.1f}; {tensors} tensors, {size / 2**30:.2f} GiB, {shards} files: {seconds:.1f} s, peak {rss:.2f} GiB "
-                f"RSS; {speed:.0f} MB/s, the disk alone {raw:.0f} MB/s: {ratios[-1]:.0%}", flush=True
-            )  # fmt: skip
+                f"RSS; {speed:.0f} MB/s, the disk alone {raw:.0f} MB/s: {ratios[-1]:.0%}",
+                flush=True,
+            )
         print(f"median of {ROUNDS}: {statistics.median(ratios):.0%} of the disk's speed")
     finally:
         shutil.rmtree(directory)

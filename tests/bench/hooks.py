@@ -1,8 +1,10 @@
-"""What the generate hook costs: `python tests/bench/hooks.py [--tokenizer DIR]` (tests/bench/qwen_tokenizer.py makes one of Qwen's size).
+"""What the generate hook costs: `python tests/bench/hooks.py [--tokenizer DIR]` (tests/bench/qwen_tokenizer.py makes
+one of Qwen's size).
 
-256 samples at once through `hooks.generate.generate`, as slime's loop calls it, against gold models in this process that take as long as
-real ones (model_servers.py): wall time beside the longest conversation's own waiting, CPU a sample, and the share of it that is the hook's
-(what `run_episode` alone takes is subtracted). Then one conversation of a hundred turns: CPU a turn, early and late.
+256 samples at once through `hooks.generate.generate`, as slime's loop calls it, against gold models in this process
+that take as long as real ones (model_servers.py): wall time beside the longest conversation's own waiting, CPU a
+sample, and the share of it that is the hook's (what `run_episode` alone takes is subtracted). Then one conversation of
+a hundred turns: CPU a turn, early and late.
 """
 
 from __future__ import annotations
@@ -36,14 +38,21 @@ SAMPLES, TURNS, ROUNDS = 256, 95, 3
 def make_args(tokenizer: Path, domain: str, **over) -> Namespace:
     options = {"tau2_domains": (domain,), "tau2_user": "llm", "tau2_retail_basis": "communicate", **over}
     return Namespace(
-        hf_checkpoint=str(tokenizer), sglang_router_ip="127.0.0.1", sglang_router_port=9, sglang_server_concurrency=SAMPLES,
-        rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=32768, **options,
-    )  # fmt: skip
+        hf_checkpoint=str(tokenizer),
+        sglang_router_ip="127.0.0.1",
+        sglang_router_port=9,
+        sglang_server_concurrency=SAMPLES,
+        rollout_temperature=1.0,
+        rollout_top_p=1.0,
+        rollout_top_k=-1,
+        rollout_max_response_len=32768,
+        **options,
+    )
 
 
 async def at_once(args: Namespace, servers: ModelServers, domain: str, count: int) -> tuple[float, float, float, int]:
     """(wall, bound, CPU, won): seconds of `count` samples, the longest wait of one, seconds, successes."""
-    box, state = generate.toolbox(args), GenerateState(args)
+    box, state = generate.harness(args), GenerateState(args)
     box.policy.endpoint.transport, box.user_client.endpoint.transport = servers.policy_transport, servers.user_transport
     samples = []
     for n in range(count):
@@ -72,20 +81,22 @@ async def driver_cpu(servers: ModelServers, count: int) -> float:
 
 
 async def long_conversation(args: Namespace, tokenizer) -> tuple[float, float, int]:
-    """(early, late, tokens): median CPU ms a turn of the first and the last twenty of a long conversation, and its length."""
-    box, state, at = generate.toolbox(args), GenerateState(args), []
+    """(early, late, tokens): median CPU ms a turn of the first and the last twenty of a long conversation, and its
+    length.
+    """
+    box, state, at = generate.harness(args), GenerateState(args), []
     ids = [*tokenizer.encode("Go on.", add_special_tokens=False), tokenizer.eos_token_id]
     pairs = ",".join(f"[-0.1,{i},null]" for i in ids)
-    reply = f'{{"text":"","meta_info":{{"finish_reason":{{"type":"stop"}},"output_token_logprobs":[{pairs}]}}}}'.encode()
+    reply = (
+        f'{{"text":"","meta_info":{{"finish_reason":{{"type":"stop"}},"output_token_logprobs":[{pairs}]}}}}'.encode()
+    )
 
     async def transport(url: str, body: bytes, headers) -> Reply:
         at.append(time.process_time())
         return Reply(200, reply)
 
     async def user(url: str, body: bytes, headers) -> Reply:
-        said = (
-            b'{"choices":[{"message":{"role":"assistant","content":"I am still here and would like to know what happens next, please."}}]}'
-        )
+        said = b'{"choices":[{"message":{"role":"assistant","content":"I am still here and would like to know what happens next, please."}}]}'
         return Reply(200, said)
 
     box.policy.endpoint.transport, box.user_client.endpoint.transport = transport, user
@@ -101,7 +112,9 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, default=TOKENIZER)
     path = parser.parse_args().tokenizer
     tokenizer = AutoTokenizer.from_pretrained(path)
-    print(f"{'domain':8} {'samples':>7} {'won':>4} {'wall s':>7} {'of bound':>8} {'CPU ms a sample':>16} {'the hook itself':>16}   load")
+    print(
+        f"{'domain':8} {'samples':>7} {'won':>4} {'wall s':>7} {'of bound':>8} {'CPU ms a sample':>16} {'the hook itself':>16}   load"
+    )
     for domain in ("airline", "retail", "telecom"):
         servers, args = ModelServers(domain, tokenizer), make_args(path, domain)
 
@@ -120,7 +133,9 @@ def main() -> None:
             flush=True,
         )
     early, late, tokens = asyncio.run(long_conversation(make_args(path, "retail", tau2_max_steps=2 * TURNS), tokenizer))
-    print(f"one conversation of {TURNS} turns, {tokens} tokens: {early:.2f} ms CPU a turn among the first 20, {late:.2f} among the last 20")
+    print(
+        f"one conversation of {TURNS} turns, {tokens} tokens: {early:.2f} ms CPU a turn among the first 20, {late:.2f} among the last 20"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Throughput and event-loop lag of the local engine: `python tests/bench/local_engine.py MODEL_DIR`.
 
-One run, one model, helpdesk's 150 test tasks three times at each concurrency; the scripted row has no model at all and is what
-the driver and tau2 cost. Prints episodes a second, the loop's lag after warm-up, and the machine's load.
+One run, one model, helpdesk's 150 test tasks three times at each concurrency; the scripted row has no model at all and
+is what the driver and tau2 cost. Prints episodes a second, the loop's lag after warm-up, and the machine's load.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode import driver, worlds
 from slime_tau2.episode.agents import CallableAgent
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.episode.users import DomainUser
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.looplag import LoopLag, percentile
@@ -36,13 +36,17 @@ async def scripted(world) -> float:
     return len(ids) / (time.perf_counter() - started)
 
 
-async def served(world, model: Path, url: str, concurrency: int, label: str = "run") -> tuple[float, list[float], float]:
+async def served(
+    world, model: Path, url: str, concurrency: int, label: str = "run"
+) -> tuple[float, list[float], float]:
     config = Tau2Config(user="scripted", seeded_sampling=True, max_steps=60, max_turn_tokens=64)
-    box, limiter = Toolbox(config, load_tokenizer(model), PolicyClient(url)), asyncio.Semaphore(concurrency)
+    box, limiter = Harness(config, load_tokenizer(model), PolicyClient(url)), asyncio.Semaphore(concurrency)
 
     async def one(task_id: str, seed: int):
         async with limiter:
-            agent = box.agent(world, {"temperature": 1.0, "max_new_tokens": 768}, seed, f"{label}-{concurrency}-{task_id}-{seed}")
+            agent = box.agent(
+                world, {"temperature": 1.0, "max_new_tokens": 768}, seed, f"{label}-{concurrency}-{task_id}-{seed}"
+            )
             return await driver.run_episode(world, task_id, agent, box.user(), seed=seed, max_steps=60)
 
     started = time.perf_counter()
@@ -65,7 +69,9 @@ def main(model: Path) -> None:
                 f"{name} {value:.0f}"
                 for name, value in (("p50", percentile(lags, 0.5)), ("p99", percentile(lags, 0.99)), ("max", max(lags)))
             )
-            print(f"concurrency {concurrency:2d}: {rate:5.1f} episodes/s, {tokens * rate:5.0f} sampled tokens/s; loop lag ms: {figures}")
+            print(
+                f"concurrency {concurrency:2d}: {rate:5.1f} episodes/s, {tokens * rate:5.0f} sampled tokens/s; loop lag ms: {figures}"
+            )
         info = server.info()
         print(
             f"prefix mismatches {info['prefix_mismatches']} in {info['prefix_checked']} continued requests; server {info['peak_rss_mib']} MiB"

@@ -1,4 +1,6 @@
-"""CPU of the parts (`python tests/bench/throughput.py --micro`): environment, ledger, scoring, user client. Medians of five."""
+"""CPU of the parts (`python tests/bench/throughput.py --micro`): environment, ledger, scoring, user client. Medians of
+five.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def user_client(tokenizer: Path) -> list[str]:
     """CPU a call over HTTP, 32 messages of history, without tools and with telecom's 30; and 256 requests at a time."""
     world = ModelServers("telecom", AutoTokenizer.from_pretrained(tokenizer)).world
     messages, tools = conversation(world)
-    child = subprocess.Popen([sys.executable, Path(__file__).with_name("echo_user.py")], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("echo_user.py")], stdout=subprocess.PIPE, text=True
+    )
     url = f"http://127.0.0.1:{int(child.stdout.readline())}/v1"
 
     async def ask(count: int, at_a_time: int, offered: bytes | None, seed: int = 0) -> tuple[float, float]:

@@ -1,10 +1,12 @@
 """A policy and a user model that answer at once what a gold conversation needs, after the latency of a real one.
 
-One conversation is one number: the user's requests carry it as their seed, the user's first words carry it to the policy, and the
-task is `ids[number % len(ids)]`. Hence any driver can talk to them: `/generate` takes ids, `/v1/chat/completions` messages.
+One conversation is one number: the user's requests carry it as their seed, the user's first words carry it to the
+policy, and the task is `ids[number % len(ids)]`. Hence any driver can talk to them: `/generate` takes ids,
+`/v1/chat/completions` messages.
 
-Latency: policy 0.1 s + 10 µs a token not seen before + 5 ms a sampled token; user log-normal, mean 0.5 s. Both are drawn from the
-conversation and the turn, so every driver waits for the same. `waited` adds up what each conversation was kept waiting.
+Latency: policy 0.1 s + 10 µs a token not seen before + 5 ms a sampled token; user log-normal, mean 0.5 s. Both are
+drawn from the conversation and the turn, so every driver waits for the same. `waited` adds up what each conversation
+was kept waiting.
 
 `python model_servers.py DOMAIN TOKENIZER` serves over HTTP on a free port, which it prints.
 """
@@ -51,7 +53,11 @@ class ModelServers:
             ids = [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
             pairs = [[-0.1, i, None] for i in ids]
             meta = {"finish_reason": {"type": "stop"}, "output_token_logprobs": pairs, "completion_tokens": len(ids)}
-            body = {"text": text, "output_ids": ids, "meta_info": {**meta, "prompt_tokens": 0, "cached_tokens": 0, "e2e_latency": 0.0}}
+            body = {
+                "text": text,
+                "output_ids": ids,
+                "meta_info": {**meta, "prompt_tokens": 0, "cached_tokens": 0, "e2e_latency": 0.0},
+            }
             self._replies[task_id, turn] = json.dumps(body).encode(), len(ids)
         return self._replies[task_id, turn]
 
@@ -63,10 +69,17 @@ class ModelServers:
         if text and text.startswith(users.USER_TOOL):
             asked = json.loads(text[len(users.USER_TOOL) :])
             function = {"name": asked["name"], "arguments": json.dumps(asked["arguments"])}
-            return {"role": "assistant", "content": None, "tool_calls": [{"index": 0, "id": "u", "type": "function", "function": function}]}
+            return {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"index": 0, "id": "u", "type": "function", "function": function}],
+            }
         if text and users.END in text:
             return {"role": "assistant", "content": "Thank you. ###STOP###"}
-        return {"role": "assistant", "content": "I did that." if text is None else f"Conversation [{number}]. Hi, I need some help please."}
+        return {
+            "role": "assistant",
+            "content": "I did that." if text is None else f"Conversation [{number}]. Hi, I need some help please.",
+        }
 
     # --- how long they take --------------------------------------------------------------------------------------
 
@@ -110,7 +123,9 @@ class ModelServers:
         async def generate(request):
             ids = (await request.json())["input_ids"]
             turns = [n for n, i in enumerate(ids) if i == self._start]
-            words = self.tokenizer.decode(ids[turns[2] : turns[2] + 40])  # system, greeting, then the user's first words
+            words = self.tokenizer.decode(
+                ids[turns[2] : turns[2] + 40]
+            )  # system, greeting, then the user's first words
             number = int("".join(words.partition("[")[2].partition("]")[0].split()))
             reply, new = self.policy_reply(number, (len(turns) - 4) // 2)
             await asyncio.sleep(self.policy_seconds(number, len(ids), new))

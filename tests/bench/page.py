@@ -1,7 +1,8 @@
 """report.html of 2,000 real-sized conversations: `python tests/bench/page.py DIR`.
 
-The gold solutions of retail, airline and telecom, played over and over into DIR/attempts.jsonl, each sampled token with a made-up log-prob. Then
-the seconds and bytes of the page, and in a headless Chromium: first contentful paint, and the time from a filter's change to the list drawn.
+The gold solutions of retail, airline and telecom, played over and over into DIR/attempts.jsonl, each sampled token with
+a made-up log-prob. Then the seconds and bytes of the page, and in a headless Chromium: first contentful paint, and the
+time from a filter's change to the list drawn.
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ async def play() -> list[dict]:
         for n in range(COUNT // 3 + 1):
             task_id, rng = ids[n % len(ids)], random.Random(n)
             kind = "gold" if n % 3 else "noop"
-            episode = await run_episode(world, task_id, ScriptedAgent(scripts.script(kind, world.task(task_id))), GoldUser(), seed=n)
+            episode = await run_episode(
+                world, task_id, ScriptedAgent(scripts.script(kind, world.task(task_id))), GoldUser(), seed=n
+            )
             record = {"attempt": n // len(ids), **episode.record()}
-            texts = [m.get("content") or str(m.get("tool_calls")) for m in record["messages"][1:] if m["role"] == "assistant"]
+            texts = [
+                m.get("content") or str(m.get("tool_calls")) for m in record["messages"][1:] if m["role"] == "assistant"
+            ]
             pieces = [[[t[i : i + 4], -round(rng.expovariate(3), 2)] for i in range(0, len(t), 4)] for t in texts]
             for turn in record["turns"]:
                 turn["end"] = turn["start"] + 1
@@ -57,11 +62,19 @@ async def look(path: Path) -> tuple[float, float, float, float]:
             await chrome.open(path)
             paint = await chrome.run("performance.getEntriesByName('first-contentful-paint')[0].startTime")
             loaded = await chrome.run("performance.timing.loadEventEnd - performance.timing.navigationStart")
-            changes = [("f1", "'retail'", "change"), ("outcome", "'won'", "change"), ("find", "'1'", "input"), ("f1", "''", "change"),
-                       ("outcome", "''", "change"), ("find", "''", "input")] * 5  # fmt: skip
+            changes = [
+                ("f1", "'retail'", "change"),
+                ("outcome", "'won'", "change"),
+                ("find", "'1'", "input"),
+                ("f1", "''", "change"),
+                ("outcome", "''", "change"),
+                ("find", "''", "input"),
+            ] * 5
             times = [await chrome.run(CHANGE.format(*c)) for c in changes]
             opening = [
-                await chrome.run(f"(async () => {{ const t = performance.now(); await show({n}); return performance.now() - t; }})()")
+                await chrome.run(
+                    f"(async () => {{ const t = performance.now(); await show({n}); return performance.now() - t; }})()"
+                )
                 for n in range(0, COUNT, 97)
             ]
     return paint, loaded, max(times), median(opening)
@@ -73,11 +86,20 @@ def main() -> None:
     records = asyncio.run(play())
     started = time.perf_counter()
     page.write(
-        page.Page("bench", [page.Stage("gold and noop", records, list(dict.fromkeys((r["domain"], r["task_id"]) for r in records)), 1)]),
+        page.Page(
+            "bench",
+            [
+                page.Stage(
+                    "gold and noop", records, list(dict.fromkeys((r["domain"], r["task_id"]) for r in records)), 1
+                )
+            ],
+        ),
         directory / "report.html",
     )
     seconds, size = time.perf_counter() - started, (directory / "report.html").stat().st_size
-    print(f"load {os.getloadavg()[0]:.1f}; {len(records)} conversations: page written in {seconds:.1f} s, {size / 1e6:.1f} MB")
+    print(
+        f"load {os.getloadavg()[0]:.1f}; {len(records)} conversations: page written in {seconds:.1f} s, {size / 1e6:.1f} MB"
+    )
     paint, loaded, slowest, opening = asyncio.run(look(directory / "report.html"))
     print(
         f"first contentful paint {paint:.0f} ms, loaded {loaded:.0f} ms; slowest of 30 filter changes {slowest:.0f} ms; opening one, median {opening:.0f} ms"

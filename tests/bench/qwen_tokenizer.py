@@ -1,7 +1,9 @@
-"""Qwen's tokenizer from PyPI: `pip install --no-deps dashscope trl==1.16.0 && python tests/bench/qwen_tokenizer.py DIR`.
+"""Qwen's tokenizer from PyPI: `pip install --no-deps dashscope trl==1.16.0 && python tests/bench/qwen_tokenizer.py
+DIR`.
 
-The vocabulary is dashscope's `qwen.tiktoken` (Apache-2.0), the split pattern Qwen2's and Qwen3's, the chat template trl's copy of
-Qwen3-Instruct-2507's. Token counts and tokenizing cost are Qwen's; that every id equals Qwen3's own tokenizer.json is not claimed.
+The vocabulary is dashscope's `qwen.tiktoken` (Apache-2.0), the split pattern Qwen2's and Qwen3's, the chat template
+trl's copy of Qwen3-Instruct-2507's. Token counts and tokenizing cost are Qwen's; that every id equals Qwen3's own
+tokenizer.json is not claimed.
 """
 
 from __future__ import annotations
@@ -39,19 +41,33 @@ def build() -> PreTrainedTokenizerFast:
     vocab = {"".join(names[b] for b in token): rank for token, rank in ranks.items()}
     merges = []
     for token, rank in ranks.items():
-        pairs = [(ranks[token[:n]], ranks[token[n:]], n) for n in range(1, len(token)) if token[:n] in ranks and token[n:] in ranks]
+        pairs = [
+            (ranks[token[:n]], ranks[token[n:]], n)
+            for n in range(1, len(token))
+            if token[:n] in ranks and token[n:] in ranks
+        ]
         merges += [(rank, left, right, token[:n], token[n:]) for left, right, n in pairs]
     merges.sort(key=lambda m: m[:3])
     words = [("".join(names[b] for b in left), "".join(names[b] for b in right)) for *_, left, right in merges]
     core = Tokenizer(models.BPE(vocab=vocab, merges=words))
     core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(PATTERN), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    core.add_tokens([AddedToken(t, normalized=False) for t in ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")])
+    core.add_tokens(
+        [
+            AddedToken(t, normalized=False)
+            for t in ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+        ]
+    )
     template = _file("trl", "chat_templates", "qwen3_instruct_2507.jinja").read_text()
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template
+    )
 
 
 if __name__ == "__main__":

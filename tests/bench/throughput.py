@@ -1,8 +1,10 @@
-"""Episodes a minute side by side: ours, tau2's own runner, AgentGymEnv, strands-env. `python tests/bench/throughput.py`.
+"""Episodes a minute side by side: ours, tau2's own runner, AgentGymEnv, strands-env. `python
+tests/bench/throughput.py`.
 
-Every row plays the same gold conversations (writes included) against the same models (`model_servers.py`), each in a process of its
-own, one after the other. The bound is what the models' latencies alone would take: the waits of the conversations, put on N slots in
-order. Prints a table, writes DIR/throughput.json and DIR/throughput.png. With `--micro` instead: CPU seconds of the parts.
+Every row plays the same gold conversations (writes included) against the same models (`model_servers.py`), each in a
+process of its own, one after the other. The bound is what the models' latencies alone would take: the waits of the
+conversations, put on N slots in order. Prints a table, writes DIR/throughput.json and DIR/throughput.png. With
+`--micro` instead: CPU seconds of the parts.
 
 `--domains retail --rows "ours, in process" --live 64` narrows it.
 """
@@ -53,7 +55,9 @@ def measure(row: str, domain: str, live: int, tokenizer: Path) -> dict:
     count = BLOCKING if "blocking" in row else (EPISODES if row.startswith("ours") else PEERS)[live]
     child, url = None, None
     if row in ("ours", "strands") or row.startswith("gym"):
-        child = subprocess.Popen([sys.executable, HERE / "model_servers.py", domain, tokenizer], stdout=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            [sys.executable, HERE / "model_servers.py", domain, tokenizer], stdout=subprocess.PIPE, text=True
+        )
         url = f"http://127.0.0.1:{int(child.stdout.readline())}"
     driver = drivers.ROWS[row]
 
@@ -79,10 +83,20 @@ def measure(row: str, domain: str, live: int, tokenizer: Path) -> dict:
     alone = "blocking" in row  # few episodes, one at a time: the bound is the rate that `live` at a time would have
     ideal = sum(waits) / live if alone else bound_s(waits, live)
     return {
-        "row": row, "domain": domain, "live": live, "episodes": count, "won": sum(r == 1.0 for r in rewards), "wall_s": wall,
-        "per_minute": 60 * count / wall, "of_bound": ideal / wall, "cpu_ms": 1e3 * cpu / count, "lag_p99_ms": percentile(lags, 0.99),
-        "lag_max_ms": max(lags, default=0.0), "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "load": os.getloadavg()[0],
-    }  # fmt: skip
+        "row": row,
+        "domain": domain,
+        "live": live,
+        "episodes": count,
+        "won": sum(r == 1.0 for r in rewards),
+        "wall_s": wall,
+        "per_minute": 60 * count / wall,
+        "of_bound": ideal / wall,
+        "cpu_ms": 1e3 * cpu / count,
+        "lag_p99_ms": percentile(lags, 0.99),
+        "lag_max_ms": max(lags, default=0.0),
+        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "load": os.getloadavg()[0],
+    }
 
 
 def _waited(servers: ModelServers, url: str | None) -> dict[int, float]:
@@ -123,7 +137,17 @@ def main() -> None:
             for live in options.live:
                 if (live == 512 and not row.startswith("ours, in process")) or ("blocking" in row and live != 64):
                     continue
-                own = ["--one", "--rows", row, "--domains", domain, "--live", str(live), "--tokenizer", str(options.tokenizer)]
+                own = [
+                    "--one",
+                    "--rows",
+                    row,
+                    "--domains",
+                    domain,
+                    "--live",
+                    str(live),
+                    "--tokenizer",
+                    str(options.tokenizer),
+                ]
                 done = subprocess.run([sys.executable, __file__, *own], capture_output=True, text=True)
                 if done.returncode:
                     print(f"{row:18} {domain:8} {live:4} failed: {done.stderr.strip().splitlines()[-1]}")
@@ -131,8 +155,11 @@ def main() -> None:
                 r = json.loads(done.stdout.splitlines()[-1])
                 results.append(r)
                 lag = f"{r['lag_p99_ms']:.0f}, {r['lag_max_ms']:.0f}" if r["lag_max_ms"] else "never free"
-                print(f"{row:18} {domain:8} {live:4} {r['per_minute']:12.0f} {100 * r['of_bound']:8.1f}% {r['cpu_ms']:10.1f} {lag:>16} {r['rss_mib']:8.0f} "
-                      f"{r['won']:>4}/{r['episodes']:<5} {r['load']:5.1f}", flush=True)  # fmt: skip
+                print(
+                    f"{row:18} {domain:8} {live:4} {r['per_minute']:12.0f} {100 * r['of_bound']:8.1f}% {r['cpu_ms']:10.1f} {lag:>16} {r['rss_mib']:8.0f} "
+                    f"{r['won']:>4}/{r['episodes']:<5} {r['load']:5.1f}",
+                    flush=True,
+                )
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "throughput.json").write_text(json.dumps(results, indent=1))
     plot(results, options.output / "throughput.png")
@@ -145,14 +172,18 @@ def plot(results: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     domains = sorted({r["domain"] for r in results})
-    figure, axes = plt.subplots(1, len(domains), figsize=(4.2 * len(domains), 3.6), sharey=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(domains), figsize=(4.2 * len(domains), 3.6), sharey=True, squeeze=False, layout="constrained"
+    )
     for axis, domain in zip(axes[0], domains):
         for row in dict.fromkeys(r["row"] for r in results):
             points = sorted((r["live"], r["per_minute"]) for r in results if (r["row"], r["domain"]) == (row, domain))
             if points:
                 axis.plot(*zip(*points), marker="o", label=row)
         bounds = sorted(
-            (r["live"], r["per_minute"] / r["of_bound"]) for r in results if (r["row"], r["domain"]) == ("ours, in process", domain)
+            (r["live"], r["per_minute"] / r["of_bound"])
+            for r in results
+            if (r["row"], r["domain"]) == ("ours, in process", domain)
         )
         if bounds:
             axis.plot(*zip(*bounds), color="0.6", linestyle=":", label="latency bound")

@@ -1,11 +1,13 @@
-"""The local trainer's GRPO update beside trl's GRPOTrainer: the same model, batch and options; gradients first, then speed.
+"""The local trainer's GRPO update beside trl's GRPOTrainer: the same model, batch and options; gradients first, then
+speed.
 
     pip install trl==1.16.0 accelerate
     python tests/bench/trl_grpo.py outputs/quickstart
 
-The batch is the first 128 SFT traces of a quickstart: whole episodes of several turns, only the agent's tokens trained. Log-probs of the
-sampler are perturbed so that ratios span 0.5 to 1.6, beyond both clipping borders; advantages are 1, 0.5 and -0.5. trl is given every
-micro-batch size in turn and its best counts. Both do forward, backward, clipping and AdamW; runs alternate.
+The batch is the first 128 SFT traces of a quickstart: whole episodes of several turns, only the agent's tokens trained.
+Log-probs of the sampler are perturbed so that ratios span 0.5 to 1.6, beyond both clipping borders; advantages are 1,
+0.5 and -0.5. trl is given every micro-batch size in turn and its best counts. Both do forward, backward, clipping and
+AdamW; runs alternate.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ EPS, EPS_HIGH, LR = 0.2, 0.28, 1e-6
 
 def batch(directory: Path, model, tokenizer) -> tuple[list[Sample], list[float]]:
     chat = ChatRenderer(tokenizer, worlds.load("helpdesk").tool_schemas)
-    rows = [traces.tokenise(row, chat) for row, _ in zip(traces.read_rows(directory / "data" / "sft.jsonl"), range(BATCH))]
+    rows = [
+        traces.tokenise(row, chat) for row, _ in zip(traces.read_rows(directory / "data" / "sft.jsonl"), range(BATCH))
+    ]
     generator = torch.Generator().manual_seed(0)
     samples, spread = [], []
     for n, row in enumerate(rows):
@@ -46,7 +50,13 @@ def batch(directory: Path, model, tokenizer) -> tuple[list[Sample], list[float]]
         old = (own - ratio.log()).clamp(max=0.0)
         spread += (own - old).exp()[torch.tensor(row.loss_mask) > 0].tolist()
         samples.append(
-            Sample(index=n, tokens=row.tokens, response_length=len(row.loss_mask), loss_mask=row.loss_mask, rollout_log_probs=old.tolist())
+            Sample(
+                index=n,
+                tokens=row.tokens,
+                response_length=len(row.loss_mask),
+                loss_mask=row.loss_mask,
+                rollout_log_probs=old.tolist(),
+            )
         )
     print(f"ratios of trained tokens from {min(spread):.2f} to {max(spread):.2f}")
     return samples, [(1.0, -0.5, 0.5, 1.0)[n % 4] for n in range(len(samples))]
@@ -54,7 +64,9 @@ def batch(directory: Path, model, tokenizer) -> tuple[list[Sample], list[float]]
 
 class Ours:
     def __init__(self, model, samples, advantages):
-        options = TrainOptions(lr=LR, weight_decay=0.0, adam_beta2=0.999, loss=LossOptions(eps_clip=EPS, eps_clip_high=EPS_HIGH))
+        options = TrainOptions(
+            lr=LR, weight_decay=0.0, adam_beta2=0.999, loss=LossOptions(eps_clip=EPS, eps_clip_high=EPS_HIGH)
+        )
         self.trainer, self.samples = Trainer(model, options), samples
         self.old = [torch.tensor(s.rollout_log_probs) for s in samples]
         self.gains = [torch.full((s.response_length,), a) for s, a in zip(samples, advantages)]
@@ -77,15 +89,30 @@ class Theirs:
         from trl import GRPOConfig, GRPOTrainer
 
         config = GRPOConfig(
-            output_dir=tempfile.mkdtemp(), use_cpu=True, bf16=False, per_device_train_batch_size=size, gradient_accumulation_steps=1,
-            num_generations=size, epsilon=EPS, epsilon_high=EPS_HIGH, beta=0.0, loss_type="grpo", temperature=1.0, learning_rate=LR,
-            gradient_checkpointing=False, report_to=[], logging_steps=10**9,
-        )  # fmt: skip
+            output_dir=tempfile.mkdtemp(),
+            use_cpu=True,
+            bf16=False,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=1,
+            num_generations=size,
+            epsilon=EPS,
+            epsilon_high=EPS_HIGH,
+            beta=0.0,
+            loss_type="grpo",
+            temperature=1.0,
+            learning_rate=LR,
+            gradient_checkpointing=False,
+            report_to=[],
+            logging_steps=10**9,
+        )
         prompts = Dataset.from_list([{"prompt": "x"}] * size)
         self.trainer = GRPOTrainer(
-            model=model, reward_funcs=lambda completions, **_: [0.0] * len(completions), args=config, train_dataset=prompts,
+            model=model,
+            reward_funcs=lambda completions, **_: [0.0] * len(completions),
+            args=config,
+            train_dataset=prompts,
             processing_class=tokenizer,
-        )  # fmt: skip
+        )
         self.model = model.train()
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=LR, betas=(0.9, 0.999), weight_decay=0.0)
         parts = [range(i, min(i + size, len(samples))) for i in range(0, len(samples), size)]
@@ -101,12 +128,14 @@ class Theirs:
         left = lambda xs, fill: [fill] * (longest - len(xs)) + list(xs)  # noqa: E731
         right = lambda xs, fill: list(xs) + [fill] * (widest - len(xs))  # noqa: E731
         return {
-            "prompt_ids": torch.tensor([left(h, 0) for h in heads]), "prompt_mask": torch.tensor([left([1] * len(h), 0) for h in heads]),
+            "prompt_ids": torch.tensor([left(h, 0) for h in heads]),
+            "prompt_mask": torch.tensor([left([1] * len(h), 0) for h in heads]),
             "completion_ids": torch.tensor([right(t, 0) for t in tails]),
             "completion_mask": torch.tensor([right([1] * len(t), 0) for t in tails]),
-            "tool_mask": torch.tensor([right(s.loss_mask, 0) for s in samples]), "advantages": torch.tensor(advantages),
+            "tool_mask": torch.tensor([right(s.loss_mask, 0) for s in samples]),
+            "advantages": torch.tensor(advantages),
             "old_per_token_logps": torch.tensor([right(s.rollout_log_probs, 0.0) for s in samples]),
-        }  # fmt: skip
+        }
 
     def backward(self) -> float:
         total = 0.0

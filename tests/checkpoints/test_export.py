@@ -1,4 +1,6 @@
-"""Export of torch_dist checkpoints. The checkpoint is torch's own format with Megatron's names; tests/megatron writes real ones."""
+"""Export of torch_dist checkpoints. The checkpoint is torch's own format with Megatron's names; tests/megatron writes
+real ones.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def test_a_model_comes_back_bit_for_bit(request, tmp_path, tokenizer, which, sta
     done = export(checkpoint, hf, tmp_path / "out", progress=lambda written, total: seen.append((written, total)))
     assert done.shards == 1 and seen[-1] == (done.size, done.size) and seen == sorted(seen)
     back = load_file(tmp_path / "out" / "model.safetensors")
-    own = {k: v for k, v in model.state_dict().items() if not (model.config.tie_word_embeddings and k == "lm_head.weight")}
+    own = {
+        k: v for k, v in model.state_dict().items() if not (model.config.tie_word_embeddings and k == "lm_head.weight")
+    }
     assert back.keys() == own.keys() and all(torch.equal(back[k], own[k]) for k in own)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     ids = torch.arange(5, 37)[None]
@@ -59,7 +63,9 @@ def test_shards_dtype_and_index(written, tmp_path, model):
     done = export(checkpoint, hf, tmp_path / "out", "bfloat16", shard_bytes=100_000)
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
     assert done.shards > 2 and done.size == index["metadata"]["total_size"] and len(index["weight_map"]) == done.tensors
-    assert sum(p.stat().st_size > 110_000 for p in (tmp_path / "out").glob("*.safetensors")) == 1, "only the embedding is larger"
+    assert sum(p.stat().st_size > 110_000 for p in (tmp_path / "out").glob("*.safetensors")) == 1, (
+        "only the embedding is larger"
+    )
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert loaded.dtype is torch.bfloat16
     assert torch.equal(loaded.model.embed_tokens.weight, model.model.embed_tokens.weight.to(torch.bfloat16))
@@ -76,18 +82,30 @@ def narrow(name):
 @pytest.mark.parametrize(
     "change, config, message",
     [
-        (narrow("decoder.layers.mlp.linear_fc1.weight"), {}, r"decoder.layers.mlp.linear_fc1.weight has shape \(2, \d+, 63\), config.json asks for"),
+        (
+            narrow("decoder.layers.mlp.linear_fc1.weight"),
+            {},
+            r"decoder.layers.mlp.linear_fc1.weight has shape \(2, \d+, 63\), config.json asks for",
+        ),
         (drop("decoder.final_layernorm.weight"), {}, "has no tensor decoder.final_layernorm.weight"),
         (lambda s: s.update(extra=torch.zeros(2)), {}, "has 1 tensors that a Qwen3 has not, e.g. extra"),
         (lambda s: None, {"num_hidden_layers": 3}, r"has shape \(2, 64\), config.json asks for \(3, 64\)"),
         (lambda s: None, {"num_attention_heads": 2, "num_key_value_heads": 1}, "linear_qkv.weight has shape"),
         (lambda s: None, {"num_attention_heads": 3, "num_key_value_heads": 2}, "3 attention heads cannot share 2"),
-        (lambda s: None, {"tie_word_embeddings": False}, "has no tensor output_layer.weight; is tie_word_embeddings right"),
-        (lambda s: None, {"vocab_size": 1500}, r"config.json has vocab_size 1500, the checkpoint was trained with 15\d\d: \d+ rows"),
+        (
+            lambda s: None,
+            {"tie_word_embeddings": False},
+            "has no tensor output_layer.weight; is tie_word_embeddings right",
+        ),
+        (
+            lambda s: None,
+            {"vocab_size": 1500},
+            r"config.json has vocab_size 1500, the checkpoint was trained with 15\d\d: \d+ rows",
+        ),
         (lambda s: None, {"vocab_size": 4096}, "config.json asks for at least"),
         (lambda s: None, {"model_type": "llama"}, "model_type 'llama'"),
     ],
-)  # fmt: skip
+)
 def test_a_checkpoint_that_disagrees_is_refused_by_name(tmp_path, model, tokenizer, change, config, message):
     checkpoint, hf = write_checkpoint(tmp_path, model, tokenizer, change)
     path = hf / "config.json"

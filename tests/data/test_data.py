@@ -41,13 +41,22 @@ def test_teacher_rows_are_slimes_sft_rows(helpdesk, chat):
 def test_rows_that_train_nothing_are_refused(chat):
     with pytest.raises(ConfigError, match="needs a user message"):
         traces.tokenise({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]}, chat)
-    record = {"messages": [{"role": "assistant", "content": "Hi"}], "domain": "d", "task_id": "t", "reward": 0.0, "seed": 0}
+    record = {
+        "messages": [{"role": "assistant", "content": "Hi"}],
+        "domain": "d",
+        "task_id": "t",
+        "reward": 0.0,
+        "seed": 0,
+    }
     assert traces.record_to_row(record, "p", []) is None
 
 
 def test_jsonl_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "rows.jsonl"
-    assert traces.write_jsonl(path, [{"a": 1}, {"b": "ü"}]) == 2 and [row for _, row in files.read_jsonl(path)] == [{"a": 1}, {"b": "ü"}]
+    assert traces.write_jsonl(path, [{"a": 1}, {"b": "ü"}]) == 2 and [row for _, row in files.read_jsonl(path)] == [
+        {"a": 1},
+        {"b": "ü"},
+    ]
 
     def broken():
         yield {"a": 2}
@@ -69,13 +78,24 @@ def record(task, reward, partial=0.0):
 
 def test_rejection_keeps_successes_else_the_best_good_partial():
     records = [
-        record("a", 1.0, 1.0), record("a", 0.0, 0.9), record("a", 1.0, 1.0), record("b", 0.0, 0.7), record("b", 0.0, 0.8),
-        record("c", 0.0, 0.5), record("d", None, None),
-    ]  # fmt: skip
+        record("a", 1.0, 1.0),
+        record("a", 0.0, 0.9),
+        record("a", 1.0, 1.0),
+        record("b", 0.0, 0.7),
+        record("b", 0.0, 0.8),
+        record("c", 0.0, 0.5),
+        record("d", None, None),
+    ]
     chosen = rejection.select(records)
     assert chosen.records == [records[0], records[2], records[4]]
-    assert chosen.counts["attempts"] == 7 and chosen.counts["ended by infrastructure"] == 1 and chosen.counts["kept"] == 3
-    assert (chosen.counts["tasks"], chosen.counts["tasks with a success"], chosen.counts["tasks kept by partial score"]) == (3, 1, 1)
+    assert (
+        chosen.counts["attempts"] == 7 and chosen.counts["ended by infrastructure"] == 1 and chosen.counts["kept"] == 3
+    )
+    assert (
+        chosen.counts["tasks"],
+        chosen.counts["tasks with a success"],
+        chosen.counts["tasks kept by partial score"],
+    ) == (3, 1, 1)
     assert rejection.select(records, best=1).records == [records[0], records[4]]
     assert rejection.select(records, min_partial=0.5).records[-1] == records[5]
     assert rejection.select([record("a", 1.0, 1.0) | {"turns": [{"malformed": 1}]}]).counts["malformed"] == 1
@@ -90,4 +110,7 @@ def test_rejection_keeps_successes_else_the_best_good_partial():
 
 def test_prompt_rows_hold_ids_only():
     rows = list(tasks.rows(["helpdesk"], "test", repeat=2))
-    assert len(rows) == 300 and rows[0] == {"prompt": "helpdesk/orders_250", "metadata": {"domain": "helpdesk", "task_id": "orders_250"}}
+    assert len(rows) == 300 and rows[0] == {
+        "prompt": "helpdesk/orders_250",
+        "metadata": {"domain": "helpdesk", "task_id": "orders_250"},
+    }

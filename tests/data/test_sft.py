@@ -62,7 +62,9 @@ def test_collect_from_an_api(run, tmp_path, chat, helpdesk):
         done = run(*command)
         assert done.exit_code == 0, done.output
         asked = len(fake.bodies)
-        assert fake.bodies[1]["model"] == "teacher-1" and fake.bodies[1]["tools"] == helpdesk.tool_schemas, "after the probe"
+        assert fake.bodies[1]["model"] == "teacher-1" and fake.bodies[1]["tools"] == helpdesk.tool_schemas, (
+            "after the probe"
+        )
         results = [m for b in fake.bodies for m in b["messages"] if m["role"] == "tool"]
         assert results and all(re.fullmatch(r"call_\d+", m["tool_call_id"]) for m in results)
         rows = list(traces.read_rows(out))
@@ -75,15 +77,32 @@ def test_collect_from_an_api(run, tmp_path, chat, helpdesk):
 
 def test_rows_are_slimes_format_and_load_with_datasets(tmp_path, helpdesk):
     record = {
-        "domain": "helpdesk", "task_id": "orders_1", "reward": 1.0, "seed": 1, "partial": 1.0, "turns": [],
+        "domain": "helpdesk",
+        "task_id": "orders_1",
+        "reward": 1.0,
+        "seed": 1,
+        "partial": 1.0,
+        "turns": [],
         "messages": [
-            {"role": "assistant", "content": "Hi! How can I help?"}, {"role": "user", "content": "two please"},
-            {"role": "assistant", "content": None, "tool_calls": [
-                {"name": "get_order", "arguments": {"order_id": "é"}}, {"name": "swap_item", "arguments": {"n": 1}}]},
-            {"role": "tool", "content": "r1"}, {"role": "tool", "content": "r2"}, {"role": "assistant", "content": "done"},
+            {"role": "assistant", "content": "Hi! How can I help?"},
+            {"role": "user", "content": "two please"},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {"name": "get_order", "arguments": {"order_id": "é"}},
+                    {"name": "swap_item", "arguments": {"n": 1}},
+                ],
+            },
+            {"role": "tool", "content": "r1"},
+            {"role": "tool", "content": "r2"},
+            {"role": "assistant", "content": "done"},
         ],
-    }  # fmt: skip
-    rows = [traces.record_to_row(record, "policy", helpdesk.tool_schemas), traces.record_to_row(record | {"task_id": "b"}, "policy", [])]
+    }
+    rows = [
+        traces.record_to_row(record, "policy", helpdesk.tool_schemas),
+        traces.record_to_row(record | {"task_id": "b"}, "policy", []),
+    ]
     greeting, call, results, last = (rows[0]["messages"][n] for n in (1, 3, 4, 5))
     assert (greeting["step_loss_mask"], call["step_loss_mask"], last["step_loss_mask"]) == (0, 1, 1)
     assert call["tool_calls"][0]["function"]["arguments"] == '{"order_id": "é"}'
@@ -100,7 +119,12 @@ def test_rows_are_slimes_format_and_load_with_datasets(tmp_path, helpdesk):
 def test_one_message_of_tool_results_renders_as_two(qwen_tokenizer):
     """slime v0.3.1 renders each tool message as a turn of its own; of one message it can make only one."""
     head = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
-    several = [*head, {"role": "tool", "content": "r1"}, {"role": "tool", "content": "r2"}, {"role": "tool", "content": "r3"}]
+    several = [
+        *head,
+        {"role": "tool", "content": "r1"},
+        {"role": "tool", "content": "r2"},
+        {"role": "tool", "content": "r3"},
+    ]
     render = lambda m: qwen_tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True)  # noqa: E731
     assert render(several) == render(traces.row_messages(several))
 
@@ -118,7 +142,11 @@ def test_arguments_as_text_are_the_tokens_of_arguments_as_values(qwen_tokenizer,
 
 
 def conversation(text="go"):
-    return [{"role": "system", "content": "s"}, {"role": "user", "content": text}, {"role": "assistant", "content": "ok"}]
+    return [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": "ok"},
+    ]
 
 
 def test_import_leaves_test_tasks_and_repetitions_out(run, tmp_path, helpdesk):
@@ -126,7 +154,10 @@ def test_import_leaves_test_tasks_and_repetitions_out(run, tmp_path, helpdesk):
     train, test, val = (helpdesk.task_ids(s)[0] for s in ("train", "test", "val"))
     rows = [
         {"messages": conversation(), "metadata": {"domain": "helpdesk", "task_id": train}},
-        {"messages": conversation(), "metadata": json.dumps({"domain": "helpdesk", "task_id": train})},  # the same again
+        {
+            "messages": conversation(),
+            "metadata": json.dumps({"domain": "helpdesk", "task_id": train}),
+        },  # the same again
         {"messages": conversation("other"), "domain": "helpdesk", "task_id": test},
         {"messages": conversation("chosen by"), "domain": "helpdesk", "task_id": val},
         {"prompt": conversation("third"), "task_id": train, "domain": "helpdesk"},
@@ -135,7 +166,8 @@ def test_import_leaves_test_tasks_and_repetitions_out(run, tmp_path, helpdesk):
     source.write_text("".join(json.dumps(r) + "\n" for r in rows))
     done = run("import-sft", str(source), "--output", str(out))
     assert (
-        done.exit_code == 0 and "of test tasks 1, of val tasks 1, duplicates 1, without an agent turn 1, unchecked 0, kept 2" in done.output
+        done.exit_code == 0
+        and "of test tasks 1, of val tasks 1, duplicates 1, without an agent turn 1, unchecked 0, kept 2" in done.output
     )
     assert [r["messages"][1]["content"] for r in traces.read_rows(out)] == ["go", "third"]
     assert run("import-sft", str(source), "--output", str(out), "--split", "train+val").exit_code == 0
@@ -146,7 +178,9 @@ def test_import_leaves_test_tasks_and_repetitions_out(run, tmp_path, helpdesk):
     assert run("import-sft", str(source), "--output", str(out), "--domain", "helpdesk").exit_code == 0
     assert run("import-sft", str(source), "--output", str(out), "--unchecked").exit_code == 0
     source.write_text(json.dumps({"text": "x", "domain": "helpdesk", "task_id": train}) + "\n")
-    with pytest.raises(ConfigError, match=r"neither `messages` nor `prompt` holds a list of chat messages; columns: text"):
+    with pytest.raises(
+        ConfigError, match=r"neither `messages` nor `prompt` holds a list of chat messages; columns: text"
+    ):
         sft.import_rows(source)
 
 
@@ -162,11 +196,20 @@ def test_parquet_is_read_too(tmp_path, helpdesk):
 
 def test_check_finds_what_slime_would_train_on_silently(run, tmp_path, helpdesk, tokenizer):
     train, test, val = (helpdesk.task_ids(s)[0] for s in ("train", "test", "val"))
-    good = {"messages": traces.row_messages(conversation()), "tools": "[]", "metadata": {"domain": "helpdesk", "task_id": train}}
+    good = {
+        "messages": traces.row_messages(conversation()),
+        "tools": "[]",
+        "metadata": {"domain": "helpdesk", "task_id": train},
+    }
     muted = {**good, "messages": [{**m, "step_loss_mask": 0} for m in good["messages"]]}
     of_val = {**good, "metadata": {"domain": "helpdesk", "task_id": val}}
-    rows = [good, muted, {**good, "metadata": {"domain": "helpdesk", "task_id": test}}, of_val,
-            {**good, "messages": traces.row_messages(conversation("long " * 300))}]  # fmt: skip
+    rows = [
+        good,
+        muted,
+        {**good, "metadata": {"domain": "helpdesk", "task_id": test}},
+        of_val,
+        {**good, "messages": traces.row_messages(conversation("long " * 300))},
+    ]
     path = tmp_path / "rows.jsonl"
     traces.write_jsonl(path, rows)
     done = run("check-sft", str(path), "--tokenizer", str(TOKENIZER), "--max-tokens", "200")
@@ -176,7 +219,12 @@ def test_check_finds_what_slime_would_train_on_silently(run, tmp_path, helpdesk,
         and "4 of 5 rows" in done.output
     )
     clean = tmp_path / "clean.jsonl"
-    assert run("check-sft", str(path), "--tokenizer", str(TOKENIZER), "--max-tokens", "200", "--output", str(clean)).exit_code == 0
+    assert (
+        run(
+            "check-sft", str(path), "--tokenizer", str(TOKENIZER), "--max-tokens", "200", "--output", str(clean)
+        ).exit_code
+        == 0
+    )
     assert list(traces.read_rows(clean)) == [good]
     check = ("check-sft", str(clean), "--tokenizer", str(TOKENIZER))
     assert run(*check).exit_code == 0
@@ -185,7 +233,9 @@ def test_check_finds_what_slime_would_train_on_silently(run, tmp_path, helpdesk,
     odd = run(*check, "--split", "test")
     assert odd.exit_code == 2 and "--split test: train, or train+val" in odd.output
     alone = run(*check, "--output", str(tmp_path / "none.jsonl"))
-    assert alone.exit_code == 2 and "holds no row to train on" in alone.output and not (tmp_path / "none.jsonl").exists()
+    assert (
+        alone.exit_code == 2 and "holds no row to train on" in alone.output and not (tmp_path / "none.jsonl").exists()
+    )
     clean.write_text("")
     empty = run(*check)
     assert empty.exit_code == 2 and f"{clean} holds no row to train on: it is empty" in empty.output
@@ -222,7 +272,9 @@ def test_nothing_to_write_is_an_error_that_says_why(run, tmp_path, helpdesk, spl
     tasks = helpdesk.task_ids(split)[:2] if split else []
     source.write_text(
         "".join(
-            json.dumps(run_files.record("helpdesk", t, 0, 1.0) | {"partial": 1.0, "messages": conversation(t)} | over) + "\n" for t in tasks
+            json.dumps(run_files.record("helpdesk", t, 0, 1.0) | {"partial": 1.0, "messages": conversation(t)} | over)
+            + "\n"
+            for t in tasks
         )
     )
     done = run("rft", str(source), "--output", str(out))
@@ -233,9 +285,15 @@ def test_nothing_to_write_is_an_error_that_says_why(run, tmp_path, helpdesk, spl
 def test_of_several_causes_each_is_said(run, tmp_path, helpdesk):
     source = tmp_path / "published.jsonl"
     ids = [helpdesk.task_ids(s)[0] for s in ("test", "val", "val")]
-    source.write_text("".join(json.dumps({"messages": conversation(t), "domain": "helpdesk", "task_id": t}) + "\n" for t in ids))
+    source.write_text(
+        "".join(json.dumps({"messages": conversation(t), "domain": "helpdesk", "task_id": t}) + "\n" for t in ids)
+    )
     done = run("import-sft", str(source), "--output", str(tmp_path / "rows.jsonl"))
-    assert done.exit_code == 2 and "1 are of test tasks, which never train" in done.output and "; 2 are of val tasks" in done.output
+    assert (
+        done.exit_code == 2
+        and "1 are of test tasks, which never train" in done.output
+        and "; 2 are of val tasks" in done.output
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,7 +301,10 @@ def test_of_several_causes_each_is_said(run, tmp_path, helpdesk):
     [
         (("--policy", "gold"), "--policy gold is a script, whose words are no training data; name a model"),
         (("--policy", "http://127.0.0.1:9/v1", "--model", "m", "--user", "gold"), "--user gold is a script"),
-        (("--policy", "teacher", "--split", "test"), "--split test of helpdesk: none of its tasks may train; use train, or train+val"),
+        (
+            ("--policy", "teacher", "--split", "test"),
+            "--split test of helpdesk: none of its tasks may train; use train, or train+val",
+        ),
         (("--policy", "teacher", "--split", "val"), "--split val of helpdesk: none of its tasks may train"),
     ],
 )

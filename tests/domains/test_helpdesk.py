@@ -20,7 +20,10 @@ def family(task_id):
 
 def play(world, ids, agent, user=GoldUser, seed=0):
     async def run():
-        return [await driver.run_episode(world, i, agent(world.task(i), n), user(), seed=seed + n, max_steps=80) for n, i in enumerate(ids)]
+        return [
+            await driver.run_episode(world, i, agent(world.task(i), n), user(), seed=seed + n, max_steps=80)
+            for n, i in enumerate(ids)
+        ]
 
     return asyncio.run(run())
 
@@ -60,7 +63,10 @@ def test_tasks_are_a_function_of_the_seed(helpdesk):
 
 def test_gold_earns_one_on_every_task_by_tau2s_own_evaluator(helpdesk):
     episodes = play(helpdesk, list(helpdesk.tasks), lambda task, n: ScriptedAgent(scripts.gold(task)))
-    assert all(e.reward == 1.0 and e.outcome.partial == 1.0 and e.tool_errors == 0 for e in episodes) and len(episodes) == 900
+    assert (
+        all(e.reward == 1.0 and e.outcome.partial == 1.0 and e.tool_errors == 0 for e in episodes)
+        and len(episodes) == 900
+    )
 
 
 def say(text):
@@ -68,7 +74,9 @@ def say(text):
 
 
 def call(name, **arguments):
-    return bench.AssistantMessage(role="assistant", content=None, tool_calls=[bench.ToolCall(name=name, arguments=arguments)])
+    return bench.AssistantMessage(
+        role="assistant", content=None, tool_calls=[bench.ToolCall(name=name, arguments=arguments)]
+    )
 
 
 def every_amount(task):
@@ -80,12 +88,18 @@ def every_write(task):
     """Every write that the agent's tools allow on the user's own order or line, then everything that could be told."""
     facts = tasks.facts_of(task)
     if facts.family == "phones":
-        asks = [say("@@USER_TOOL " + json.dumps({"name": "toggle", "arguments": {"setting": s}})) for s in environment.SETTINGS]
+        asks = [
+            say("@@USER_TOOL " + json.dumps({"name": "toggle", "arguments": {"setting": s}}))
+            for s in environment.SETTINGS
+        ]
         return [call("resume_line", line_id=facts.ident), *asks, *every_amount(task)]
     order = task.initial_state.initialization_data.agent_data["orders"][facts.ident]
     writes = [call("swap_item", order_id=facts.ident, item=i) for i in filter(None, (facts.item, facts.second_item))]
     writes += [call("book_return", order_id=facts.ident), call("refund", order_id=facts.ident, amount=order["full"])]
-    writes += [call("refund", order_id=facts.ident, amount=order["half"]), call("deny_refund", order_id=facts.ident, reason="final sale")]
+    writes += [
+        call("refund", order_id=facts.ident, amount=order["half"]),
+        call("deny_refund", order_id=facts.ident, reason="final sale"),
+    ]
     return [*writes, *every_amount(task)]
 
 
@@ -96,16 +110,29 @@ def test_degenerate_agents_stay_below_ten_per_cent_in_each_family(helpdesk, name
 
 
 def test_the_expert_solves_it_with_the_erring_user_and_the_flawed_teacher_does_not(helpdesk):
-    expert = rates(play(helpdesk, helpdesk.task_ids("train+val"), lambda task, n: CallableAgent(Teacher(n).act), DomainUser))
+    expert = rates(
+        play(helpdesk, helpdesk.task_ids("train+val"), lambda task, n: CallableAgent(Teacher(n).act), DomainUser)
+    )
     assert min(expert.values()) > 0.95
-    flawed = rates(play(helpdesk, helpdesk.task_ids("train+val"), lambda task, n: CallableAgent(Teacher(n, flaws=1.0).act), DomainUser))
+    flawed = rates(
+        play(
+            helpdesk,
+            helpdesk.task_ids("train+val"),
+            lambda task, n: CallableAgent(Teacher(n, flaws=1.0).act),
+            DomainUser,
+        )
+    )
     assert all(0.5 < r < 0.95 for r in flawed.values())
 
 
 def other_path(task):
     """Solves a task as the policy allows, but not as the gold calls do."""
     facts, criteria = tasks.facts_of(task), task.evaluation_criteria
-    writes = [call(a.name, **a.arguments) for a in criteria.actions if a.requestor == "assistant" and not a.name.startswith("get_")]
+    writes = [
+        call(a.name, **a.arguments)
+        for a in criteria.actions
+        if a.requestor == "assistant" and not a.name.startswith("get_")
+    ]
     toggles = [a.arguments for a in criteria.actions if a.name == "toggle"]
     asks = [say("@@USER_TOOL " + json.dumps({"name": "toggle", "arguments": t})) for t in reversed(toggles)]
     told = "; ".join(criteria.communicate_info or [])
@@ -134,7 +161,9 @@ def test_acting_without_confirmation_fails_where_the_user_changes_its_mind(helpd
 
 
 def test_the_line_decides_the_phones_signal(helpdesk):
-    task = next(t for t in helpdesk.tasks.values() if any(a.name == "resume_line" for a in t.evaluation_criteria.actions))
+    task = next(
+        t for t in helpdesk.tasks.values() if any(a.name == "resume_line" for a in t.evaluation_criteria.actions)
+    )
     world, init = helpdesk.environments.fresh(), task.initial_state
     world.set_state(initialization_data=init.initialization_data, initialization_actions=None, message_history=[])
     ident = tasks.facts_of(task).ident
@@ -186,4 +215,6 @@ def test_the_two_databases_stay_two_where_tau2_takes_them_for_one(helpdesk, monk
         task, fresh = helpdesk.task(task_id), helpdesk.environments.fresh()
         fresh.set_state(task.initial_state.initialization_data, None, [])
         assert isinstance(fresh.tools.db, environment.HelpdeskDB) and isinstance(fresh.user_tools.db, environment.Phone)
-    assert [e.reward for e in play(helpdesk, ["orders_0", "phones_0"], lambda task, n: ScriptedAgent(scripts.gold(task)))] == [1.0, 1.0]
+    assert [
+        e.reward for e in play(helpdesk, ["orders_0", "phones_0"], lambda task, n: ScriptedAgent(scripts.gold(task)))
+    ] == [1.0, 1.0]

@@ -8,7 +8,14 @@ from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.errors import TemplateError
 
 TOOLS = [
-    {"type": "function", "function": {"name": "get_order", "description": "Löok", "parameters": {"properties": {"a": {"type": "string"}}}}}
+    {
+        "type": "function",
+        "function": {
+            "name": "get_order",
+            "description": "Löok",
+            "parameters": {"properties": {"a": {"type": "string"}}},
+        },
+    }
 ]
 
 
@@ -46,14 +53,21 @@ def test_deltas_equal_the_full_render(any_tokenizer, tools):
     assert row.tokens == any_tokenizer.encode(whole, add_special_tokens=False)
     response = row.tokens[-len(row.loss_mask) :]
     trained = any_tokenizer.decode([t for t, m in zip(response, row.loss_mask) if m])
-    assert trained.count("<|im_end|>") == 4 and trained.endswith("Bye.<|im_end|>") and "Error" not in trained and "yes" not in trained
+    assert (
+        trained.count("<|im_end|>") == 4
+        and trained.endswith("Bye.<|im_end|>")
+        and "Error" not in trained
+        and "yes" not in trained
+    )
 
 
 def test_prompts_with_and_without_a_cached_head_agree(any_tokenizer):
     renderer = ChatRenderer(any_tokenizer, TOOLS)
     for _ in range(2):
         ids = renderer.prompt(CONVERSATION[:3]).values
-        text = any_tokenizer.apply_chat_template(CONVERSATION[:3], tools=TOOLS, tokenize=False, add_generation_prompt=True)
+        text = any_tokenizer.apply_chat_template(
+            CONVERSATION[:3], tools=TOOLS, tokenize=False, add_generation_prompt=True
+        )
         assert ids == any_tokenizer.encode(text, add_special_tokens=False)
 
 

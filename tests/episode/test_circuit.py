@@ -1,4 +1,6 @@
-"""A server that is gone: it is not asked by every episode with all its time-outs, it is named, and it is found again when it is back."""
+"""A server that is gone: it is not asked by every episode with all its time-outs, it is named, and it is found again
+when it is back.
+"""
 
 import asyncio
 
@@ -26,14 +28,18 @@ class Server:
 
 def endpoint(server, clock, **more):
     kept = {"concurrency": 64, "timeout_s": 0.02, "retries": 3, "backoff_s": 0.0}
-    return Endpoint("http://user/v1", UserSimulatorError, transport=server, circuit=Circuit(lambda: clock["now"]), **kept | more)
+    return Endpoint(
+        "http://user/v1", UserSimulatorError, transport=server, circuit=Circuit(lambda: clock["now"]), **kept | more
+    )
 
 
 async def ask(e):
     return await e.post(lambda attempt: b"{}", lambda answer: answer["said"], {})
 
 
-@pytest.mark.parametrize("mode, last", [("hangs", "no answer within 0.02 s"), ("refuses", "ConnectionRefusedError: refused")])
+@pytest.mark.parametrize(
+    "mode, last", [("hangs", "no answer within 0.02 s"), ("refuses", "ConnectionRefusedError: refused")]
+)
 async def test_of_a_hundred_episodes_a_few_ask_a_dead_server_and_all_name_it(mode, last):
     server, clock = Server(mode), {"now": 0.0}
     e = endpoint(server, clock)

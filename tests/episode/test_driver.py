@@ -17,7 +17,7 @@ from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser, GoldUser, PlainUser
 from slime_tau2.errors import JudgeError, UserSimulatorError
 from slime_tau2.evaluation import audit
-from slime_tau2.types import Policy, Termination
+from slime_tau2.terminations import Disposition, Termination
 
 PROMPT = "Help."
 
@@ -50,19 +50,35 @@ async def test_every_request_strictly_extends_the_last(helpdesk, chat, tokenizer
     assert episode.weight_versions == ["3"] * len(requests)
 
 
-@pytest.mark.parametrize("domain, tool", [("helpdesk", "get_order"), ("airline", "get_user_details"), ("telecom", "get_customer_by_id")])
+@pytest.mark.parametrize(
+    "domain, tool", [("helpdesk", "get_order"), ("airline", "get_user_details"), ("telecom", "get_customer_by_id")]
+)
 @pytest.mark.parametrize(
     "value",
-    ['"\\ud800"', '"\\udfff\\ud800"', '"\\u0000"', "1e999", "1" * 4000, "1" * 5000, "[" * 300 + "]" * 300, '{"a":' * 900 + "1" + "}" * 900],
+    [
+        '"\\ud800"',
+        '"\\udfff\\ud800"',
+        '"\\u0000"',
+        "1e999",
+        "1" * 4000,
+        "1" * 5000,
+        "[" * 300 + "]" * 300,
+        '{"a":' * 900 + "1" + "}" * 900,
+    ],
 )
 async def test_no_call_escapes_its_score(tokenizer, domain, tool, value):
     """What JSON can say and nothing behind it can take is the policy's mistake, never trouble in the infrastructure."""
     world = worlds.load(domain)
     call = f'<tool_call>{{"name": "{tool}", "arguments": {{"x": {value}}}}}</tool_call>'
-    chat, budgets = ChatRenderer(tokenizer, world.tool_schemas), {"max_turn_tokens": 20_000, "max_response_tokens": 30_000}
+    chat, budgets = (
+        ChatRenderer(tokenizer, world.tool_schemas),
+        {"max_turn_tokens": 20_000, "max_response_tokens": 30_000},
+    )
     task = world.task_ids("test")[0]
-    episode, _ = await play(world, chat, tokenizer, lambda p, n: [call, "Sorry."][min(n, 1)], task, PlainUser(1), budgets)
-    assert episode.termination.policy is Policy.SCORE and episode.reward is not None, episode.detail
+    episode, _ = await play(
+        world, chat, tokenizer, lambda p, n: [call, "Sorry."][min(n, 1)], task, PlainUser(1), budgets
+    )
+    assert episode.termination.disposition is Disposition.SCORE and episode.reward is not None, episode.detail
     json.dumps(episode.record(), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -72,7 +88,9 @@ async def test_a_task_that_begins_within_a_conversation(tokenizer, task):
     chat = ChatRenderer(tokenizer, mock.tool_schemas)
     call = '<tool_call>\n{"name": "get_users", "arguments": {}}\n</tool_call>'
     user = GoldUser()
-    episode, requests = await play(mock, chat, tokenizer, lambda p, n: [call, "Done."][min(n, 1)], task, user, max_steps=12)
+    episode, requests = await play(
+        mock, chat, tokenizer, lambda p, n: [call, "Done."][min(n, 1)], task, user, max_steps=12
+    )
     said = [m.content for m in mock.task(task).initial_state.message_history if m.role != "tool" and m.content]
     assert said and len(episode.turns) > 1
     assert all(text in tokenizer.decode(requests[0]["input_ids"]) for text in said)
@@ -89,35 +107,50 @@ async def test_the_audit_sees_a_wrong_token(helpdesk, chat, tokenizer):
 @pytest.mark.parametrize(
     "reply, options, termination, policy",
     [
-        (lambda p, n: "", {}, Termination.AGENT_ERROR, Policy.SCORE),
-        (lambda p, n: ("on and on", "length"), {}, Termination.LENGTH, Policy.SCORE),
-        (lambda p, n: ("cut", "abort"), {"agent_options": {"aborted": lambda: True}}, Termination.ABORTED, Policy.RETRY),
-        (lambda p, n: web.Response(status=500), {}, Termination.POLICY_FAILURE, Policy.RETRY),
-        (lambda p, n: web.Response(status=400, text="too long"), {}, Termination.POLICY_FAILURE, Policy.RETRY),
-        (lambda p, n: web.Response(text="not json"), {}, Termination.POLICY_FAILURE, Policy.RETRY),
-        (lambda p, n: "What?", {"max_steps": 6}, Termination.MAX_STEPS, Policy.SCORE),
-        (lambda p, n: '<tool_call>{"name": "nope"}</tool_call>', {"max_errors": 3}, Termination.TOO_MANY_ERRORS, Policy.SCORE),
-        (lambda p, n: "<tool_call>{", {"max_errors": 3}, Termination.TOO_MANY_ERRORS, Policy.SCORE),
-        (lambda p, n: "x", {"aborted": lambda: True}, Termination.ABORTED, Policy.RETRY),
-        (lambda p, n: "x", {"deadline_s": 0.05}, Termination.TIMEOUT, Policy.RETRY),
+        (lambda p, n: "", {}, Termination.AGENT_ERROR, Disposition.SCORE),
+        (lambda p, n: ("on and on", "length"), {}, Termination.LENGTH, Disposition.SCORE),
+        (
+            lambda p, n: ("cut", "abort"),
+            {"agent_options": {"aborted": lambda: True}},
+            Termination.ABORTED,
+            Disposition.RETRY,
+        ),
+        (lambda p, n: web.Response(status=500), {}, Termination.POLICY_FAILURE, Disposition.RETRY),
+        (lambda p, n: web.Response(status=400, text="too long"), {}, Termination.POLICY_FAILURE, Disposition.RETRY),
+        (lambda p, n: web.Response(text="not json"), {}, Termination.POLICY_FAILURE, Disposition.RETRY),
+        (lambda p, n: "What?", {"max_steps": 6}, Termination.MAX_STEPS, Disposition.SCORE),
+        (
+            lambda p, n: '<tool_call>{"name": "nope"}</tool_call>',
+            {"max_errors": 3},
+            Termination.TOO_MANY_ERRORS,
+            Disposition.SCORE,
+        ),
+        (lambda p, n: "<tool_call>{", {"max_errors": 3}, Termination.TOO_MANY_ERRORS, Disposition.SCORE),
+        (lambda p, n: "x", {"aborted": lambda: True}, Termination.ABORTED, Disposition.RETRY),
+        (lambda p, n: "x", {"deadline_s": 0.05}, Termination.TIMEOUT, Disposition.RETRY),
     ],
 )
-async def test_every_ending_has_one_termination_and_its_policy(helpdesk, chat, tokenizer, reply, options, termination, policy):
+async def test_every_ending_has_one_termination_and_its_policy(
+    helpdesk, chat, tokenizer, reply, options, termination, policy
+):
     delay = 0.5 if "deadline_s" in options else 0.0
     episode, _ = await play(helpdesk, chat, tokenizer, reply, delay=delay, **options)
-    assert episode.termination is termination and termination.policy is policy
-    assert (episode.outcome is not None) == (policy is Policy.SCORE)
+    assert episode.termination is termination and termination.disposition is policy
+    assert (episode.outcome is not None) == (policy is Disposition.SCORE)
     assert episode.reward is None or episode.reward == 0.0
-    assert episode.detail or policy is Policy.SCORE
+    assert episode.detail or policy is Disposition.SCORE
     if episode.ledger is not None:
         assert len(episode.ledger.loss_mask) == len(episode.ledger.log_probs) == episode.ledger.response_length
         assert not audit.is_mismatch(episode, chat, PROMPT)
 
 
 @pytest.mark.parametrize(
-    "then, termination", [(web.Response(status=400, text="gone"), Termination.POLICY_FAILURE), (("", "abort"), Termination.TIMEOUT)]
+    "then, termination",
+    [(web.Response(status=400, text="gone"), Termination.POLICY_FAILURE), (("", "abort"), Termination.TIMEOUT)],
 )
-async def test_a_turn_that_fails_after_an_abort_leaves_nothing_in_the_ledger(helpdesk, chat, tokenizer, then, termination):
+async def test_a_turn_that_fails_after_an_abort_leaves_nothing_in_the_ledger(
+    helpdesk, chat, tokenizer, then, termination
+):
     """The ledger's spans are the episode's turns, whatever cut the last one."""
 
     def reply(prompt, n):
@@ -125,20 +158,28 @@ async def test_a_turn_that_fails_after_an_abort_leaves_nothing_in_the_ledger(hel
 
     episode, requests = await play(helpdesk, chat, tokenizer, reply, deadline_s=1.0)
     assert episode.termination is termination and len(requests) > 2
-    assert requests[2]["input_ids"] == requests[1]["input_ids"] + tokenizer.encode("Let me"), "what was sampled is asked to go on"
+    assert requests[2]["input_ids"] == requests[1]["input_ids"] + tokenizer.encode("Let me"), (
+        "what was sampled is asked to go on"
+    )
     assert episode.ledger.spans() == [(t.start, t.end) for t in episode.turns] and len(episode.turns) == 1
     assert not audit.is_mismatch(episode, chat, PROMPT)
 
 
 async def test_budgets_end_an_episode_as_overflow(helpdesk, chat, tokenizer):
-    episode, requests = await play(helpdesk, chat, tokenizer, lambda p, n: "Which order?", agent_options={"max_response_tokens": 20})
+    episode, requests = await play(
+        helpdesk, chat, tokenizer, lambda p, n: "Which order?", agent_options={"max_response_tokens": 20}
+    )
     assert episode.termination is Termination.CONTEXT_OVERFLOW and episode.outcome.reward == 0.0
     assert all(r["sampling_params"]["max_new_tokens"] <= 20 for r in requests)
     call = '<tool_call>\n{"name": "get_order", "arguments": {"order_id": "W10"}}\n</tool_call>'
     spent, _ = await play(helpdesk, chat, tokenizer, lambda p, n: call, agent_options={"max_response_tokens": 60})
     assert spent.termination is Termination.CONTEXT_OVERFLOW and spent.turns[-1].start == spent.turns[-1].end
-    assert not audit.is_mismatch(spent, chat, PROMPT), "the last turn read its tool result and had nothing left to sample"
-    cut, _ = await play(helpdesk, chat, tokenizer, lambda p, n: ("word", "length"), agent_options={"max_response_tokens": 1})
+    assert not audit.is_mismatch(spent, chat, PROMPT), (
+        "the last turn read its tool result and had nothing left to sample"
+    )
+    cut, _ = await play(
+        helpdesk, chat, tokenizer, lambda p, n: ("word", "length"), agent_options={"max_response_tokens": 1}
+    )
     assert cut.termination is Termination.CONTEXT_OVERFLOW, "a length stop that the episode's budget caused"
 
 
@@ -195,7 +236,9 @@ class FailingUser:
 )
 async def test_failures_of_others_are_never_a_zero(helpdesk, error, termination):
     episode = await driver.run_episode(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), FailingUser(error))
-    assert (episode.termination is termination and episode.reward is None and "down" in episode.detail) or "bug" in episode.detail
+    assert (
+        episode.termination is termination and episode.reward is None and "down" in episode.detail
+    ) or "bug" in episode.detail
 
 
 async def test_a_failing_user_does_not_lose_the_turn_before_it(helpdesk, chat, tokenizer):
@@ -229,7 +272,11 @@ async def test_cancelling_is_not_swallowed(helpdesk):
 async def test_concurrent_episodes_share_nothing_mutable(helpdesk):
     ids = helpdesk.task_ids("test")
     episodes = await asyncio.gather(
-        *(driver.run_episode(helpdesk, i, ScriptedAgent(scripts.gold(helpdesk.task(i))), GoldUser()) for i in ids for _ in range(2))
+        *(
+            driver.run_episode(helpdesk, i, ScriptedAgent(scripts.gold(helpdesk.task(i))), GoldUser())
+            for i in ids
+            for _ in range(2)
+        )
     )
     assert Counter(e.reward for e in episodes) == {1.0: 2 * len(ids)}
     helpdesk.environments.check()
@@ -257,7 +304,9 @@ async def test_live_score_equals_tau2s_evaluator_on_helpdesk(helpdesk):
 
     for n, task_id in enumerate(helpdesk.task_ids("test")):
         agent = CallableAgent(Teacher(n, flaws=1.5).act)
-        run = Conversation(helpdesk, helpdesk.task(task_id), agent, DomainUser(), _episode(task_id, n), 60, 10, lambda: False)
+        run = Conversation(
+            helpdesk, helpdesk.task(task_id), agent, DomainUser(), _episode(task_id, n), 60, 10, lambda: False
+        )
         termination, _ = await run.converse()
         live = helpdesk.grader.score(run.task, run.environment, run.messages(), termination.tau2_reason)
         official = bench.evaluate(bench.finalize(run.orchestrator, 0.0), run.task, "helpdesk")

@@ -1,4 +1,6 @@
-"""The `openai` package behind the one endpoint: chosen by the host, and in faults, retries, usage and thoughts the same as our own."""
+"""The `openai` package behind the one endpoint: chosen by the host, and in faults, retries, usage and thoughts the same
+as our own.
+"""
 
 import json
 import sys
@@ -19,7 +21,9 @@ from slime_tau2.errors import ConfigError, UserSimulatorError
 from slime_tau2.hosts import Access, Host
 
 HI = [b'{"role": "user", "content": "hi"}']
-TOOLS = json.dumps([{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]).encode()
+TOOLS = json.dumps(
+    [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+).encode()
 
 
 def seen(headers):
@@ -36,7 +40,9 @@ def by_package(**more):
 
 def client(url, by="openai", key=None, retries=2, timeout_s=5.0, **more):
     access = Access({"127.0.0.1": Host(client=by, **more)})
-    return ChatClient(url, "m", key, UserSimulatorError, {"temperature": 0.7}, 8, timeout_s, retries, 0.01, access=access)
+    return ChatClient(
+        url, "m", key, UserSimulatorError, {"temperature": 0.7}, 8, timeout_s, retries, 0.01, access=access
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,7 +62,9 @@ async def test_the_host_decides_and_an_option_decides_otherwise(url, package):
         Server.of(url, "m", None, access).connect()
         for access in (Access(), Access({host: Host(client="own")}), Access({host: Host(client="openai")}))
     ]
-    assert [isinstance(t, OpenAITransport) for t in made] == [package, False, True] and isinstance(made[1], AiohttpTransport)
+    assert [isinstance(t, OpenAITransport) for t in made] == [package, False, True] and isinstance(
+        made[1], AiohttpTransport
+    )
     for transport in made:
         await transport.close()
 
@@ -69,17 +77,24 @@ async def test_both_send_the_same_request(monkeypatch):
             assert (await c.complete(HI, TOOLS, seed=7, routing_key="k")).text == "hi"
             await c.close()
     assert fake.bodies[0] == fake.bodies[1] and fake.bodies[0]["seed"] == 7 and fake.bodies[0]["tools"]
-    assert [(h["authorization"], h["x-smg-routing-key"]) for h in map(seen, fake.headers)] == [("Bearer sk-planted", "k")] * 2
+    assert [(h["authorization"], h["x-smg-routing-key"]) for h in map(seen, fake.headers)] == [
+        ("Bearer sk-planted", "k")
+    ] * 2
 
 
 @BOTH
 @pytest.mark.parametrize(
     "bad, kind, tries",
     [
-        (web.Response(status=500), "http_500", 3), (web.Response(status=429), "http_429", 3), (web.Response(status=400, text="too long"), "http_400", 1),
-        (web.Response(text="{half"), "garbage", 3), (web.json_response([]), "garbage", 3), ("", "empty", 3), ([("f", "{no")], "malformed_arguments", 3),
+        (web.Response(status=500), "http_500", 3),
+        (web.Response(status=429), "http_429", 3),
+        (web.Response(status=400, text="too long"), "http_400", 1),
+        (web.Response(text="{half"), "garbage", 3),
+        (web.json_response([]), "garbage", 3),
+        ("", "empty", 3),
+        ([("f", "{no")], "malformed_arguments", 3),
     ],
-)  # fmt: skip
+)
 async def test_both_count_the_same_faults(by, bad, kind, tries):
     async with FakeOpenAI([bad]) as fake:
         c = client(fake.url, by)
@@ -112,7 +127,9 @@ async def test_both_report_tokens_and_thoughts_and_honour_a_pause(by):
     answer["usage"] = {"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}
     answer["choices"][0]["message"]["reasoning_content"] = "Hm."
     waits = []
-    async with FakeOpenAI([web.Response(status=429, headers={"Retry-After": "0.3"}), web.json_response(answer)]) as fake:
+    async with FakeOpenAI(
+        [web.Response(status=429, headers={"Retry-After": "0.3"}), web.json_response(answer)]
+    ) as fake:
         c = client(fake.url, by)
         send = c.endpoint._here()[0]
 
@@ -200,7 +217,12 @@ async def test_azures_older_address(monkeypatch, by):
     async with Azure() as fake:
         for base in (fake.url, f"{fake.url}/openai"):
             c = ChatClient(
-                base, "gpt 4", "AZURE_KEY", UserSimulatorError, {}, access=Access({"127.0.0.1": Host(client=by, api_version="2024-10-21")})
+                base,
+                "gpt 4",
+                "AZURE_KEY",
+                UserSimulatorError,
+                {},
+                access=Access({"127.0.0.1": Host(client=by, api_version="2024-10-21")}),
             )
             assert (await c.complete(HI)).text == "hi"
             await c.close()
@@ -211,14 +233,23 @@ async def test_azures_older_address(monkeypatch, by):
 async def test_azure_has_its_own_header_and_an_address_that_is_named(monkeypatch):
     monkeypatch.setenv("AZURE_KEY", "planted")
     server = Server.of("https://me.openai.azure.com/openai/v1/", "d", "AZURE_KEY", Access())
-    assert server.url == "https://me.openai.azure.com/openai/v1/chat/completions" and await server.headers() == {"api-key": "planted"}
+    assert server.url == "https://me.openai.azure.com/openai/v1/chat/completions" and await server.headers() == {
+        "api-key": "planted"
+    }
     with pytest.raises(ConfigError, match=r"write https://me.openai.azure.com/openai/v1, or name the version"):
         Server.of("https://me.openai.azure.com", "d", "AZURE_KEY", Access())
 
 
 @BOTH
-@pytest.mark.parametrize("answers, said", [(["hi"], None), ([web.json_response({"choices": [{"message": {"content": None}}]})], None),
-                                           ([web.Response(status=404, text="no such model")], "no such model"), ([web.Response(status=500)], "failed: HTTP 500")])  # fmt: skip
+@pytest.mark.parametrize(
+    "answers, said",
+    [
+        (["hi"], None),
+        ([web.json_response({"choices": [{"message": {"content": None}}]})], None),
+        ([web.Response(status=404, text="no such model")], "no such model"),
+        ([web.Response(status=500)], "failed: HTTP 500"),
+    ],
+)
 async def test_a_probe_is_one_small_request(by, answers, said):
     async with FakeOpenAI(answers) as fake:
         c = client(fake.url, by)
@@ -241,7 +272,10 @@ def test_options_of_a_host_are_checked_and_come_from_everywhere(monkeypatch):
         "sim.example",
         "130.60.0.0/16",
     )
-    assert config.access.named("https://GW.example./v1") == config.hosts["gw.example"] and config.access.named("https://example/v1") is None
+    assert (
+        config.access.named("https://GW.example./v1") == config.hosts["gw.example"]
+        and config.access.named("https://example/v1") is None
+    )
     with pytest.raises(ConfigError, match=r"tau2_hosts\.gw\.clint = 'openai'"):
         Tau2Config.from_mapping({"hosts": {"gw": {"clint": "openai"}}}, "--set")
     monkeypatch.setenv("TAU2_HOSTS", "{half")

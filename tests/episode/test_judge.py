@@ -14,11 +14,13 @@ from slime_tau2.episode.judge import LLMJudge, verdicts
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.users import GoldUser
 from slime_tau2.errors import JudgeError
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 
 
 def answer(*met):
-    return json.dumps({"results": [{"expectedOutcome": f"a{n}", "reasoning": "r", "metExpectation": m} for n, m in enumerate(met)]})
+    return json.dumps(
+        {"results": [{"expectedOutcome": f"a{n}", "reasoning": "r", "metExpectation": m} for n, m in enumerate(met)]}
+    )
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slime_tau2.episode.ledger import Ids, TokenLedger
 from slime_tau2.errors import LedgerError
+from slime_tau2.ledger import Ids, TokenLedger
 
 ids = st.lists(st.integers(0, 1535), max_size=12)
 operations = st.lists(st.tuples(st.booleans(), ids), max_size=12)

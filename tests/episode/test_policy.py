@@ -46,11 +46,16 @@ async def test_an_absent_server_is_named():
 async def test_an_abort_carries_what_was_sampled(tokenizer):
     with pytest.raises(PolicyAborted) as caught:
         await ask(tokenizer, lambda p, n: ("Which", "abort"))
-    assert tokenizer.decode(caught.value.token_ids) == "Which" and len(caught.value.log_probs) == len(caught.value.token_ids)
+    assert tokenizer.decode(caught.value.token_ids) == "Which" and len(caught.value.log_probs) == len(
+        caught.value.token_ids
+    )
 
 
 async def test_an_answer_that_contradicts_itself_is_not_used(tokenizer):
-    bad = {"output_ids": [1, 2], "meta_info": {"finish_reason": {"type": "stop"}, "output_token_logprobs": [[-1.0, 1, None]]}}
+    bad = {
+        "output_ids": [1, 2],
+        "meta_info": {"finish_reason": {"type": "stop"}, "output_token_logprobs": [[-1.0, 1, None]]},
+    }
     with pytest.raises(PolicyError, match="disagree"):
         await ask(tokenizer, lambda p, n: web.json_response(bad), retries=0)
 
@@ -73,7 +78,9 @@ async def test_a_named_key_goes_with_every_request_and_is_missed_by_name(tokeniz
         await client.probe()
         assert (await client.about())["model_path"] == "fake" and await client.read("a") is not None
         assert set(keys) == {"Bearer planted"} and len(keys) >= 5
-        with pytest.raises(PolicyError, match=r"no key is sent there: name the variable that holds it with .*policy_key_env"):
+        with pytest.raises(
+            PolicyError, match=r"no key is sent there: name the variable that holds it with .*policy_key_env"
+        ):
             await keyless.generate(b"[1,2]", {})
         await client.close()
         await keyless.close()

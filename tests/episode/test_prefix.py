@@ -14,12 +14,12 @@ from slime_tau2.data import prefixes
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.episode.users import DomainUser
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import audit
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 
 
 class Recorded:
@@ -46,7 +46,9 @@ def as_text(message):
 async def solved(helpdesk, task):
     """What agent and user said in an episode that the expert solved in more than one turn."""
     for seed in range(20):
-        episode = await run_episode(helpdesk, task, CallableAgent(Teacher(str(seed), 0.0).act), DomainUser(), seed=seed, max_steps=60)
+        episode = await run_episode(
+            helpdesk, task, CallableAgent(Teacher(str(seed), 0.0).act), DomainUser(), seed=seed, max_steps=60
+        )
         if episode.reward == 1.0:
             return prefixes.spoken(json.loads(json.dumps(episode.record()))["messages"])
     raise AssertionError("the expert solves it")
@@ -65,7 +67,7 @@ async def test_every_cut_of_a_success_can_be_finished(helpdesk, tokenizer, task)
         replies = [as_text(m) for m in said[at:] if m["role"] == "assistant"]
         user = Recorded([m for m in said[at:] if m["role"] == "user"])
         async with FakePolicy(tokenizer, lambda prompt, n, replies=replies: replies[n]) as fake:
-            box = Toolbox(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url))
+            box = Harness(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url))
             agent = box.agent(helpdesk, {"max_new_tokens": 2000}, 1, None)
             episode = await run_episode(helpdesk, task, agent, user, prefix=said[:at])
             await box.close()
@@ -85,7 +87,9 @@ async def test_every_cut_of_a_success_can_be_finished(helpdesk, tokenizer, task)
 async def test_what_the_prefix_did_is_not_earned_again(helpdesk):
     said = await solved(helpdesk, "orders_3")
     agent = CallableAgent(lambda text, error: bench.AssistantMessage(role="assistant", content="Sorry.", cost=0.0))
-    episode = await run_episode(helpdesk, "orders_3", agent, DomainUser(), prefix=said[: turns_of(said)[-1]], max_steps=60)
+    episode = await run_episode(
+        helpdesk, "orders_3", agent, DomainUser(), prefix=said[: turns_of(said)[-1]], max_steps=60
+    )
     assert sum(t.gain for t in episode.turns) == pytest.approx(0.0) and episode.outcome.partial > 0.5
 
 
@@ -93,14 +97,18 @@ async def test_a_scripted_user_remembers_what_was_said(helpdesk):
     said = await solved(helpdesk, "orders_3")
     at = turns_of(said)[-1]
     user = DomainUser()
-    agent = CallableAgent(lambda text, error: bench.AssistantMessage(role="assistant", content="Done, swapped.", cost=0.0))
+    agent = CallableAgent(
+        lambda text, error: bench.AssistantMessage(role="assistant", content="Done, swapped.", cost=0.0)
+    )
     await run_episode(helpdesk, "orders_3", agent, user, prefix=said[:at], max_steps=60)
     assert user.user.opened, "it does not open the conversation a second time"
 
 
 async def test_a_prefix_that_cannot_be_played_is_an_error_with_its_reason(helpdesk):
     agent = CallableAgent(lambda text, error: bench.AssistantMessage(role="assistant", content="Hi.", cost=0.0))
-    episode = await run_episode(helpdesk, "orders_3", agent, DomainUser(), prefix=[{"role": "assistant", "content": "Hello?"}])
+    episode = await run_episode(
+        helpdesk, "orders_3", agent, DomainUser(), prefix=[{"role": "assistant", "content": "Hello?"}]
+    )
     assert episode.termination is Termination.ENVIRONMENT_ERROR and "where tau2 awaits user" in episode.detail
 
 
@@ -110,7 +118,11 @@ ATTEMPTS = itertools.count()
 def record(task="orders_1", reward=1.0, turns=3):
     said = [{"role": "assistant", "content": "Hi!"}]
     for n in range(turns):
-        said += [{"role": "user", "content": f"u{n}"}, {"role": "assistant", "content": f"a{n}"}, {"role": "tool", "content": "t"}]
+        said += [
+            {"role": "user", "content": f"u{n}"},
+            {"role": "assistant", "content": f"a{n}"},
+            {"role": "tool", "content": "t"},
+        ]
     return run_files.record("helpdesk", task, next(ATTEMPTS), reward, messages=said)
 
 
@@ -131,7 +143,9 @@ def test_a_file_that_is_of_no_use_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         prefixes.load(path, {"a"})
     path.write_text('{"x": 1}\n')
-    with pytest.raises(ConfigError, match="line 1: no record of an attempt: domain: Field required; is it the file that you mean"):
+    with pytest.raises(
+        ConfigError, match="line 1: no record of an attempt: domain: Field required; is it the file that you mean"
+    ):
         prefixes.load(path, {"a"})
     path.write_text(json.dumps(record()) + "\n")
     with pytest.raises(ConfigError, match="no success on the 1 tasks"):

@@ -12,13 +12,13 @@ from slime_tau2.data import traces
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode.api_agent import TextApiAgent
 from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import LAST_WORD, PROTOCOLS
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import PolicyError
 from slime_tau2.evaluation import audit
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 
 CARD = PROTOCOLS["card"]
 
@@ -51,7 +51,7 @@ def last_user(prompt):
 async def play(helpdesk, tokenizer, reply, task="orders_3", **options):
     config = Tau2Config(**{"user": "scripted", "protocol": "card", "max_steps": 100, **options})
     async with FakePolicy(tokenizer, lambda prompt, n: reply(last_user(prompt), n)) as fake:
-        box = Toolbox(config, tokenizer, PolicyClient(fake.url))
+        box = Harness(config, tokenizer, PolicyClient(fake.url))
         agent = box.agent(helpdesk, {"temperature": 1.0, "max_new_tokens": 4000}, 1, None)
         episode = await box.run(helpdesk, task, agent, 1)
         assert not audit.is_mismatch(episode, box.chat("helpdesk"), box.system_prompt(helpdesk), box.protocol)
@@ -65,8 +65,12 @@ async def test_a_task_is_solved_in_the_cards_words(helpdesk, tokenizer):
     assert episode.reward == 1.0 and episode.termination is Termination.USER_STOP
     prompt = tokenizer.decode(requests[0]["input_ids"])
     system = prompt[: prompt.index("<|im_end|>")]
-    assert '"name": "respond"' in system and '"name": "done"' in system and "<tools>" not in prompt, "tools are text, not the template's"
-    assert prompt.count("<|im_start|>") == 3, "system, the user's first words, and ours to come: the greeting is nobody's"
+    assert '"name": "respond"' in system and '"name": "done"' in system and "<tools>" not in prompt, (
+        "tools are text, not the template's"
+    )
+    assert prompt.count("<|im_start|>") == 3, (
+        "system, the user's first words, and ours to come: the greeting is nobody's"
+    )
     kinds = {h.partition(": ")[0] for h in teacher.heard}
     assert kinds == {"user", "tool"} and "<tool_response>" not in tokenizer.decode(requests[-1]["input_ids"])
     assert all(r["sampling_params"]["stop_token_ids"] for r in requests), "sampling stops at </tool_call>"
@@ -75,7 +79,11 @@ async def test_a_task_is_solved_in_the_cards_words(helpdesk, tokenizer):
 
 async def test_done_ends_the_conversation_and_is_scored_as_tau2_scores_an_agents_stop(helpdesk, tokenizer):
     episode, _ = await play(helpdesk, tokenizer, lambda heard, n: action("done"))
-    assert episode.termination is Termination.AGENT_STOP and episode.reward == 0.0 and episode.messages[-1]["content"] == LAST_WORD
+    assert (
+        episode.termination is Termination.AGENT_STOP
+        and episode.reward == 0.0
+        and episode.messages[-1]["content"] == LAST_WORD
+    )
     assert episode.termination.tau2_reason == "agent_stop" and episode.outcome.reward_info["db_check"]
     assert episode.turns[-1].end > episode.turns[-1].start, "the turn is trained like any other"
 
@@ -109,12 +117,16 @@ def test_an_empty_turn_is_no_message():
 def test_a_native_conversation_in_the_cards_form():
     call = lambda i: {"id": f"c{i}", "name": "get_order", "arguments": {"order_id": f"W{i}"}}  # noqa: E731
     messages = [
-        {"role": "assistant", "content": "Hi! How can I help you today?"}, {"role": "user", "content": "Two\norders"},
+        {"role": "assistant", "content": "Hi! How can I help you today?"},
+        {"role": "user", "content": "Two\norders"},
         {"role": "assistant", "content": None, "tool_calls": [call(1), call(2)]},
-        {"role": "tool", "content": "one", "requestor": "assistant"}, {"role": "tool", "content": "two", "requestor": "assistant"},
-        {"role": "user", "content": None, "tool_calls": [call(9)]}, {"role": "tool", "content": "seen", "requestor": "user"},
-        {"role": "assistant", "content": "Found."}, {"role": "assistant", "content": LAST_WORD},
-    ]  # fmt: skip
+        {"role": "tool", "content": "one", "requestor": "assistant"},
+        {"role": "tool", "content": "two", "requestor": "assistant"},
+        {"role": "user", "content": None, "tool_calls": [call(9)]},
+        {"role": "tool", "content": "seen", "requestor": "user"},
+        {"role": "assistant", "content": "Found."},
+        {"role": "assistant", "content": LAST_WORD},
+    ]
     said = CARD.chat(messages)
     assert [m["role"] for m in said] == ["user", "assistant", "user", "assistant", "user", "assistant", "assistant"]
     assert [m["content"] for m in said if m["role"] == "user"] == ["user: Two\norders", "tool: one", "tool: two"]
@@ -136,7 +148,7 @@ async def test_a_server_without_tools_speaks_the_protocol_in_texts(helpdesk):
     teacher = CardTeacher()
     async with FakeOpenAI(lambda body: teacher(body["messages"][-1]["content"])) as fake:
         client = ChatClient(fake.url, "m", "NO_KEY", PolicyError, {})
-        box = Toolbox(Tau2Config(user="scripted", protocol="card"), None, client)
+        box = Harness(Tau2Config(user="scripted", protocol="card"), None, client)
         episode = await box.run(helpdesk, "orders_3", TextApiAgent(client, box.system_prompt(helpdesk), CARD, 1), 1)
         await box.close()
     assert episode.reward == 1.0 and all("tools" not in b for b in fake.bodies)

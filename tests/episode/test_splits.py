@@ -12,12 +12,16 @@ AIRLINE_VAL = ["5", "28", "36", "40", "46", "49"]
 RETAIL_VAL = ["20", "21", "22", "46", "47", "48", "50", "63", "75", "76", "88", "103", "104", "105", "107"]
 
 
-@pytest.mark.parametrize("domain, train, val", [("airline", 24, 6), ("retail", 59, 15), ("telecom", 59, 15), ("helpdesk", 600, 150)])
+@pytest.mark.parametrize(
+    "domain, train, val", [("airline", 24, 6), ("retail", 59, 15), ("telecom", 59, 15), ("helpdesk", 600, 150)]
+)
 def test_val_is_a_fifth_of_tau2s_train(domain, train, val):
     world = worlds.load(domain)
     both = world.task_ids("train+val")
     assert (len(world.task_ids("train")), len(world.task_ids("val"))) == (train, val)
-    assert both == bench.task_splits(domain)["train"] and {*world.task_ids("train"), *world.task_ids("val")} == set(both)
+    assert both == bench.task_splits(domain)["train"] and {*world.task_ids("train"), *world.task_ids("val")} == set(
+        both
+    )
     assert not {*both} & {*world.task_ids("test")}
 
 
@@ -47,18 +51,27 @@ def test_no_val_task_touches_what_a_train_task_touches(domain):
 
 def test_telecoms_fault_sets_do_not_straddle():
     world = worlds.load("telecom")
-    faults = {name: {splits.fault_set(world.task(t)) for t in world.task_ids(name)} for name in ("train", "val", "test", "extra")}
-    assert not faults["val"] & (faults["train"] | faults["test"] | faults["extra"]) and not faults["extra"] & faults["test"]
+    faults = {
+        name: {splits.fault_set(world.task(t)) for t in world.task_ids(name)}
+        for name in ("train", "val", "test", "extra")
+    }
+    assert (
+        not faults["val"] & (faults["train"] | faults["test"] | faults["extra"])
+        and not faults["extra"] & faults["test"]
+    )
 
 
 def tasks(ids, known="{}"):
     """{id: a task whose user knows `known`, with the id in it where it has room}."""
     return {
         t: SimpleNamespace(
-            id=t, initial_state=None, evaluation_criteria=None,
+            id=t,
+            initial_state=None,
+            evaluation_criteria=None,
             user_scenario=SimpleNamespace(instructions=SimpleNamespace(known_info=known.format(t))),
-        ) for t in ids
-    }  # fmt: skip
+        )
+        for t in ids
+    }
 
 
 def test_tasks_that_are_added_move_the_boundary_only():
@@ -75,6 +88,8 @@ def test_small_domains_and_domains_with_a_val_of_their_own():
     own = splits.made("own", {"train": six[:4], "val": six[4:]}, tasks(six))
     assert (own["train"], own["val"], own["train+val"]) == (six[:4], six[4:], six)
     alike = splits.made("own", {"train": six}, tasks(six, "the same caller"))
-    assert "val" not in alike and alike["train"] == six, "all of them are one group, which would not leave a task to train on"
+    assert "val" not in alike and alike["train"] == six, (
+        "all of them are one group, which would not leave a task to train on"
+    )
     assert splits.made("own", {"train": ["t0"]}, tasks(six))["train"] == ["t0"]
     assert splits.made("own", {"base": six}, tasks(six)) == {"base": six}

@@ -1,4 +1,6 @@
-"""The switch: what is sent, to whom, and what is refused. The thoughts: kept in the record, and never shown to the other side."""
+"""The switch: what is sent, to whom, and what is refused. The thoughts: kept in the record, and never shown to the
+other side.
+"""
 
 import copy
 import json
@@ -14,13 +16,13 @@ from slime_tau2.episode import scripts, thoughts
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.api_agent import ApiAgent, TextApiAgent
 from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient, thinking
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import PROTOCOLS
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, PolicyError, TemplateError
 from slime_tau2.evaluation import audit
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 
 SECRET = "I will not tell them."
 STOP = f"Bye {bench.STOP}"
@@ -51,10 +53,12 @@ def test_thoughts_and_words(text, expected):
     assert thoughts.split(text) == expected
 
 
-@pytest.mark.parametrize("asked, sent", [("auto", None), ("on", {"enable_thinking": True}), ("off", {"enable_thinking": False})])
+@pytest.mark.parametrize(
+    "asked, sent", [("auto", None), ("on", {"enable_thinking": True}), ("off", {"enable_thinking": False})]
+)
 async def test_the_user_is_sent_what_was_asked_for_and_nothing_else(helpdesk, asked, sent):
     async with FakeOpenAI(["Help me.", STOP]) as fake:
-        box = Toolbox(Tau2Config(user="llm", user_base_url=fake.url, user_thinking=asked))
+        box = Harness(Tau2Config(user="llm", user_base_url=fake.url, user_thinking=asked))
         await box.run(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), 1)
         await box.judge.client.close()
         await box.close()
@@ -68,7 +72,7 @@ def test_openais_own_hosts_have_no_such_switch(host):
     assert thinking("auto", url, "thinking") == {}
     for asked in ("on", "off"):
         with pytest.raises(ConfigError, match=rf"^tau2_user_thinking = {asked}: {url} has no such switch; use auto"):
-            Toolbox(Tau2Config(user="llm", user_base_url=url, user_thinking=asked)).check()
+            Harness(Tau2Config(user="llm", user_base_url=url, user_thinking=asked)).check()
 
 
 def test_only_three_words_are_known():
@@ -85,14 +89,16 @@ async def test_thoughts_are_in_the_record_and_on_no_other_side(helpdesk, field):
         FakeOpenAI(served(thinking_reply(field, "I see."), f"{SECRET}</think>Goodbye.")) as policy,
     ):
         client = ChatClient(policy.url, "m", None, PolicyError, {})
-        box = Toolbox(Tau2Config(user="llm", user_base_url=user.url), policy=client)
+        box = Harness(Tau2Config(user="llm", user_base_url=user.url), policy=client)
         episode = await box.run(helpdesk, "orders_0", ApiAgent(client, "", None, 0), 1)
         await box.close()
     assert episode.termination is Termination.USER_STOP
     record = json.loads(json.dumps(episode.record()))
     told = [(t["role"], record["messages"][t["message"]]["content"], t["text"]) for t in record["reasoning"]]
     assert told == [("user", "My order is late.", SECRET), ("policy", "I see.", SECRET), ("user", STOP, SECRET)]
-    assert all(SECRET not in json.dumps(b) for b in (*user.bodies, *policy.bodies)) and SECRET not in json.dumps(record["messages"])
+    assert all(SECRET not in json.dumps(b) for b in (*user.bodies, *policy.bodies)) and SECRET not in json.dumps(
+        record["messages"]
+    )
     for message in record["messages"]:
         assert bench.parse_message(message) is not None
 
@@ -103,7 +109,7 @@ async def test_what_a_text_agent_thought_is_not_sent_again(helpdesk):
         FakeOpenAI([f"<think>{SECRET}</think>{card_call('respond', content='Hi')}"]) as policy,
     ):
         client = ChatClient(policy.url, "m", None, PolicyError, {})
-        box = Toolbox(Tau2Config(user="llm", user_base_url=user.url, protocol="card"), policy=client)
+        box = Harness(Tau2Config(user="llm", user_base_url=user.url, protocol="card"), policy=client)
         episode = await box.run(helpdesk, "orders_0", TextApiAgent(client, "", PROTOCOLS["card"], 0), 1)
         await box.close()
     assert [t["text"] for t in episode.reasoning] == [SECRET] and episode.messages[2]["content"] == "Hi"
@@ -139,7 +145,7 @@ async def test_the_token_policy_begins_each_turn_as_the_template_has_it(helpdesk
 
     teacher = teacher_reply()
     async with FakePolicy(switching, thoughtful) as fake:
-        box = Toolbox(Tau2Config(user="scripted", thinking=asked, protocol=protocol), switching, PolicyClient(fake.url))
+        box = Harness(Tau2Config(user="scripted", thinking=asked, protocol=protocol), switching, PolicyClient(fake.url))
         agent = box.agent(helpdesk, {"temperature": 1.0, "max_new_tokens": 20_000}, None, None)
         episode = await box.run(helpdesk, "orders_0", agent, 1)
         await box.close()
@@ -147,13 +153,19 @@ async def test_the_token_policy_begins_each_turn_as_the_template_has_it(helpdesk
     chat, prompt = box.chat("helpdesk"), box.system_prompt(helpdesk)
     assert chat.opening == opening and not audit.is_mismatch(episode, chat, prompt, box.protocol)
     assert all(switching.decode(r["input_ids"]).endswith(f"<|im_start|>assistant\n{opening}") for r in fake.requests)
-    assert SECRET not in json.dumps(episode.messages) and (asked == "off" or all(SECRET in t.text for t in episode.turns))
-    assert audit.is_mismatch(episode, ChatRenderer(switching, chat.tools, "on" if asked == "off" else "off"), prompt, box.protocol)
+    assert SECRET not in json.dumps(episode.messages) and (
+        asked == "off" or all(SECRET in t.text for t in episode.turns)
+    )
+    assert audit.is_mismatch(
+        episode, ChatRenderer(switching, chat.tools, "on" if asked == "off" else "off"), prompt, box.protocol
+    )
 
 
 @pytest.mark.parametrize("asked", ["on", "off"])
 def test_a_template_without_the_switch_is_named(tokenizer, asked):
-    with pytest.raises(TemplateError, match=rf"^thinking = {asked}: the chat template of '.*' has no such switch .*; use thinking=auto"):
+    with pytest.raises(
+        TemplateError, match=rf"^thinking = {asked}: the chat template of '.*' has no such switch .*; use thinking=auto"
+    ):
         ChatRenderer(tokenizer, None, asked)
 
 
@@ -161,7 +173,9 @@ def test_a_template_that_drops_the_empty_thought_is_refused(switching):
     dropping = copy.deepcopy(switching)
     said = "message.content if"
     assert dropping.chat_template.count(said) == 1
-    dropping.chat_template = dropping.chat_template.replace(said, "message.content|replace('<think>\\n\\n</think>\\n\\n', '') if")
+    dropping.chat_template = dropping.chat_template.replace(
+        said, "message.content|replace('<think>\\n\\n</think>\\n\\n', '') if"
+    )
     assert ChatRenderer(dropping, None).opening == ""
     with pytest.raises(TemplateError, match="rewrites earlier turns"):
         ChatRenderer(dropping, None, "off")

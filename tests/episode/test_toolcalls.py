@@ -17,12 +17,20 @@ def block(name, arguments):
     return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
 
-@given(st.lists(st.tuples(st.text(min_size=1), st.dictionaries(st.text(), json_values, max_size=3)), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.tuples(st.text(min_size=1), st.dictionaries(st.text(), json_values, max_size=3)), min_size=1, max_size=4
+    )
+)
 def test_round_trip_of_several_calls(calls):
     if any("tool_call>" in json.dumps(c) for c in calls):
         return
     turn = parse("\n".join(block(*c) for c in calls))
-    assert [(c.name, c.arguments) for c in turn.calls] == calls and turn.text is None and not any(c.error for c in turn.calls)
+    assert (
+        [(c.name, c.arguments) for c in turn.calls] == calls
+        and turn.text is None
+        and not any(c.error for c in turn.calls)
+    )
 
 
 @given(st.text())

@@ -1,4 +1,6 @@
-"""Tokens by role, as the servers report them: every answer counts, nothing is counted elsewhere, and what is not known is said."""
+"""Tokens by role, as the servers report them: every answer counts, nothing is counted elsewhere, and what is not known
+is said.
+"""
 
 import asyncio
 import json
@@ -12,11 +14,11 @@ from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import driver, scripts, usage
 from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import UserSimulatorError
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 
 HI = [b'{"role": "user", "content": "hi"}']
 
@@ -48,12 +50,28 @@ async def spent(answers, retries=3, **over):
 
 
 async def test_answers_that_a_retry_replaced_cost_tokens_too():
-    answers = [told("", 10, 3, 4), told(None, 10, 900), web.Response(status=500), web.Response(text="{half"), told("fine", 10, 2, 10)]
+    answers = [
+        told("", 10, 3, 4),
+        told(None, 10, 900),
+        web.Response(status=500),
+        web.Response(text="{half"),
+        told("fine", 10, 2, 10),
+    ]
     assert await spent(answers, 4) == {"user": counts(4, 1, 30, 14, 905)}
 
 
-@pytest.mark.parametrize("usage_field", [None, "lots", [], {"prompt_tokens": 3}, {"prompt_tokens": "3", "completion_tokens": 1},
-                                         {"prompt_tokens": 3, "completion_tokens": None}, {"prompt_tokens": -1, "completion_tokens": 1}])  # fmt: skip
+@pytest.mark.parametrize(
+    "usage_field",
+    [
+        None,
+        "lots",
+        [],
+        {"prompt_tokens": 3},
+        {"prompt_tokens": "3", "completion_tokens": 1},
+        {"prompt_tokens": 3, "completion_tokens": None},
+        {"prompt_tokens": -1, "completion_tokens": 1},
+    ],
+)
 async def test_an_answer_that_does_not_say_is_told_apart(usage_field):
     body = {"choices": [{"message": {"content": "hi"}}], "usage": usage_field}
     assert await spent([web.json_response(body)]) == {"user": counts(1, 1, 0, 0, 0)}
@@ -73,7 +91,7 @@ async def test_a_request_that_was_cut_off_is_not_known_and_one_that_nobody_heard
 async def test_an_episodes_policy_is_counted_as_its_server_reports_it(helpdesk, tokenizer):
     """A turn that weight updates cut into three requests is three answers."""
     async with FakePolicy(tokenizer, cut_in_three()) as fake:
-        box = Toolbox(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url))
+        box = Harness(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url))
         agent = box.agent(helpdesk, {"temperature": 1.0, "max_new_tokens": 20_000}, None, None)
         episode = await box.run(helpdesk, "orders_0", agent, 1)
         await box.close()
@@ -91,12 +109,17 @@ async def test_garbage_of_the_policys_server_was_sampled_too(helpdesk, tokenizer
         n += 1
         if n == 1:
             pairs = [[-0.25, 7, None]]
-            meta = {"finish_reason": {"type": "stop"}, "output_token_logprobs": pairs, "prompt_tokens": 100, "completion_tokens": 50}
+            meta = {
+                "finish_reason": {"type": "stop"},
+                "output_token_logprobs": pairs,
+                "prompt_tokens": 100,
+                "completion_tokens": 50,
+            }
             return web.json_response({"output_ids": [8], "meta_info": meta})
         return teacher(prompt, n)
 
     async with FakePolicy(tokenizer, reply) as fake:
-        box = Toolbox(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url, retries=1, backoff_s=0.01))
+        box = Harness(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url, retries=1, backoff_s=0.01))
         agent = box.agent(helpdesk, {"temperature": 1.0, "max_new_tokens": 20_000}, None, None)
         episode = await box.run(helpdesk, "orders_0", agent, 1)
         faults = box.take_faults()
@@ -113,7 +136,7 @@ async def test_episodes_side_by_side_never_mix(helpdesk):
         return told(f"Help. {bench.STOP}", price, 1)
 
     async with FakeOpenAI(answer, delay=0.02) as fake:
-        box = Toolbox(Tau2Config(user="llm", user_base_url=fake.url))
+        box = Harness(Tau2Config(user="llm", user_base_url=fake.url))
         agents = [ScriptedAgent([bench.AssistantMessage(role="assistant", content="x")]) for _ in range(12)]
         prices = [10**n for n in range(12)]
         users = [Priced(box.user_client, price) for price in prices]
@@ -142,7 +165,7 @@ class Priced:
 async def test_an_episode_that_hits_its_deadline_says_what_it_does_not_know(helpdesk):
     async with FakeOpenAI([told("late", 5, 5)], delay=5.0) as fake:
         config = Tau2Config(user="llm", user_base_url=fake.url, episode_timeout_s=0.1)
-        box = Toolbox(config)
+        box = Harness(config)
         episode = await box.run(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), 1)
         await box.close()
     assert episode.termination is Termination.TIMEOUT and episode.usage == {"user": counts(1, 1, 0, 0, 0)}

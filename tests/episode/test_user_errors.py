@@ -4,7 +4,11 @@ from slime_tau2.episode.user_errors import stopped_after_confirming
 
 
 def ends(asked, said, **agent):
-    return [{"role": "user", "content": "hi"}, {"role": "assistant", "content": asked, **agent}, {"role": "user", "content": said}]
+    return [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": asked, **agent},
+        {"role": "user", "content": said},
+    ]
 
 
 @pytest.mark.parametrize(

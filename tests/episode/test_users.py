@@ -11,17 +11,19 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode import credentials, driver, scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.endpoint import Reply
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.episode.users import DomainUser, GoldUser, LLMUser, PlainUser
 from slime_tau2.errors import ConfigError, UserSimulatorError
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 
 HI = [b'{"role": "user", "content": "hi"}']
 
 
 def client(url, retries=2, timeout_s=5.0, concurrency=8):
-    return ChatClient(url, "sim", "TEST_USER_KEY", UserSimulatorError, {"temperature": 0.7}, concurrency, timeout_s, retries, 0.01)
+    return ChatClient(
+        url, "sim", "TEST_USER_KEY", UserSimulatorError, {"temperature": 0.7}, concurrency, timeout_s, retries, 0.01
+    )
 
 
 async def test_it_plays_tau2s_simulator(helpdesk, monkeypatch):
@@ -39,8 +41,19 @@ async def test_it_plays_tau2s_simulator(helpdesk, monkeypatch):
         and "<scenario>" in system["content"]
         and helpdesk.task("phones_5").user_scenario.instructions.known_info in system["content"]
     )
-    assert {t["function"]["name"] for t in first["tools"]} == {"check_phone", "toggle"} and first["tool_choice"] == "auto"
-    assert [m["role"] for m in last["messages"]] == ["system", "user", "assistant", "user", "assistant", "tool", "assistant", "user"]
+    assert {t["function"]["name"] for t in first["tools"]} == {"check_phone", "toggle"} and first[
+        "tool_choice"
+    ] == "auto"
+    assert [m["role"] for m in last["messages"]] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
     assert (
         last["messages"][1]["content"] == bench.GREETING
         and last["messages"][5]["tool_call_id"] == last["messages"][4]["tool_calls"][0]["id"]
@@ -48,8 +61,18 @@ async def test_it_plays_tau2s_simulator(helpdesk, monkeypatch):
     assert fake.headers[0]["Authorization"] == "Bearer sk-planted" and "sk-planted" not in json.dumps(episode.record())
 
 
-@pytest.mark.parametrize("bad", ["", "   ", web.Response(status=500), [("toggle", "{not json")], [("toggle", "[1]")],
-                                 "half \ud800", [("toggle", '{"setting": "\\ud800"}')]])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "   ",
+        web.Response(status=500),
+        [("toggle", "{not json")],
+        [("toggle", "[1]")],
+        "half \ud800",
+        [("toggle", '{"setting": "\\ud800"}')],
+    ],
+)
 async def test_trouble_is_retried_and_then_named(bad):
     async with FakeOpenAI([bad, "fine"]) as fake:
         c = client(fake.url)
@@ -119,7 +142,7 @@ async def test_a_conversation_has_one_routing_key_and_only_our_own_servers_are_t
         return Reply(200, json.dumps({"choices": [{"message": {"content": text}}]}).encode())
 
     for url in ("http://node-7:30001/v1", "https://api.openai.com/v1"):
-        box = Toolbox(Tau2Config(user="llm", user_base_url=url))
+        box = Harness(Tau2Config(user="llm", user_base_url=url))
         box.user_client.endpoint.transport = transport
         for key in ("episode-1", None, None):
             await box.run(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), routing_key=key, seed=0)
@@ -129,7 +152,8 @@ async def test_a_conversation_has_one_routing_key_and_only_our_own_servers_are_t
 
 
 @pytest.mark.parametrize(
-    "status, tries, words", [(401, 1, "set NO_SUCH_KEY to a valid key"), (400, 1, "too long"), (429, 3, "failed 3 times")]
+    "status, tries, words",
+    [(401, 1, "set NO_SUCH_KEY to a valid key"), (400, 1, "too long"), (429, 3, "failed 3 times")],
 )
 async def test_what_a_retry_cannot_mend_is_not_retried(status, tries, words):
     async with FakeOpenAI([web.Response(status=status, text="too long")]) as fake:
@@ -148,7 +172,9 @@ def test_a_url_that_is_none_is_named():
 async def test_a_server_that_wants_a_key_says_which_option_names_it():
     async with FakeOpenAI([web.Response(status=401)]) as fake:
         c = ChatClient(fake.url, "sim", None, UserSimulatorError, {})
-        with pytest.raises(UserSimulatorError, match="no key is sent there: name the variable that holds it with user_key_env"):
+        with pytest.raises(
+            UserSimulatorError, match="no key is sent there: name the variable that holds it with user_key_env"
+        ):
             await c.complete(HI)
         await c.close()
 
@@ -164,7 +190,12 @@ async def test_a_server_that_asks_for_a_pause_gets_it():
 
 async def test_what_the_model_reads_is_what_tau2_would_send(helpdesk):
     """Roles, order, tool calls and results of a conversation with user tools: tau2's own conversion of its own state."""
-    answers = ["My phone is offline.", [("check_phone", "{}"), ("toggle", '{"setting": "vpn"}')], "vpn is off now", f"Thanks {bench.STOP}"]
+    answers = [
+        "My phone is offline.",
+        [("check_phone", "{}"), ("toggle", '{"setting": "vpn"}')],
+        "vpn is off now",
+        f"Thanks {bench.STOP}",
+    ]
     async with FakeOpenAI(answers) as fake:
         c = client(fake.url)
         script = [bench.AssistantMessage(role="assistant", content=t) for t in ("Please check.", "And now?")]
@@ -180,7 +211,9 @@ async def test_what_the_model_reads_is_what_tau2_would_send(helpdesk):
         """Without the ids of calls, which need only agree with each other, and without nulls."""
         out = []
         for row in rows:
-            calls = [(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in row.get("tool_calls") or []]
+            calls = [
+                (c["function"]["name"], json.loads(c["function"]["arguments"])) for c in row.get("tool_calls") or []
+            ]
             out.append((row["role"], row.get("content") or "", calls))
         return out
 

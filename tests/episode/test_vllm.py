@@ -12,13 +12,13 @@ from serving import Serving
 from slime_tau2.config import Tau2Config
 from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.episode import usage
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.episode.vllm import VLLMClient
 from slime_tau2.errors import ConfigError, PolicyAborted, PolicyError
 from slime_tau2.evaluation import audit, identity, vigil
+from slime_tau2.terminations import Termination
 from slime_tau2.tokenizer import load_tokenizer
-from slime_tau2.types import Termination
 
 
 async def ask(tokenizer, reply, params=None, retries=0, more=None, ids=b"[1,2]", **options):
@@ -31,29 +31,64 @@ async def ask(tokenizer, reply, params=None, retries=0, more=None, ids=b"[1,2]",
 
 
 async def test_ids_and_log_probs_come_back_as_sampled(tokenizer):
-    params = {"temperature": 0.7, "top_k": 20, "max_new_tokens": 9, "sampling_seed": 3, "stop_token_ids": [7], "skip_special_tokens": False}
+    params = {
+        "temperature": 0.7,
+        "top_k": 20,
+        "max_new_tokens": 9,
+        "sampling_seed": 3,
+        "stop_token_ids": [7],
+        "skip_special_tokens": False,
+    }
     out, fake = await ask(tokenizer, lambda p, n: "Which order?", params)
-    assert tokenizer.decode(out.ids) == "Which order?<|im_end|>" and out.log_probs == [-0.25] * len(out.ids) and out.finish_reason == "stop"
-    assert out.meta["prompt_tokens"] == 2 and out.meta["cached_tokens"] == 1 and out.meta["completion_tokens"] == len(out.ids)
-    assert fake.requests == [{
-        "model": MODEL, "prompt": [1, 2], "logprobs": 0, "return_token_ids": True, "temperature": 0.7, "top_k": 20, "max_tokens": 9, "seed": 3,
-        "stop_token_ids": [7], "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
-    }]  # fmt: skip
+    assert (
+        tokenizer.decode(out.ids) == "Which order?<|im_end|>"
+        and out.log_probs == [-0.25] * len(out.ids)
+        and out.finish_reason == "stop"
+    )
+    assert (
+        out.meta["prompt_tokens"] == 2
+        and out.meta["cached_tokens"] == 1
+        and out.meta["completion_tokens"] == len(out.ids)
+    )
+    assert fake.requests == [
+        {
+            "model": MODEL,
+            "prompt": [1, 2],
+            "logprobs": 0,
+            "return_token_ids": True,
+            "temperature": 0.7,
+            "top_k": 20,
+            "max_tokens": 9,
+            "seed": 3,
+            "stop_token_ids": [7],
+            "top_p": 1.0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+        }
+    ]
 
 
 async def test_what_the_model_s_generation_config_would_change_is_sent(tokenizer):
     """vLLM takes what a request leaves out from there: a top-k of 20 for Qwen3, without a word."""
     _, fake = await ask(tokenizer, lambda p, n: "ok")
     assert {k: fake.requests[0][k] for k in ("temperature", "top_p", "top_k", "repetition_penalty")} == {
-        "temperature": 1.0, "top_p": 1.0, "top_k": -1, "repetition_penalty": 1.0,
-    }  # fmt: skip
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": -1,
+        "repetition_penalty": 1.0,
+    }
 
 
-@pytest.mark.parametrize("params, more, why", [
-    ({"tempratur": 1.0}, None, "sampling parameter tempratur is none that vLLM is asked for"),
-    ({"stop": ["x"]}, None, "sampling parameter stop is none"),
-    ({}, {"return_routed_experts": True}, "vLLM's /v1/completions has no return_routed_experts"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "params, more, why",
+    [
+        ({"tempratur": 1.0}, None, "sampling parameter tempratur is none that vLLM is asked for"),
+        ({"stop": ["x"]}, None, "sampling parameter stop is none"),
+        ({}, {"return_routed_experts": True}, "vLLM's /v1/completions has no return_routed_experts"),
+    ],
+)
 async def test_what_vllm_would_ignore_is_refused(tokenizer, params, more, why):
     with pytest.raises(ConfigError, match=why):
         await ask(tokenizer, lambda p, n: "ok", params, more=more)
@@ -62,28 +97,44 @@ async def test_what_vllm_would_ignore_is_refused(tokenizer, params, more, why):
 async def test_an_abort_carries_what_was_sampled(tokenizer):
     with pytest.raises(PolicyAborted) as caught:
         await ask(tokenizer, lambda p, n: ("Which", "abort"))
-    assert tokenizer.decode(caught.value.token_ids) == "Which" and len(caught.value.log_probs) == len(caught.value.token_ids)
+    assert tokenizer.decode(caught.value.token_ids) == "Which" and len(caught.value.log_probs) == len(
+        caught.value.token_ids
+    )
 
 
 async def test_a_server_without_token_ids_is_named_at_once(tokenizer):
-    with pytest.raises(PolicyError, match=r"/v1/completions: it answers without token ids: exact tokens need vLLM 0\.10\.2") as caught:
+    with pytest.raises(
+        PolicyError, match=r"/v1/completions: it answers without token ids: exact tokens need vLLM 0\.10\.2"
+    ) as caught:
         await ask(tokenizer, lambda p, n: "ok", retries=3, returns_ids=False)
     assert "SGLang server: give its URL without /v1" in str(caught.value)
 
 
 def said(**changes):
-    choice = {"text": "x", "finish_reason": "stop", "token_ids": [5, 6], "logprobs": {"token_logprobs": [-1.0, -2.0]}, **changes}
+    choice = {
+        "text": "x",
+        "finish_reason": "stop",
+        "token_ids": [5, 6],
+        "logprobs": {"token_logprobs": [-1.0, -2.0]},
+        **changes,
+    }
     return lambda p, n: web.json_response({"choices": [choice], "usage": {"prompt_tokens": 2, "completion_tokens": 2}})
 
 
-@pytest.mark.parametrize("reply, why", [
-    (said(prompt_token_ids=[0, 1, 2]), "it read another prompt than it was sent: 3 tokens, and 2 were sent"),
-    (said(logprobs={"token_logprobs": [-1.0, 8.5]}), "logits where log-probs are asked for: start vLLM without --logprobs-mode"),
-    (said(logprobs={"token_logprobs": [-1.0]}), "2 token ids with 1 log-probs"),
-    (said(logprobs={"token_logprobs": [-1.0, None]}), "failed 1 times"),
-    (said(token_ids=[], logprobs={"token_logprobs": []}), "an answer without tokens"),
-    (said(finish_reason="repetition"), "finish_reason 'repetition'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "reply, why",
+    [
+        (said(prompt_token_ids=[0, 1, 2]), "it read another prompt than it was sent: 3 tokens, and 2 were sent"),
+        (
+            said(logprobs={"token_logprobs": [-1.0, 8.5]}),
+            "logits where log-probs are asked for: start vLLM without --logprobs-mode",
+        ),
+        (said(logprobs={"token_logprobs": [-1.0]}), "2 token ids with 1 log-probs"),
+        (said(logprobs={"token_logprobs": [-1.0, None]}), "failed 1 times"),
+        (said(token_ids=[], logprobs={"token_logprobs": []}), "an answer without tokens"),
+        (said(finish_reason="repetition"), "finish_reason 'repetition'"),
+    ],
+)
 async def test_answers_that_cannot_be_exact_are_not_used(tokenizer, reply, why):
     with pytest.raises(PolicyError, match=why):
         await ask(tokenizer, reply)
@@ -118,7 +169,7 @@ async def test_an_episode_has_the_ledger_that_it_has_on_sglang(helpdesk, tokeniz
     async def episode(fake, client):
         async with fake:
             policy = client(fake.url)
-            box = Toolbox(Tau2Config(user="scripted"), tokenizer, policy)
+            box = Harness(Tau2Config(user="scripted"), tokenizer, policy)
             agent = box.agent(helpdesk, {"temperature": 1.0}, 7, "key")
             done = await box.run(helpdesk, "orders_0", agent, 7)
             mismatch = audit.is_mismatch(done, box.chat("helpdesk"), box.system_prompt(helpdesk), box.protocol)
@@ -137,7 +188,13 @@ async def test_an_episode_has_the_ledger_that_it_has_on_sglang(helpdesk, tokeniz
 async def test_its_tokens_are_counted(tokenizer):
     with usage.collecting() as spent:
         out, _ = await ask(tokenizer, lambda p, n: "ok")
-    assert spent.tokens["policy"] == {"requests": 1, "unreported": 0, "prompt": 2, "cached": 1, "completion": len(out.ids)}
+    assert spent.tokens["policy"] == {
+        "requests": 1,
+        "unreported": 0,
+        "prompt": 2,
+        "cached": 1,
+        "completion": len(out.ids),
+    }
 
 
 async def test_who_it_is(tokenizer, tmp_path):
@@ -145,10 +202,15 @@ async def test_who_it_is(tokenizer, tmp_path):
         client = VLLMClient(fake.url, MODEL)
         told = await identity.check(client, tokenizer, 4096)
         assert told == {
-            "server": "vLLM 0.32.0", "model_path": "/models/tiny", "weight_version": None, "context_length": 4096,
+            "server": "vLLM 0.32.0",
+            "model_path": "/models/tiny",
+            "weight_version": None,
+            "context_length": 4096,
             "tokenizer_sha256": identity.tokenizer_sha256(tokenizer),
-        }  # fmt: skip
-        with pytest.raises(ConfigError, match=r"takes 4096 tokens of context, and max_context_tokens is 32768: .*vLLM: --max-model-len"):
+        }
+        with pytest.raises(
+            ConfigError, match=r"takes 4096 tokens of context, and max_context_tokens is 32768: .*vLLM: --max-model-len"
+        ):
             await identity.check(client, tokenizer, 32_768)
         with pytest.raises(ConfigError, match=r"the vocabulary at .* is not the server's"):
             await identity.check(client, load_tokenizer(differ.permuted(tmp_path / "p")), 4096)
@@ -157,7 +219,9 @@ async def test_who_it_is(tokenizer, tmp_path):
         await client.close()
 
 
-@pytest.mark.parametrize("kind, named, server", [(FakePolicy, [], "SGLang fake"), (FakeVLLM, ["--model", MODEL], "vLLM 0.32.0")])
+@pytest.mark.parametrize(
+    "kind, named, server", [(FakePolicy, [], "SGLang fake"), (FakeVLLM, ["--model", MODEL], "vLLM 0.32.0")]
+)
 def test_an_evaluation_by_tokens(cli, tmp_path, tokenizer, kind, named, server):
     with Serving(kind(tokenizer, teacher_reply())) as fake:
         command = ["eval", "--policy", fake.url, "--tokenizer", TOKENIZER, *named, "--task", "orders_0"]

@@ -13,8 +13,18 @@ def test_they_are_the_known_figures_by_domain_and_together(tmp_path):
     found = {d: worlds.load(d) for d in ("airline", "telecom")}
     plan = RunPlan(sets=tuple(TaskSet.of(w, "test") for w in found.values()), attempts=1)
     rates = baselines.rates(found, plan, tmp_path / "b.json")
-    assert rates["noop"] == {"overall": 6 / 60, "mean of domains": pytest.approx(0.15), "airline": 6 / 20, "telecom": 0.0}
-    assert rates["transfer-only"] == {"overall": 18 / 60, "mean of domains": pytest.approx(0.3), "airline": 6 / 20, "telecom": 12 / 40}
+    assert rates["noop"] == {
+        "overall": 6 / 60,
+        "mean of domains": pytest.approx(0.15),
+        "airline": 6 / 20,
+        "telecom": 0.0,
+    }
+    assert rates["transfer-only"] == {
+        "overall": 18 / 60,
+        "mean of domains": pytest.approx(0.3),
+        "airline": 6 / 20,
+        "telecom": 12 / 40,
+    }
     assert baselines.read(tmp_path / "b.json") == rates and baselines.read(tmp_path / "none.json") is None
 
 

@@ -12,16 +12,30 @@ from slime_tau2.evaluation import runs, statistics
 def test_every_number_traces_to_a_file(cli, tmp_path):
     hub = pytest.importorskip("huggingface_hub")
     for domain, name in (("airline", "noop"), ("telecom", "second")):
-        assert cli("eval", "--domain", domain, "--policy", "noop", "--attempts", "2", "--output", tmp_path / name)[0] == 0
+        assert (
+            cli("eval", "--domain", domain, "--policy", "noop", "--attempts", "2", "--output", tmp_path / name)[0] == 0
+        )
     out = tmp_path / "model" / "README.md"
-    code, said, _ = cli("card", tmp_path / "noop", tmp_path / "second", "--name", "m-4b", "--base-model", "Qwen/Qwen3-4B", "--output", out)
+    code, said, _ = cli(
+        "card",
+        tmp_path / "noop",
+        tmp_path / "second",
+        "--name",
+        "m-4b",
+        "--base-model",
+        "Qwen/Qwen3-4B",
+        "--output",
+        out,
+    )
     assert code == 0 and "6 results of 2 runs" in said
     card = hub.ModelCard.load(out)
     assert card.data.base_model == "Qwen/Qwen3-4B" and len(card.data.eval_results) == 6
     run = runs.load(tmp_path / "noop")
     wanted = statistics.summarise(run.successes, [1, 2])
     first = card.data.eval_results[:3]
-    assert {r.metric_type: r.metric_value for r in first} == {m: round(wanted[m].value, 4) for m in ("pass@1", "pass@2", "pass^2")}
+    assert {r.metric_type: r.metric_value for r in first} == {
+        m: round(wanted[m].value, 4) for m in ("pass@1", "pass@2", "pass^2")
+    }
     assert all(r.dataset_revision == run.plan.sets[0].tasks_sha256 for r in first)
     digest = hashlib.sha256((tmp_path / "noop" / "attempts.jsonl").read_bytes()).hexdigest()
     assert f"`noop/attempts.jsonl`, sha256 {digest}" in card.text and str(tmp_path) not in card.text
@@ -44,7 +58,9 @@ def like_the_card(directory):
         of_each = [won // some + (n < won % some) for n in range(some)] + [0] * (tasks - some)
         assert sum(of_each) == won and max(of_each) <= 4
         rewards[domain] = {str(t): [float(n < wins) for n in range(4)] for t, wins in enumerate(of_each)}
-    return write(directory, rewards, temperature=0.8, top_k=20, protocol="card", user_model="gpt-4.1-mini", max_steps=100)
+    return write(
+        directory, rewards, temperature=0.8, top_k=20, protocol="card", user_model="gpt-4.1-mini", max_steps=100
+    )
 
 
 def test_the_cards_own_table_and_its_two_numbers(cli, tmp_path):
@@ -56,7 +72,9 @@ def test_the_cards_own_table_and_its_two_numbers(cli, tmp_path):
     text = (tmp_path / "card.md").read_text()
     overall = next(line for line in text.splitlines() if line.startswith("| overall |"))
     assert overall.startswith("| overall | 36.0 [") and "| 59.0 [" in overall
-    assert next(line for line in text.splitlines() if line.startswith("| mean of domains |")).startswith("| mean of domains | 32.5 [")
+    assert next(line for line in text.splitlines() if line.startswith("| mean of domains |")).startswith(
+        "| mean of domains | 32.5 ["
+    )
     beside = [line for line in text.splitlines() if line.endswith("| within the interval |")]
     assert len(beside) == 8 and "Measured under the same settings (`--preset card`)." in text
     code, said, _ = cli("report", run)
@@ -76,7 +94,11 @@ def test_the_cards_own_table_and_its_two_numbers(cli, tmp_path):
             {},
             "3 of 4 attempts scored, 1 ended by the infrastructure (policy_failure 1); the same eval",
         ),
-        ({"0": [1.0], "1": [0.0]}, {"split_size": 20}, "airline (2 of 20 tasks of test) is no whole split; evaluate the split, or"),
+        (
+            {"0": [1.0], "1": [0.0]},
+            {"split_size": 20},
+            "airline (2 of 20 tasks of test) is no whole split; evaluate the split, or",
+        ),
     ],
 )
 def test_half_a_run_is_refused_or_said_in_the_title(cli, tmp_path, rewards, more, why):
@@ -91,7 +113,9 @@ def test_half_a_run_is_refused_or_said_in_the_title(cli, tmp_path, rewards, more
     assert "# m (PARTIAL evaluation: run: airline (" in text
     assert all("PARTIAL" in r.metric_name for r in hub.ModelCard.load(out).data.eval_results)
     if "split_size" in more:
-        assert all(r.dataset_split == "2 of 20 tasks of test" for r in hub.ModelCard.load(out).data.eval_results), "it is not called test"
+        assert all(r.dataset_split == "2 of 20 tasks of test" for r in hub.ModelCard.load(out).data.eval_results), (
+            "it is not called test"
+        )
 
 
 def test_a_card_is_of_one_model_and_has_each_number_once(cli, tmp_path):

@@ -27,9 +27,14 @@ def test_two_runs_side_by_side(tmp_path):
     assert "+66.7" in row and "2, 0" in row and "0.5" in row
     assert "pass@2" in text and "pass^2" in text
     rows = {c[1].strip(): c[2].strip() for c in (line.split("│") for line in text.splitlines()) if len(c) == 5}
-    assert [rows[f"attempts {what}"] for what in ("scored", "excluded", "not run")] == ["5", "1", "0"] and rows["tasks"] == "3"
+    assert [rows[f"attempts {what}"] for what in ("scored", "excluded", "not run")] == ["5", "1", "0"] and rows[
+        "tasks"
+    ] == "3"
     assert "(2 of 3)" in rows["pass@2"], "one task has one scored attempt, and the others have their two"
-    assert "a: airline (test), 5 of 6 attempts scored, 1 ended by the infrastructure (policy_failure 1); compared on 3 tasks" in text
+    assert (
+        "a: airline (test), 5 of 6 attempts scored, 1 ended by the infrastructure (policy_failure 1); compared on 3 tasks"
+        in text
+    )
 
 
 def test_domains_are_weighed_by_task_and_shown_one_by_one(tmp_path):
@@ -37,7 +42,11 @@ def test_domains_are_weighed_by_task_and_shown_one_by_one(tmp_path):
     b = write(tmp_path / "b", {"airline": {"0": [1.0], "1": [0.0]}, "retail": {"0": [1.0]}, "mock": {"9": [0.0]}})
     text = printed([a, b], False)
     assert all(f" b{name} " in text for name in ("", ", airline", ", retail")) and "b, mock" not in text
-    assert "+33.3" in text and "+50.0" in text and "b: airline, retail, mock (test), 4 of 4 attempts scored; compared on 3 tasks" in text
+    assert (
+        "+33.3" in text
+        and "+50.0" in text
+        and "b: airline, retail, mock (test), 4 of 4 attempts scored; compared on 3 tasks" in text
+    )
 
 
 def test_what_one_run_does_not_say_is_said_and_no_difference(tmp_path):

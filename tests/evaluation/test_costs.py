@@ -32,7 +32,9 @@ def test_a_role_is_added_up_over_all_attempts_those_without_a_score_too(run):
 
 
 def test_cached_tokens_have_a_price_of_their_own_or_cost_like_any_other():
-    assert Price(prompt=1.0, cached=0.1, completion=10.0).of(Tokens(1, 2e6, 1e6, 1e6)) == pytest.approx(1.0 + 0.1 + 10.0)
+    assert Price(prompt=1.0, cached=0.1, completion=10.0).of(Tokens(1, 2e6, 1e6, 1e6)) == pytest.approx(
+        1.0 + 0.1 + 10.0
+    )
     assert Price(prompt=1.0, completion=0.0).of(Tokens(1, 2e6, 1e6, 1e6)) == pytest.approx(2.0)
 
 
@@ -43,10 +45,15 @@ def test_report_and_card_say_tokens_and_money(run, cli, tmp_path):
     wanted = (1800 * 1.0 + 3600 * 0.1 + 540 * 10.0) / 1e6 + (2400 * 2.0 + 240 * 4.0) / 1e6
     code, out, error = cli("report", run, "--prices", table)
     assert (
-        code == 0 and f"in all: at least {wanted:.2f} in the currency of the table" in out and "policy (served): 5,400 tokens sent" in out
+        code == 0
+        and f"in all: at least {wanted:.2f} in the currency of the table" in out
+        and "policy (served): 5,400 tokens sent" in out
     ), error
     assert cli("card", run, "--name", "m", "--partial", "--prices", table, "--output", tmp_path / "c.md")[0] == 0
-    assert "* user (u): 2,400 tokens sent (0 cached), 240 sampled, 6 answers without a count: 0.01" in (tmp_path / "c.md").read_text()
+    assert (
+        "* user (u): 2,400 tokens sent (0 cached), 240 sampled, 6 answers without a count: 0.01"
+        in (tmp_path / "c.md").read_text()
+    )
     table.write_text(json.dumps({"served": PRICES["served"]}))
     code, _, error = cli("report", run, "--prices", table)
     assert code == 2 and "the table of prices has no 'u', the user's model; write 0 where it costs nothing" in error
@@ -70,12 +77,36 @@ def test_a_table_that_is_none_is_named(tmp_path, text, why):
 
 def test_a_dry_run_takes_an_attempts_tokens_from_an_earlier_run(run, cli, tmp_path):
     """20 airline tasks × 4 attempts at (900, 600, 90), 40 retail tasks alike."""
-    options = ("--domain", "airline,retail", "--policy", "http://127.0.0.1:9/v1", "--model", "served", "--attempts", "4", "--user", "llm")
-    command = ("eval", *options, "--set", "user_model=u", "--set", "retail_basis=communicate", "--dry-run", "--output", tmp_path / "o")
+    options = (
+        "--domain",
+        "airline,retail",
+        "--policy",
+        "http://127.0.0.1:9/v1",
+        "--model",
+        "served",
+        "--attempts",
+        "4",
+        "--user",
+        "llm",
+    )
+    command = (
+        "eval",
+        *options,
+        "--set",
+        "user_model=u",
+        "--set",
+        "retail_basis=communicate",
+        "--dry-run",
+        "--output",
+        tmp_path / "o",
+    )
     code, out, error = cli(*command, "--like", run)
     assert code == 0 and not (tmp_path / "o").exists(), error
     assert "airline (test), retail (test): 60 tasks × 4 attempts = 240, 0 of them done" in out
-    assert "policy (served): 0.22 M tokens sent (0.14 M cached), 21,600 sampled" in out and "240 answers without a count" in out
+    assert (
+        "policy (served): 0.22 M tokens sent (0.14 M cached), 21,600 sampled" in out
+        and "240 answers without a count" in out
+    )
     (tmp_path / "p.json").write_text(json.dumps(PRICES))
     code, out, _ = cli(*command, "--like", run, "--prices", tmp_path / "p.json")
     wanted = 240 * (300 * 1.0 + 600 * 0.1 + 90 * 10.0 + 400 * 2.0 + 40 * 4.0) / 1e6
@@ -102,9 +133,24 @@ def test_what_servers_report_is_in_the_record_and_the_total(cli, tmp_path):
         Serving(FakeOpenAI([told("Hi", 10, 1), told("Hello.", 100, 5)])) as policy,
     ):
         code, out, error = cli(
-            "eval", "--domain", "airline", "--task", "0", "--policy", policy.url, "--model", "m", "--user", "llm", "--output", tmp_path,
-            "--set", f"user_base_url={user.url}", "--set", "user_model=u",
-        )  # fmt: skip
+            "eval",
+            "--domain",
+            "airline",
+            "--task",
+            "0",
+            "--policy",
+            policy.url,
+            "--model",
+            "m",
+            "--user",
+            "llm",
+            "--output",
+            tmp_path,
+            "--set",
+            f"user_base_url={user.url}",
+            "--set",
+            "user_model=u",
+        )
     assert code == 0, error
     (record,) = runs.load(tmp_path).records
     assert record["usage"]["policy"] == {"requests": 1, "unreported": 0, "prompt": 100, "cached": 0, "completion": 5}

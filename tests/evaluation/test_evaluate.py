@@ -14,10 +14,14 @@ pypi = pytest.mark.skipif(bench.VINTAGE.name != "pypi", reason="figures of the c
 
 
 @pypi
-@pytest.mark.parametrize("policy, overall, mean, each", [
-    ("gold", 1.0, 1.0, (1.0, 1.0, 1.0)), ("noop", 8 / 100, (0.3 + 0.05) / 3, (0.3, 0.05, 0.0)),
-    ("transfer-only", 20 / 100, (0.3 + 0.05 + 0.3) / 3, (0.3, 0.05, 0.3)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "policy, overall, mean, each",
+    [
+        ("gold", 1.0, 1.0, (1.0, 1.0, 1.0)),
+        ("noop", 8 / 100, (0.3 + 0.05) / 3, (0.3, 0.05, 0.0)),
+        ("transfer-only", 20 / 100, (0.3 + 0.05 + 0.3) / 3, (0.3, 0.05, 0.3)),
+    ],
+)
 def test_three_domains_are_one_run_with_one_table(cli, tmp_path, policy, overall, mean, each):
     domains = ("airline", "retail", "telecom")
     code, out, error = cli("eval", "--domain", ",".join(domains), "--policy", policy, "--output", tmp_path)
@@ -30,7 +34,10 @@ def test_three_domains_are_one_run_with_one_table(cli, tmp_path, policy, overall
     assert metrics["overall"]["pass@1"]["value"] == pytest.approx(overall)
     assert metrics["mean of domains"]["pass@1"]["value"] == pytest.approx(mean)
     assert tuple(metrics[d]["pass@1"]["value"] for d in domains) == pytest.approx(each)
-    assert "noop on the same tasks: overall 8.0 %, mean of domains 11.7 %, airline 30.0 %, retail 5.0 %, telecom 0.0 %" in out
+    assert (
+        "noop on the same tasks: overall 8.0 %, mean of domains 11.7 %, airline 30.0 %, retail 5.0 %, telecom 0.0 %"
+        in out
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,8 +73,27 @@ def test_attempts_without_a_score_are_exit_code_2_and_the_same_command_mends_it(
         return web.Response(status=400, text="no") if len(seen) in (2, 3) and not mended else "I need help."
 
     mended = []
-    command = ("eval", "--domain", "airline", "--policy", "noop", "--user", "llm", "--concurrency", "1", "--attempts", "2",
-               "--task", "0", "--task", "1", "--set", "user_model=u", "--output", tmp_path)  # fmt: skip
+    command = (
+        "eval",
+        "--domain",
+        "airline",
+        "--policy",
+        "noop",
+        "--user",
+        "llm",
+        "--concurrency",
+        "1",
+        "--attempts",
+        "2",
+        "--task",
+        "0",
+        "--task",
+        "1",
+        "--set",
+        "user_model=u",
+        "--output",
+        tmp_path,
+    )
     with Serving(FakeOpenAI(answer)) as user:
         command = (*command, "--set", f"user_base_url={user.url}")
         code, out, error = cli(*command)

@@ -14,7 +14,12 @@ from slime_tau2.evaluation.failures import TRANSFER
 
 WON = "won"
 AGENTS, USERS, NEEDLESS = "missing write, the agent's", "missing write, the user's", "transferred without need"
-ARGUMENT, FORBIDDEN, TRANSFER_MISSING, UNSAID = "wrong argument", "forbidden write", "transfer not made", "wrong amount told"
+ARGUMENT, FORBIDDEN, TRANSFER_MISSING, UNSAID = (
+    "wrong argument",
+    "forbidden write",
+    "transfer not made",
+    "wrong amount told",
+)
 
 ALLOWED = {
     "noop": {WON, AGENTS, USERS, TRANSFER_MISSING, UNSAID},

@@ -49,9 +49,21 @@ def test_missing_and_forbidden_writes_and_wrong_arguments(retail):
     task_id, write = task_with_a_write(retail)
     gold = scripts.gold(retail.task(task_id))
     missing = kind_of(retail, task_id, [gold[-1]])
-    assert missing.kind == "missing write, the agent's" and missing.detail.startswith(write.name) and missing.task_id == task_id
+    assert (
+        missing.kind == "missing write, the agent's"
+        and missing.detail.startswith(write.name)
+        and missing.task_id == task_id
+    )
     user = next(iter(retail.environments.base.tools.db.users))
-    other = {"user_id": user, "address1": "1 Way", "address2": "", "city": "X", "state": "NY", "country": "USA", "zip": "1"}
+    other = {
+        "user_id": user,
+        "address1": "1 Way",
+        "address2": "",
+        "city": "X",
+        "state": "NY",
+        "country": "USA",
+        "zip": "1",
+    }
     assert write.name != "modify_user_address"
     forbidden = kind_of(retail, task_id, [call("modify_user_address", **other), *gold])
     assert forbidden.kind == "forbidden write" and "1 Way" in forbidden.detail
@@ -59,7 +71,10 @@ def test_missing_and_forbidden_writes_and_wrong_arguments(retail):
         a
         for t in retail.task_ids("train")
         for a in retail.task(t).evaluation_criteria.actions
-        if a.name == write.name and a.arguments != write.arguments and t != task_id and not any(retail.grader.gold(retail.task(t)).errs)
+        if a.name == write.name
+        and a.arguments != write.arguments
+        and t != task_id
+        and not any(retail.grader.gold(retail.task(t)).errs)
     )
     wrong = kind_of(retail, task_id, [call(elsewhere.name, **elsewhere.arguments), gold[-1]])
     assert wrong.kind == "wrong argument" and wrong.detail.startswith(write.name)
@@ -76,15 +91,30 @@ def test_endings(retail):
     assert kind_of(retail, task_id, [say("Hm?")], max_steps=6).kind == "ran out"
     assert kind_of(retail, task_id, [call("nope")], max_errors=2).kind == "too many errors"
     telecom = worlds.load("telecom")
-    unfixed = next(t for t in telecom.task_ids("train") if all(a.requestor == "user" for a in telecom.task(t).evaluation_criteria.actions))
+    unfixed = next(
+        t
+        for t in telecom.task_ids("train")
+        if all(a.requestor == "user" for a in telecom.task(t).evaluation_criteria.actions)
+    )
     assert kind_of(telecom, unfixed, scripts.noop(None)).kind == "missing write, the user's"
 
 
 def test_parse_errors_and_user_errors():
     turn = {"calls": 2, "malformed": 1}
-    base = {"reward": 0.0, "domain": "d", "task_id": "t", "attempt": 1, "tool_errors": 1, "steps": 3, "turns": [turn], "reward_info": {}}
+    base = {
+        "reward": 0.0,
+        "domain": "d",
+        "task_id": "t",
+        "attempt": 1,
+        "tool_errors": 1,
+        "steps": 3,
+        "turns": [turn],
+        "reward_info": {},
+    }
     assert classify({**base, "termination": "user_stop", "messages": []}, set()).kind == "parse errors"
-    assert classify({**base, "termination": "agent_error", "turns": [], "messages": []}, set()).detail == "an empty turn"
+    assert (
+        classify({**base, "termination": "agent_error", "turns": [], "messages": []}, set()).detail == "an empty turn"
+    )
     early = {
         **base,
         "turns": [],
@@ -127,13 +157,23 @@ def told(*args, **kwargs):
 
 WANTED = {"env_type": "user", "func_name": "assert_status", "arguments": {"expected": "on"}, "assert_value": False}
 SHOULD = 'assert_status({"expected": "on"}) should be false'
-PAY, TOGGLE, HAND_OVER = action("pay", bill="B1"), action("toggle", "user"), action("transfer_to_human_agents", summary="")
+PAY, TOGGLE, HAND_OVER = (
+    action("pay", bill="B1"),
+    action("toggle", "user"),
+    action("transfer_to_human_agents", summary=""),
+)
 
 
 def test_whose_action_is_missing_and_what_does_not_hold():
     both = [TOGGLE, PAY]
-    assert told(["ENV_ASSERTION"], gold=both, unmet=[WANTED]) == ("missing write, the agent's", f'pay({{"bill": "B1"}}); {SHOULD}')
-    assert told(["ENV_ASSERTION"], PAY, gold=both, unmet=[WANTED]) == ("missing write, the user's", f"toggle({{}}); {SHOULD}")
+    assert told(["ENV_ASSERTION"], gold=both, unmet=[WANTED]) == (
+        "missing write, the agent's",
+        f'pay({{"bill": "B1"}}); {SHOULD}',
+    )
+    assert told(["ENV_ASSERTION"], PAY, gold=both, unmet=[WANTED]) == (
+        "missing write, the user's",
+        f"toggle({{}}); {SHOULD}",
+    )
     assert told(["ENV_ASSERTION"], PAY, TOGGLE, gold=both, unmet=[WANTED]) == ("assertion unmet", SHOULD)
     made_by_the_other = action("toggle", "assistant")
     assert told(["ENV_ASSERTION"], PAY, made_by_the_other, gold=both, unmet=[WANTED])[0] == "missing write, the user's"
@@ -143,7 +183,10 @@ def test_a_database_that_is_not_asked_for_is_no_reason():
     harmless = action("pay", bill="B2")
     assert told(["ENV_ASSERTION"], PAY, harmless, gold=[TOGGLE, PAY], unmet=[WANTED])[0] == "missing write, the user's"
     assert told(["DB"], PAY, harmless, gold=[TOGGLE, PAY]) == ("forbidden write", 'pay({"bill": "B2"})')
-    assert told(["COMMUNICATE"], gold=[PAY], communicate_checks=[{"met": False, "info": "12"}]) == ("wrong amount told", "never said '12'")
+    assert told(["COMMUNICATE"], gold=[PAY], communicate_checks=[{"met": False, "info": "12"}]) == (
+        "wrong amount told",
+        "never said '12'",
+    )
 
 
 def test_writes_are_counted_and_refusals_told():
@@ -152,7 +195,10 @@ def test_writes_are_counted_and_refusals_told():
     assert undone_again == ("forbidden write", f"the user's toggle({{}}); {SHOULD}")
     assert told(["DB"], PAY, gold=[PAY], errors=[0]) == ("missing write, the agent's", 'pay({"bill": "B1"}), refused')
     other = action("pay", bill="B2")
-    assert told(["DB"], other, gold=[PAY], errors=[0]) == ("wrong argument", 'pay({"bill": "B2"}) for pay({"bill": "B1"})')
+    assert told(["DB"], other, gold=[PAY], errors=[0]) == (
+        "wrong argument",
+        'pay({"bill": "B2"}) for pay({"bill": "B1"})',
+    )
     assert told(["DB"], PAY, other, gold=[PAY, TOGGLE], errors=[0])[0] == "forbidden write", (
         "what the solution too is refused is no mistake"
     )
@@ -168,7 +214,10 @@ def test_transfers():
 
 def test_what_else_counts():
     assert told(["ACTION"], gold=[action("look", id="1")]) == ("missing read", 'look({"id": "1"})')
-    assert told(["NL_ASSERTION"], nl_assertions=[{"met": False, "nl_assertion": "is polite"}]) == ("judged unmet", "is polite")
+    assert told(["NL_ASSERTION"], nl_assertions=[{"met": False, "nl_assertion": "is polite"}]) == (
+        "judged unmet",
+        "is polite",
+    )
     assert told(["DB"]) == ("other", "the database differs from the solution's")
 
 
@@ -182,7 +231,9 @@ def test_what_the_tasks_history_holds_is_nobodys_fault():
     before["messages"] += [{"role": "assistant", "content": "Sorry."}, {"role": "user", "content": "Bye"}]
     before["turns"] = [{"calls": 0, "malformed": 0, "sent": True}]
     assert classify(before, {"pay"}).kind == "missing write, the agent's"
-    assert classify({**before, "turns": []}, {"pay"}).kind == "wrong argument", "an import knows no turns: all is the attempt's"
+    assert classify({**before, "turns": []}, {"pay"}).kind == "wrong argument", (
+        "an import knows no turns: all is the attempt's"
+    )
 
 
 class Tools(bench.ToolKitBase):

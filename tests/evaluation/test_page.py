@@ -9,8 +9,8 @@ from chromium import BINARY, REASON, Chromium
 from fake_policy import FakePolicy, teacher_reply
 
 from slime_tau2.config import Tau2Config
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.evaluation import conversations, page, runner
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 
@@ -26,10 +26,12 @@ def records(helpdesk, tokenizer, tmp_path_factory):
 
 async def _records(helpdesk, tokenizer, directory):
     async with FakePolicy(tokenizer, teacher_reply(flaws=1.0)) as fake:
-        box = Toolbox(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url))
+        box = Harness(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url))
 
         async def one(world, task_id, seed):
-            return await box.run(world, task_id, box.agent(world, {"temperature": 1.0}, None, f"{task_id}-{seed}"), seed)
+            return await box.run(
+                world, task_id, box.agent(world, {"temperature": 1.0}, None, f"{task_id}-{seed}"), seed
+            )
 
         ids = [f"{family}_{n}" for family in ("orders", "refunds", "phones") for n in (250, 251)]
         plan = RunPlan(sets=(TaskSet.of(helpdesk, "test", ids),), attempts=2)
@@ -57,7 +59,9 @@ def path(records, tmp_path_factory):
         r["turn_tokens"] = [[[EVIL, -1.0]] for _ in r["turn_tokens"]]
     hostile[0] |= {"termination": "length", "reward": 0.0}
     out = tmp_path_factory.mktemp("page") / "report.html"
-    page.write(page.Page(f"A {EVIL} page", [stage("first", records), stage(f"hostile {EVIL}", hostile)], [EVIL], [], EVIL), out)
+    page.write(
+        page.Page(f"A {EVIL} page", [stage("first", records), stage(f"hostile {EVIL}", hostile)], [EVIL], [], EVIL), out
+    )
     return out
 
 
@@ -65,7 +69,9 @@ def test_what_was_sampled_is_recorded(records, tokenizer):
     for r in records:
         assert len(r["turn_tokens"]) == sum(t["end"] > t["start"] for t in r["turns"])
         for turn, tokens in zip((t for t in r["turns"] if t["end"] > t["start"]), r["turn_tokens"]):
-            assert "".join(piece for piece, _ in tokens).removesuffix("<|im_end|>") == turn["text"] and all(lp <= 0 for _, lp in tokens)
+            assert "".join(piece for piece, _ in tokens).removesuffix("<|im_end|>") == turn["text"] and all(
+                lp <= 0 for _, lp in tokens
+            )
 
 
 def test_each_agent_message_has_its_turn(records):
@@ -73,7 +79,9 @@ def test_each_agent_message_has_its_turn(records):
         body = conversations.body(r)
         own = [m for m in body["messages"] if m["turn"]]
         assert len(own) == len(r["turns"]) and [m["turn"]["partial"] for m in own] == [t["partial"] for t in r["turns"]]
-        assert body["messages"][0]["role"] == "assistant" and body["messages"][0]["turn"] is None, "tau2's greeting is nobody's turn"
+        assert body["messages"][0]["role"] == "assistant" and body["messages"][0]["turn"] is None, (
+            "tau2's greeting is nobody's turn"
+        )
     phones = conversations.body(next(r for r in records if r["task_id"].startswith("phones")))
     assert {kind: counts for _, kind, _, counts in phones["checks"]} == {
         "database": False,
@@ -83,8 +91,12 @@ def test_each_agent_message_has_its_turn(records):
     }
     assert "assert_online({}) should be true" in [what for _, kind, what, _ in phones["checks"] if kind == "assertion"]
     turns = records[0]["turns"]
-    assert all(m["by"] != "unsent" for m in conversations.body(records[0] | {"termination": "policy_failure"})["messages"]), "all were sent"
-    cut = conversations.body(records[0] | {"termination": "length", "turns": [*turns[:-1], turns[-1] | {"sent": False}]})
+    assert all(
+        m["by"] != "unsent" for m in conversations.body(records[0] | {"termination": "policy_failure"})["messages"]
+    ), "all were sent"
+    cut = conversations.body(
+        records[0] | {"termination": "length", "turns": [*turns[:-1], turns[-1] | {"sent": False}]}
+    )
     assert cut["messages"][-1]["by"] == "unsent" and cut["messages"][-1]["text"] == records[0]["turns"][-1]["text"]
 
 
@@ -92,7 +104,10 @@ def test_each_agent_message_has_its_turn(records):
 async def test_the_viewer_filters_and_shows_a_conversation(path, records, tmp_path):
     async with Chromium(tmp_path / "profile") as chrome:
         await chrome.open(path)
-        assert await chrome.run("document.getElementById('count').textContent") == f"{2 * len(records)} of {2 * len(records)}"
+        assert (
+            await chrome.run("document.getElementById('count').textContent")
+            == f"{2 * len(records)} of {2 * len(records)}"
+        )
 
         async def choose(field, value):
             await chrome.run(

@@ -20,18 +20,27 @@ def test_defaults_presets_and_options_in_that_order():
     card = EvalRequest(Path("o"), "retail", "gold", preset="card").resolved()
     assert (card.split, card.attempts, card.temperature, card.top_p, card.top_k) == ("test", 4, 0.8, 1.0, 20)
     assert "user_model=gpt-4.1-mini" in card.request.options and "max_steps=100" in card.request.options
-    board = EvalRequest(Path("o"), "retail", "gold", preset="leaderboard", temperature=0.6, options=("max_steps=50",)).resolved()
-    assert (board.split, board.attempts, board.temperature) == ("base", 4, 0.6) and board.request.options[-1] == "max_steps=50"
+    board = EvalRequest(
+        Path("o"), "retail", "gold", preset="leaderboard", temperature=0.6, options=("max_steps=50",)
+    ).resolved()
+    assert (board.split, board.attempts, board.temperature) == ("base", 4, 0.6) and board.request.options[
+        -1
+    ] == "max_steps=50"
     with pytest.raises(ConfigError, match="--preset crad: there are card, leaderboard"):
         EvalRequest(Path("o"), "retail", "gold", preset="crad").resolved()
 
 
 def test_a_split_that_nobody_asked_for_is_one_that_the_domain_has():
     default, asked = (EvalRequest(Path("o"), "mock", "gold", split=s).resolved() for s in (None, "test"))
-    assert default.on({"base": []}).split == "base" and default.on({"train": [], "test": [], "base": []}).split == "test"
+    assert (
+        default.on({"base": []}).split == "base" and default.on({"train": [], "test": [], "base": []}).split == "test"
+    )
     assert asked.on({"base": []}).split == "test", "an explicit one is taken at its word"
     assert EvalRequest(Path("o"), "mock", "gold", preset="card").resolved().on({"base": []}).split == "base"
-    assert EvalRequest(Path("o"), "mock", "gold", preset="leaderboard").resolved().on({"base": [], "test": []}).split == "base"
+    assert (
+        EvalRequest(Path("o"), "mock", "gold", preset="leaderboard").resolved().on({"base": [], "test": []}).split
+        == "base"
+    )
 
 
 def test_mock_is_evaluated_on_base_and_says_so(cli, tmp_path):
@@ -49,22 +58,59 @@ def test_every_option_of_a_preset_exists(name):
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(cli, tmp_path):
     out = tmp_path / "run"
-    code, said, _ = cli("eval", "--domain", "retail", "--policy", "http://127.0.0.1:9/v1", "--model", "m", "--preset", "card", "--set",
-                        "retail_basis=communicate", "--dry-run", "--output", out)  # fmt: skip
+    code, said, _ = cli(
+        "eval",
+        "--domain",
+        "retail",
+        "--policy",
+        "http://127.0.0.1:9/v1",
+        "--model",
+        "m",
+        "--preset",
+        "card",
+        "--set",
+        "retail_basis=communicate",
+        "--dry-run",
+        "--output",
+        out,
+    )
     assert code == 0 and not out.exists()
     assert "40 tasks × 4 attempts = 160, 0 of them done" in said and "temperature 0.8, top_p 1.0, top_k 20" in said
-    assert "gpt-4.1-mini at https://api.openai.com/v1" in said and "estimate for the 160 attempts left" in said and "sampled" in said
+    assert (
+        "gpt-4.1-mini at https://api.openai.com/v1" in said
+        and "estimate for the 160 attempts left" in said
+        and "sampled" in said
+    )
     cli("eval", "--domain", "helpdesk", "--task", "orders_250", "--output", out)
-    _, said, _ = cli("eval", "--domain", "helpdesk", "--task", "orders_250", "--attempts", "3", "--dry-run", "--output", out)
+    _, said, _ = cli(
+        "eval", "--domain", "helpdesk", "--task", "orders_250", "--attempts", "3", "--dry-run", "--output", out
+    )
     assert "1 tasks × 3 attempts = 3, 1 of them done" in said and "for the 2 attempts left" in said
 
 
 def test_both_switches_are_sent_and_recorded(cli, tmp_path):
     with Serving(FakeOpenAI(["Help me.", f"Bye {bench.STOP}"])) as user, Serving(FakeOpenAI(["Hello."])) as policy:
         code, _, error = cli(
-            "eval", "--domain", "airline", "--task", "0", "--policy", policy.url, "--model", "m", "--user", "llm", "--output", tmp_path,
-            "--set", f"user_base_url={user.url}", "--set", "user_thinking=off", "--set", "thinking=on",
-        )  # fmt: skip
+            "eval",
+            "--domain",
+            "airline",
+            "--task",
+            "0",
+            "--policy",
+            policy.url,
+            "--model",
+            "m",
+            "--user",
+            "llm",
+            "--output",
+            tmp_path,
+            "--set",
+            f"user_base_url={user.url}",
+            "--set",
+            "user_thinking=off",
+            "--set",
+            "thinking=on",
+        )
     assert code == 0, error
     settings = json.loads((tmp_path / "summary.json").read_text())["plan"]["settings"]
     assert (settings["thinking"], settings["user_thinking"]) == ("on", "off")
@@ -73,6 +119,23 @@ def test_both_switches_are_sent_and_recorded(cli, tmp_path):
 
 
 def test_a_switch_that_the_policys_host_does_not_have_is_one_line(cli, tmp_path):
-    code, out, error = cli("eval", "--domain", "airline", "--task", "0", "--policy", "https://api.openai.com/v1", "--model", "gpt-4.1",
-                           "--user", "gold", "--set", "thinking=off", "--output", tmp_path / "run")  # fmt: skip
-    assert code == 2 and "thinking = off: https://api.openai.com/v1 has no such switch; use auto" in " ".join((out + error).split())
+    code, out, error = cli(
+        "eval",
+        "--domain",
+        "airline",
+        "--task",
+        "0",
+        "--policy",
+        "https://api.openai.com/v1",
+        "--model",
+        "gpt-4.1",
+        "--user",
+        "gold",
+        "--set",
+        "thinking=off",
+        "--output",
+        tmp_path / "run",
+    )
+    assert code == 2 and "thinking = off: https://api.openai.com/v1 has no such switch; use auto" in " ".join(
+        (out + error).split()
+    )

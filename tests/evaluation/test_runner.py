@@ -32,7 +32,9 @@ def job(helpdesk, output, fail=lambda task_id: False, attempts=2, kind="gold", *
     async def one(world, task_id, seed):
         ran.append((task_id, seed))
         user = Down() if fail(task_id) else GoldUser()
-        return await driver.run_episode(world, task_id, ScriptedAgent(scripts.script(kind, world.task(task_id))), user, seed=seed)
+        return await driver.run_episode(
+            world, task_id, ScriptedAgent(scripts.script(kind, world.task(task_id))), user, seed=seed
+        )
 
     tasks = TaskSet.of(helpdesk, "test", over.pop("tasks", helpdesk.task_ids("test")[:6]))
     todo = RunPlan(sets=(tasks,), attempts=attempts, settings={"policy": kind} | over.pop("settings", {}))
@@ -43,9 +45,14 @@ async def test_records_and_summary(helpdesk, tmp_path):
     run, ran = job(helpdesk, tmp_path)
     found = (await runner.run(run)).records
     assert len(found) == len(ran) == 12 and len(set(ran)) == 12
-    assert {"domain", "task_id", "attempt", "reward", "termination", "messages", "reward_info", "turns"} <= set(found[0])
+    assert {"domain", "task_id", "attempt", "reward", "termination", "messages", "reward_info", "turns"} <= set(
+        found[0]
+    )
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["metrics"]["overall"]["pass^2"]["value"] == 1.0 and summary["plan"]["sets"][0]["tasks_sha256"] == helpdesk.tasks_sha256
+    assert (
+        summary["metrics"]["overall"]["pass^2"]["value"] == 1.0
+        and summary["plan"]["sets"][0]["tasks_sha256"] == helpdesk.tasks_sha256
+    )
     assert summary["excluded_infrastructure"] == 0 and summary["terminations"] == {"user_stop": 12}
 
 
@@ -144,9 +151,13 @@ async def test_a_record_of_another_run_is_refused(helpdesk, tmp_path):
 
 def test_one_process_at_a_time_writes_a_directory(helpdesk, tmp_path):
     hold = "import pathlib, sys\nfrom slime_tau2.evaluation import lock\nwith lock.held(pathlib.Path(sys.argv[1])): print(1, flush=True); input()"
-    child = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout.readline() == "1\n"
-    with pytest.raises(ConfigError, match=rf"is being written by process {child.pid} on .*; wait for it, or use another --output"):
+    with pytest.raises(
+        ConfigError, match=rf"is being written by process {child.pid} on .*; wait for it, or use another --output"
+    ):
         asyncio.run(runner.run(job(helpdesk, tmp_path)[0]))
     assert not (tmp_path / "plan.json").exists()
     child.kill()
@@ -180,7 +191,8 @@ async def test_the_guard_can_stop_a_run_and_what_was_scored_is_kept(helpdesk, tm
 
     run.run_one, run.guard = one, guard
     with pytest.raises(
-        EvaluationStopped, match="the server is silent; 10 of 12 attempts scored, 2 not run; mend it and run the same command"
+        EvaluationStopped,
+        match="the server is silent; 10 of 12 attempts scored, 2 not run; mend it and run the same command",
     ):
         await runner.run(run)
     assert json.loads((tmp_path / "summary.json").read_text())["not_run"] == 2
@@ -196,7 +208,9 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
     odd = record("d", "t", 0, 1.0, messages=[{"role": "user", "content": separators}])
     path.write_text(json.dumps(odd, ensure_ascii=False) + "\n", encoding="utf-8")
     assert records.read(path) == [odd]
-    path.write_bytes((json.dumps(odd, ensure_ascii=False) + "\n" + '{"a": "é').encode()[:-1])  # kill -9 within a character
+    path.write_bytes(
+        (json.dumps(odd, ensure_ascii=False) + "\n" + '{"a": "é').encode()[:-1]
+    )  # kill -9 within a character
     assert records.so_far(path) == [odd]
     with pytest.raises(ConfigError, match="line 2: not UTF-8"):
         records.read(path)
@@ -246,7 +260,9 @@ async def test_a_burst_of_failures_at_the_start_is_no_outage(helpdesk, tmp_path,
     async def one(world, task_id, seed):
         clock[0] = max(clock[0], 35.0)
         out = await play(world, task_id, seed)
-        clock[0] += 5.0 if clock[0] < 36 and out.reward is None and len(run.records_path.read_text().splitlines()) >= 3 else 0.0
+        clock[0] += (
+            5.0 if clock[0] < 36 and out.reward is None and len(run.records_path.read_text().splitlines()) >= 3 else 0.0
+        )
         return out
 
     run.run_one, run.concurrency = one, 4
@@ -262,12 +278,27 @@ def test_twenty_kills_leave_the_result_of_an_undisturbed_run(tmp_path):
     """kill -9 at random moments, the same command again each time; deterministic policy, time fields aside."""
 
     def command(output):
-        arguments = ["--domain", "retail", "--split", "train+val", "--policy", "gold", "--attempts", "8", "--concurrency", "4"]
+        arguments = [
+            "--domain",
+            "retail",
+            "--split",
+            "train+val",
+            "--policy",
+            "gold",
+            "--attempts",
+            "8",
+            "--concurrency",
+            "4",
+        ]
         return [sys.executable, "-m", "slime_tau2.cli", "eval", *arguments, "--output", str(output)]
 
     def timeless(value):
         if isinstance(value, dict):
-            return {k: timeless(v) for k, v in value.items() if k not in ("run", "timestamp", "wall_s", "policy_s", "user_s", "id")}
+            return {
+                k: timeless(v)
+                for k, v in value.items()
+                if k not in ("run", "timestamp", "wall_s", "policy_s", "user_s", "id")
+            }
         return [timeless(v) for v in value] if isinstance(value, list) else value
 
     def results(output):

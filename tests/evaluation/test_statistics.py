@@ -15,7 +15,9 @@ def test_estimators_equal_brute_force_over_all_subsets():
         some = every = total = 0
         for subset in itertools.combinations(outcomes, k):
             some, every, total = some + any(subset), every + all(subset), total + 1
-        assert stats.pass_at_k(n, c, k) == pytest.approx(some / total) and stats.pass_hat_k(n, c, k) == pytest.approx(every / total)
+        assert stats.pass_at_k(n, c, k) == pytest.approx(some / total) and stats.pass_hat_k(n, c, k) == pytest.approx(
+            every / total
+        )
 
 
 def test_tau2s_own_formula_agrees():
@@ -72,7 +74,9 @@ def test_at_the_edges_the_interval_is_wilsons(n):
 
 
 def test_the_mean_of_domains_covers_what_it_should():
-    """Simulated: three domains of 20, 40, 40 tasks, one of them never won; the interval holds the truth about 19 times in 20."""
+    """Simulated: three domains of 20, 40, 40 tasks, one of them never won; the interval holds the truth about 19 times
+    in 20.
+    """
     import numpy as np
 
     rng, truth, held = np.random.default_rng(3), (0.3, 0.6, 0.0), 0

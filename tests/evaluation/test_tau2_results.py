@@ -15,8 +15,20 @@ from slime_tau2.evaluation import plan, runs, statistics, tau2_export
 def run(cli, tmp_path):
     def call(domain, policy, name, attempts=3):
         tasks = [w for t in {"retail": "0", "airline": "1", "telecom": None}[domain] or () for w in ("--task", t)]
-        code, _, error = cli("eval", "--domain", domain, "--policy", policy, "--attempts", attempts, "--set", "retail_basis=communicate", *tasks,
-                             "--output", tmp_path / name)  # fmt: skip
+        code, _, error = cli(
+            "eval",
+            "--domain",
+            domain,
+            "--policy",
+            policy,
+            "--attempts",
+            attempts,
+            "--set",
+            "retail_basis=communicate",
+            *tasks,
+            "--output",
+            tmp_path / name,
+        )
         assert code == 0, error
         return tmp_path / name
 
@@ -34,10 +46,14 @@ def test_tau2s_metrics_and_evaluator_agree(run, cli, tmp_path, domain, policy):
     results = bench.Results.model_validate_json(path.read_text())
     metrics = importlib.import_module(f"{bench.VINTAGE.root}.metrics.agent_metrics").compute_metrics(results)
     ours = statistics.summarise(runs.load(directory).successes, [1, 2, 3])
-    assert {k: pytest.approx(v) for k, v in metrics.pass_hat_ks.items()} == {k: ours[f"pass^{k}"].value for k in (1, 2, 3)}
+    assert {k: pytest.approx(v) for k, v in metrics.pass_hat_ks.items()} == {
+        k: ours[f"pass^{k}"].value for k in (1, 2, 3)
+    }
     for simulation in results.simulations[:12]:
         task = next(t for t in results.tasks if t.id == simulation.task_id)
-        assert bench.evaluate(simulation, task, domain).reward == simulation.reward_info.reward, "graded again from the file alone"
+        assert bench.evaluate(simulation, task, domain).reward == simulation.reward_info.reward, (
+            "graded again from the file alone"
+        )
 
 
 def test_there_and_back(run, cli, tmp_path):
@@ -58,16 +74,33 @@ def test_there_and_back(run, cli, tmp_path):
 
 def test_a_run_of_several_domains_is_a_file_each(cli, tmp_path):
     domains = "airline,retail"
-    assert cli("eval", "--domain", domains, "--policy", "noop", "--set", "retail_basis=communicate", "--output", tmp_path / "r")[0] == 0
+    assert (
+        cli(
+            "eval",
+            "--domain",
+            domains,
+            "--policy",
+            "noop",
+            "--set",
+            "retail_basis=communicate",
+            "--output",
+            tmp_path / "r",
+        )[0]
+        == 0
+    )
     code, _, error = cli("export-tau2", tmp_path / "r", "--output", tmp_path / "o.json")
     assert code == 2 and "is a run of airline, retail, and tau2's results are of one domain: name a folder" in error
     assert cli("export-tau2", tmp_path / "r", "--output", tmp_path / "o")[0] == 0
     for domain, tasks in (("airline", 20), ("retail", 40)):
-        assert len(bench.Results.model_validate_json((tmp_path / "o" / f"{domain}.json").read_text()).simulations) == tasks
+        assert (
+            len(bench.Results.model_validate_json((tmp_path / "o" / f"{domain}.json").read_text()).simulations) == tasks
+        )
         assert cli("import-tau2", tmp_path / "o" / f"{domain}.json", "--output", tmp_path / domain)[0] == 0
         code, _, error = cli("compare", tmp_path / "r", tmp_path / domain)
         assert code == 0, error
-        assert cli("export-tau2", tmp_path / domain, "--output", tmp_path / "again" / f"{domain}.json")[0] == 0, "and back once more"
+        assert cli("export-tau2", tmp_path / domain, "--output", tmp_path / "again" / f"{domain}.json")[0] == 0, (
+            "and back once more"
+        )
 
 
 def test_what_the_leaderboard_would_refuse():
@@ -87,7 +120,9 @@ def test_what_the_leaderboard_would_refuse():
 
 
 def test_the_model_can_be_named(run, tmp_path):
-    tau2_export.export_run(run("airline", "noop", "run", attempts=1), tmp_path / "results.json", "my-model", partial=True)
+    tau2_export.export_run(
+        run("airline", "noop", "run", attempts=1), tmp_path / "results.json", "my-model", partial=True
+    )
     assert bench.Results.model_validate_json((tmp_path / "results.json").read_text()).info.agent_info.llm == "my-model"
 
 

@@ -9,9 +9,9 @@ from fake_policy import FakePolicy
 from fake_server import FakeServer
 
 from slime_tau2.config import Tau2Config
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, PolicyError, UserSimulatorError
 from slime_tau2.evaluation import vigil
 from slime_tau2.local.process import free_port
@@ -22,7 +22,9 @@ def chat(base_url, model="m", key_env=None):
 
 
 class Asked:
-    """`server.gate` holds every answer back while it is cleared; `status` is that of each answer. With `long_turn` only probes are answered."""
+    """`server.gate` holds every answer back while it is cleared; `status` is that of each answer. With `long_turn` only
+    probes are answered.
+    """
 
     def __init__(self, path, status=200, body=None, health=404, models=(), long_turn=False):
         self.long_turn = long_turn
@@ -61,7 +63,10 @@ class Asked:
         await self.server.__aexit__(*exc)
 
 
-TOKEN = {"output_ids": [1], "meta_info": {"finish_reason": {"type": "length"}, "output_token_logprobs": [[-0.5, 1, None]]}}
+TOKEN = {
+    "output_ids": [1],
+    "meta_info": {"finish_reason": {"type": "length"}, "output_token_logprobs": [[-0.5, 1, None]]},
+}
 
 
 async def refusal(role, client, patience_s=5.0):
@@ -103,7 +108,12 @@ async def test_a_server_that_hangs():
 async def test_a_server_that_answers_500_for_ever():
     async with Asked("/generate", 500, "out of memory") as server:
         said = await refusal("policy", PolicyClient(server.url))
-    assert "it failed 3 times: look into its log" in said and "HTTP 500" in said and "out of memory" in said and server.asked == 3
+    assert (
+        "it failed 3 times: look into its log" in said
+        and "HTTP 500" in said
+        and "out of memory" in said
+        and server.asked == 3
+    )
 
 
 async def test_a_server_that_comes_up_while_it_is_asked():
@@ -189,7 +199,10 @@ async def test_a_server_that_hangs_in_the_middle_ends_the_run():
     async with Asked("/generate", 200, TOKEN) as server:
         server.gate.clear()
         (reason,) = await watched(server, hang)
-    assert reason.startswith(f"policy {server.url}/generate has answered nothing for") and "no answer within 0.2 s" in reason
+    assert (
+        reason.startswith(f"policy {server.url}/generate has answered nothing for")
+        and "no answer within 0.2 s" in reason
+    )
 
 
 async def test_a_server_that_is_only_slow_is_left_alone():
@@ -236,7 +249,7 @@ async def test_silence_is_that_of_a_server_that_somebody_waits_for():
 def test_a_run_asks_the_servers_that_it_has():
     named = {"user_base_url": "http://127.0.0.1:1/v1", "judge_base_url": "http://127.0.0.1:2/v1"}
     policy = PolicyClient("http://127.0.0.1:3")
-    asked = vigil.clients(Toolbox(Tau2Config(user="llm", **named), None, policy), judged=True)
+    asked = vigil.clients(Harness(Tau2Config(user="llm", **named), None, policy), judged=True)
     assert list(asked) == ["policy", "user", "judge"] and asked["policy"] is policy
     assert asked["judge"].base_url == "http://127.0.0.1:2/v1" and asked["user"].base_url == "http://127.0.0.1:1/v1"
-    assert vigil.clients(Toolbox(Tau2Config(user="scripted", **named)), judged=False) == {}
+    assert vigil.clients(Harness(Tau2Config(user="scripted", **named)), judged=False) == {}

@@ -1,10 +1,12 @@
-"""A small model of the orders in which slime calls a data source and the hooks around it: its rollouts, its loops, its aborts, and kills.
+"""A small model of the orders in which slime calls a data source and the hooks around it: its rollouts, its loops, its
+aborts, and kills.
 
-Four rollouts (synchronous, partial, fully-async, and fully-async as v0.3.1 has it, which throws finished groups away) in two loops
-(train.py; train_async.py, whose `save` queues behind the whole next rollout). No model, no server, no clock: each episode ends as a seed
-says. `Run.check` holds what must be true of the state of every rollout id.
+Four rollouts (synchronous, partial, fully-async, and fully-async as v0.3.1 has it, which throws finished groups away)
+in two loops (train.py; train_async.py, whose `save` queues behind the whole next rollout). No model, no server, no
+clock: each episode ends as a seed says. `Run.check` holds what must be true of the state of every rollout id.
 
-What the model knows was read off slime v0.3.1 and later, and is checked against them by tests/upstream/test_group_accounts.py.
+What the model knows was read off slime v0.3.1 and later, and is checked against them by
+tests/upstream/test_group_accounts.py.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from slime_tau2.hooks import filters, generate, rewards
 from slime_tau2.hooks import logging as log_hooks
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 
 SYNC = "slime.rollout.sglang_rollout.generate_rollout"
 FULLY = "slime.rollout.fully_async_rollout.generate_rollout_fully_async"
@@ -35,14 +37,20 @@ class Run:
     def __init__(self, directory: Path, mode: str, loop: str, seed: int, all_samples_hook: bool = True):
         self.mode, self.loop, self.rng, self.all_samples_hook = mode, loop, random.Random(seed), all_samples_hook
         self.args = Namespace(
-            n_samples_per_prompt=SIZE, save=str(directory), load=str(directory), tau2_user="scripted", rollout_batch_size=BATCH,
-            partial_rollout=mode == "partial", rollout_function_path=FULLY if mode.startswith("fully") else SYNC,
-        )  # fmt: skip
+            n_samples_per_prompt=SIZE,
+            save=str(directory),
+            load=str(directory),
+            tau2_user="scripted",
+            rollout_batch_size=BATCH,
+            partial_rollout=mode == "partial",
+            rollout_function_path=FULLY if mode.startswith("fully") else SYNC,
+        )
         self.closed: dict[int, int] = {}  # group -> the rollout in which it trained, or was dropped
         self.checkpoint = -1  # the newest rollout whose weights are saved
         self.steps, self.kill_at = 0, None
 
-    # --- processes -----------------------------------------------------------------------------------------------------
+    # --- processes
+    # -----------------------------------------------------------------------------------------------------
 
     def train(self, rollouts: int, kills: int = 0) -> None:
         for n in range(kills + 1):
@@ -58,7 +66,9 @@ class Run:
         self.source.load(self.checkpoint)
         self.closed = {k: r for k, r in self.closed.items() if r <= self.checkpoint}
         self.resumed_from = self.checkpoint
-        assert {g[0].group_index for g in self.source.buffer} | set(self.closed) == set(range(self.source.factory.next_group))
+        assert {g[0].group_index for g in self.source.buffer} | set(self.closed) == set(
+            range(self.source.factory.next_group)
+        )
         self.active, self.queue = [], []
         first = self.checkpoint + 1
         if self.loop == "train":
@@ -67,7 +77,9 @@ class Run:
                 self._save_model(r, rollouts)
                 self._save_source(r, rollouts)
             return
-        for r in range(first, rollouts):  # train_async: the next rollout is asked for first, the state of this one behind it
+        for r in range(
+            first, rollouts
+        ):  # train_async: the next rollout is asked for first, the state of this one behind it
             if r == first:
                 self._generate(r)
             if r + 1 < rollouts and self.rng.random() < 0.5:
@@ -98,7 +110,8 @@ class Run:
         if self.kill_at is not None and self.steps >= self.kill_at:
             raise Killed
 
-    # --- rollouts ------------------------------------------------------------------------------------------------------
+    # --- rollouts
+    # ------------------------------------------------------------------------------------------------------
 
     def _generate(self, r: int) -> None:
         trained = self._fully_async() if self.mode.startswith("fully") else self._synchronous()
@@ -155,7 +168,9 @@ class Run:
             aborted.append(group)
         self.active = []
         if self.mode != "partial":  # complete all the same, they are settled by the filter's verdict
-            self._dropped += [g for g in aborted if _complete(g) and not filters.dynamic_sampling_filter(self.args, g).keep]
+            self._dropped += [
+                g for g in aborted if _complete(g) and not filters.dynamic_sampling_filter(self.args, g).keep
+            ]
         filters.rollout_sample_filter(self.args, data)
         if self.all_samples_hook:
             filters.process_all_samples(self.args, finished, self.source.get_samples)
@@ -184,7 +199,8 @@ class Run:
         taken = [groups.pop(self.rng.randrange(len(groups))) for _ in range(min(len(groups), self.rng.randrange(1, 4)))]
         return taken
 
-    # --- episodes ------------------------------------------------------------------------------------------------------
+    # --- episodes
+    # ------------------------------------------------------------------------------------------------------
 
     def _end(self, group: list[Sample]) -> None:
         kind = self.rng.random()
@@ -202,16 +218,21 @@ class Run:
         if s.status is Sample.Status.COMPLETED or how == "not begun":
             return  # slime hands a finished episode on as it is
         if how in ("spoiled", "broken"):
-            generate.placeholder(s, "why", Termination.POLICY_FAILURE if how == "spoiled" else Termination.ENVIRONMENT_ERROR)
+            generate.placeholder(
+                s, "why", Termination.POLICY_FAILURE if how == "spoiled" else Termination.ENVIRONMENT_ERROR
+            )
             return
         s.status = Sample.Status.ABORTED if how == "aborted" else Sample.Status.COMPLETED
         s.reward, s.remove_sample, s.response = float(how == "won"), how == "aborted", "said"
         s.metadata["tau2"] = {"termination": "aborted" if how == "aborted" else "user_stop"}
 
-    # --- what must be true ---------------------------------------------------------------------------------------------
+    # --- what must be true
+    # ---------------------------------------------------------------------------------------------
 
     def check(self, r: int) -> None:
-        """The state of rollout `r`: every group that was ever served has trained or was dropped by then, or will be served again; never both."""
+        """The state of rollout `r`: every group that was ever served has trained or was dropped by then, or will be
+        served again; never both.
+        """
         state = json.loads((Path(self.args.save) / "rollout" / f"tau2_data_source_{r}.json").read_text())
         over = {k for k, rollout in self.closed.items() if rollout <= r}
         again = [g["group"] for g in state["returned"]]

@@ -1,4 +1,5 @@
-"""slime cuts what a sample carries into slices for its context-parallel ranks: our advantages must survive that, empty slices included.
+"""slime cuts what a sample carries into slices for its context-parallel ranks: our advantages must survive that, empty
+slices included.
 
 `tests/upstream/train_cpu` compares the mapping used here with slime's own slicing.
 """
@@ -29,13 +30,22 @@ def test_slices_cover_each_response_token_once(ranks):
 def test_what_a_rank_gets_of_the_credit_is_what_it_trains_on():
     empty = 0
     for rank in range(2):
-        carried = [torch.arange(1, response + 1, dtype=torch.float64)[held(total, response, rank, 2)] for total, response in SIZES]
+        carried = [
+            torch.arange(1, response + 1, dtype=torch.float64)[held(total, response, rank, 2)]
+            for total, response in SIZES
+        ]
         data = {"teacher_log_probs": carried, "rewards": [0.5] * len(SIZES)}
         turn_advantages(Namespace(tau2_credit="turn"), data)
         for own, advantages, returns in zip(carried, data["advantages"], data["returns"], strict=True):
-            assert advantages.dtype == torch.float32 and torch.equal(advantages, own.float()) and torch.equal(returns, advantages)
+            assert (
+                advantages.dtype == torch.float32
+                and torch.equal(advantages, own.float())
+                and torch.equal(returns, advantages)
+            )
             empty += not len(own)
-    assert empty > 0, "the last quarter of a sequence is the first rank's: a short response leaves the second with nothing"
+    assert empty > 0, (
+        "the last quarter of a sequence is the first rank's: a short response leaves the second with nothing"
+    )
 
 
 def test_episode_credit_over_empty_slices():

@@ -15,7 +15,7 @@ from slime_tau2.hooks import logging as log_hooks
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.hooks.rollout_states import UNKEPT
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 
 FULLY_ASYNC = "slime.rollout.fully_async_rollout.generate_rollout_fully_async"
 
@@ -55,7 +55,9 @@ def test_every_task_is_served_once_an_epoch(tmp_path):
     assert len({g[0].metadata["task_id"] for g in groups}) == 600 and source.order.epoch == 1
     assert all(len(g) == 2 and g[0].group_index == g[1].group_index for g in groups)
     assert [s.index for g in groups for s in g] == list(range(1200))
-    assert [g[0].prompt for g in source.get_samples(600)] != [g[0].prompt for g in groups], "another order in the next epoch"
+    assert [g[0].prompt for g in source.get_samples(600)] != [g[0].prompt for g in groups], (
+        "another order in the next epoch"
+    )
 
 
 @pytest.mark.parametrize("curriculum", [False, True])
@@ -66,11 +68,15 @@ def test_a_resumed_run_serves_what_the_first_would_have(tmp_path, curriculum):
     trained = [finish(g, 1, 0) for g in groups if g is not groups[1]]
     end(first, 7, *trained)
     end(first, 7, *trained)  # idempotent
-    assert first.order.curriculum.counts[groups[0][0].prompt][1] > 0 and sum(first.metadata["terminations"].values()) == 8
+    assert (
+        first.order.curriculum.counts[groups[0][0].prompt][1] > 0 and sum(first.metadata["terminations"].values()) == 8
+    )
     second = resumed(tmp_path, 7, tau2_curriculum=curriculum)
     assert second.order.curriculum == first.order.curriculum
     a, b = first.get_samples(6), second.get_samples(6)
-    assert [[(s.prompt, s.index, s.group_index) for s in g] for g in a] == [[(s.prompt, s.index, s.group_index) for s in g] for g in b]
+    assert [[(s.prompt, s.index, s.group_index) for s in g] for g in a] == [
+        [(s.prompt, s.index, s.group_index) for s in g] for g in b
+    ]
     assert indices(b)[0] == groups[1][0].group_index, "the returned group first, under its own index"
 
 
@@ -88,7 +94,9 @@ def test_the_curriculum_hears_of_groups_that_the_filter_dropped(tmp_path, hook):
     assert counts[won[0].prompt] == pytest.approx((1.9, 0.0)) and sum(counts[mixed[0].prompt]) == pytest.approx(1.9)
     (again,) = source.buffer
     assert cut[0].prompt not in counts and indices([again]) == indices([cut]) and not source.groups.out
-    assert all(s.status is Sample.Status.PENDING and s.reward is None and "tau2" not in s.metadata for s in again), "it begins anew"
+    assert all(s.status is Sample.Status.PENDING and s.reward is None and "tau2" not in s.metadata for s in again), (
+        "it begins anew"
+    )
     assert again[1].session_id is None, "another conversation, which no server may take for the one that was cut off"
 
 
@@ -118,7 +126,9 @@ def test_what_the_end_of_a_rollout_cut_off_is_served_again(tmp_path, partial):
         source.add_samples([cut])
     end(source, 0, kept)
     assert indices(source.buffer) == indices([cut, not_begun]), "once each"
-    assert [s.status.value for s in source.get_samples(1)[0]] == (["completed", "pending"] if partial else ["pending", "pending"])
+    assert [s.status.value for s in source.get_samples(1)[0]] == (
+        ["completed", "pending"] if partial else ["pending", "pending"]
+    )
 
 
 def test_spoiled_groups_are_served_again_and_bad_tasks_are_not(tmp_path):
@@ -138,13 +148,17 @@ def test_spoiled_groups_are_served_again_and_bad_tasks_are_not(tmp_path):
 
 @pytest.mark.parametrize("path", [None, "slime_tau2.hooks.filters.dynamic_sampling_filter"])
 def test_a_spoiled_group_that_trains_all_the_same_is_left_as_it_is(tmp_path, path):
-    """Without a filter, or with another one than ours, slime trains on what is left of it: the all-samples hook sees it before that."""
+    """Without a filter, or with another one than ours, slime trains on what is left of it: the all-samples hook sees it
+    before that.
+    """
     source = Tau2DataSource(source_args(tmp_path, dynamic_sampling_filter_path=path))
     (group,) = source.get_samples(1)
     finish(group, 1, 0)
     generate.placeholder(group[1], "connection refused", Termination.USER_FAILURE)
     filters.process_all_samples(source.args, [group], source.get_samples)
-    assert group[0].status is Sample.Status.COMPLETED and group[0].reward == 1.0 and group[0].response, "slime holds these very samples"
+    assert group[0].status is Sample.Status.COMPLETED and group[0].reward == 1.0 and group[0].response, (
+        "slime holds these very samples"
+    )
     end(source, 0, group)
     assert not source.buffer and source.metadata["terminations"] == {"user_stop": 1, "user_failure": 1}
 
@@ -165,7 +179,8 @@ def test_slimes_own_data_source_gets_spoiled_groups_back():
     assert plain.got == [group]
 
 
-# --- state -------------------------------------------------------------------------------------------------------------------------
+# --- state ------------------------------------------------------------------------------------------------------------
+# -------------
 
 
 def test_a_state_is_of_its_rollouts_end_not_of_the_call_to_save(tmp_path):
@@ -174,7 +189,9 @@ def test_a_state_is_of_its_rollouts_end_not_of_the_call_to_save(tmp_path):
     end(source, 0, *[finish(g, 1, 0) for g in source.get_samples(2)])
     end(source, 1, *[finish(g, 1, 0) for g in source.get_samples(2)])
     source.save(0)
-    assert indices(resumed(tmp_path, 0).get_samples(2)) == [2, 3] and indices(resumed(tmp_path, 1).get_samples(1)) == [4]
+    assert indices(resumed(tmp_path, 0).get_samples(2)) == [2, 3] and indices(resumed(tmp_path, 1).get_samples(1)) == [
+        4
+    ]
 
 
 def test_a_kill_between_the_models_checkpoint_and_ours_loses_nothing(tmp_path):
@@ -240,17 +257,32 @@ def test_damaged_and_foreign_states_are_named(tmp_path, caplog):
     whole = json.loads(path.read_text())
     for text in ("{", "[]", ""):
         path.write_text(text)
-        with pytest.raises(CheckpointError, match=r"tau2_data_source_3.json is corrupt .*; remove it to go on from the state before it"):
+        with pytest.raises(
+            CheckpointError, match=r"tau2_data_source_3.json is corrupt .*; remove it to go on from the state before it"
+        ):
             source.load(3)
     counters = [whole | {name: value} for name in ("next_group", "position") for value in ("x", -5, None)]
-    for broken in ({}, whole | {"version": 3}, whole | {"returned": 5}, whole | {"returned": [{}]}, whole | {"metadata": {}}, *counters):
+    for broken in (
+        {},
+        whole | {"version": 3},
+        whole | {"returned": 5},
+        whole | {"returned": [{}]},
+        whole | {"metadata": {}},
+        *counters,
+    ):
         path.write_text(json.dumps(broken))
-        with pytest.raises(CheckpointError, match=r"tau2_data_source_3.json: .* state cannot be used: .*; remove it to go on"):
+        with pytest.raises(
+            CheckpointError, match=r"tau2_data_source_3.json: .* state cannot be used: .*; remove it to go on"
+        ):
             source.load(3)
-    path.write_text(json.dumps(whole | {"tasks": "others", "returned": [{"group": 0, "index": 0, "task": "helpdesk/gone"}]}))
+    path.write_text(
+        json.dumps(whole | {"tasks": "others", "returned": [{"group": 0, "index": 0, "task": "helpdesk/gone"}]})
+    )
     source.load(3)
     assert "1 groups that came back are dropped, their tasks are no longer there: helpdesk/gone" in caplog.text
-    assert "the tasks are not those of the saved state" in caplog.text and source.order.position == 0 and not source.buffer
+    assert (
+        "the tasks are not those of the saved state" in caplog.text and source.order.position == 0 and not source.buffer
+    )
     with pytest.raises(ValueError, match="has 1 samples, not 2"):
         source.add_samples([[Sample(group_index=0, index=0)]])
     with pytest.raises(ValueError, match="has no group_index"):
@@ -276,11 +308,14 @@ def test_a_state_of_the_version_before_can_be_read(tmp_path):
     state["returned"] = [first[0].prompt, "helpdesk/gone"]
     source.load_state_dict(state)
     (again,) = source.buffer
-    assert again[0].prompt == first[0].prompt and again[0].group_index == 2, "it kept no indices: the group gets new ones"
+    assert again[0].prompt == first[0].prompt and again[0].group_index == 2, (
+        "it kept no indices: the group gets new ones"
+    )
     assert second[0].prompt not in [g[0].prompt for g in source.get_samples(3)]
 
 
-# --- liveness ----------------------------------------------------------------------------------------------------------------------
+# --- liveness
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_dead_server_ends_the_run_instead_of_the_budget(tmp_path):
@@ -299,7 +334,7 @@ import sys
 from argparse import Namespace
 from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.hooks.generate import placeholder
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 source = Tau2DataSource(Namespace(n_samples_per_prompt=2, tau2_user="scripted", rollout_function_path={FULLY_ASYNC!r}, rollout_batch_size=3))
 for n in range(int(sys.argv[1])):
     (group,) = source.get_samples(1)
@@ -314,12 +349,18 @@ print("goes on")
 """
 
 
-@pytest.mark.parametrize("tries, termination, ends", [(24, "policy_failure", True), (23, "policy_failure", False), (99, "aborted", False)])
+@pytest.mark.parametrize(
+    "tries, termination, ends", [(24, "policy_failure", True), (23, "policy_failure", False), (99, "aborted", False)]
+)
 def test_slimes_fully_async_loop_cannot_swallow_a_dead_server(tries, termination, ends):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", ENDS, str(tries), termination], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS, str(tries), termination], capture_output=True, text=True, env=environment
+    )
     assert (done.returncode, done.stdout) == ((1, "") if ends else (0, "goes on\n")), done.stderr
-    assert ("all of the last 48 episodes were ended by the infrastructure, the last by: connection refused" in done.stderr) == ends
+    assert (
+        "all of the last 48 episodes were ended by the infrastructure, the last by: connection refused" in done.stderr
+    ) == ends
 
 
 def test_a_scored_episode_is_a_sign_of_life_under_fully_async_too(tmp_path):

@@ -21,7 +21,9 @@ def no_data_source(monkeypatch):
 def args_with(tmp_path, tasks, domain="helpdesk", path=None, **over):
     """Arguments whose evaluation reads `tasks`, as slime makes them of --eval-config."""
     file = tmp_path / "eval.jsonl"
-    file.write_text("".join(json.dumps({"prompt": t, "meta": {"domain": domain, "task_id": t}}) + "\n" for t in tasks) + "\n")
+    file.write_text(
+        "".join(json.dumps({"prompt": t, "meta": {"domain": domain, "task_id": t}}) + "\n" for t in tasks) + "\n"
+    )
     dataset = Namespace(name="held", path=path or str(file), metadata_key="meta")
     return Namespace(n_samples_per_prompt=2, tau2_user="scripted", eval_datasets=[dataset], **over)
 
@@ -33,7 +35,8 @@ def test_evaluation_on_val_is_what_it_is_for(tmp_path, helpdesk):
 def test_evaluation_data_with_a_test_task_or_a_trained_one_end_the_run_at_its_start(tmp_path, helpdesk):
     val = helpdesk.task_ids("val")[:2]
     with pytest.raises(
-        ConfigError, match=r"evaluation data held \(.*eval.jsonl\): helpdesk/orders_250 is a test task, .*tau2_i_know: true"
+        ConfigError,
+        match=r"evaluation data held \(.*eval.jsonl\): helpdesk/orders_250 is a test task, .*tau2_i_know: true",
     ):
         Tau2DataSource(args_with(tmp_path, [*val, "orders_250"]))
     with pytest.raises(ConfigError, match=r"helpdesk/orders_3 is trained on \(tau2_split = train\); evaluate on val"):
@@ -47,11 +50,14 @@ def test_evaluation_data_with_a_test_task_or_a_trained_one_end_the_run_at_its_st
 
 def test_a_training_on_test_tasks_is_refused(tmp_path):
     with pytest.raises(
-        ConfigError, match="tau2_split = base: 150 of its 900 tasks are test tasks, the first helpdesk/orders_250; train on"
+        ConfigError,
+        match="tau2_split = base: 150 of its 900 tasks are test tasks, the first helpdesk/orders_250; train on",
     ):
         Tau2DataSource(args_with(tmp_path, [], tau2_split="base"))
     assert len(Tau2DataSource(args_with(tmp_path, [], tau2_split="base", tau2_i_know=True))) == 900
-    assert len(Tau2DataSource(args_with(tmp_path, [], tau2_split="base", tau2_domains=["mock"]))) > 0, "it has no test split"
+    assert len(Tau2DataSource(args_with(tmp_path, [], tau2_split="base", tau2_domains=["mock"]))) > 0, (
+        "it has no test split"
+    )
 
 
 @pytest.mark.parametrize("path", ["rows.parquet", "{file}@[0:1]", "absent.jsonl"])
@@ -62,10 +68,17 @@ def test_what_is_no_plain_file_is_left_to_the_samples(tmp_path, path):
 def asking(args):
     """`generate` for a task; no server listens."""
     for name, value in {
-        "hf_checkpoint": str(TOKENIZER), "sglang_router_ip": "127.0.0.1", "sglang_router_port": 9,
-        "sglang_server_concurrency": 1, "rollout_temperature": 1.0, "rollout_top_p": 1.0, "rollout_top_k": -1,
-        "rollout_max_response_len": 64, "tau2_policy_retries": 0, "tau2_episode_retries": 0,
-    }.items():  # fmt: skip
+        "hf_checkpoint": str(TOKENIZER),
+        "sglang_router_ip": "127.0.0.1",
+        "sglang_router_port": 9,
+        "sglang_server_concurrency": 1,
+        "rollout_temperature": 1.0,
+        "rollout_top_p": 1.0,
+        "rollout_top_k": -1,
+        "rollout_max_response_len": 64,
+        "tau2_policy_retries": 0,
+        "tau2_episode_retries": 0,
+    }.items():
         setattr(args, name, value)
 
     async def ask(task_id, evaluation):
@@ -80,19 +93,23 @@ async def test_each_evaluation_sample_is_checked_whatever_the_data_source(tmp_pa
     ask, val = asking(args), helpdesk.task_ids("val")[0]
     with pytest.raises(ConfigError, match="evaluation during training: helpdesk/orders_250 is a test task"):
         await ask("orders_250", True)
-    for task_id, evaluation in ((val, True), ("orders_250", False), ("orders_3", True)):  # no data source of ours: nobody knows what trains
+    for task_id, evaluation in (
+        (val, True),
+        ("orders_250", False),
+        ("orders_3", True),
+    ):  # no data source of ours: nobody knows what trains
         assert (await ask(task_id, evaluation)).metadata["tau2"]["termination"] == "policy_failure"
     Tau2DataSource(args)
     with pytest.raises(ConfigError, match="helpdesk/orders_3 is trained on"):
         await ask("orders_3", True)
     assert (await ask(val, True)).metadata["tau2"]["termination"] == "policy_failure"
-    await generate.toolbox(args).close()
+    await generate.harness(args).close()
 
 
 async def test_who_says_so_may(tmp_path):
     args = args_with(tmp_path, [], n=2, tau2_i_know=True)
     assert (await asking(args)("orders_250", True)).metadata["tau2"]["termination"] == "policy_failure"
-    await generate.toolbox(args).close()
+    await generate.harness(args).close()
 
 
 def test_it_is_off_by_default():

@@ -1,4 +1,6 @@
-"""For every rollout id, a resumed run serves each group exactly once, in every order of calls that slime has (tests/hooks/slime_model.py)."""
+"""For every rollout id, a resumed run serves each group exactly once, in every order of calls that slime has
+(tests/hooks/slime_model.py).
+"""
 
 import pytest
 from slime_model import Run
@@ -6,9 +8,15 @@ from slime_model import Run
 from slime_tau2.hooks import data_source
 
 RUNS = [
-    ("sync", "train", True), ("sync", "train_async", True), ("partial", "train", True), ("partial", "train_async", True),
-    ("fully", "train_async", True), ("fully_v031", "train_async", True), ("sync", "train", False), ("partial", "train_async", False),
-]  # fmt: skip
+    ("sync", "train", True),
+    ("sync", "train_async", True),
+    ("partial", "train", True),
+    ("partial", "train_async", True),
+    ("fully", "train_async", True),
+    ("fully_v031", "train_async", True),
+    ("sync", "train", False),
+    ("partial", "train_async", False),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -33,10 +33,19 @@ VAL = "orders_0"
 def make_args(url="http://127.0.0.1:9", **over):
     host, port = url.removeprefix("http://").split(":")
     args = dict(
-        hf_checkpoint=str(TOKENIZER), sglang_router_ip=host, sglang_router_port=int(port), sglang_server_concurrency=8,
-        rollout_temperature=1.0, rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=600, n_samples_per_prompt=3,
-        tau2_user="scripted", tau2_policy_retries=0, tau2_episode_retries=1,
-    )  # fmt: skip
+        hf_checkpoint=str(TOKENIZER),
+        sglang_router_ip=host,
+        sglang_router_port=int(port),
+        sglang_server_concurrency=8,
+        rollout_temperature=1.0,
+        rollout_top_p=1.0,
+        rollout_top_k=-1,
+        rollout_max_response_len=600,
+        n_samples_per_prompt=3,
+        tau2_user="scripted",
+        tau2_policy_retries=0,
+        tau2_episode_retries=1,
+    )
     return Namespace(**args | over)
 
 
@@ -48,7 +57,7 @@ async def generated(tokenizer, reply, given=None, **over):
     async with FakePolicy(tokenizer, reply) as fake:
         args, given = make_args(fake.url, **over), given or sample()
         out = await generate.generate(args, given, GenerateState(args).sampling_params)
-        await generate.toolbox(args).close()
+        await generate.harness(args).close()
         return out, given, fake
 
 
@@ -59,11 +68,16 @@ def assert_well_formed(s):
 
 def test_signatures_are_slimes():
     names = lambda f: list(inspect.signature(f).parameters)  # noqa: E731
-    assert names(generate.generate) == ["args", "sample", "sampling_params", "evaluation"] and inspect.iscoroutinefunction(
-        generate.generate
-    )
+    assert names(generate.generate) == [
+        "args",
+        "sample",
+        "sampling_params",
+        "evaluation",
+    ] and inspect.iscoroutinefunction(generate.generate)
     assert names(rewards.reward)[:2] == ["args", "sample"] and names(rewards.reward_post_process) == ["args", "samples"]
-    assert names(filters.dynamic_sampling_filter)[:2] == ["args", "samples"] and names(filters.rollout_sample_filter) == ["args", "groups"]
+    assert names(filters.dynamic_sampling_filter)[:2] == ["args", "samples"] and names(
+        filters.rollout_sample_filter
+    ) == ["args", "groups"]
     assert names(filters.buffer_filter) == ["args", "rollout_id", "buffer", "num_samples"]
     assert names(filters.process_all_samples) == ["args", "all_groups", "data_source"]
     assert names(log_hooks.log_rollout) == ["rollout_id", "args", "samples", "rollout_extra_metrics", "rollout_time"]
@@ -91,13 +105,16 @@ async def test_policy_and_user_are_routed_by_one_key_an_episode(tokenizer):
             seen.append(request.headers["X-SMG-Routing-Key"])
             return lambda p, n: web.Response(status=500) if len(seen) == 1 else "Sorry, I cannot."
 
-    async with Keyed(tokenizer, None) as policy, FakeOpenAI(lambda body: "Hi" if len(body["messages"]) == 2 else "Bye ###STOP###") as user:
+    async with (
+        Keyed(tokenizer, None) as policy,
+        FakeOpenAI(lambda body: "Hi" if len(body["messages"]) == 2 else "Bye ###STOP###") as user,
+    ):
         args = make_args(policy.url, tau2_user="llm", tau2_user_base_url=user.url)
         for n in range(2):
             given = sample(VAL, index=n)
             given.session_id = f"session-{n}"
             await generate.generate(args, given, GenerateState(args).sampling_params, evaluation=n == 1)
-        await generate.toolbox(args).close()
+        await generate.harness(args).close()
     told = [h["X-SMG-Routing-Key"] for h in user.headers]
     assert seen[0] == told[0] == "session-0" and seen[1] == told[1] == told[2] not in ("session-0", "session-1")
     assert seen[2:] == ["session-1"] and told[3:] == ["session-1"] * 2
@@ -107,9 +124,9 @@ async def test_failed_requests_are_counted_and_logged(tokenizer, monkeypatch):
     whole = teacher_reply()
     async with FakePolicy(tokenizer, lambda p, n: web.Response(status=503) if n == 0 else whole(p, n)) as fake:
         args = make_args(fake.url)
-        generate.toolbox(args).policy.endpoint.backoff_s = 0.01
+        generate.harness(args).policy.endpoint.backoff_s = 0.01
         out = await generate.generate(args, sample(), GenerateState(args).sampling_params)
-        await generate.toolbox(args).close()
+        await generate.harness(args).close()
     assert out.reward == 1.0 and out.metadata["tau2"]["reward_basis"] == ["DB", "COMMUNICATE"]
     logged = {}
     monkeypatch.setattr(log_hooks, "log_metrics", lambda args, metrics, step: logged.update(metrics))
@@ -123,7 +140,7 @@ async def test_sampling_parameters_are_never_mutated(tokenizer):
         params = GenerateState(args).sampling_params
         before = copy.deepcopy(params)
         await generate.generate(args, sample(VAL), params, evaluation=True)
-        await generate.toolbox(args).close()
+        await generate.harness(args).close()
     assert params == before
 
 
@@ -155,14 +172,18 @@ def test_stand_ins_never_take_the_place_of_a_slime_that_runs(tmp_path, under_sli
     (tmp_path / "slime" / "__init__.py").write_text("")
     first = "import slime; " if under_slime else ""
     script = f"{first}from slime_tau2.hooks import compat; print(compat.HAS_SLIME)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)}
+    )
     assert done.returncode == code and "slime.rollout" in done.stderr
     assert under_slime or ("stand-ins take its place" in done.stderr and done.stdout == "False\n")
 
 
 async def test_agent_failures_are_trained_zeros(tokenizer):
     out, _, _ = await generated(tokenizer, lambda p, n: ("endless", "length"))
-    assert out.reward == 0.0 and out.status is Sample.Status.TRUNCATED and not out.remove_sample and sum(out.loss_mask) > 0
+    assert (
+        out.reward == 0.0 and out.status is Sample.Status.TRUNCATED and not out.remove_sample and sum(out.loss_mask) > 0
+    )
 
 
 async def test_an_abort_keeps_the_tokens_and_a_second_try_starts_anew(tokenizer):
@@ -172,7 +193,7 @@ async def test_an_abort_keeps_the_tokens_and_a_second_try_starts_anew(tokenizer)
         await asyncio.wait_for(fake.asked.wait(), 5)
         GenerateState(args).aborted = True  # as slime does, before it asks the servers to abort
         out = await running
-        await generate.toolbox(args).close()
+        await generate.harness(args).close()
     assert out.status is Sample.Status.ABORTED and out.reward == 0.0 and sum(out.loss_mask) > 0 and out.remove_sample
     assert_well_formed(out)
     again, _, _ = await generated(tokenizer, teacher_reply(), given)
@@ -254,7 +275,9 @@ def source_args(tmp_path, **over):
 
 
 async def test_hopeless_tasks_begin_within_a_success(tmp_path, tokenizer, helpdesk):
-    whole = await driver.run_episode(helpdesk, "orders_3", CallableAgent(Teacher("0", 0.0).act), DomainUser(), seed=3, max_steps=60)
+    whole = await driver.run_episode(
+        helpdesk, "orders_3", CallableAgent(Teacher("0", 0.0).act), DomainUser(), seed=3, max_steps=60
+    )
     assert whole.reward == 1.0
     path = tmp_path / "attempts.jsonl"
     path.write_text(json.dumps({"attempt": 0, **whole.record()}) + "\n")
@@ -264,10 +287,14 @@ async def test_hopeless_tasks_begin_within_a_success(tmp_path, tokenizer, helpde
     source.order.curriculum.observe("helpdesk/orders_3", 0, 40)
     groups = [source.factory.group(task) for _ in range(40)]
     begun = [g for g in groups if "prefix" in g[0].metadata]
-    assert 8 < len(begun) < 32 and all(g[0].metadata["prefix"] == g[1].metadata["prefix"] for g in begun), "every other group"
+    assert 8 < len(begun) < 32 and all(g[0].metadata["prefix"] == g[1].metadata["prefix"] for g in begun), (
+        "every other group"
+    )
     out, *_ = await generated(tokenizer, lambda p, n: "Sorry.", given=begun[0][0])
     assert_well_formed(out)
-    assert tokenizer.decode(out.tokens).count("<|im_start|>assistant") > sum(m["role"] == "assistant" for m in out.metadata["prefix"])
+    assert tokenizer.decode(out.tokens).count("<|im_start|>assistant") > sum(
+        m["role"] == "assistant" for m in out.metadata["prefix"]
+    )
     before = dict(source.order.curriculum.counts)
     rewards.reward_post_process(source.args, [out])
     assert source.order.curriculum.counts == before, "an easier task than the one that is counted"
@@ -285,8 +312,12 @@ def test_turn_credit_reaches_the_trainer(tmp_path):
     assert per_token[0][3] > per_sample[0] > per_token[0][0] > per_token[1][0] > per_sample[1] > per_token[1][3]
     data = {"teacher_log_probs": [torch.tensor(t) for t in per_token], "rewards": per_sample}
     advantages.turn_advantages(args, data)
-    assert all(torch.equal(a, c) for a, c in zip(data["advantages"], data["teacher_log_probs"])) and len(data["returns"]) == 3
-    # a rank holds some samples of the group (data parallel), and of each some tokens (context parallel): it needs no more than those
+    assert (
+        all(torch.equal(a, c) for a, c in zip(data["advantages"], data["teacher_log_probs"]))
+        and len(data["returns"]) == 3
+    )
+    # a rank holds some samples of the group (data parallel), and of each some tokens (context parallel): it needs no
+    # more than those
     share = {"teacher_log_probs": [torch.tensor(t)[1::2] for t in per_token[:2]], "rewards": per_sample[:2]}
     advantages.turn_advantages(args, share)
     assert all(torch.equal(a, torch.tensor(t)[1::2]) for a, t in zip(share["advantages"], per_token))
@@ -302,7 +333,9 @@ def test_turn_credit_reaches_the_trainer(tmp_path):
         Namespace(tau2_credit="turn", advantage_estimator="grpo"),
         Namespace(tau2_credit="turn_discounted", advantage_estimator="x"),
     ):
-        with pytest.raises(ConfigError, match="turn_advantages, and it is absent"):  # slime before v0.3.0 has no such flag
+        with pytest.raises(
+            ConfigError, match="turn_advantages, and it is absent"
+        ):  # slime before v0.3.0 has no such flag
             advantages.check(args, Tau2Config.from_args(args))
     advantages.check(Namespace(), Tau2Config(credit="turn"))  # the local trainer calls the hook itself
 
@@ -322,7 +355,8 @@ async def test_a_weight_update_continues_the_same_turn(tokenizer):
 
 def test_the_user_can_be_a_model_that_slime_serves():
     args = make_args(
-        tau2_user_base_url="slime:user_sim", sglang_model_routers={"actor": ("10.0.0.1", 3000), "user_sim": ("10.0.0.2", 3001)}
+        tau2_user_base_url="slime:user_sim",
+        sglang_model_routers={"actor": ("10.0.0.1", 3000), "user_sim": ("10.0.0.2", 3001)},
     )
     assert generate.resolved(args, Tau2Config.from_args(args)).user_base_url == "http://10.0.0.2:3001/v1"
     with pytest.raises(ConfigError, match=r"tau2_user_base_url = slime:user_sim: slime serves one model only"):
@@ -363,7 +397,7 @@ def test_stand_in_sample_guards_the_invariant():
         s.append_response_tokens(None, tokens=[1], trainable=False, log_probs=[-1.0])
 
 
-def test_concurrent_generates_share_one_toolbox():
+def test_concurrent_generates_share_one_harness():
     args = make_args()
-    assert generate.toolbox(args) is generate.toolbox(args)
-    asyncio.run(generate.toolbox(args).close())
+    assert generate.harness(args) is generate.harness(args)
+    asyncio.run(generate.harness(args).close())

@@ -1,4 +1,6 @@
-"""What slime taught: arguments of every shape, the shapes that its contracts ask of hooks, and what a reply's `meta_info` must become."""
+"""What slime taught: arguments of every shape, the shapes that its contracts ask of hooks, and what a reply's
+`meta_info` must become.
+"""
 
 import inspect
 import sys
@@ -22,10 +24,13 @@ import contract_shims
 TASK = {"domain": "helpdesk", "task_id": "orders_0"}
 
 
-# --- arguments -------------------------------------------------------------------------------------------------------------
+# --- arguments
+# -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("args", [Namespace(tau2_alpha=0.5), Slots(tau2_alpha=0.5), Properties()], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize(
+    "args", [Namespace(tau2_alpha=0.5), Slots(tau2_alpha=0.5), Properties()], ids=lambda a: type(a).__name__
+)
 def test_options_are_found_whatever_the_arguments_are(args):
     assert Tau2Config.from_args(args).alpha == 0.5
 
@@ -38,7 +43,10 @@ def test_an_unknown_option_of_arguments_without_a_dict_is_named():
 
 @pytest.mark.parametrize("args", [None, object(), bare(), Slots(tau2_user="scripted")], ids=lambda a: type(a).__name__)
 def test_every_hook_does_with_arguments_that_have_nothing(args):
-    group = [Sample(index=n, group_index=0, reward=float(n), tokens=[n, n + 1], response_length=2, loss_mask=[1, 1]) for n in range(2)]
+    group = [
+        Sample(index=n, group_index=0, reward=float(n), tokens=[n, n + 1], response_length=2, loss_mask=[1, 1])
+        for n in range(2)
+    ]
     raw, gains = rewards.reward_post_process(args, group)
     assert raw == [0.0, 1.0] and gains == [-0.5, 0.5]
     assert filters.dynamic_sampling_filter(args, group).keep
@@ -47,7 +55,10 @@ def test_every_hook_does_with_arguments_that_have_nothing(args):
     buffer = [[Sample(index=0)], [Sample(index=2)]]
     assert filters.buffer_filter(args, None, buffer, 1) == [[Sample(index=0)]] and len(buffer) == 1
     assert log_hooks.log_rollout(3, args, [Sample(index=0)], {"reward": 1.0}, 0.5) is False
-    assert log_hooks.log_eval(4, args, {"d": {"rewards": [1.0], "truncated": [False], "samples": [Sample(index=0)]}}, {}) is False
+    assert (
+        log_hooks.log_eval(4, args, {"d": {"rewards": [1.0], "truncated": [False], "samples": [Sample(index=0)]}}, {})
+        is False
+    )
     assert isinstance(data_source.Tau2DataSource(args).get_samples(1), list)
 
 
@@ -58,11 +69,14 @@ async def test_generate_answers_where_arguments_name_no_model_or_no_server(there
     args = Namespace(**{k: v for k, v in whole.items() if k not in ("hf_checkpoint", "sglang_router_ip") or k == there})
     out = await generate.generate(args, Sample(index=0, prompt="prompt", metadata=dict(metadata)), {"temperature": 0.3})
     assert_well_formed(out)
-    assert isinstance(out.response, str) and out.reward == 0.0 and out.remove_sample and out.status is Sample.Status.FAILED
+    assert (
+        isinstance(out.response, str) and out.reward == 0.0 and out.remove_sample and out.status is Sample.Status.FAILED
+    )
     assert "has no attribute" in out.metadata["tau2"]["detail"]
 
 
-# --- slime's plugin contracts ----------------------------------------------------------------------------------------------
+# --- slime's plugin contracts
+# ----------------------------------------------------------------------------------------------
 
 SHAPES = {
     generate.generate: ("args", "sample", "sampling_params"),
@@ -86,7 +100,9 @@ def test_parameters_have_slimes_names(hook):
     assert names[: len(SHAPES[hook])] == SHAPES[hook]
     assert hook not in EXACT or names == SHAPES[hook]
     shim = vars(contract_shims).get(hook.__name__) if inspect.isfunction(hook) and hook.__name__[0] != "_" else None
-    assert shim is None or tuple(inspect.signature(shim).parameters) == names, "a shim has the shape of what it stands for"
+    assert shim is None or tuple(inspect.signature(shim).parameters) == names, (
+        "a shim has the shape of what it stands for"
+    )
 
 
 def test_the_shims_leave_the_marks_that_the_contracts_look_for_and_call_ours(monkeypatch):
@@ -100,7 +116,10 @@ def test_the_shims_leave_the_marks_that_the_contracts_look_for_and_call_ours(mon
         own = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, own=own, name=name: called.append(name) or own(*a))
     args, groups = bare(), [[Sample(index=0), Sample(index=1)], [Sample(index=2), Sample(index=3)]]
-    assert isinstance(contract_shims.log_rollout(3, args, [Sample(index=0)], {}, 0.5), bool) and args.logged_rollout_id == 3
+    assert (
+        isinstance(contract_shims.log_rollout(3, args, [Sample(index=0)], {}, 0.5), bool)
+        and args.logged_rollout_id == 3
+    )
     assert isinstance(contract_shims.log_eval(4, args, {}, {}), bool) and args.logged_eval_rollout_id == 4
     contract_shims.rollout_sample_filter(object(), groups)
     assert [s.remove_sample for g in groups for s in g] == [True, False, False, False]
@@ -108,7 +127,8 @@ def test_the_shims_leave_the_marks_that_the_contracts_look_for_and_call_ours(mon
     assert args.processed_group_count == 1 and len(called) == len(set(called)) == 4
 
 
-# --- meta_info -------------------------------------------------------------------------------------------------------------
+# --- meta_info
+# -------------------------------------------------------------------------------------------------------------
 
 TOP_P = {"rollout_top_p": 0.9}
 EXPERTS = {"use_rollout_routing_replay": True, "num_layers": LAYERS, "moe_router_topk": TOP_K}
@@ -120,14 +140,17 @@ TEACHERS = pytest.mark.parametrize("teacher", [teacher_reply, cut_in_three], ids
 async def generated(tokenizer, reply, given=None, evaluation=False, replays=True, **over):
     async with FakePolicy(tokenizer, reply) as fake:
         fake.replays = replays
-        args, given = make_args(fake.url, **over), given or RecordingSample(group_index=0, index=0, prompt="p", metadata=dict(TASK))
+        args, given = (
+            make_args(fake.url, **over),
+            given or RecordingSample(group_index=0, index=0, prompt="p", metadata=dict(TASK)),
+        )
         params = dict(GenerateState(args).sampling_params)
         if args.rollout_top_p != 1.0 and not evaluation:
             params["custom_params"] = {"return_top_p_token_ids": True}  # as slime's own state has them
         try:
             return await generate.generate(args, given, params, evaluation=evaluation), fake
         finally:
-            await generate.toolbox(args).close()
+            await generate.harness(args).close()
 
 
 @TEACHERS
@@ -136,7 +159,11 @@ async def test_slime_counts_the_prefix_cache_hits_of_every_request(tokenizer, te
     sent = [len(r["input_ids"]) for r in fake.requests]
     assert out.status is Sample.Status.COMPLETED and out.reward == 1.0 and out.weight_versions == ["3"] * len(sent)
     assert out.prefix_cache_info.total_prompt_tokens == sum(sent) == out.metadata["tau2"]["usage"]["policy"]["prompt"]
-    assert out.prefix_cache_info.cached_tokens == sum(n // 2 for n in sent) == out.metadata["tau2"]["usage"]["policy"]["cached"]
+    assert (
+        out.prefix_cache_info.cached_tokens
+        == sum(n // 2 for n in sent)
+        == out.metadata["tau2"]["usage"]["policy"]["cached"]
+    )
     assert out.rollout_top_p_token_offsets is None and out.rollout_routed_experts is None
     assert all(set(r) == {"input_ids", "sampling_params", "return_logprob"} for r in fake.requests)
 
@@ -154,7 +181,10 @@ async def test_each_sampled_token_has_the_set_that_top_p_kept(tokenizer, teacher
     out, _ = await generated(tokenizer, teacher(), **TOP_P)
     assert out.reward == 1.0 and len(out.rollout_top_p_token_offsets) == out.response_length + 1
     response = out.tokens[len(out.tokens) - out.response_length :]
-    sets = [out.rollout_top_p_token_ids[a:b] for a, b in zip(out.rollout_top_p_token_offsets, out.rollout_top_p_token_offsets[1:])]
+    sets = [
+        out.rollout_top_p_token_ids[a:b]
+        for a, b in zip(out.rollout_top_p_token_offsets, out.rollout_top_p_token_offsets[1:])
+    ]
     assert sets == [[t, t + 1] if m else [] for t, m in zip(response, out.loss_mask)] and sum(out.loss_mask) > 10
 
 

@@ -21,7 +21,13 @@ def batch():
         s.tokens, s.response_length, s.loss_mask = list(range(1400, 1410)), 6, [1, 1, 0, 0, 1, 1]
         s.weight_versions = ["3", "4"] if n == 0 else ["3"]
         s.metadata["domain"] = "mock" if n == 3 else "helpdesk"
-        s.metadata["tau2"] |= {"turns": 2, "calls": 3, "user_s": 4.0, "policy_s": 1.0, "usage": {"policy": {"prompt": 100, "cached": 60}}}
+        s.metadata["tau2"] |= {
+            "turns": 2,
+            "calls": 3,
+            "user_s": 4.0,
+            "policy_s": 1.0,
+            "usage": {"policy": {"prompt": 100, "cached": 60}},
+        }
     return out
 
 
@@ -32,13 +38,19 @@ def test_figures():
         and metrics["p/mock/success"] == 1.0
         and metrics["p/helpdesk/dropped"] == pytest.approx(1 / 3)
     )
-    assert metrics["p/user_s_per_turn"] == 2.0 and metrics["p/prefix_cache_hits"] == 0.6 and metrics["p/tool_calls"] == 3
+    assert (
+        metrics["p/user_s_per_turn"] == 2.0 and metrics["p/prefix_cache_hits"] == 0.6 and metrics["p/tool_calls"] == 3
+    )
     assert (
         metrics["p/trained_tokens"] == 4
         and metrics["p/longest_tokens"] == 10
         and metrics["p/weight_updates_within"] == pytest.approx(1 / 3)
     )
-    assert metrics["p/zero_variance_groups"] == 0.5 and metrics["p/solved_groups"] == 0.5 and metrics["p/unsolved_groups"] == 0.0
+    assert (
+        metrics["p/zero_variance_groups"] == 0.5
+        and metrics["p/solved_groups"] == 0.5
+        and metrics["p/unsolved_groups"] == 0.0
+    )
 
 
 def test_every_key_is_documented(tmp_path, monkeypatch):
@@ -49,15 +61,25 @@ def test_every_key_is_documented(tmp_path, monkeypatch):
     data_source.Tau2DataSource(Namespace(n_samples_per_prompt=2, tau2_user="scripted"))
     log_hooks.log_rollout(3, Namespace(tau2_log_samples=0), batch(), None, 2.0)
     log_hooks.log_eval(3, Namespace(), {"airline": {"samples": batch()}}, None)
-    assert sent["tau2/faults/user/http_500"] == 2.0 and sent["tau2/curriculum/unseen"] == 600.0 and sent["tau2/episodes_per_s"] == 2.0
+    assert (
+        sent["tau2/faults/user/http_500"] == 2.0
+        and sent["tau2/curriculum/unseen"] == 600.0
+        and sent["tau2/episodes_per_s"] == 2.0
+    )
     assert all(isinstance(v, int | float) for v in sent.values()), "what TensorBoard takes, too"
     listed = set(re.findall(r"^\| `([^`]+)` \|", DOCS.read_text().split("## What they log")[1], re.MULTILINE))
     general = {re.sub(r"^(tau2|tau2_eval/airline)/((helpdesk|mock)/)?", "", k) for k in sent}
     general = {
-        re.sub(r"^ended_.*", "ended_REASON", re.sub(r"^faults/.*", "faults/CLIENT/KIND", re.sub(r"^curriculum/.*", "curriculum/POOL", k)))
+        re.sub(
+            r"^ended_.*",
+            "ended_REASON",
+            re.sub(r"^faults/.*", "faults/CLIENT/KIND", re.sub(r"^curriculum/.*", "curriculum/POOL", k)),
+        )
         for k in general
     }
-    assert general - {"rollout/step", "eval/step"} == {k for k in listed if k != "samples"}, "docs/hooks.md lists every key, and no other"
+    assert general - {"rollout/step", "eval/step"} == {k for k in listed if k != "samples"}, (
+        "docs/hooks.md lists every key, and no other"
+    )
 
 
 def test_wandb_offline(tmp_path, monkeypatch):

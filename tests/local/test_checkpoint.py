@@ -54,7 +54,9 @@ def test_only_the_newest_are_kept(tmp_path, tiny_model, tokenizer):
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "state.json", "manifest.json"])
 @pytest.mark.parametrize("how", ["flip", "delete"])
-def test_a_corrupt_checkpoint_gives_way_to_the_one_before_and_says_so(tmp_path, tiny_model, tokenizer, caplog, file, how):
+def test_a_corrupt_checkpoint_gives_way_to_the_one_before_and_says_so(
+    tmp_path, tiny_model, tokenizer, caplog, file, how
+):
     saved(tmp_path, tiny_model, tokenizer)
     victim = tmp_path / "iter_0000003" / file
     if how == "delete":
@@ -65,7 +67,11 @@ def test_a_corrupt_checkpoint_gives_way_to_the_one_before_and_says_so(tmp_path, 
         victim.write_bytes(bytes(data))
     with caplog.at_level(logging.WARNING):
         state = checkpoint.load(tmp_path, trainer(tiny_model))
-    assert state["iteration"] == 2 and "iter_0000003 is corrupt" in caplog.text and "trying the one before it" in caplog.text
+    assert (
+        state["iteration"] == 2
+        and "iter_0000003 is corrupt" in caplog.text
+        and "trying the one before it" in caplog.text
+    )
 
 
 def test_none_and_all_corrupt(tmp_path, tiny_model, tokenizer):
@@ -85,7 +91,8 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, tiny_model, token
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(
-        CheckpointError, match=r"cannot save to .*iter_0000004: No space left on device; what was there before is untouched"
+        CheckpointError,
+        match=r"cannot save to .*iter_0000004: No space left on device; what was there before is untouched",
     ):
         checkpoint.save(tmp_path, 4, t, tokenizer, {})
     monkeypatch.undo()

@@ -17,7 +17,9 @@ def finish(engine):
 
 
 def request(rid, ids, seed=0, tokens=12, **params):
-    return Request(str(rid), ids, SamplingParams(max_new_tokens=tokens, sampling_seed=seed, **{"ignore_eos": True} | params))
+    return Request(
+        str(rid), ids, SamplingParams(max_new_tokens=tokens, sampling_seed=seed, **{"ignore_eos": True} | params)
+    )
 
 
 def fresh_log_probs(model, r):
@@ -155,4 +157,6 @@ def test_sampling_follows_the_distribution_and_its_restrictions():
 
 def test_near_ties_are_counted():
     logits = torch.log(torch.tensor([[0.5, 0.5]]))
-    assert sample(logits, [SamplingParams()], [0.5 - 1e-7])[2] == 1 and sample(logits, [SamplingParams()], [0.25])[2] == 0
+    assert (
+        sample(logits, [SamplingParams()], [0.5 - 1e-7])[2] == 1 and sample(logits, [SamplingParams()], [0.25])[2] == 0
+    )

@@ -45,7 +45,9 @@ PLANTED = {name: f"planted-{name.lower()}" for name in ("OPENAI_API_KEY", "WANDB
 
 
 def run(output, sizes=SIZES):
-    return subprocess.run(command(output, sizes), capture_output=True, text=True, timeout=600, env={**os.environ, **PLANTED})
+    return subprocess.run(
+        command(output, sizes), capture_output=True, text=True, timeout=600, env={**os.environ, **PLANTED}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +77,16 @@ def test_it_runs_end_to_end_and_reports(finished):
     assert done.returncode == 0, done.stderr
     report = json.loads((output / "report.json").read_text())
     assert list(report["stages"]) == ["base", "sft", "rft", "grpo"]
-    assert set(report["stages"]["grpo"]) == {"overall", "orders", "refunds", "phones"} and "pass@1" in report["stages"]["grpo"]["overall"]
-    assert report["token_mismatches"] == 0 and report["audited_episodes"] > 0 and report["wall_s"] > 0 and report["peak_rss_mib"] > 100
+    assert (
+        set(report["stages"]["grpo"]) == {"overall", "orders", "refunds", "phones"}
+        and "pass@1" in report["stages"]["grpo"]["overall"]
+    )
+    assert (
+        report["token_mismatches"] == 0
+        and report["audited_episodes"] > 0
+        and report["wall_s"] > 0
+        and report["peak_rss_mib"] > 100
+    )
     assert (output / "report.html").read_text().count("<svg") == 2, "scores and training"
     assert "http://" not in (output / "report.html").read_text().replace("http://www.w3.org", "")
     stages = {json.loads(line)["stage"] for line in (output / "metrics.jsonl").read_text().splitlines()}
@@ -93,12 +103,25 @@ def test_its_report_goes_where_it_is_told_to(finished, cli, tmp_path):
 
 
 def test_its_evaluations_are_compared_with_evals(finished, cli, tmp_path):
-    """What the quickstart recorded and what `eval` records say the same of how they were scored, and refuse by what matters."""
+    """What the quickstart recorded and what `eval` records say the same of how they were scored, and refuse by what
+    matters.
+    """
     output, _ = finished
     tasks = [w for t in plan.read(output / "eval" / "grpo").sets[0].tasks[:2] for w in ("--task", t)]
     model = output / "grpo" / "model"
     for name, steps in (("alike", 60), ("longer", 200)):
-        command = ("eval", "--policy", model, *tasks, "--attempts", "1", "--set", f"max_steps={steps}", "--set", "max_turn_tokens=16")
+        command = (
+            "eval",
+            "--policy",
+            model,
+            *tasks,
+            "--attempts",
+            "1",
+            "--set",
+            f"max_steps={steps}",
+            "--set",
+            "max_turn_tokens=16",
+        )
         assert cli(*command, "--output", tmp_path / name)[0] == 0
     code, out, error = cli("compare", output / "eval" / "grpo", tmp_path / "alike")
     assert code == 0 and "compared on 2 tasks" in out and "does not say" not in out, error
@@ -108,15 +131,24 @@ def test_its_evaluations_are_compared_with_evals(finished, cli, tmp_path):
 
 def test_no_key_is_in_anything_that_the_run_leaves_or_shows(finished):
     output, done = finished
-    assert any(b"serve" in line and b"slime_tau2" in line for line in done.command_lines), "the server's process was seen"
-    left = [done.stdout.encode(), done.stderr.encode(), *done.command_lines, *(p.read_bytes() for p in output.rglob("*") if p.is_file())]
+    assert any(b"serve" in line and b"slime_tau2" in line for line in done.command_lines), (
+        "the server's process was seen"
+    )
+    left = [
+        done.stdout.encode(),
+        done.stderr.encode(),
+        *done.command_lines,
+        *(p.read_bytes() for p in output.rglob("*") if p.is_file()),
+    ]
     assert len(left) > 30 and not any(b"planted-" in text for text in left)
 
 
 def test_the_printed_snippet_loads_the_model(finished):
     _, done = finished
     snippet = done.stdout[done.stdout.index("from transformers import") :]
-    ran = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    ran = subprocess.run(
+        [sys.executable, "-c", snippet], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )
     assert ran.returncode == 0 and "Hi" in ran.stdout, ran.stderr
     assert len(snippet.strip().splitlines()) == 3
 
@@ -132,12 +164,16 @@ def test_running_it_again_changes_nothing_and_other_settings_are_refused(finishe
 
 @pytest.mark.exhaustive
 def test_kill_9_at_any_moment_and_the_same_command_resumes(finished, tmp_path):
-    """Killed every few seconds until it is through; SFT's and RFT's models are bit for bit those of the run that was never killed."""
+    """Killed every few seconds until it is through; SFT's and RFT's models are bit for bit those of the run that was
+    never killed.
+    """
     output, _ = finished
     kills, pause = 0, 6.0
     while not (tmp_path / "q" / "report.json").exists():
         assert kills < 40
-        process = subprocess.Popen(command(tmp_path / "q"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command(tmp_path / "q"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         try:
             _, errors = process.communicate(timeout=pause)
             assert process.returncode == 0, errors
@@ -157,7 +193,9 @@ def test_kill_9_at_any_moment_and_the_same_command_resumes(finished, tmp_path):
 @pytest.mark.exhaustive
 def test_ctrl_c_leaves_a_resumable_run(tmp_path):
     hear = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 (a shell's background jobs are deaf to Ctrl-C)
-    process = subprocess.Popen(command(tmp_path / "q"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear)
+    process = subprocess.Popen(
+        command(tmp_path / "q"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear
+    )
     while not (tmp_path / "q" / "base" / "model").is_dir():
         assert process.poll() is None
         time.sleep(0.1)

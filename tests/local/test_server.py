@@ -13,14 +13,14 @@ import pytest
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import driver
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import audit
 from slime_tau2.local.models import load_model, new_model, save_model
 from slime_tau2.local.process import ServerProcess, free_port
 from slime_tau2.looplag import LoopLag, percentile
-from slime_tau2.types import Termination
+from slime_tau2.terminations import Termination
 
 
 def post(url, body):
@@ -45,21 +45,26 @@ def test_it_says_that_it_listens(server, tiny_model_dir):
 def test_generate_speaks_sglang(server, tokenizer, tiny_model):
     ids = tokenizer.encode("Please swap W17 to lamp.", add_special_tokens=False)
     status, out = post(
-        f"{server.url}/generate", {"input_ids": ids, "sampling_params": {"max_new_tokens": 6, "ignore_eos": True}, "return_logprob": True}
+        f"{server.url}/generate",
+        {"input_ids": ids, "sampling_params": {"max_new_tokens": 6, "ignore_eos": True}, "return_logprob": True},
     )
-    assert status == 200 and out["meta_info"]["finish_reason"] == {"type": "length", "length": 6} and len(out["output_ids"]) == 6
+    assert (
+        status == 200
+        and out["meta_info"]["finish_reason"] == {"type": "length", "length": 6}
+        and len(out["output_ids"]) == 6
+    )
     assert out["meta_info"]["prompt_tokens"] == len(ids) and out["meta_info"]["completion_tokens"] == 6
-    assert [i for _, i, _ in out["meta_info"]["output_token_logprobs"]] == out["output_ids"] and out["text"] == tokenizer.decode(
-        out["output_ids"]
-    )
+    assert [i for _, i, _ in out["meta_info"]["output_token_logprobs"]] == out["output_ids"] and out[
+        "text"
+    ] == tokenizer.decode(out["output_ids"])
     import torch
 
     log_probs = torch.log_softmax(tiny_model(input_ids=torch.tensor([ids + out["output_ids"]])).logits[0].float(), -1)
     for n, (lp, i, _) in enumerate(out["meta_info"]["output_token_logprobs"]):
         assert lp == pytest.approx(log_probs[len(ids) - 1 + n, i].item(), abs=1e-4)
-    assert post(f"{server.url}/generate", {"text": "Please swap W17 to lamp.", "sampling_params": {"max_new_tokens": 1}})[1]["meta_info"][
-        "prompt_tokens"
-    ] == len(ids)
+    assert post(
+        f"{server.url}/generate", {"text": "Please swap W17 to lamp.", "sampling_params": {"max_new_tokens": 1}}
+    )[1]["meta_info"]["prompt_tokens"] == len(ids)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +98,17 @@ def test_information_endpoints(server, tiny_model_dir):
     assert json.loads(get(f"{server.url}/v1/loads")[1])["loads"][0] == {"num_running_reqs": 0, "num_waiting_reqs": 0}
     assert json.loads(get(f"{server.url}/workers")[1])["workers"][0]["url"] == server.url
     told = server.info()
-    assert {"near_ties", "prefix_mismatches", "peak_rss_mib"} <= set(told) and told["weight_version"] == info["weight_version"]
-    layout = {"tp_size": 1, "pp_size": 1, "dp_size": 1, "ep_size": 1, "enable_memory_saver": False, "model_path": str(tiny_model_dir)}
+    assert {"near_ties", "prefix_mismatches", "peak_rss_mib"} <= set(told) and told["weight_version"] == info[
+        "weight_version"
+    ]
+    layout = {
+        "tp_size": 1,
+        "pp_size": 1,
+        "dp_size": 1,
+        "ep_size": 1,
+        "enable_memory_saver": False,
+        "model_path": str(tiny_model_dir),
+    }
     assert {k: told[k] for k in layout} == layout, "what slime reads of an external engine"
 
 
@@ -104,7 +118,12 @@ async def test_aborts_end_running_requests_with_their_partial_output(server):
         asyncio.to_thread(
             post,
             f"{server.url}/generate",
-            {"input_ids": [5], "rid": "r", "sampling_params": {"max_new_tokens": 30_000, "ignore_eos": True}, "return_logprob": True},
+            {
+                "input_ids": [5],
+                "rid": "r",
+                "sampling_params": {"max_new_tokens": 30_000, "ignore_eos": True},
+                "return_logprob": True,
+            },
         )
     )
     await asyncio.sleep(0.5)
@@ -118,7 +137,11 @@ async def test_aborts_end_running_requests_with_their_partial_output(server):
 
 async def test_a_paused_server_ends_what_runs_and_holds_what_comes(server):
     """What slime's trainer does around an update of the weights: pause, flush, load, continue."""
-    endless = {"input_ids": [5], "sampling_params": {"max_new_tokens": 30_000, "ignore_eos": True}, "return_logprob": True}
+    endless = {
+        "input_ids": [5],
+        "sampling_params": {"max_new_tokens": 30_000, "ignore_eos": True},
+        "return_logprob": True,
+    }
     short = {"input_ids": [5], "sampling_params": {"max_new_tokens": 2, "ignore_eos": True}}
     running = asyncio.ensure_future(asyncio.to_thread(post, f"{server.url}/generate", endless))
     await asyncio.sleep(0.5)
@@ -131,7 +154,10 @@ async def test_a_paused_server_ends_what_runs_and_holds_what_comes(server):
     assert (await running)[1]["meta_info"]["finish_reason"]["type"] == "abort"
     held = asyncio.ensure_future(asyncio.to_thread(post, f"{server.url}/generate", short))
     await asyncio.sleep(0.5)
-    assert not held.done() and json.loads(get(f"{server.url}/v1/loads")[1])["loads"][0] == {"num_running_reqs": 0, "num_waiting_reqs": 0}
+    assert not held.done() and json.loads(get(f"{server.url}/v1/loads")[1])["loads"][0] == {
+        "num_running_reqs": 0,
+        "num_waiting_reqs": 0,
+    }
     assert get(f"{server.url}/flush_cache")[0] == 200
     assert post(f"{server.url}/continue_generation", {})[0] == 200
     assert (await held)[1]["meta_info"]["finish_reason"] == {"type": "length", "length": 2}
@@ -150,7 +176,11 @@ async def test_a_client_that_leaves_frees_its_slot(server):
 
 
 def test_weight_updates(server, tmp_path, tokenizer, tiny_model_dir):
-    ask = {"input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 8, "temperature": 0, "ignore_eos": True}, "return_logprob": True}
+    ask = {
+        "input_ids": [1, 2, 3],
+        "sampling_params": {"max_new_tokens": 8, "temperature": 0, "ignore_eos": True},
+        "return_logprob": True,
+    }
     before = post(f"{server.url}/generate", ask)[1]
     save_model(tmp_path / "other", new_model(len(tokenizer), 32_768, seed=11, hidden=32), tokenizer)
     server.load(tmp_path / "other")
@@ -161,14 +191,16 @@ def test_weight_updates(server, tmp_path, tokenizer, tiny_model_dir):
     for bad in (tmp_path / "wide", tmp_path / "none"):
         with pytest.raises(PolicyError, match="cannot load weights from"):
             server.load(bad)
-    assert post(f"{server.url}/generate", ask)[1]["output_ids"] == after["output_ids"], "a failed update changes nothing"
+    assert post(f"{server.url}/generate", ask)[1]["output_ids"] == after["output_ids"], (
+        "a failed update changes nothing"
+    )
     server.load(tiny_model_dir)
     assert post(f"{server.url}/generate", ask)[1]["output_ids"] == before["output_ids"]
 
 
 async def many(url, helpdesk, tokenizer, ids, concurrency):
     config = Tau2Config(user="scripted", max_turn_tokens=16, seeded_sampling=True)
-    box, limiter = Toolbox(config, tokenizer, PolicyClient(url)), asyncio.Semaphore(concurrency)
+    box, limiter = Harness(config, tokenizer, PolicyClient(url)), asyncio.Semaphore(concurrency)
 
     async def one(n, task_id):
         async with limiter:
@@ -200,14 +232,16 @@ async def test_a_server_that_dies_mid_run_is_infrastructure(tiny_model_dir, tmp_
         process.process.kill()
         process.process.wait()
         episodes = await many_quickly(process.url, helpdesk, tokenizer)
-        assert Counter(e.termination for e in episodes) == {Termination.POLICY_FAILURE: 4} and all(e.reward is None for e in episodes)
+        assert Counter(e.termination for e in episodes) == {Termination.POLICY_FAILURE: 4} and all(
+            e.reward is None for e in episodes
+        )
         with pytest.raises(ConfigError, match=r"the local server exited with code -9.*run the same command to resume"):
             process.check()
 
 
 async def many_quickly(url, helpdesk, tokenizer):
     config = Tau2Config(user="scripted")
-    box = Toolbox(config, tokenizer, PolicyClient(url, retries=1, backoff_s=0.01))
+    box = Harness(config, tokenizer, PolicyClient(url, retries=1, backoff_s=0.01))
     agents = [box.agent(helpdesk, {"max_new_tokens": 50}, n, str(n)) for n in range(4)]
     episodes = await asyncio.gather(*(driver.run_episode(helpdesk, "orders_0", a, box.user()) for a in agents))
     await box.close()
@@ -216,7 +250,9 @@ async def many_quickly(url, helpdesk, tokenizer):
 
 def test_a_port_in_use_is_named(server, tiny_model_dir):
     done = subprocess.run(
-        [sys.executable, "-m", "slime_tau2.cli", "serve", str(tiny_model_dir), "--port", str(server.port)], capture_output=True, text=True
+        [sys.executable, "-m", "slime_tau2.cli", "serve", str(tiny_model_dir), "--port", str(server.port)],
+        capture_output=True,
+        text=True,
     )
     assert (
         done.returncode == 2

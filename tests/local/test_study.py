@@ -16,17 +16,29 @@ from slime_tau2.experiments.study_grid import VARIANTS, StudySettings, claim, jo
 from slime_tau2.experiments.study_report import write_report
 
 SIZES = [
-    "traces=60", "sft_steps=6", "rft_steps=2", "rft_tasks=30", "rft_attempts=1", "grpo_steps=2", "grpo_groups=2", "grpo_group_size=2",
-    "eval_tasks=6", "eval_attempts=2", "max_turn_tokens=12", "max_response_tokens=120",
-]  # fmt: skip
+    "traces=60",
+    "sft_steps=6",
+    "rft_steps=2",
+    "rft_tasks=30",
+    "rft_attempts=1",
+    "grpo_steps=2",
+    "grpo_groups=2",
+    "grpo_group_size=2",
+    "eval_tasks=6",
+    "eval_attempts=2",
+    "max_turn_tokens=12",
+    "max_response_tokens=120",
+]
 
 
 def command(output, *options):
     sizes = [x for s in SIZES for x in ("--set", s)]
     return subprocess.run(
         [sys.executable, "-m", "slime_tau2.cli", "study", "--smoke", "--output", str(output), *sizes, *options],
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
 
 
 def test_a_small_grid_runs_resumes_and_refuses_another(tmp_path):
@@ -36,7 +48,10 @@ def test_a_small_grid_runs_resumes_and_refuses_another(tmp_path):
     report = json.loads((output / "report.json").read_text())
     assert set(report["variants"]) == {"gated", "none", "rft_continued"} and report["noise"]["repeats"] == 2
     assert set(report["paired"]) == {"SFT − BASE", "RFT − SFT", "GRPO − RFT", "GRPO − rft_continued"}
-    assert report["primary"]["what"] == "gated − none in pass^1" and report["variants"]["none"]["episodes sampled"]["0"] > 0
+    assert (
+        report["primary"]["what"] == "gated − none in pass^1"
+        and report["variants"]["none"]["episodes sampled"]["0"] > 0
+    )
     assert "primary, declared before the run" in done.stdout and (output / "study.svg").read_text().startswith("<svg")
     weights = output / "seed_0" / "variants" / "none" / "grpo" / "model" / "model.safetensors"
     before = weights.read_bytes()
@@ -73,7 +88,10 @@ def run_of(directory, stage, rates, attempts=4):
 
 
 def log_of(directory, rates, episodes=100):
-    lines = [{"stage": "grpo", "step": n, "rollout/episodes": episodes, "rollout/success": rate} for n, rate in enumerate(rates)]
+    lines = [
+        {"stage": "grpo", "step": n, "rollout/episodes": episodes, "rollout/success": rate}
+        for n, rate in enumerate(rates)
+    ]
     (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -90,9 +108,14 @@ def test_differences_are_paired_and_pooled_over_the_seeds_that_both_have(tmp_pat
     log_of(tmp_path / "seed_1" / "variants" / "none", [0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.4])
     write_report(tmp_path, Console(quiet=True))
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["stages"]["grpo"]["pass^1"]["value"] == pytest.approx(0.375) and report["paired"]["GRPO − RFT"]["tasks"] == 4
+    assert (
+        report["stages"]["grpo"]["pass^1"]["value"] == pytest.approx(0.375)
+        and report["paired"]["GRPO − RFT"]["tasks"] == 4
+    )
     assert report["primary"]["value"] == pytest.approx(0.0) and list(report["primary"]["seeds"]) == ["1"]
-    assert report["variants"]["gated"]["episodes to the plateau"] == {"1": 500}, "`none` ends at 0.325, which means of four reach here"
+    assert report["variants"]["gated"]["episodes to the plateau"] == {"1": 500}, (
+        "`none` ends at 0.325, which means of four reach here"
+    )
     assert report["variants"]["none"]["episodes to the plateau"] == {"1": 800} and report["noise"] is None
 
 
@@ -110,7 +133,9 @@ def test_curves():
 
 def test_metric_by_task():
     successes = {"a": [True, True, False, False]}
-    assert statistics.by_task(successes, "pass^1") == {"a": 0.5} and statistics.by_task(successes, "pass@2")["a"] == pytest.approx(5 / 6)
+    assert statistics.by_task(successes, "pass^1") == {"a": 0.5} and statistics.by_task(successes, "pass@2")[
+        "a"
+    ] == pytest.approx(5 / 6)
     with pytest.raises(ValueError, match="neither pass@k nor"):
         statistics.by_task(successes, "avg")
 
@@ -120,7 +145,12 @@ def test_exploits_by_hand():
     required = required_arguments(schemas)
     call = lambda role, name, **arguments: {"role": role, "tool_calls": [{"name": name, "arguments": arguments}]}  # noqa: E731
     said = [
-        call("assistant", "get"), call("assistant", "get", id="1"), call("assistant", "get", id="1"), call("assistant", "list"),
-        call("user", "get"), call("assistant", "unknown"), {"role": "assistant", "content": "bye"},
-    ]  # fmt: skip
+        call("assistant", "get"),
+        call("assistant", "get", id="1"),
+        call("assistant", "get", id="1"),
+        call("assistant", "list"),
+        call("user", "get"),
+        call("assistant", "unknown"),
+        {"role": "assistant", "content": "bye"},
+    ]
     assert exploits(said, required) == Exploits(calls=5, incomplete=1, repeated=1)

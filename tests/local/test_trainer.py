@@ -31,7 +31,12 @@ def samples(model, count=6, seed=0):
             log_probs = score_tokens(model, [r]).log_probs[0].tolist()
         out.append(
             Sample(
-                index=n, tokens=r.tokens, response_length=len(r.loss_mask), loss_mask=r.loss_mask, rollout_log_probs=log_probs, reward=0.0
+                index=n,
+                tokens=r.tokens,
+                response_length=len(r.loss_mask),
+                loss_mask=r.loss_mask,
+                rollout_log_probs=log_probs,
+                reward=0.0,
             )
         )
     return out
@@ -96,13 +101,19 @@ def test_policy_loss_by_hand():
 
 def test_tis_and_kl_by_hand():
     train, rollout = torch.log(torch.tensor([0.9, 0.1])), torch.log(torch.tensor([0.1, 0.2]))
-    assert tis_weights(train, rollout, LossOptions(tis_clip=2.0, tis_clip_low=0.6)).tolist() == pytest.approx([2.0, 0.6])
+    assert tis_weights(train, rollout, LossOptions(tis_clip=2.0, tis_clip_low=0.6)).tolist() == pytest.approx(
+        [2.0, 0.6]
+    )
     difference = (train - rollout).tolist()
     assert approx_kl(train, rollout, "k1").tolist() == pytest.approx(difference)
     assert approx_kl(train, rollout, "k2").tolist() == pytest.approx([d * d / 2 for d in difference])
-    assert approx_kl(train, rollout, "low_var_kl").tolist() == pytest.approx([1 / 9 - 1 + difference[0], 2 - 1 + difference[1]], rel=1e-5)
+    assert approx_kl(train, rollout, "low_var_kl").tolist() == pytest.approx(
+        [1 / 9 - 1 + difference[0], 2 - 1 + difference[1]], rel=1e-5
+    )
     icepop = LossOptions(custom_tis_function="icepop_function", tis_clip=2.0, tis_clip_low=0.4)
-    assert tis_weights(train, rollout, icepop).tolist() == pytest.approx([0.0, 0.5]), "outside: nothing, inside: the ratio itself"
+    assert tis_weights(train, rollout, icepop).tolist() == pytest.approx([0.0, 0.5]), (
+        "outside: nothing, inside: the ratio itself"
+    )
 
 
 def test_gspo_has_one_ratio_a_sample_and_trains_every_token_of_it():
@@ -141,7 +152,10 @@ def test_options_that_do_not_exist_are_refused():
 
 
 def test_reductions_by_hand():
-    values, masks = [torch.tensor([1.0, 2.0, 9.0]), torch.tensor([4.0])], [torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1.0])]
+    values, masks = (
+        [torch.tensor([1.0, 2.0, 9.0]), torch.tensor([4.0])],
+        [torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1.0])],
+    )
     assert reduce(values, masks, 2, per_token=False) == pytest.approx((1.5 + 4.0) / 2)
     assert reduce(values, masks, 3, per_token=True) == pytest.approx(7.0 / 3)
 
@@ -149,11 +163,14 @@ def test_reductions_by_hand():
 @pytest.mark.parametrize(
     "options",
     [
-        LossOptions(), LossOptions(use_tis=True, calculate_per_token_loss=True), LossOptions(entropy_coef=0.001),
-        LossOptions(advantage_estimator="gspo", use_opsm=True), LossOptions(dr_grpo=True),
+        LossOptions(),
+        LossOptions(use_tis=True, calculate_per_token_loss=True),
+        LossOptions(entropy_coef=0.001),
+        LossOptions(advantage_estimator="gspo", use_opsm=True),
+        LossOptions(dr_grpo=True),
         LossOptions(use_tis=True, custom_tis_function="icepop_function"),
     ],
-)  # fmt: skip
+)
 def test_advantages_push_log_probs_their_way(model, options):
     trainer = Trainer(model, TrainOptions(lr=2e-3, loss=options))
     batch = samples(model)
@@ -184,7 +201,10 @@ def test_zero_advantages_and_masked_batches_change_nothing(model):
 def test_micro_batching_does_not_change_the_step(tiny_model):
     results = []
     for limit in (10_000, 64):
-        trainer = Trainer(copy.deepcopy(tiny_model), TrainOptions(lr=1e-2, max_tokens_per_gpu=limit, loss=LossOptions(entropy_coef=0.01)))
+        trainer = Trainer(
+            copy.deepcopy(tiny_model),
+            TrainOptions(lr=1e-2, max_tokens_per_gpu=limit, loss=LossOptions(entropy_coef=0.01)),
+        )
         report = trainer.grpo_step(samples(trainer.model), [1.0, -0.5, 0.3, 0.0, 1.0, -1.0])
         results.append((report["loss"], report["grad_norm"]))
     assert results[0] == pytest.approx(results[1], rel=1e-4)
@@ -207,7 +227,10 @@ def test_sft_learns_its_rows_and_trains_only_the_mask(model):
 
 
 def test_schedules():
-    trainer = Trainer(torch.nn.Linear(1, 1), TrainOptions(lr=1.0, min_lr=0.1, lr_warmup_iters=4, lr_decay_style="cosine", train_iters=24))
+    trainer = Trainer(
+        torch.nn.Linear(1, 1),
+        TrainOptions(lr=1.0, min_lr=0.1, lr_warmup_iters=4, lr_decay_style="cosine", train_iters=24),
+    )
     curve = []
     for trainer.step_count in range(30):
         curve.append(trainer.learning_rate())

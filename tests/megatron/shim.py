@@ -1,8 +1,8 @@
 """Lets unmodified megatron-core run on a torch that has no CUDA. Tests only; refuses where there is a GPU.
 
-It changes torch, not Megatron: devices named "cuda" become the CPU, streams and memory figures become nothing, the CUDA random
-state is the CPU's. Megatron's tensor-parallel layers, vocabulary-parallel cross entropy, gradient buffers, optimizers and
-checkpoints then run as they are, over gloo.
+It changes torch, not Megatron: devices named "cuda" become the CPU, streams and memory figures become nothing, the CUDA
+random state is the CPU's. Megatron's tensor-parallel layers, vocabulary-parallel cross entropy, gradient buffers,
+optimizers and checkpoints then run as they are, over gloo.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ class _OnCpu(TorchFunctionMode):
             kwargs["device"] = CPU
         if kwargs.get("pin_memory"):
             kwargs["pin_memory"] = False
-        if function is torch.Tensor.to and len(args) > 1 and isinstance(args[1], str | torch.device) and _is_cuda(args[1]):
+        if (
+            function is torch.Tensor.to
+            and len(args) > 1
+            and isinstance(args[1], str | torch.device)
+            and _is_cuda(args[1])
+        ):
             args = (args[0], CPU, *args[2:])
         return function(*args, **kwargs)
 
@@ -63,14 +68,23 @@ def install() -> None:
         raise RuntimeError("the shim is for machines without a GPU")
     cuda = torch.cuda
     cuda.current_device = lambda: CPU
-    for name in ("set_device", "synchronize", "empty_cache", "ipc_collect", "reset_peak_memory_stats", "manual_seed_all"):
+    for name in (
+        "set_device",
+        "synchronize",
+        "empty_cache",
+        "ipc_collect",
+        "reset_peak_memory_stats",
+        "manual_seed_all",
+    ):
         setattr(cuda, name, lambda *args, **kwargs: None)
     for name in ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"):
         setattr(cuda, name, lambda *args, **kwargs: 0)
     cuda.Stream = cuda.Event = _Nothing
     cuda.current_stream = cuda.default_stream = lambda *args, **kwargs: _Nothing()
     cuda.stream = lambda *args, **kwargs: contextlib.nullcontext()
-    cuda.manual_seed = lambda seed: torch.default_generator.manual_seed(int(seed)) and None  # torch.manual_seed would call back
+    cuda.manual_seed = lambda seed: (
+        torch.default_generator.manual_seed(int(seed)) and None
+    )  # torch.manual_seed would call back
     cuda.get_rng_state = lambda *args, **kwargs: torch.get_rng_state()
     cuda.set_rng_state = lambda state, *args, **kwargs: torch.set_rng_state(state)
     cuda.get_device_capability = lambda *args, **kwargs: (0, 0)
@@ -79,8 +93,14 @@ def install() -> None:
     true_properties = cuda.get_device_properties
 
     def properties(device: Any = None) -> Any:
-        """megatron.training asks for the card's generation by "cuda:0"; torch's compiler, which names none, must hear that there is no card."""
-        return types.SimpleNamespace(name="none", major=9, minor=0) if device is not None and _is_cuda(device) else true_properties(device)
+        """megatron.training asks for the card's generation by "cuda:0"; torch's compiler, which names none, must hear
+        that there is no card.
+        """
+        return (
+            types.SimpleNamespace(name="none", major=9, minor=0)
+            if device is not None and _is_cuda(device)
+            else true_properties(device)
+        )
 
     cuda.get_device_properties = properties
     import megatron.core.tensor_parallel.random as random_states
@@ -91,11 +111,12 @@ def install() -> None:
 
 
 def let_torch_adam_resume() -> None:
-    """Makes Megatron's DistributedOptimizer load a checkpoint onto torch's AdamW, which it falls back to without Transformer Engine and Apex.
+    """Makes Megatron's DistributedOptimizer load a checkpoint onto torch's AdamW, which it falls back to without
+    Transformer Engine and Apex.
 
-    The one place where Megatron itself is changed. Its loading asks for a `step` that torch's AdamW has only after its first update, gives
-    all parameters one tensor of it, which each of them would then count up, looks for it among what is stored for each parameter, and
-    writes in float32 into parameters that ask for gradients.
+    The one place where Megatron itself is changed. Its loading asks for a `step` that torch's AdamW has only after its
+    first update, gives all parameters one tensor of it, which each of them would then count up, looks for it among what
+    is stored for each parameter, and writes in float32 into parameters that ask for gradients.
     """
     from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 

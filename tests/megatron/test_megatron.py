@@ -1,4 +1,5 @@
-"""Real megatron-core on a CPU, over gloo: what it writes is what the exporter reads, and its GRPO step is the local trainer's.
+"""Real megatron-core on a CPU, over gloo: what it writes is what the exporter reads, and its GRPO step is the local
+trainer's.
 
 Needs `pip install --no-deps --ignore-requires-python megatron-core==0.17.1` in a venv that has torch and psutil.
 """
@@ -45,7 +46,9 @@ def run(kind: str, directory: Path, tp: int) -> None:
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(WORKER.parents[2]), str(WORKER.parents[1])]),
+        "PYTHONPATH": os.pathsep.join(
+            [*filter(None, [os.environ.get("PYTHONPATH")]), str(WORKER.parents[2]), str(WORKER.parents[1])]
+        ),
     }
     command = [
         sys.executable,
@@ -89,7 +92,8 @@ class Row:
 def batch(model, vocab, credit):
     """Four samples of one group, a masked turn in each, scored by a policy that is not the trained one any more.
 
-    With `credit` turn their advantages are what `reward_post_process` puts into the field that slime carries to the trainer.
+    With `credit` turn their advantages are what `reward_post_process` puts into the field that slime carries to the
+    trainer.
     """
     generator, rows = torch.Generator().manual_seed(11), []
     for length, advantage in zip((40, 23, 55, 31), (0.75, -0.25, -0.25, 0.5)):
@@ -102,7 +106,9 @@ def batch(model, vocab, credit):
         rows.append({"tokens": tokens, "loss_mask": mask, "old": old.tolist(), "advantages": [advantage] * length})
     if credit == "turn":
         gains = ([0.0, 0.8], [0.4, 0.0], [0.0, 0.1], [0.5, 0.5])
-        credited = [Credited(r["advantages"][0], r["advantages"][0] > 0, True, r["loss_mask"], g) for r, g in zip(rows, gains)]
+        credited = [
+            Credited(r["advantages"][0], r["advantages"][0] > 0, True, r["loss_mask"], g) for r, g in zip(rows, gains)
+        ]
         for row, tokens in zip(rows, token_advantages(credited, [0] * 4)):
             row["advantages"] = tokens
     return rows
@@ -110,9 +116,13 @@ def batch(model, vocab, credit):
 
 @pytest.fixture(scope="module", params=["episode", "turn"])
 def steps(request, tmp_path_factory, tokenizer):
-    """{who: (loss, gradient norm, whole gradients, weights after the step)} and the weights before it, under Megatron's names."""
+    """{who: (loss, gradient norm, whole gradients, weights after the step)} and the weights before it, under Megatron's
+    names.
+    """
     directory = tmp_path_factory.mktemp("steps")
-    model = gqa_model(-(-len(tokenizer) // 256) * 256)  # rows of padding would enter Megatron's softmax and not Hugging Face's
+    model = gqa_model(
+        -(-len(tokenizer) // 256) * 256
+    )  # rows of padding would enter Megatron's softmax and not Hugging Face's
     rows, out = batch(model.eval(), len(tokenizer), request.param), {}
     names = lambda weights: megatron_state(model.config, weights, stacked=False, padded=model.config.vocab_size)  # noqa: E731
     for tp in (1, 2):
@@ -125,7 +135,10 @@ def steps(request, tmp_path_factory, tokenizer):
         out[f"tp{tp}"] = (report, torch.load(own / "grads.pt"), names(load_file(own / "out" / "model.safetensors")))
     local = load_model(directory / "tp1" / "hf").float()
     trainer = Trainer(
-        local, TrainOptions(lr=LEARNING_RATE, weight_decay=0.0, clip_grad=1.0, loss=LossOptions(eps_clip=0.2, eps_clip_high=0.28))
+        local,
+        TrainOptions(
+            lr=LEARNING_RATE, weight_decay=0.0, clip_grad=1.0, loss=LossOptions(eps_clip=0.2, eps_clip_high=0.28)
+        ),
     )
     grads = {}
     clip = torch.nn.utils.clip_grad_norm_
@@ -153,7 +166,9 @@ def test_a_grpo_step_is_the_same_at_tp_1_tp_2_and_in_the_local_trainer(steps, wh
     low, high = report["ratios"]
     assert low < 0.8 and high > 1.28 and low > 0.5 and high < 1.6 and abs(report["loss"]) > 0.01
     other, other_grads, other_after = out[who]
-    assert other["loss"] == pytest.approx(report["loss"], rel=1e-4) and other["grad_norm"] == pytest.approx(report["grad_norm"], rel=1e-4)
+    assert other["loss"] == pytest.approx(report["loss"], rel=1e-4) and other["grad_norm"] == pytest.approx(
+        report["grad_norm"], rel=1e-4
+    )
     assert grads.keys() == other_grads.keys() == after.keys()
     worst = max(float((grads[k] - other_grads[k]).abs().max() / grads[k].abs().max()) for k in grads)
     moved = sum(float((after[k] - before[k]).double().pow(2).sum()) for k in after) ** 0.5

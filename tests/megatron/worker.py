@@ -1,7 +1,8 @@
-"""Run by torchrun: `worker.py save|step DIR`. Megatron's model from DIR/hf at TP = world size, saved as a torch_dist checkpoint.
+"""Run by torchrun: `worker.py save|step DIR`. Megatron's model from DIR/hf at TP = world size, saved as a torch_dist
+checkpoint.
 
-`save` writes DIR/checkpoint. `step` first takes one GRPO step on DIR/batch.pt with Megatron's DDP and optimizer, and also writes the
-whole gradients to DIR/grads.pt and what the step said to DIR/report.json.
+`save` writes DIR/checkpoint. `step` first takes one GRPO step on DIR/batch.pt with Megatron's DDP and optimizer, and
+also writes the whole gradients to DIR/grads.pt and what the step said to DIR/report.json.
 """
 
 from __future__ import annotations
@@ -29,20 +30,40 @@ def build(config: dict, rows: int):
     from megatron.core.transformer.transformer_config import TransformerConfig
 
     options = TransformerConfig(
-        num_layers=config["num_hidden_layers"], hidden_size=config["hidden_size"], ffn_hidden_size=config["intermediate_size"],
-        num_attention_heads=config["num_attention_heads"], num_query_groups=config["num_key_value_heads"], kv_channels=config["head_dim"],
-        normalization="RMSNorm", layernorm_epsilon=config["rms_norm_eps"], qk_layernorm=True, gated_linear_unit=True,
-        activation_func=torch.nn.functional.silu, add_bias_linear=False, attention_dropout=0.0, hidden_dropout=0.0,
-        params_dtype=torch.float32, pipeline_dtype=torch.float32, tensor_model_parallel_size=dist.get_world_size(),
-        gradient_accumulation_fusion=False, bias_activation_fusion=False, masked_softmax_fusion=False, bias_dropout_fusion=False,
+        num_layers=config["num_hidden_layers"],
+        hidden_size=config["hidden_size"],
+        ffn_hidden_size=config["intermediate_size"],
+        num_attention_heads=config["num_attention_heads"],
+        num_query_groups=config["num_key_value_heads"],
+        kv_channels=config["head_dim"],
+        normalization="RMSNorm",
+        layernorm_epsilon=config["rms_norm_eps"],
+        qk_layernorm=True,
+        gated_linear_unit=True,
+        activation_func=torch.nn.functional.silu,
+        add_bias_linear=False,
+        attention_dropout=0.0,
+        hidden_dropout=0.0,
+        params_dtype=torch.float32,
+        pipeline_dtype=torch.float32,
+        tensor_model_parallel_size=dist.get_world_size(),
+        gradient_accumulation_fusion=False,
+        bias_activation_fusion=False,
+        masked_softmax_fusion=False,
+        bias_dropout_fusion=False,
         apply_rope_fusion=False,
-    )  # fmt: skip
+    )
     base = (config.get("rope_parameters") or {}).get("rope_theta") or config["rope_theta"]
     return GPTModel(
-        options, get_gpt_layer_local_spec(qk_layernorm=True, normalization="RMSNorm"), vocab_size=rows,
-        max_sequence_length=config["max_position_embeddings"], position_embedding_type="rope", rotary_base=base, parallel_output=True,
+        options,
+        get_gpt_layer_local_spec(qk_layernorm=True, normalization="RMSNorm"),
+        vocab_size=rows,
+        max_sequence_length=config["max_position_embeddings"],
+        position_embedding_type="rope",
+        rotary_base=base,
+        parallel_output=True,
         share_embeddings_and_output_weights=config["tie_word_embeddings"],
-    )  # fmt: skip
+    )
 
 
 def stored_name(name: str) -> str:
@@ -77,7 +98,9 @@ def whole(name: str, part: torch.Tensor) -> torch.Tensor:
 
 
 def log_probs(ddp, rows) -> list[torch.Tensor]:
-    """Of each row's response tokens, by Megatron's vocabulary-parallel cross entropy (unfused: the fused one is bf16 inside)."""
+    """Of each row's response tokens, by Megatron's vocabulary-parallel cross entropy (unfused: the fused one is bf16
+    inside).
+    """
     from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
 
     longest = max(len(r["tokens"]) for r in rows)
@@ -95,9 +118,19 @@ def step(model, directory: Path) -> None:
 
     ddp = DistributedDataParallel(model.config, DistributedDataParallelConfig(use_distributed_optimizer=False), model)
     optimizer = get_megatron_optimizer(
-        OptimizerConfig(optimizer="adam", lr=LEARNING_RATE, min_lr=LEARNING_RATE, weight_decay=0.0, adam_beta1=0.9, adam_beta2=0.95,
-                        adam_eps=1e-8, clip_grad=1.0, params_dtype=torch.float32), [ddp]
-    )  # fmt: skip
+        OptimizerConfig(
+            optimizer="adam",
+            lr=LEARNING_RATE,
+            min_lr=LEARNING_RATE,
+            weight_decay=0.0,
+            adam_beta1=0.9,
+            adam_beta2=0.95,
+            adam_eps=1e-8,
+            clip_grad=1.0,
+            params_dtype=torch.float32,
+        ),
+        [ddp],
+    )
     for group in optimizer.param_groups:  # what Megatron's scheduler does
         group["lr"], group["weight_decay"] = LEARNING_RATE, 0.0
     rows = torch.load(directory / "batch.pt", weights_only=False)
@@ -119,9 +152,11 @@ def step(model, directory: Path) -> None:
         apart = torch.cat(ratios)
         spread = apart.exp()
         report = {
-            "loss": float(loss.detach()), "grad_norm": float(norm), "ratios": [float(spread.min()), float(spread.max())],
+            "loss": float(loss.detach()),
+            "grad_norm": float(norm),
+            "ratios": [float(spread.min()), float(spread.max())],
             "mismatch": float(apart.abs().max()),
-        }  # fmt: skip
+        }
         (directory / "report.json").write_text(json.dumps(report))
 
 
@@ -135,9 +170,13 @@ def main() -> None:
     parallel_state.initialize_model_parallel(dist.get_world_size())
     tensor_parallel.model_parallel_cuda_manual_seed(1)
     config = json.loads((directory / "hf" / "config.json").read_text())
-    rows = -(-config["vocab_size"] // 256) * 256  # padded for TP=2 in either case, so that both softmaxes see the same rows
+    rows = (
+        -(-config["vocab_size"] // 256) * 256
+    )  # padded for TP=2 in either case, so that both softmaxes see the same rows
     model = build(config, rows)
-    weights = megatron_state(argparse.Namespace(**config), load_file(directory / "hf" / "model.safetensors"), stacked=False, padded=rows)
+    weights = megatron_state(
+        argparse.Namespace(**config), load_file(directory / "hf" / "model.safetensors"), stacked=False, padded=rows
+    )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(share(name, weights[stored_name(name)]))
@@ -148,7 +187,9 @@ def main() -> None:
         iteration.mkdir(parents=True)
         (directory / "checkpoint" / "latest_checkpointed_iteration.txt").write_text("1")
     dist.barrier()
-    arguments = argparse.Namespace(vocab_size=config["vocab_size"], padded_vocab_size=rows, attention=model.config.activation_func)
+    arguments = argparse.Namespace(
+        vocab_size=config["vocab_size"], padded_vocab_size=rows, attention=model.config.activation_func
+    )
     dist_checkpointing.save({"args": arguments, "iteration": 1, **model.sharded_state_dict()}, str(iteration))
     dist.barrier()
     dist.destroy_process_group()

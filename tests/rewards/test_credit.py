@@ -19,9 +19,10 @@ def test_hand_computed():
 
 def test_a_group_of_one_outcome_and_a_sample_that_does_not_count():
     samples = [
-        Credited(0.1, False, True, [1, 0, 1], [0.4, 0.0]), Credited(-0.1, False, True, [1, 1], [0.2]),
+        Credited(0.1, False, True, [1, 0, 1], [0.4, 0.0]),
+        Credited(-0.1, False, True, [1, 1], [0.2]),
         Credited(9.0, False, False, [1, 1], [1.0]),
-    ]  # fmt: skip
+    ]
     a, b, c = token_advantages(samples, ["g"] * 3)
     assert a == pytest.approx([0.1 + 0.05 * 0.2, 0.0, 0.1 - 0.05 * 0.2]) and b == [-0.1, -0.1] and c == [0.0, 0.0]
 
@@ -32,7 +33,9 @@ def test_discounted_by_hand():
     won = Credited(0.5, True, True, [1, 0, 1], [0.0, 1.0])
     lost = Credited(-0.5, False, True, [1], [0.0])
     (a, _) = token_advantages([won, lost], [0, 0], discount=0.5)
-    assert a == pytest.approx([0.5 + 0.25 * (1 / 3 - 2 / 3), 0.0, 0.5 + 0.25 * (1 - 2 / 3)]), "what led to the gain shares in it"
+    assert a == pytest.approx([0.5 + 0.25 * (1 / 3 - 2 / 3), 0.0, 0.5 + 0.25 * (1 - 2 / 3)]), (
+        "what led to the gain shares in it"
+    )
 
 
 def test_gains_that_do_not_fit_the_turns_change_nothing():
@@ -40,9 +43,13 @@ def test_gains_that_do_not_fit_the_turns_change_nothing():
 
 
 episodes = st.lists(
-    st.tuples(st.booleans(), st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3), st.floats(-1, 1)), min_size=1, max_size=6)),
-    min_size=1, max_size=6,
-)  # fmt: skip
+    st.tuples(
+        st.booleans(),
+        st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3), st.floats(-1, 1)), min_size=1, max_size=6),
+    ),
+    min_size=1,
+    max_size=6,
+)
 
 
 def credited(won, turns, centre):
@@ -58,11 +65,16 @@ def test_promises(group, centre, discount):
     out = token_advantages(samples, [0] * len(samples), discount)
     for s, tokens in zip(samples, out):
         assert len(tokens) == len(s.loss_mask) and all(a == 0.0 for a, m in zip(tokens, s.loss_mask) if not m)
-        assert sum(tokens) == pytest.approx(s.advantage * sum(s.loss_mask), abs=1e-9), "the episode's advantage, spread otherwise"
+        assert sum(tokens) == pytest.approx(s.advantage * sum(s.loss_mask), abs=1e-9), (
+            "the episode's advantage, spread otherwise"
+        )
         for start, end in spans(s.loss_mask):
             assert len(set(tokens[start:end])) == 1
     trained = [[a for a, m in zip(tokens, s.loss_mask) if m] for s, tokens in zip(samples, out)]
-    won, lost = [t for s, t in zip(samples, trained) if s.success], [t for s, t in zip(samples, trained) if not s.success]
+    won, lost = (
+        [t for s, t in zip(samples, trained) if s.success],
+        [t for s, t in zip(samples, trained) if not s.success],
+    )
     if won and lost:
         assert max(map(max, lost)) <= min(map(min, won)) + 1e-9, "no turn of a failure gets more than one of a success"
 
@@ -71,5 +83,7 @@ def test_promises(group, centre, discount):
 def test_equal_gains_are_the_episodes_advantage(lengths, gain, advantage, discount):
     mask = [bit for n in lengths for bit in [1] * n + [0]]
     other = Credited(advantage - 1, False, True, [1], [0.0])
-    (tokens, _) = token_advantages([Credited(advantage, True, True, mask, [gain] * len(lengths)), other], [0, 0], discount)
+    (tokens, _) = token_advantages(
+        [Credited(advantage, True, True, mask, [gain] * len(lengths)), other], [0, 0], discount
+    )
     assert tokens == pytest.approx([advantage * m for m in mask])

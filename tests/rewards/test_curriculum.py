@@ -13,7 +13,13 @@ def trained(**observations):
 
 def test_pools_and_weights():
     c = trained(easy=(40, 40), hard=(0, 40), half=(20, 40), new=(1, 2))
-    assert [c.pool(k) for k in ("easy", "hard", "half", "new", "never")] == ["solved", "hopeless", "learnable", "unseen", "unseen"]
+    assert [c.pool(k) for k in ("easy", "hard", "half", "new", "never")] == [
+        "solved",
+        "hopeless",
+        "learnable",
+        "unseen",
+        "unseen",
+    ]
     assert c.weight("half") > c.weight("easy") >= FLOOR * 0.25
     assert c.pools(["easy", "half", "never"]) == {"unseen": 1, "learnable": 1, "solved": 1, "hopeless": 0}
 

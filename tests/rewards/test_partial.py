@@ -64,13 +64,19 @@ def test_hand_computed_total():
     scorer.add_call(call(a=1))
     scorer.set_assertions_met(1)
     assert scorer.value() == pytest.approx((0.5 * 1 + 0.15 * 0 + 0.35 * 0.5) / 1.0)
-    assert weighted({"action": 1.0, "communicate": 0.0}, {"action": 0.5, "communicate": 0.15}) == pytest.approx(0.5 / 0.65)
+    assert weighted({"action": 1.0, "communicate": 0.0}, {"action": 0.5, "communicate": 0.15}) == pytest.approx(
+        0.5 / 0.65
+    )
     assert StrictScorer([], [], 0).value() == 0.0
 
 
 names, values = st.sampled_from("ab"), st.integers(0, 2)
-golds = st.builds(lambda n, v, e, w: GoldAction(n, "assistant", {"v": v}, None, w, e), names, values, st.booleans(), st.booleans())
-calls = st.builds(lambda n, v, e: Call(n, "assistant", {"v": v} if v is not None else {}, e), names, st.none() | values, st.booleans())
+golds = st.builds(
+    lambda n, v, e, w: GoldAction(n, "assistant", {"v": v}, None, w, e), names, values, st.booleans(), st.booleans()
+)
+calls = st.builds(
+    lambda n, v, e: Call(n, "assistant", {"v": v} if v is not None else {}, e), names, st.none() | values, st.booleans()
+)
 
 
 @given(st.lists(golds, min_size=1, max_size=5), st.lists(calls, max_size=12))

@@ -23,11 +23,17 @@ def test_card_formula_by_hand():
     assert shaped("card", 1.0, 0.0, 0.25, "retail", components) == pytest.approx(1.0 + 0.25 * 0.8 * weighted)
     assert shaped("card", 0.0, 0.0, 0.25, "airline", {}) == 0.0
     telecom = (0.35 * 1.0 + 0.30 * 0.5) / 0.65
-    assert shaped("card", 0.0, 0.0, 0.25, "telecom", {"action": 1.0, "env_assertion": 0.5}) == pytest.approx(0.25 * 1.6 * telecom)
+    assert shaped("card", 0.0, 0.0, 0.25, "telecom", {"action": 1.0, "env_assertion": 0.5}) == pytest.approx(
+        0.25 * 1.6 * telecom
+    )
 
 
 def test_card_uses_tau2s_own_fractions():
-    info = {"action_checks": [{"action_match": True}, {"action_match": False}], "communicate_checks": [], "env_assertions": [{"met": True}]}
+    info = {
+        "action_checks": [{"action_match": True}, {"action_match": False}],
+        "communicate_checks": [],
+        "env_assertions": [{"met": True}],
+    }
     assert card_fractions(info) == {"action": 0.5, "env_assertion": 1.0}
     assert card_fractions({}) == {}
 
@@ -38,7 +44,10 @@ def test_none_and_unknown():
         shaped("more", 0.0, 0.0, 0.0)
 
 
-@given(st.lists(st.tuples(st.floats(-2, 2), st.integers(0, 3), st.booleans()), max_size=24), st.sampled_from(["mean", "std"]))
+@given(
+    st.lists(st.tuples(st.floats(-2, 2), st.integers(0, 3), st.booleans()), max_size=24),
+    st.sampled_from(["mean", "std"]),
+)
 def test_groups_are_centred_and_masked_samples_stay_out(rows, kind):
     rewards, groups, valid = ([r[i] for r in rows] for i in range(3))
     out = normalise(rewards, groups, valid, kind)

@@ -26,7 +26,9 @@ START_S = 180.0
 
 
 class Process:
-    """`with Process("sglang.launch_server", [...], log) as server:`; `server.url`, `server.get(path)`, `server.post(path, body)`."""
+    """`with Process("sglang.launch_server", [...], log) as server:`; `server.url`, `server.get(path)`,
+    `server.post(path, body)`.
+    """
 
     health = "/health"
 
@@ -37,11 +39,18 @@ class Process:
 
     def start(self) -> Process:
         environment = {
-            **os.environ, "PYTHONPATH": str(STUBS), "SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo",
-            "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
-        }  # fmt: skip
+            **os.environ,
+            "PYTHONPATH": str(STUBS),
+            "SGLANG_USE_CPU_ENGINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+        }
         with self.log.open("wb") as sink:
-            self.process = subprocess.Popen(self.command, stdout=sink, stderr=sink, env=environment, start_new_session=True)
+            self.process = subprocess.Popen(
+                self.command, stdout=sink, stderr=sink, env=environment, start_new_session=True
+            )
         return self
 
     def __enter__(self) -> Process:
@@ -75,7 +84,9 @@ class Process:
         return self._call(urllib.request.Request(self.url + path))
 
     def post(self, path: str, body: dict):
-        return self._call(urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}))
+        return self._call(
+            urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        )
 
     def _call(self, request: urllib.request.Request):
         with urllib.request.urlopen(request, timeout=120) as reply:

@@ -1,9 +1,11 @@
 """The whole step on a CPU with everything real but slime itself: three steps of GRPO on helpdesk.
 
-Our hooks in the local rollout loop → the real sglang-router → real SGLang → `reward_post_process` → a step of real megatron-core at TP=2
-over gloo → its torch_dist checkpoint → our export → `/update_weights_from_disk` → the next rollout. All in float32.
+Our hooks in the local rollout loop → the real sglang-router → real SGLang → `reward_post_process` → a step of real
+megatron-core at TP=2 over gloo → its torch_dist checkpoint → our export → `/update_weights_from_disk` → the next
+rollout. All in float32.
 
-Needs both: SLIME_TAU2_SGLANG_PYTHON, and megatron-core in this interpreter (tests/megatron). Each step starts Megatron anew, so that
+Needs both: SLIME_TAU2_SGLANG_PYTHON, and megatron-core in this interpreter (tests/megatron). Each step starts Megatron
+anew, so that
 its Adam has no memory: what is shown is the loop, not its learning.
 """
 
@@ -63,11 +65,25 @@ def test_three_steps(policy, tmp_path, tokenizer):
             assert time.monotonic() < deadline
             time.sleep(0.5)
         args = Namespace(
-            hf_checkpoint=str(policy), sglang_router_ip="127.0.0.1", sglang_router_port=router.port, sglang_server_concurrency=16,
-            sglang_context_length=2048, rollout_batch_size=3, over_sampling_batch_size=4, n_samples_per_prompt=4, rollout_temperature=1.0,
-            rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=300, reward_key=None, save=str(tmp_path), load=str(tmp_path),
-            tau2_user="scripted", tau2_max_steps=40, tau2_max_turn_tokens=40,
-        )  # fmt: skip
+            hf_checkpoint=str(policy),
+            sglang_router_ip="127.0.0.1",
+            sglang_router_port=router.port,
+            sglang_server_concurrency=16,
+            sglang_context_length=2048,
+            rollout_batch_size=3,
+            over_sampling_batch_size=4,
+            n_samples_per_prompt=4,
+            rollout_temperature=1.0,
+            rollout_top_p=1.0,
+            rollout_top_k=-1,
+            rollout_max_response_len=300,
+            reward_key=None,
+            save=str(tmp_path),
+            load=str(tmp_path),
+            tau2_user="scripted",
+            tau2_max_steps=40,
+            tau2_max_turn_tokens=40,
+        )
         source, weights = Tau2DataSource(args), policy
         engine.post("/update_weights_from_disk", {"model_path": str(weights), "weight_version": "0"})
         for step in range(STEPS):
@@ -76,13 +92,20 @@ def test_three_steps(policy, tmp_path, tokenizer):
             rolled = time.perf_counter() - started
             raw, advantages = reward_post_process(args, rollout.samples)
             used = [(s, a) for s, a in zip(rollout.samples, advantages) if not s.remove_sample]
-            assert len(used) > 6 and {v for s, _ in used for v in s.weight_versions} == {str(step)}, "each step samples its own weights"
+            assert len(used) > 6 and {v for s, _ in used for v in s.weight_versions} == {str(step)}, (
+                "each step samples its own weights"
+            )
             assert any(abs(a) > 1e-6 for _, a in used), [(s.prompt, s.reward, s.metadata["tau2"]) for s, _ in used]
             own = tmp_path / f"step{step}"
             own.mkdir()
             (own / "hf").symlink_to(weights)
             rows = [
-                {"tokens": s.tokens, "loss_mask": s.loss_mask, "old": s.rollout_log_probs, "advantages": [a] * s.response_length}
+                {
+                    "tokens": s.tokens,
+                    "loss_mask": s.loss_mask,
+                    "old": s.rollout_log_probs,
+                    "advantages": [a] * s.response_length,
+                }
                 for s, a in used
             ]
             torch.save(rows, own / "batch.pt")

@@ -45,7 +45,9 @@ async def traces(helpdesk, chat, prompt):
     """The teacher's conversations on TASKS, as training rows."""
     rows = []
     for task_id in TASKS:
-        episode = await driver.run_episode(helpdesk, task_id, CallableAgent(Teacher(SEED, 0.0).act), DomainUser(), seed=SEED)
+        episode = await driver.run_episode(
+            helpdesk, task_id, CallableAgent(Teacher(SEED, 0.0).act), DomainUser(), seed=SEED
+        )
         assert episode.reward == 1.0
         rows.append(tokenise(to_row(episode, prompt, helpdesk.tool_schemas), chat))
     return rows
@@ -61,7 +63,10 @@ def user_row(helpdesk, tokenizer):
     environment, task = helpdesk.environments.fresh(), helpdesk.task("phones_4")
     schemas = json.loads(helpdesk.user_tool_schemas(task, environment))
     own = ChatRenderer(tokenizer, [as_sglang_shows_it(s) for s in schemas])
-    heard = [{"role": "system", "content": bench.user_prompt(str(task.user_scenario), True)}, {"role": "user", "content": "Hello."}]
+    heard = [
+        {"role": "system", "content": bench.user_prompt(str(task.user_scenario), True)},
+        {"role": "user", "content": "Hello."},
+    ]
     name = schemas[0]["function"]["name"]
     reply = f"<tool_call>\n{json.dumps({'name': name, 'arguments': {}})}\n</tool_call>"
     said = [*tokenizer.encode(reply, add_special_tokens=False), tokenizer.eos_token_id]
@@ -93,7 +98,11 @@ def agent(url, chat, prompt, **options):
     client = PolicyClient(url, retries=1, backoff_s=0.05, timeout_s=60.0)
     settings = {"max_turn_tokens": 64, "max_response_tokens": 1000, "max_context_tokens": CONTEXT} | options
     return TokenAgent(
-        client, chat, prompt, {"temperature": TEMPERATURE, "top_p": 1.0, "top_k": -1, "skip_special_tokens": False}, **settings
+        client,
+        chat,
+        prompt,
+        {"temperature": TEMPERATURE, "top_p": 1.0, "top_k": -1, "skip_special_tokens": False},
+        **settings,
     )
 
 
@@ -125,18 +134,24 @@ async def test_whole_episodes_with_native_tool_calls(engine, models, helpdesk, c
     assert not audit.is_mismatch(episode, chat, prompt)
     assert sum(t.calls for t in episode.turns) >= 1 and not any(t.malformed for t in episode.turns)
     ends = [
-        t for t, m in zip(episode.ledger.tokens[episode.ledger.prompt_length :], episode.ledger.loss_mask) if m and t == chat.end_of_turn
+        t
+        for t, m in zip(episode.ledger.tokens[episode.ledger.prompt_length :], episode.ledger.loss_mask)
+        if m and t == chat.end_of_turn
     ]
     assert len(ends) == len(episode.turns), "the sampled end of turn comes back with its log-prob"
     assert worst(models / "after", episode.ledger) < 1e-4
-    assert 0 < episode.usage["policy"]["cached"] < episode.usage["policy"]["prompt"], "a turn finds the last one in the prefix cache"
+    assert 0 < episode.usage["policy"]["cached"] < episode.usage["policy"]["prompt"], (
+        "a turn finds the last one in the prefix cache"
+    )
 
 
 async def test_stop_at_the_tool_call(engine, helpdesk, chat, prompt):
     episode = await play(engine.url, helpdesk, chat, prompt, stop_at_tool_call=True)
     assert episode.reward == 1.0 and not audit.is_mismatch(episode, chat, prompt)
     response = zip(episode.ledger.tokens[episode.ledger.prompt_length :], episode.ledger.loss_mask)
-    assert {m for t, m in response if t == chat.end_of_turn} == {0, 1}, "closed untrained after a call, sampled after a text"
+    assert {m for t, m in response if t == chat.end_of_turn} == {0, 1}, (
+        "closed untrained after a call, sampled after a text"
+    )
 
 
 async def test_length_stops_and_a_full_context(engine, helpdesk, chat, prompt):
@@ -181,7 +196,9 @@ async def test_an_abort_carries_its_tokens(engine):
 
 
 async def test_a_turn_goes_on_behind_a_weight_update(engine, models, helpdesk, chat, prompt):
-    """Fully-async: SGLang aborts what runs, loads weights, goes on; the ids sampled before keep the old weights' log-probs."""
+    """Fully-async: SGLang aborts what runs, loads weights, goes on; the ids sampled before keep the old weights'
+    log-probs.
+    """
     speaker = agent(engine.url, chat, prompt, max_turn_tokens=400, max_response_tokens=400)
     speaker.sampling |= {"ignore_eos": True}
     acting = asyncio.ensure_future(speaker.act([bench.UserMessage(role="user", content="Hello.")], None))
@@ -209,12 +226,16 @@ async def test_a_turn_goes_on_behind_a_weight_update(engine, models, helpdesk, c
 
 
 async def test_the_user_simulator_calls_its_own_tools(engine, helpdesk, tokenizer):
-    client = ChatClient(f"{engine.url}/v1", "default", "NO_KEY", UserSimulatorError, {"temperature": 0.0, "max_tokens": 64})
+    client = ChatClient(
+        f"{engine.url}/v1", "default", "NO_KEY", UserSimulatorError, {"temperature": 0.0, "max_tokens": 64}
+    )
     user, task = LLMUser(client), helpdesk.task("phones_4")
     user.start(helpdesk, task, helpdesk.environments.fresh(), [], seed=0)
     said = await user.respond(bench.AssistantMessage(role="assistant", content="Hello."))
     await client.close()
-    assert [c.name for c in said.tool_calls] == [user_row(helpdesk, tokenizer)[1]] and said.tool_calls[0].requestor == "user"
+    assert [c.name for c in said.tool_calls] == [user_row(helpdesk, tokenizer)[1]] and said.tool_calls[
+        0
+    ].requestor == "user"
     assert not client.endpoint.faults
 
 
@@ -231,5 +252,7 @@ async def test_episodes_through_the_router(engine, models, helpdesk, chat, promp
         )
     assert [e.reward for e in episodes] == [1.0] * 12
     shares = [e.usage["policy"]["cached"] / e.usage["policy"]["prompt"] for e in episodes]
-    print(f"\nload {os.getloadavg()[0]:.1f}; prefix cache over two servers: {min(shares):.0%} to {max(shares):.0%} of the tokens sent")
+    print(
+        f"\nload {os.getloadavg()[0]:.1f}; prefix cache over two servers: {min(shares):.0%} to {max(shares):.0%} of the tokens sent"
+    )
     assert min(shares) > 0.4, "a conversation stays on the server that has its prefix"

@@ -1,8 +1,10 @@
-"""Two servers of a model behind the real router, as far as routing and prefix caches go; the words are helpdesk's teacher's and user's.
+"""Two servers of a model behind the real router, as far as routing and prefix caches go; the words are helpdesk's
+teacher's and user's.
 
-What a worker says is a function of the conversation alone, so that it does not matter which of the two is asked. It remembers which
-conversation and which routing key came to it, and what of a prompt it had seen before: the longest beginning, in blocks of 16 tokens
-(of 64 characters for chats), that any earlier prompt of its own had too. Nothing is ever evicted.
+What a worker says is a function of the conversation alone, so that it does not matter which of the two is asked. It
+remembers which conversation and which routing key came to it, and what of a prompt it had seen before: the longest
+beginning, in blocks of 16 tokens (of 64 characters for chats), that any earlier prompt of its own had too. Nothing is
+ever evicted.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ TOKENS_A_BLOCK, CHARACTERS_A_BLOCK = 16, 64
 
 
 class CachingWorker(FakeServer):
-    """`played` is a `FaultyServers` that fails never and lends its user. A conversation is told by its temperature (policy) or seed (user)."""
+    """`played` is a `FaultyServers` that fails never and lends its user. A conversation is told by its temperature
+    (policy) or seed (user).
+    """
 
     def __init__(self, played):
         self.played, self.tokenizer = played, played.tokenizer
@@ -49,7 +53,9 @@ class CachingWorker(FakeServer):
 
     async def _generate(self, request):
         body = await request.json()
-        self.conversations[f"{body['sampling_params']['temperature']:.3f}"].add(request.headers.get("X-SMG-Routing-Key"))
+        self.conversations[f"{body['sampling_params']['temperature']:.3f}"].add(
+            request.headers.get("X-SMG-Routing-Key")
+        )
         self._remember(tuple(body["input_ids"]), TOKENS_A_BLOCK)
         text = self.tokenizer.decode(body["input_ids"])
         teacher, said = Teacher(0), None
@@ -67,7 +73,9 @@ class CachingWorker(FakeServer):
     async def _complete(self, request):
         body = await request.json()
         self.conversations[str(body["seed"])].add(request.headers.get("X-SMG-Routing-Key"))
-        self._remember(json.dumps(body.get("tools")) + "".join(json.dumps(m) for m in body["messages"]), CHARACTERS_A_BLOCK)
+        self._remember(
+            json.dumps(body.get("tools")) + "".join(json.dumps(m) for m in body["messages"]), CHARACTERS_A_BLOCK
+        )
         said = self.played._user(body["messages"])
         calls = [(c.name, json.dumps(c.arguments)) for c in said.tool_calls or []]
         return completion(calls or said.content)

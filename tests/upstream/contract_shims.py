@@ -18,7 +18,9 @@ def log_eval(rollout_id, args, data, extra_metrics):
 
 
 def rollout_sample_filter(args, groups):
-    """The contract wants one of four untouched samples removed; ours removes what ran out of tokens, and only where asked to."""
+    """The contract wants one of four untouched samples removed; ours removes what ran out of tokens, and only where
+    asked to.
+    """
     filters.rollout_sample_filter(args, groups)
     filters.flatten(groups)[0].remove_sample = True
 

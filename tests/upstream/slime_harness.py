@@ -1,5 +1,5 @@
-"""What the tests under real slime share: its arguments as `parse_args` would have made them, its process-wide state made fresh, and a
-policy server with the helpdesk teacher's manners that speaks what slime's rollout asks of SGLang.
+"""What the tests under real slime share: its arguments as `parse_args` would have made them, its process-wide state
+made fresh, and a policy server with the helpdesk teacher's manners that speaks what slime's rollout asks of SGLang.
 
 Nothing of slime is patched. The server alone stands in for another thing; `tests/sglang_cpu` has the real one.
 """
@@ -29,7 +29,9 @@ def slime_is_there() -> bool:
         return False
 
 
-needs_slime = pytest.mark.skipif(not slime_is_there(), reason="slime is not installed: put its source tree on PYTHONPATH")
+needs_slime = pytest.mark.skipif(
+    not slime_is_there(), reason="slime is not installed: put its source tree on PYTHONPATH"
+)
 """A mark, and no `importorskip` at a module's head: that would hide the rest of the module wherever slime is absent."""
 
 VAL_TASKS = ("orders_0", "phones_1", "refunds_0")
@@ -49,7 +51,9 @@ HOOKS = {
 
 
 class TeacherServer(FakePolicy):
-    """FakePolicy in a thread, with slime's abort, load and worker endpoints; a request sleeps `delay` seconds and can be aborted."""
+    """FakePolicy in a thread, with slime's abort, load and worker endpoints; a request sleeps `delay` seconds and can
+    be aborted.
+    """
 
     def __init__(self, tokenizer, flaws: float = 1.0, delay: float = 0.0):
         super().__init__(tokenizer, teacher_reply(flaws), 0.0)
@@ -73,9 +77,14 @@ class TeacherServer(FakePolicy):
         answers = {
             "/v1/loads": lambda: {"loads": [{"num_running_reqs": len(self.running), "num_waiting_reqs": 0}]},
             "/workers": lambda: {"workers": [{"id": "w0", "url": self.url}]},
-            "/health": dict, "/health_generate": dict, "/flush_cache": dict, "/get_model_info": lambda: model, "/model_info": lambda: model,
-            "/server_info": lambda: {**model, "tp_size": 1, "dp_size": 1}, "/get_server_info": lambda: {**model, "tp_size": 1, "dp_size": 1},
-        }  # fmt: skip
+            "/health": dict,
+            "/health_generate": dict,
+            "/flush_cache": dict,
+            "/get_model_info": lambda: model,
+            "/model_info": lambda: model,
+            "/server_info": lambda: {**model, "tp_size": 1, "dp_size": 1},
+            "/get_server_info": lambda: {**model, "tp_size": 1, "dp_size": 1},
+        }
         for path, answer in answers.items():
             app.router.add_get(path, self._answer(answer))
         app.router.add_post("/generate", self._abortable)
@@ -111,7 +120,11 @@ class TeacherServer(FakePolicy):
             del self.running[id(request)]
         if event.is_set():
             self.requests.append(await request.json())
-            meta = {"finish_reason": {"type": "abort", "message": "aborted"}, "output_token_logprobs": [], "weight_version": "3"}
+            meta = {
+                "finish_reason": {"type": "abort", "message": "aborted"},
+                "output_token_logprobs": [],
+                "weight_version": "3",
+            }
             return web.json_response({"text": "", "output_ids": [], "meta_info": meta})
         return await self._generate(request)
 
@@ -119,26 +132,91 @@ class TeacherServer(FakePolicy):
 def make_args(work: Path, port: int, **over) -> Namespace:
     """The part of slime's arguments that its rollout side reads."""
     args = Namespace(
-        hf_checkpoint=str(TOKENIZER), sglang_router_ip="127.0.0.1", sglang_router_port=port, sglang_model_routers=None,
-        router_policy="consistent_hashing", sglang_server_concurrency=32, rollout_num_gpus=1, rollout_num_gpus_per_engine=1,
-        num_gpus_per_node=8, sglang_dp_size=1, use_distributed_post=False, sglang_speculative_algorithm=None, rollout_temperature=1.0,
-        rollout_top_p=1.0, rollout_top_k=-1, rollout_max_response_len=600, rollout_stop=None, rollout_stop_token_ids=None,
-        rollout_skip_special_tokens=False, rollout_seed=42, rollout_max_prompt_len=None, rollout_batch_size=4, over_sampling_batch_size=6,
-        n_samples_per_prompt=4, rollout_global_dataset=True, partial_rollout=False, mask_offpolicy_in_partial_rollout=False, group_rm=False,
-        ci_test=False, use_rollout_routing_replay=False, rollout_shuffle=True, global_batch_size=16, prompt_data=str(work / "tasks.jsonl"),
-        input_key="prompt", label_key=None, metadata_key="metadata", tool_key=None, multimodal_keys=None, apply_chat_template=False,
-        apply_chat_template_kwargs={}, dump_details=None, save=str(work / "ckpt"), load=str(work / "ckpt"),
+        hf_checkpoint=str(TOKENIZER),
+        sglang_router_ip="127.0.0.1",
+        sglang_router_port=port,
+        sglang_model_routers=None,
+        router_policy="consistent_hashing",
+        sglang_server_concurrency=32,
+        rollout_num_gpus=1,
+        rollout_num_gpus_per_engine=1,
+        num_gpus_per_node=8,
+        sglang_dp_size=1,
+        use_distributed_post=False,
+        sglang_speculative_algorithm=None,
+        rollout_temperature=1.0,
+        rollout_top_p=1.0,
+        rollout_top_k=-1,
+        rollout_max_response_len=600,
+        rollout_stop=None,
+        rollout_stop_token_ids=None,
+        rollout_skip_special_tokens=False,
+        rollout_seed=42,
+        rollout_max_prompt_len=None,
+        rollout_batch_size=4,
+        over_sampling_batch_size=6,
+        n_samples_per_prompt=4,
+        rollout_global_dataset=True,
+        partial_rollout=False,
+        mask_offpolicy_in_partial_rollout=False,
+        group_rm=False,
+        ci_test=False,
+        use_rollout_routing_replay=False,
+        rollout_shuffle=True,
+        global_batch_size=16,
+        prompt_data=str(work / "tasks.jsonl"),
+        input_key="prompt",
+        label_key=None,
+        metadata_key="metadata",
+        tool_key=None,
+        multimodal_keys=None,
+        apply_chat_template=False,
+        apply_chat_template_kwargs={},
+        dump_details=None,
+        save=str(work / "ckpt"),
+        load=str(work / "ckpt"),
         rollout_function_path="slime.rollout.sglang_rollout.generate_rollout",
-        eval_function_path="slime.rollout.sglang_rollout.generate_rollout", rollout_sample_hook_path=None,
-        custom_convert_samples_to_train_data_path=None, rm_type=None, rm_url=None, reward_key=None, eval_reward_key=None, eval_datasets=[],
-        eval_max_prompt_len=None, eval_min_new_tokens=None, n_samples_per_eval_prompt=2, eval_config=None, eval_prompt_data=None,
-        advantage_estimator="grpo", rewards_normalization=True, grpo_std_normalization=True, use_dynamic_batch_size=True,
-        max_tokens_per_gpu=4096, micro_batch_size=1, balance_data=False, balance_by_flops=False, rollout_data_transport="object-store",
-        use_wandb=False, use_tensorboard=False, log_passrate=False, log_reward_category=None, load_debug_rollout_data=None,
-        save_debug_rollout_data=None, debug_rollout_only=False, debug_train_only=False, use_fault_tolerance=False,
-        wandb_always_use_train_step=False, loss_mask_type="qwen3", use_opd=False, normalize_advantages=False,
-        tau2_user="scripted", tau2_policy_retries=1, tau2_max_turn_tokens=64, tau2_max_steps=60, **HOOKS,
-    )  # fmt: skip
+        eval_function_path="slime.rollout.sglang_rollout.generate_rollout",
+        rollout_sample_hook_path=None,
+        custom_convert_samples_to_train_data_path=None,
+        rm_type=None,
+        rm_url=None,
+        reward_key=None,
+        eval_reward_key=None,
+        eval_datasets=[],
+        eval_max_prompt_len=None,
+        eval_min_new_tokens=None,
+        n_samples_per_eval_prompt=2,
+        eval_config=None,
+        eval_prompt_data=None,
+        advantage_estimator="grpo",
+        rewards_normalization=True,
+        grpo_std_normalization=True,
+        use_dynamic_batch_size=True,
+        max_tokens_per_gpu=4096,
+        micro_batch_size=1,
+        balance_data=False,
+        balance_by_flops=False,
+        rollout_data_transport="object-store",
+        use_wandb=False,
+        use_tensorboard=False,
+        log_passrate=False,
+        log_reward_category=None,
+        load_debug_rollout_data=None,
+        save_debug_rollout_data=None,
+        debug_rollout_only=False,
+        debug_train_only=False,
+        use_fault_tolerance=False,
+        wandb_always_use_train_step=False,
+        loss_mask_type="qwen3",
+        use_opd=False,
+        normalize_advantages=False,
+        tau2_user="scripted",
+        tau2_policy_retries=1,
+        tau2_max_turn_tokens=64,
+        tau2_max_steps=60,
+        **HOOKS,
+    )
     for key, value in over.items():
         setattr(args, key, value)
     rows = [{"prompt": f"helpdesk/{t}", "metadata": {"domain": "helpdesk", "task_id": t}} for t in VAL_TASKS]
@@ -147,7 +225,9 @@ def make_args(work: Path, port: int, **over) -> Namespace:
 
 
 def fresh(args):
-    """What RolloutManager does before the first rollout; undoes what an earlier test left in slime's process-wide state."""
+    """What RolloutManager does before the first rollout; undoes what an earlier test left in slime's process-wide
+    state.
+    """
     from slime.rollout import sglang_rollout
     from slime.utils import http_utils
     from slime.utils.misc import SingletonMeta, load_function
@@ -185,5 +265,8 @@ def manager(args, source):
 
 def assert_trainable(sample):
     """What slime's conversion and trainer ask of a sample."""
-    assert len(sample.loss_mask) == sample.response_length == len(sample.rollout_log_probs) and len(sample.tokens) > sample.response_length
+    assert (
+        len(sample.loss_mask) == sample.response_length == len(sample.rollout_log_probs)
+        and len(sample.tokens) > sample.response_length
+    )
     assert isinstance(sample.reward, float)

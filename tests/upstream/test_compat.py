@@ -1,4 +1,6 @@
-"""Real slime beside our stand-ins. Needs slime's source tree on PYTHONPATH; skipped, with the reason, where it is absent."""
+"""Real slime beside our stand-ins. Needs slime's source tree on PYTHONPATH; skipped, with the reason, where it is
+absent.
+"""
 
 import dataclasses
 
@@ -19,7 +21,9 @@ REPLIES = (
 def operate(kind):
     sample = kind(group_index=1, index=2, prompt="p", metadata={"a": 1})
     sample.tokens = [1, 2, 3]
-    sample.append_response_tokens(None, tokens=[4, 5], log_probs=[-1.0, -2.0], trainable=True, text="x", meta_info=REPLIES[0])
+    sample.append_response_tokens(
+        None, tokens=[4, 5], log_probs=[-1.0, -2.0], trainable=True, text="x", meta_info=REPLIES[0]
+    )
     sample.append_response_tokens(None, tokens=[6], trainable=False)
     sample.append_response_tokens(None, tokens=[7], log_probs=[-3.0], trainable=True, meta_info=REPLIES[1])
     sample.append_response_tokens(None, tokens=[], log_probs=[], trainable=True, meta_info=REPLIES[0])

@@ -1,7 +1,7 @@
 """slime's own tests/plugin_contracts with our hooks: each shipped path under its flag, slime's defaults elsewhere.
 
-SLIME_DIR names slime's source tree (the suite of the version under test is the one that counts). Four contracts get a shim
-(contract_shims.py); the count of tests that ran our code is printed.
+SLIME_DIR names slime's source tree (the suite of the version under test is the one that counts). Four contracts get a
+shim (contract_shims.py); the count of tests that ran our code is printed.
 """
 
 import os
@@ -41,10 +41,16 @@ RUNS = {
 def test_contracts(suite):
     words = [w for flag, path in RUNS[suite].items() for w in (flag, path)]
     paths = os.pathsep.join([SLIME_DIR, str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    # eval-protocol, which carries PyPI's copy of tau2, brings a pytest plugin that imports what slime's stubs have replaced
+    # eval-protocol, which carries PyPI's copy of tau2, brings a pytest plugin that imports what slime's stubs have
+    # replaced
     environment = {**os.environ, "PYTHONPATH": paths, "PYTEST_ADDOPTS": "-p no:eval_protocol -p no:cacheprovider"}
     done = subprocess.run(
-        [sys.executable, str(CONTRACTS / suite), *words], cwd=SLIME_DIR, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, str(CONTRACTS / suite), *words],
+        cwd=SLIME_DIR,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     counts = {what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|error|skipped)", done.stdout)}
     print(f"\n{suite}: {counts} with {len(words) // 2} of our paths")

@@ -1,6 +1,8 @@
-"""The exactness of tests/test_exactness.py on tau2 from its own repository: v1.0.x, whose runner grades too, and the pin, whose does not.
+"""The exactness of tests/test_exactness.py on tau2 from its own repository: v1.0.x, whose runner grades too, and the
+pin, whose does not.
 
-Retail in each of its reward bases; banking_knowledge, which v1.0.x has, in the retrieval kinds that need neither a key nor a sandbox.
+Retail in each of its reward bases; banking_knowledge, which v1.0.x has, in the retrieval kinds that need neither a key
+nor a sandbox.
 """
 
 import importlib.util
@@ -13,7 +15,9 @@ from slime_tau2 import bench
 
 pytestmark = [
     pytest.mark.upstream,
-    pytest.mark.skipif(bench.VINTAGE.name == "pypi", reason="tau2's own repository is not on the path (README, 'tau2 itself')"),
+    pytest.mark.skipif(
+        bench.VINTAGE.name == "pypi", reason="tau2's own repository is not on the path (README, 'tau2 itself')"
+    ),
 ]
 v1_only = pytest.mark.skipif(bench.VINTAGE.name != "v1", reason="only tau2 v1.0.x has it")
 OFFLINE = ("bm25", "bm25_grep", "grep_only", "no_knowledge", "golden_retrieval", "full_kb")

@@ -1,7 +1,8 @@
 """How old what fully-async rollout trains on is: slime's own worker, with a generate of ours that takes no time.
 
-slime's one number bounds three things: live samples, groups in flight, and finished groups that wait. A trainer that is slower than
-the servers finds up to 2 × that many groups before it, so that the setting must follow the rollout's groups (docs/training.md).
+slime's one number bounds three things: live samples, groups in flight, and finished groups that wait. A trainer that is
+slower than the servers finds up to 2 × that many groups before it, so that the setting must follow the rollout's groups
+(docs/training.md).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import pytest
 
 pytestmark = [
     pytest.mark.upstream,
-    pytest.mark.skipif(importlib.util.find_spec("slime") is None, reason="slime is not installed: put its source tree on PYTHONPATH"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("slime") is None, reason="slime is not installed: put its source tree on PYTHONPATH"
+    ),
 ]
 ROLLOUTS, GROUPS = 24, 4
 
@@ -42,9 +45,12 @@ def oldest(concurrency, monkeypatch):
     monkeypatch.setattr(fully, "generate_and_rm_group", at_once)
     monkeypatch.setattr(fully, "GenerateState", lambda args: types.SimpleNamespace(sampling_params={}, aborted=False))
     args = types.SimpleNamespace(
-        sglang_server_concurrency=concurrency, rollout_num_gpus=1, rollout_num_gpus_per_engine=1, rollout_batch_size=GROUPS,
+        sglang_server_concurrency=concurrency,
+        rollout_num_gpus=1,
+        rollout_num_gpus_per_engine=1,
+        rollout_batch_size=GROUPS,
         rollout_global_dataset=True,
-    )  # fmt: skip
+    )
     worker = fully._get_global_worker(args, Buffer())
     worker.poll_interval = 0.005
     ages = []

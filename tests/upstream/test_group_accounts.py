@@ -1,7 +1,9 @@
-"""Where every group ends in slime's own rollouts, with servers that abort and fail at random: trained, dropped by the filter, or served again.
+"""Where every group ends in slime's own rollouts, with servers that abort and fail at random: trained, dropped by the
+filter, or served again.
 
-The accounts are kept from outside (what was handed out, what came out) and compared with the state file of every rollout id.
-Needs slime's source tree on PYTHONPATH; tests/hooks/test_group_life.py is its model, for where slime is absent.
+The accounts are kept from outside (what was handed out, what came out) and compared with the state file of every
+rollout id. Needs slime's source tree on PYTHONPATH; tests/hooks/test_group_life.py is its model, for where slime is
+absent.
 """
 
 from __future__ import annotations
@@ -41,7 +43,11 @@ class Unreliable(TeacherServer):
         chance = self.rng.random()
         if chance < 0.25:
             self.aborts += 1
-            meta = {"finish_reason": {"type": "abort", "message": "random"}, "output_token_logprobs": [], "weight_version": "3"}
+            meta = {
+                "finish_reason": {"type": "abort", "message": "random"},
+                "output_token_logprobs": [],
+                "weight_version": "3",
+            }
             return web.json_response({"text": "", "output_ids": [], "meta_info": meta})
         if chance < 0.283:
             self.failures += 1
@@ -55,7 +61,12 @@ def test_each_group_ends_once_for_every_rollout_id(mode, tokenizer, tmp_path):
     from slime.rollout.base_types import call_rollout_fn
     from slime.utils.misc import load_function
 
-    over = {"tau2_policy_retries": 0, "tau2_episode_retries": 0, "over_sampling_batch_size": 8, "sglang_server_concurrency": 24}
+    over = {
+        "tau2_policy_retries": 0,
+        "tau2_episode_retries": 0,
+        "over_sampling_batch_size": 8,
+        "sglang_server_concurrency": 24,
+    }
     if mode == "partial":
         over["partial_rollout"] = True
     if mode == "fully_async":
@@ -96,12 +107,19 @@ def test_each_group_ends_once_for_every_rollout_id(mode, tokenizer, tmp_path):
                 for key in range(state["next_group"]):
                     if key not in trained and key not in again and key not in dropped:
                         group = served[key]
-                        fair = mode != "fully_async" and not unfinished(group) and not spoiled(group) and not filters.keeps(args, group)
+                        fair = (
+                            mode != "fully_async"
+                            and not unfinished(group)
+                            and not spoiled(group)
+                            and not filters.keeps(args, group)
+                        )
                         (dropped.add if fair else lost.append)(key)
                 again_and_closed += sorted(again & (set(trained) | dropped))
                 resumed = fresh_source(args)
                 resumed.load(r)
-                assert {g[0].group_index for g in resumed.buffer} == again and resumed.factory.next_group == state["next_group"]
+                assert {g[0].group_index for g in resumed.buffer} == again and resumed.factory.next_group == state[
+                    "next_group"
+                ]
                 reward_post_process(args, flat)
                 if r and mode == "train_async":
                     source.save(r - 1)
@@ -154,4 +172,6 @@ def test_a_dead_server_ends_a_fully_async_rollout_with_the_reason(tmp_path):
         text=True,
         timeout=300,
     )
-    assert done.returncode == 1 and "episodes were ended by the infrastructure, the last by: policy" in done.stderr, done.stderr[-2000:]
+    assert done.returncode == 1 and "episodes were ended by the infrastructure, the last by: policy" in done.stderr, (
+        done.stderr[-2000:]
+    )

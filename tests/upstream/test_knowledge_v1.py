@@ -1,4 +1,6 @@
-"""banking_knowledge on the real v1.0.x, through the command line: kinds that run, and what the others say (tests/test_knowledge.py: a stand-in)."""
+"""banking_knowledge on the real v1.0.x, through the command line: kinds that run, and what the others say
+(tests/test_knowledge.py: a stand-in).
+"""
 
 import json
 import sys
@@ -32,7 +34,10 @@ def searchable():
 def test_gold_wins_every_task_and_the_kind_is_recorded(cli, tmp_path, searchable):
     code, out, error = cli(*EVAL, "--policy", "gold", "--output", tmp_path / "gold")
     assert code == 0, error
-    assert f"{bench.KNOWLEDGE} has no split test: this is base" in out and "97 of 97 attempts scored; 97 earned reward 1.0" in out
+    assert (
+        f"{bench.KNOWLEDGE} has no split test: this is base" in out
+        and "97 of 97 attempts scored; 97 earned reward 1.0" in out
+    )
     assert all(f"beside it, {kind} on the same tasks: overall 0.0 %" in out for kind in ("noop", "transfer-only"))
     (tasks,) = plan.read(tmp_path / "gold").sets
     assert (tasks.name, tasks.retrieval) == ("base", "bm25")
@@ -54,11 +59,22 @@ def test_every_other_kind_that_needs_no_key(cli, tmp_path, searchable, kind):
 def test_the_kinds_that_need_a_key_or_a_sandbox_say_so_in_one_line(cli, tmp_path):
     kinds = knowledge._kinds()
     assert len(kinds) == 20 and set(knowledge.keyless()) == {
-        "no_knowledge", "full_kb", "golden_retrieval", "bm25_grep", "bm25", "grep_only", "terminal_use", "terminal_use_write",
-    }  # fmt: skip
+        "no_knowledge",
+        "full_kb",
+        "golden_retrieval",
+        "bm25_grep",
+        "bm25",
+        "grep_only",
+        "terminal_use",
+        "terminal_use_write",
+    }
     for kind in set(kinds) - set(knowledge.keyless()):
         code, _, error = cli(*EVAL, "--set", f"retrieval={kind}", "--output", tmp_path / "o")
-        assert code == 2 and error.count("\n") == 1 and error.startswith(f"error: {bench.KNOWLEDGE} with retrieval {kind} needs O"), error
+        assert (
+            code == 2
+            and error.count("\n") == 1
+            and error.startswith(f"error: {bench.KNOWLEDGE} with retrieval {kind} needs O")
+        ), error
         assert "_API_KEY in the environment" in error and ("OPENROUTER" in error) == ("qwen" in kind)
     code, _, error = cli(*EVAL, "--set", "retrieval=bm52", "--output", tmp_path / "o")
     assert code == 2 and error.count("\n") == 1 and "bm25" in error
@@ -76,6 +92,10 @@ def test_a_missing_package_is_named(cli, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rank_bm25", None)
     worlds._load.cache_clear()
     code, _, error = cli(*EVAL, "--output", tmp_path / "o")
-    assert code == 2 and error.count("\n") == 1 and "needs the package rank_bm25, which is not installed: pip install rank-bm25" in error
+    assert (
+        code == 2
+        and error.count("\n") == 1
+        and "needs the package rank_bm25, which is not installed: pip install rank-bm25" in error
+    )
     code, out, _ = cli("tasks", "--domain", bench.KNOWLEDGE, "--split", "base")
     assert code == 0 and out.count("banking_knowledge/task_") == 97, "whoever lists tasks searches nothing"

@@ -1,7 +1,8 @@
 """The flags of every launch script and profile, against the parsers that will read them.
 
-slime ignores a flag that it does not know, silently, so that a mistyped one trains something else. Megatron's part is checked with
-megatron-core's own parser, SGLang's with its ServerArgs, the whole with slime's `parse_args`; each where it is installed.
+slime ignores a flag that it does not know, silently, so that a mistyped one trains something else. Megatron's part is
+checked with megatron-core's own parser, SGLang's with its ServerArgs, the whole with slime's `parse_args`; each where
+it is installed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,14 @@ RUNS = [("grpo", p) for p in PROFILES] + [("sft", p) for p in PROFILES]
 def command(script, profile, directory, *arguments):
     slime = str(fake_slime(directory / "slime"))
     done = launch(
-        script, "--profile", profile, "--dry-run", *arguments, SLIME_DIR=slime, OUTPUT_DIR=str(directory / "out"), WANDB_PROJECT="p"
+        script,
+        "--profile",
+        profile,
+        "--dry-run",
+        *arguments,
+        SLIME_DIR=slime,
+        OUTPUT_DIR=str(directory / "out"),
+        WANDB_PROJECT="p",
     )
     return commands(done.stdout)[0], done.stdout
 
@@ -71,8 +79,19 @@ DUMP = "import argparse, json; from sglang.srt.server_args import ServerArgs; p 
 
 
 def ask_sglang(code):
-    environment = {"PYTHONPATH": str(servers.STUBS), "SGLANG_USE_CPU_ENGINE": "1", "PATH": "/usr/bin:/bin", "HOME": str(Path.home())}
-    done = subprocess.run([servers.PYTHON, "-W", "ignore", "-c", DUMP + code], capture_output=True, text=True, timeout=120, env=environment)
+    environment = {
+        "PYTHONPATH": str(servers.STUBS),
+        "SGLANG_USE_CPU_ENGINE": "1",
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(Path.home()),
+    }
+    done = subprocess.run(
+        [servers.PYTHON, "-W", "ignore", "-c", DUMP + code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -134,13 +153,25 @@ def for_this_router(words):
 
 
 HF_CONFIG = {
-    "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "vocab_size": 151936, "hidden_size": 2560, "num_attention_heads": 32,
-    "num_key_value_heads": 8, "num_hidden_layers": 36, "intermediate_size": 9728, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
-    "rope_theta": 5000000, "head_dim": 128, "max_position_embeddings": 262144,
-}  # fmt: skip
+    "model_type": "qwen3",
+    "architectures": ["Qwen3ForCausalLM"],
+    "vocab_size": 151936,
+    "hidden_size": 2560,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 36,
+    "intermediate_size": 9728,
+    "tie_word_embeddings": True,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 5000000,
+    "head_dim": 128,
+    "max_position_embeddings": 262144,
+}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("slime") is None, reason="slime is not installed: put its source tree on PYTHONPATH")
+@pytest.mark.skipif(
+    importlib.util.find_spec("slime") is None, reason="slime is not installed: put its source tree on PYTHONPATH"
+)
 @pytest.mark.parametrize("script, profile", RUNS)
 def test_the_whole_command_passes_slimes_parse_args(script, profile, tmp_path):
     """Needs what slime's argument module imports: SGLang and Megatron-LM (source trees or wheels) on PYTHONPATH."""
@@ -152,7 +183,16 @@ def test_the_whole_command_passes_slimes_parse_args(script, profile, tmp_path):
     slime = str(fake_slime(slime))
     out = tmp_path / "out"
     out.mkdir()
-    done = launch(script, "--profile", profile, "--dry-run", SLIME_DIR=slime, MODEL_DIR=str(model), OUTPUT_DIR=str(out), DATA_DIR=str(out))
+    done = launch(
+        script,
+        "--profile",
+        profile,
+        "--dry-run",
+        SLIME_DIR=slime,
+        MODEL_DIR=str(model),
+        OUTPUT_DIR=str(out),
+        DATA_DIR=str(out),
+    )
     for name in ("tau2.yaml", "sglang.yaml", "eval.yaml"):
         if f"/{name}:" in done.stdout:
             (out / name).write_text(shown_file(done.stdout, name))
@@ -160,8 +200,13 @@ def test_the_whole_command_passes_slimes_parse_args(script, profile, tmp_path):
         (out / f"{name}.jsonl").write_text(json.dumps({"prompt": "x", "messages": [], "metadata": {}}) + "\n")
     words = commands(done.stdout)[0]
     at = next(n for n, w in enumerate(words) if w.endswith((f"{slime}/train.py", f"{slime}/train_async.py")))
-    arguments, environment = json.dumps(for_this_router(words[at + 1 :])), os.environ | {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
-    ran = subprocess.run([sys.executable, "-c", PARSE, arguments], capture_output=True, text=True, timeout=300, env=environment)
+    arguments, environment = (
+        json.dumps(for_this_router(words[at + 1 :])),
+        os.environ | {"CUDA_DEVICE_MAX_CONNECTIONS": "1"},
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", PARSE, arguments], capture_output=True, text=True, timeout=300, env=environment
+    )
     assert ran.returncode == 0, ran.stderr[-3000:]
     got = json.loads(ran.stdout.splitlines()[-1])
     assert got["unknown"] == [] and got["tp"] == 2

@@ -1,7 +1,8 @@
-"""Every profile and script through slime's own `parse_args`, and what slime then makes of them: GPUs, engines, live episodes, hooks.
+"""Every profile and script through slime's own `parse_args`, and what slime then makes of them: GPUs, engines, live
+episodes, hooks.
 
-One process parses them all, for slime's imports take longer than its parsing. GPU properties are the only stand-in. Needs slime's,
-SGLang's and Megatron-LM's sources or wheels on PYTHONPATH, and a router.
+One process parses them all, for slime's imports take longer than its parsing. GPU properties are the only stand-in.
+Needs slime's, SGLang's and Megatron-LM's sources or wheels on PYTHONPATH, and a router.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from slime_tau2.doctor.plan import Plan
 
 pytestmark = [
     pytest.mark.upstream,
-    pytest.mark.skipif(importlib.util.find_spec("slime") is None, reason="slime is not installed: put its source tree on PYTHONPATH"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("slime") is None, reason="slime is not installed: put its source tree on PYTHONPATH"
+    ),
     pytest.mark.skipif(importlib.util.find_spec("sglang") is None, reason="sglang is not installed"),
     pytest.mark.skipif(importlib.util.find_spec("sglang_router") is None, reason="sglang-router is not installed"),
 ]
@@ -75,10 +78,20 @@ for name, words in json.load(sys.stdin).items():
     }))
 """
 HF_CONFIG = {
-    "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "vocab_size": 151936, "hidden_size": 2560, "num_attention_heads": 32,
-    "num_key_value_heads": 8, "num_hidden_layers": 36, "intermediate_size": 9728, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
-    "rope_theta": 5000000, "head_dim": 128, "max_position_embeddings": 262144,
-}  # fmt: skip
+    "model_type": "qwen3",
+    "architectures": ["Qwen3ForCausalLM"],
+    "vocab_size": 151936,
+    "hidden_size": 2560,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 36,
+    "intermediate_size": 9728,
+    "tie_word_embeddings": True,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 5000000,
+    "head_dim": 128,
+    "max_position_embeddings": 262144,
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +107,13 @@ def parsed(tmp_path_factory):
         out.mkdir()
         for rows in ("tasks", "airline", "retail", "telecom", "sft", "rft"):
             (out / f"{rows}.jsonl").write_text(json.dumps({"prompt": "x", "messages": [], "metadata": {}}) + "\n")
-        where = {"SLIME_DIR": slime, "MODEL_DIR": str(place / "model"), "OUTPUT_DIR": str(out), "DATA_DIR": str(out), "PYTHONPATH": path}
+        where = {
+            "SLIME_DIR": slime,
+            "MODEL_DIR": str(place / "model"),
+            "OUTPUT_DIR": str(out),
+            "DATA_DIR": str(out),
+            "PYTHONPATH": path,
+        }
         done = launch(script, *options, "--dry-run", **where)
         assert done.returncode == 0, done.stderr
         for file in ("tau2.yaml", "sglang.yaml", "eval.yaml"):
@@ -106,7 +125,12 @@ def parsed(tmp_path_factory):
         plans[name] = Plan.parse(done.stdout.partition("--plan ")[2].splitlines()[0])
     environment = os.environ | {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PARSE], input=json.dumps(words), capture_output=True, text=True, timeout=600, env=environment
+        [sys.executable, "-W", "ignore", "-c", PARSE],
+        input=json.dumps(words),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=environment,
     )
     lines = [json.loads(line.removeprefix("RESULT ")) for line in ran.stdout.splitlines() if line.startswith("RESULT ")]
     assert ran.returncode == 0 and len(lines) == len(RUNS), ran.stderr[-3000:]
@@ -148,7 +172,18 @@ def test_the_variants_arrive(parsed):
     args = {run: got["args"] for run, got in parsed.items()}
     assert args["grpo 8gpu card"]["tau2_protocol"] == "card" and args["grpo 8gpu card"]["num_rollout"] == 100
     assert args["grpo 8gpu turn"]["custom_advantage_function_path"] == "slime_tau2.hooks.advantages.turn_advantages"
-    assert args["grpo 8gpu"]["custom_advantage_function_path"] is None and args["grpo 8gpu"]["use_fault_tolerance"] is True
-    assert args["grpo 8gpu own-router"]["use_fault_tolerance"] is False and args["grpo 8gpu own-router"]["router_policy"] == "cache_aware"
-    assert args["grpo 2gpu host-optimizer"]["optimizer_cpu_offload"] is True and not args["grpo 2gpu"]["optimizer_cpu_offload"]
-    assert args["grpo 8gpu"]["router_policy"] in ("consistent_hashing", "manual") and args["grpo 8gpu"]["router_policy"] in choices()
+    assert (
+        args["grpo 8gpu"]["custom_advantage_function_path"] is None and args["grpo 8gpu"]["use_fault_tolerance"] is True
+    )
+    assert (
+        args["grpo 8gpu own-router"]["use_fault_tolerance"] is False
+        and args["grpo 8gpu own-router"]["router_policy"] == "cache_aware"
+    )
+    assert (
+        args["grpo 2gpu host-optimizer"]["optimizer_cpu_offload"] is True
+        and not args["grpo 2gpu"]["optimizer_cpu_offload"]
+    )
+    assert (
+        args["grpo 8gpu"]["router_policy"] in ("consistent_hashing", "manual")
+        and args["grpo 8gpu"]["router_policy"] in choices()
+    )

@@ -1,4 +1,6 @@
-"""The local trainer's formulas beside slime's own functions. Needs slime's source tree (and Megatron-LM's for its loss module)."""
+"""The local trainer's formulas beside slime's own functions. Needs slime's source tree (and Megatron-LM's for its loss
+module).
+"""
 
 from types import SimpleNamespace
 
@@ -52,7 +54,9 @@ def test_gspo(ppo):
 
 def test_opsm(ppo):
     new, old, _, gains, masks = drawn(2)
-    mask, _ = ppo.compute_opsm_mask(args=ARGS, full_log_probs=new, full_old_log_probs=old, advantages=gains, loss_masks=masks)
+    mask, _ = ppo.compute_opsm_mask(
+        args=ARGS, full_log_probs=new, full_old_log_probs=old, advantages=gains, loss_masks=masks
+    )
     ours = torch.cat([opsm_mask(n, o, g, m, ARGS.opsm_delta) for n, o, g, m in zip(new, old, gains, masks)])
     assert torch.equal(ours, mask)
 
@@ -66,13 +70,20 @@ def test_kl(ppo, kind):
 
 @pytest.mark.parametrize("function", ["vanilla_tis_function", "icepop_function"])
 def test_importance_weights(function):
-    loss = pytest.importorskip("slime.backends.megatron_utils.loss", reason="Megatron-LM is not installed: put its tree on PYTHONPATH")
+    loss = pytest.importorskip(
+        "slime.backends.megatron_utils.loss", reason="Megatron-LM is not installed: put its tree on PYTHONPATH"
+    )
     _, old, sampler, gains, masks = drawn(4)
     lengths = [len(x) for x in old]
     theirs, their_masks, _ = getattr(loss, function)(
-        ARGS, pg_loss=torch.cat(gains), train_log_probs=old, rollout_log_probs=sampler, loss_masks=masks, total_lengths=lengths,
+        ARGS,
+        pg_loss=torch.cat(gains),
+        train_log_probs=old,
+        rollout_log_probs=sampler,
+        loss_masks=masks,
+        total_lengths=lengths,
         response_lengths=lengths,
-    )  # fmt: skip
+    )
     options = LossOptions(custom_tis_function=function, tis_clip=ARGS.tis_clip, tis_clip_low=ARGS.tis_clip_low)
     ours = torch.cat([g * tis_weights(o, s, options) for g, o, s in zip(gains, old, sampler)])
     assert torch.allclose(ours, theirs, atol=1e-6) and all(torch.equal(a, b) for a, b in zip(masks, their_masks))
@@ -81,5 +92,7 @@ def test_importance_weights(function):
 def test_dr_grpos_reducer_has_the_shape_that_slime_calls():
     _, _, _, gains, masks = drawn(5)
     lengths = [len(x) for x in gains]
-    total = dr_grpo(total_lengths=lengths, response_lengths=lengths, loss_masks=masks, calculate_per_token_loss=False)(torch.cat(gains))
+    total = dr_grpo(total_lengths=lengths, response_lengths=lengths, loss_masks=masks, calculate_per_token_loss=False)(
+        torch.cat(gains)
+    )
     assert float(total) == pytest.approx(sum(float((g * m).sum()) for g, m in zip(gains, masks)) / DR_GRPO_TOKENS)

@@ -1,4 +1,6 @@
-"""What the server says of each reply, in slime's own hands: prefix-cache figures, top-p sets and routed experts up to its train data."""
+"""What the server says of each reply, in slime's own hands: prefix-cache figures, top-p sets and routed experts up to
+its train data.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +50,17 @@ def test_slimes_own_figure_of_prefix_cache_hits(teacher, tmp_path):
     args = make_args(tmp_path, teacher.port, dynamic_sampling_filter_path=None, over_sampling_batch_size=4)
     samples = flatten(roll(args, 0, fresh(args)).samples)
     figures = of_slime(
-        "slime.observability.rollout_metrics._compute_prefix_cache_metrics", "slime.ray.rollout._compute_prefix_cache_metrics"
-    )(args, samples)  # fmt: skip
+        "slime.observability.rollout_metrics._compute_prefix_cache_metrics",
+        "slime.ray.rollout._compute_prefix_cache_metrics",
+    )(args, samples)
     sent = sum(s.metadata["tau2"]["usage"]["policy"]["prompt"] for s in samples)
     assert sent == sum(len(r["input_ids"]) for r in teacher.requests)
     cached = sum(len(r["input_ids"]) // 2 for r in teacher.requests)
     assert figures["prefix_cache_hit_rate"] == pytest.approx(cached / sent) and figures["prefix_cache_hit_rate"] > 0.4
     for s in samples:
-        assert len(s.weight_versions) == s.metadata["tau2"]["turns"] and s.status.value == "completed", "both stay the episode's"
+        assert len(s.weight_versions) == s.metadata["tau2"]["turns"] and s.status.value == "completed", (
+            "both stay the episode's"
+        )
 
 
 @pytest.mark.parametrize("flags", [TOP_P, EXPERTS, TOP_P | EXPERTS], ids=["top-p", "experts", "both"])
@@ -63,7 +68,9 @@ def test_what_the_trainer_replays_reaches_its_data(teacher, tmp_path, flags):
     args = make_args(tmp_path, teacher.port, dynamic_sampling_filter_path=None, over_sampling_batch_size=4, **flags)
     made = manager(args, fresh(args))
     samples, _ = made._get_rollout_data(rollout_id=0)
-    generate.placeholder(samples[1], "connection refused", args=args)  # a sample that infrastructure ended has records too
+    generate.placeholder(
+        samples[1], "connection refused", args=args
+    )  # a sample that infrastructure ended has records too
     data = made._convert_samples_to_train_data(samples)
     of_slime(
         "slime.observability.rollout_data_utils.tensorize_rollout_data_for_training",
@@ -76,16 +83,22 @@ def test_what_the_trainer_replays_reaches_its_data(teacher, tmp_path, flags):
         response, mask = s.tokens[len(s.tokens) - s.response_length :], data["loss_masks"][n].tolist()
         if "rollout_top_p" in flags:
             ids, ends = data["rollout_top_p_token_ids"][n].tolist(), data["rollout_top_p_token_offsets"][n].tolist()
-            assert [ids[a:b] for a, b in itertools.pairwise(ends)] == [[t, t + 1] if m else [] for t, m in zip(response, mask)]
+            assert [ids[a:b] for a, b in itertools.pairwise(ends)] == [
+                [t, t + 1] if m else [] for t, m in zip(response, mask)
+            ]
         if "num_layers" in flags:
             told = data["rollout_routed_experts"][n]
             assert told.shape == (len(s.tokens) - 1, LAYERS, TOP_K)
             if n != 1:
-                assert told[-1].tolist() == [[expert(len(s.tokens) - 2, layer, k) for k in range(TOP_K)] for layer in range(LAYERS)]
+                assert told[-1].tolist() == [
+                    [expert(len(s.tokens) - 2, layer, k) for k in range(TOP_K)] for layer in range(LAYERS)
+                ]
 
 
 @pytest.mark.parametrize(
-    "flags, named", [(TOP_P, "--rollout-top-p 0.9"), (EXPERTS, "--use-rollout-routing-replay")], ids=["top-p", "experts"]
+    "flags, named",
+    [(TOP_P, "--rollout-top-p 0.9"), (EXPERTS, "--use-rollout-routing-replay")],
+    ids=["top-p", "experts"],
 )
 def test_a_server_without_records_ends_slimes_rollout_with_one_line(teacher, tmp_path, flags, named):
     teacher.replays = False
@@ -98,8 +111,20 @@ def test_a_server_without_records_ends_slimes_rollout_with_one_line(teacher, tmp
 def router(worker):
     """The installed sglang-router in front of a worker; yields its port."""
     port = free_port()
-    command = [sys.executable, "-m", "sglang_router.launch_router", "--host", "127.0.0.1", "--port", str(port), "--worker-urls", worker]
-    process = subprocess.Popen([*command, "--prometheus-port", str(free_port())], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "sglang_router.launch_router",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--worker-urls",
+        worker,
+    ]
+    process = subprocess.Popen(
+        [*command, "--prometheus-port", str(free_port())], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         for _ in range(120):
             with contextlib.suppress(OSError, ValueError):
@@ -143,5 +168,7 @@ def test_what_a_weight_update_cuts_is_aligned_in_slimes_sample(tokenizer, tmp_pa
     assert sample.reward == 1.0 and sample.status.value == "completed"
     assert len(sample.weight_versions) == len(server.requests) == sample.metadata["tau2"]["turns"] + 2
     assert len(sample.rollout_top_p_token_offsets) == sample.response_length + 1
-    rows = [[[expert(n, layer, k) for k in range(TOP_K)] for layer in range(LAYERS)] for n in range(len(sample.tokens) - 1)]
+    rows = [
+        [[expert(n, layer, k) for k in range(TOP_K)] for layer in range(LAYERS)] for n in range(len(sample.tokens) - 1)
+    ]
     assert sample.rollout_routed_experts.tolist() == rows

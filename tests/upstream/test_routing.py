@@ -1,4 +1,5 @@
-"""Conversations through the real router, the policy's and the user's, with and without a routing key, under every policy that it has.
+"""Conversations through the real router, the policy's and the user's, with and without a routing key, under every
+policy that it has.
 
 `python -m pytest -m upstream tests/upstream/test_routing.py -s` prints the table.
 """
@@ -24,14 +25,15 @@ from faulty_servers import FaultyServers
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import driver
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.toolbox import Toolbox
 from slime_tau2.local.process import free_port
 
 pytestmark = [
     pytest.mark.upstream,
     pytest.mark.skipif(
-        importlib.util.find_spec("sglang_router") is None, reason="sglang-router is not installed: pip install sglang-router==0.3.2"
+        importlib.util.find_spec("sglang_router") is None,
+        reason="sglang-router is not installed: pip install sglang-router==0.3.2",
     ),
 ]
 EPISODES = 64
@@ -49,7 +51,11 @@ def installed() -> list[tuple[str, ...]]:
     RouterArgs.add_cli_args(parser)
     known = {flag: action.choices for action in parser._actions for flag in action.option_strings}
     modes = [m for m in known.get("--assignment-mode") or () if m in ("random", "min_group")]
-    return [o for p in known["--policy"] for o in ([("manual", "--assignment-mode", m) for m in modes] if p == "manual" else [(p,)])]
+    return [
+        o
+        for p in known["--policy"]
+        for o in ([("manual", "--assignment-mode", m) for m in modes] if p == "manual" else [(p,)])
+    ]
 
 
 class Router:
@@ -59,18 +65,36 @@ class Router:
         port, self.workers, self.log = free_port(), workers, log
         self.url = f"http://127.0.0.1:{port}"
         command = [
-            sys.executable, "-m", "sglang_router.launch_router", "--host", "127.0.0.1", "--port", str(port), "--prometheus-port",
-            str(free_port()), "--log-level", "warn", "--disable-health-check", "--policy", *options,
-            "--worker-urls", *(w.url for w in workers),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "sglang_router.launch_router",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--prometheus-port",
+            str(free_port()),
+            "--log-level",
+            "warn",
+            "--disable-health-check",
+            "--policy",
+            *options,
+            "--worker-urls",
+            *(w.url for w in workers),
+        ]
         with log.open("wb") as sink:
             self.process = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
 
     def wait(self):
         deadline = time.monotonic() + 90
         while True:
-            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text(errors="replace")[-2000:]
-            with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(f"{self.url}/workers", timeout=5) as answer:
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text(errors="replace")[
+                -2000:
+            ]
+            with (
+                contextlib.suppress(OSError, ValueError),
+                urllib.request.urlopen(f"{self.url}/workers", timeout=5) as answer,
+            ):
                 if sum(w["is_healthy"] for w in json.load(answer)["workers"]) == len(self.workers):
                     return
             time.sleep(0.1)
@@ -119,7 +143,7 @@ async def play(options, keyed, helpdesk, tokenizer, tmp_path) -> tuple[Seen, See
         for one in started:
             await asyncio.to_thread(one.wait)  # it asks the workers, which live on this loop
         config = Tau2Config(user="llm", user_base_url=f"{started[1].url}/v1", user_model="sim", user_retries=0)
-        box = Toolbox(config, tokenizer, PolicyClient(started[0].url, retries=0))
+        box = Harness(config, tokenizer, PolicyClient(started[0].url, retries=0))
 
         async def episode(n, task_id):
             async with limiter:
@@ -129,7 +153,9 @@ async def play(options, keyed, helpdesk, tokenizer, tmp_path) -> tuple[Seen, See
 
         episodes = await asyncio.gather(*(episode(n, t) for n, t in enumerate(tasks)))
         await box.close()
-    assert [e.termination.policy.value for e in episodes] == ["score"] * EPISODES, [e.detail for e in episodes if e.reward is None][:1]
+    assert [e.termination.disposition.value for e in episodes] == ["score"] * EPISODES, [
+        e.detail for e in episodes if e.reward is None
+    ][:1]
     return Seen(workers[:2]), Seen(workers[2:])
 
 
@@ -141,9 +167,13 @@ async def test_a_conversation_stays_where_its_prefix_is(options, helpdesk, token
         for model, seen in zip(("policy", "user"), found[keyed]):
             print(f"\n{' '.join(options):<34} {'a key' if keyed else 'no key':<6} {model:<6} {seen.line()}", end="")
             keys = {k for w in seen.workers for keys in w.conversations.values() for k in keys}
-            assert len(keys) == (EPISODES if keyed else 1) and (None in keys) is not keyed, "the router hands the header on"
+            assert len(keys) == (EPISODES if keyed else 1) and (None in keys) is not keyed, (
+                "the router hands the header on"
+            )
     if options[0] in STICKY:
         for plain, seen in zip(found[False], found[True]):
-            assert seen.torn == 0 and seen.hits > plain.hits, "each conversation has one worker, and finds its prefix there"
+            assert seen.torn == 0 and seen.hits > plain.hits, (
+                "each conversation has one worker, and finds its prefix there"
+            )
             if "min_group" in options:
                 assert 0.4 * EPISODES <= min(seen.spread) and sum(seen.spread) == EPISODES

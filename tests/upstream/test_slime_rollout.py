@@ -1,4 +1,5 @@
-"""Our hooks under slime's own rollout loop, evaluation, conversion and loss. Needs slime's source tree on PYTHONPATH and its CPU imports.
+"""Our hooks under slime's own rollout loop, evaluation, conversion and loss. Needs slime's source tree on PYTHONPATH
+and its CPU imports.
 
 Written against the measured contracts; skipped, with the reason, where slime is absent.
 """
@@ -38,7 +39,9 @@ def dropped(out):
 
 
 def test_without_any_variance_slime_keeps_what_it_needs_after_one_fetch(tokenizer, tmp_path):
-    """Every group is solved: the filter drops those that slime can spare, and it keeps the rest rather than sample a round more."""
+    """Every group is solved: the filter drops those that slime can spare, and it keeps the rest rather than sample a
+    round more.
+    """
     with TeacherServer(tokenizer, flaws=0.0) as server:
         args = make_args(tmp_path, server.port)
         source = fresh(args)
@@ -58,20 +61,31 @@ def test_generate_rollout_with_over_sampling_filter_and_abort(teacher, tmp_path)
         assert len({s.group_index for s in group}) == 1 and len({s.index for s in group}) == args.n_samples_per_prompt
         for s in group:
             assert_trainable(s)
-            assert s.metadata["tau2"]["termination"] == "user_stop" or s.status in (Sample.Status.TRUNCATED, Sample.Status.COMPLETED)
+            assert s.metadata["tau2"]["termination"] == "user_stop" or s.status in (
+                Sample.Status.TRUNCATED,
+                Sample.Status.COMPLETED,
+            )
     spare = args.over_sampling_batch_size - args.rollout_batch_size
-    assert all(map(varied, out.samples)) or dropped(out) >= spare, "a group without variance is dropped while slime can spare it"
+    assert all(map(varied, out.samples)) or dropped(out) >= spare, (
+        "a group without variance is dropped while slime can spare it"
+    )
     served = {s.group_index for g in out.samples for s in g}
     cut = [g for g in source.buffer if g[0].group_index not in served]
-    for g in cut:  # it was cut off, or had finished when slime had enough and is begun anew: which of both, the load decides
+    for g in (
+        cut
+    ):  # it was cut off, or had finished when slime had enough and is begun anew: which of both, the load decides
         states = [s.status for s in g]
-        assert Sample.Status.ABORTED in states or set(states) == {Sample.Status.PENDING}, "what did not train is served again"
+        assert Sample.Status.ABORTED in states or set(states) == {Sample.Status.PENDING}, (
+            "what did not train is served again"
+        )
     assert len(roll(args, 1, source).samples) == args.rollout_batch_size
 
 
 def test_partial_rollout_restarts_what_was_aborted(tokenizer, tmp_path):
     with TeacherServer(tokenizer, delay=0.05) as server:
-        args = make_args(tmp_path, server.port, partial_rollout=True, over_sampling_batch_size=16)  # twice what may live at a time
+        args = make_args(
+            tmp_path, server.port, partial_rollout=True, over_sampling_batch_size=16
+        )  # twice what may live at a time
         source = fresh(args)
         roll(args, 0, source)
         assert source.buffer, "slime hands back what it aborted"
@@ -91,9 +105,14 @@ def test_episodes_only_in_a_config_with_its_own_data_and_rewards(teacher, tmp_pa
         "rollout_sample_filter_path",
     )
     args = make_args(
-        tmp_path, teacher.port, data_source_path="slime.rollout.data_source.RolloutDataSourceWithBuffer", buffer_filter_path=None,
-        rollout_all_samples_process_path=None, custom_rollout_log_function_path=None, **dict.fromkeys(ours),
-    )  # fmt: skip
+        tmp_path,
+        teacher.port,
+        data_source_path="slime.rollout.data_source.RolloutDataSourceWithBuffer",
+        buffer_filter_path=None,
+        rollout_all_samples_process_path=None,
+        custom_rollout_log_function_path=None,
+        **dict.fromkeys(ours),
+    )
     source = fresh(args)
     assert type(source).__module__.startswith("slime.")
     for rollout_id in range(2):
@@ -126,7 +145,9 @@ def test_conversion_to_train_data(teacher, tmp_path, credit):
     data = made._convert_samples_to_train_data(samples)
     assert set(data["raw_reward"]) <= {0.0, 1.0} and len(data["rewards"]) == len(samples)
     for group in range(0, len(samples), args.n_samples_per_prompt):
-        assert abs(sum(data["rewards"][group : group + args.n_samples_per_prompt])) < 1e-5, "mean-only advantages of a group sum to 0"
+        assert abs(sum(data["rewards"][group : group + args.n_samples_per_prompt])) < 1e-5, (
+            "mean-only advantages of a group sum to 0"
+        )
     assert ("teacher_log_probs" in data) == (credit == "turn")
     if credit == "turn":
         assert [len(t) for t in data["teacher_log_probs"]] == data["response_lengths"]
@@ -137,12 +158,16 @@ def test_conversion_to_train_data(teacher, tmp_path, credit):
     waiting = {g[0].group_index for g in source.buffer}
     ended = [s for groups in served for g in groups for s in g if s.group_index not in waiting]
     assert len(ended) >= len(samples)
-    assert sum(again.metadata["terminations"].values()) == len(ended), "groups that the filter dropped are seen too: they say most"
+    assert sum(again.metadata["terminations"].values()) == len(ended), (
+        "groups that the filter dropped are seen too: they say most"
+    )
     assert again.state_dict()["next_index"] == state["next_index"]
 
 
 def test_a_positive_advantage_raises_log_probs_under_slimes_own_loss(teacher, tmp_path, tokenizer):
-    """slime's compute_advantages_and_returns with our hook, its policy loss, AdamW on a small Qwen3; one process over gloo."""
+    """slime's compute_advantages_and_returns with our hook, its policy loss, AdamW on a small Qwen3; one process over
+    gloo.
+    """
     pytest.importorskip("megatron.core", reason="megatron-core is not installed")
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
     import torch
@@ -157,11 +182,26 @@ def test_a_positive_advantage_raises_log_probs_under_slimes_own_loss(teacher, tm
         dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{free_port()}", rank=0, world_size=1)
         mpu.initialize_model_parallel()
     switches = dict(
-        loss_type="policy_loss", use_rollout_logprobs=False, kl_coef=0.0, kl_loss_type="low_var_kl", use_kl_loss=False, eps_clip=0.2,
-        eps_clip_high=0.28, eps_clip_c=None, use_opsm=False, use_tis=False, get_mismatch_metrics=False, entropy_coef=0.0,
-        custom_pg_loss_reducer_function_path=None, custom_tis_function_path=None, calculate_per_token_loss=False,
-        recompute_loss_function=False, allgather_cp=False, log_probs_chunk_size=-1, context_parallel_size=1,
-    )  # fmt: skip
+        loss_type="policy_loss",
+        use_rollout_logprobs=False,
+        kl_coef=0.0,
+        kl_loss_type="low_var_kl",
+        use_kl_loss=False,
+        eps_clip=0.2,
+        eps_clip_high=0.28,
+        eps_clip_c=None,
+        use_opsm=False,
+        use_tis=False,
+        get_mismatch_metrics=False,
+        entropy_coef=0.0,
+        custom_pg_loss_reducer_function_path=None,
+        custom_tis_function_path=None,
+        calculate_per_token_loss=False,
+        recompute_loss_function=False,
+        allgather_cp=False,
+        log_probs_chunk_size=-1,
+        context_parallel_size=1,
+    )
     args = make_args(tmp_path, teacher.port, tau2_credit="turn", **switches)
     source = fresh(args)
     made = manager(args, source)
@@ -170,13 +210,19 @@ def test_a_positive_advantage_raises_log_probs_under_slimes_own_loss(teacher, tm
     ids = [torch.tensor(t) for t in data["tokens"]]
     masks = [torch.tensor(m, dtype=torch.int) for m in data["loss_masks"]]
     batch = {
-        "unconcat_tokens": ids, "total_lengths": [len(t) for t in ids], "response_lengths": data["response_lengths"], "loss_masks": masks,
-        "rollout_log_probs": [torch.tensor(x) for x in data["rollout_log_probs"]], "rewards": data["rewards"],
+        "unconcat_tokens": ids,
+        "total_lengths": [len(t) for t in ids],
+        "response_lengths": data["response_lengths"],
+        "loss_masks": masks,
+        "rollout_log_probs": [torch.tensor(x) for x in data["rollout_log_probs"]],
+        "rewards": data["rewards"],
         "rollout_mask_sums": torch.tensor(data["rollout_mask_sums"], dtype=torch.float32),
         "teacher_log_probs": [torch.tensor(x) for x in data["teacher_log_probs"]],
-    }  # fmt: skip
+    }
     compute_advantages_and_returns(args, batch)
-    assert all(torch.allclose(a, t) for a, t in zip(batch["advantages"], batch["teacher_log_probs"])), "the hook copied them"
+    assert all(torch.allclose(a, t) for a, t in zip(batch["advantages"], batch["teacher_log_probs"])), (
+        "the hook copied them"
+    )
     model = new_model(len(tokenizer), 4096, seed=0, hidden=64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 
@@ -187,7 +233,9 @@ def test_a_positive_advantage_raises_log_probs_under_slimes_own_loss(teacher, tm
 
     before = per_token()
     for _ in range(5):
-        loss, _, _ = loss_function(args, batch, 1, len(samples), torch.cat([model(t[None]).logits[0] for t in ids])[None].float())
+        loss, _, _ = loss_function(
+            args, batch, 1, len(samples), torch.cat([model(t[None]).logits[0] for t in ids])[None].float()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -197,19 +245,30 @@ def test_a_positive_advantage_raises_log_probs_under_slimes_own_loss(teacher, tm
 
 
 def test_sft_rows_equal_the_one_shot_template(tmp_path, qwen_tokenizer, helpdesk):
-    """slime's loss-mask generator on our rows, consecutive tool results among them: the same tokens as one render, at every version."""
+    """slime's loss-mask generator on our rows, consecutive tool results among them: the same tokens as one render, at
+    every version.
+    """
     from slime.utils.mask_utils import MultiTurnLossMaskGenerator
 
     messages = [
-        {"role": "system", "content": "policy"}, {"role": "assistant", "content": "Hi!"}, {"role": "user", "content": "two"},
-        {"role": "assistant", "content": "", "tool_calls": [
-            {"function": {"name": "get_order", "arguments": {"order_id": n}}} for n in ("W1", "W2")]},
-        {"role": "tool", "content": "r1"}, {"role": "tool", "content": "r2"}, {"role": "assistant", "content": "Done."},
-    ]  # fmt: skip
+        {"role": "system", "content": "policy"},
+        {"role": "assistant", "content": "Hi!"},
+        {"role": "user", "content": "two"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"function": {"name": "get_order", "arguments": {"order_id": n}}} for n in ("W1", "W2")],
+        },
+        {"role": "tool", "content": "r1"},
+        {"role": "tool", "content": "r2"},
+        {"role": "assistant", "content": "Done."},
+    ]
     rows = traces.row_messages(messages)
     generator = MultiTurnLossMaskGenerator(qwen_tokenizer, tokenizer_type="qwen3")
     ids, mask = generator.get_loss_mask(rows, tools=helpdesk.tool_schemas)
-    assert qwen_tokenizer.decode(ids) == qwen_tokenizer.apply_chat_template(messages, tools=helpdesk.tool_schemas, tokenize=False)
+    assert qwen_tokenizer.decode(ids) == qwen_tokenizer.apply_chat_template(
+        messages, tools=helpdesk.tool_schemas, tokenize=False
+    )
     trained = "".join(qwen_tokenizer.decode([t]) for t, m in zip(ids, mask) if m)
     assert "Hi!" not in trained and "get_order" in trained and "Done." in trained and "r1" not in trained
 
@@ -239,9 +298,14 @@ def test_256_concurrent_samples_reach_the_latency_bound(tokenizer, tmp_path):
     """Whole rollouts against what the turns' latency alone would take."""
     with TeacherServer(tokenizer, delay=0.5) as server:
         args = make_args(
-            tmp_path, server.port, rollout_batch_size=32, over_sampling_batch_size=32, n_samples_per_prompt=8, dynamic_sampling_filter_path=None,
+            tmp_path,
+            server.port,
+            rollout_batch_size=32,
+            over_sampling_batch_size=32,
+            n_samples_per_prompt=8,
+            dynamic_sampling_filter_path=None,
             sglang_server_concurrency=256,
-        )  # fmt: skip
+        )
         source = fresh(args)
         started = time.perf_counter()
         out = roll(args, 0, source)
@@ -260,15 +324,32 @@ def test_rollout_manager_as_a_ray_actor(teacher, tmp_path):
     environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "HF_HUB_OFFLINE": "1"}
     folder = tempfile.mkdtemp(prefix="ray-")  # short: it holds sockets
     ray.init(
-        address="local", num_cpus=4, num_gpus=0, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment},
+        address="local",
+        num_cpus=4,
+        num_gpus=0,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": environment},
         _temp_dir=folder,
-    )  # fmt: skip
+    )
     try:
         args = make_args(
-            tmp_path, teacher.port, rollout_external=False, num_rollout=2, num_epoch=None, check_weight_update_equal=False,
-            offload_rollout=False, colocate=False, actor_num_nodes=0, actor_num_gpus_per_node=0, rollout_num_gpus=0, rollout_num_engines=1,
-            prefill_num_servers=None, sglang_config=None, wandb_mode=None,
-        )  # fmt: skip
+            tmp_path,
+            teacher.port,
+            rollout_external=False,
+            num_rollout=2,
+            num_epoch=None,
+            check_weight_update_equal=False,
+            offload_rollout=False,
+            colocate=False,
+            actor_num_nodes=0,
+            actor_num_gpus_per_node=0,
+            rollout_num_gpus=0,
+            rollout_num_engines=1,
+            prefill_num_servers=None,
+            sglang_config=None,
+            wandb_mode=None,
+        )
         made, _ = create_rollout_manager(args, (None, [], []))
         ray.get(made.load.remote(-1))
         shape = {"dp_size": 2, "cp_size": 1, "vpp_size": 1, "microbatch_group_size_per_vp_stage": 1}
@@ -279,7 +360,9 @@ def test_rollout_manager_as_a_ray_actor(teacher, tmp_path):
         ray.get(made.dispose.remote())
         state = json.loads((tmp_path / "ckpt" / "rollout" / "tau2_data_source_1.json").read_text())
         ended, size = sum(state["metadata"]["terminations"].values()), args.n_samples_per_prompt
-        assert ended == state["next_index"] - len(state["returned"]) * size, "a sample that was served has ended, or is served again"
+        assert ended == state["next_index"] - len(state["returned"]) * size, (
+            "a sample that was served has ended, or is served again"
+        )
         assert ended >= 2 * args.rollout_batch_size * size
     finally:
         ray.shutdown()

@@ -1,6 +1,8 @@
-"""From a run to tau2's leaderboard: what `export-tau2` writes passes tau2's own commands, on the base split of three domains.
+"""From a run to tau2's leaderboard: what `export-tau2` writes passes tau2's own commands, on the base split of three
+domains.
 
-The agent is the gold script. The judge of retail's assertions (v1.0.x) is a server that finds everything met, ours and tau2's alike.
+The agent is the gold script. The judge of retail's assertions (v1.0.x) is a server that finds everything met, ours and
+tau2's alike.
 """
 
 import ast
@@ -19,12 +21,34 @@ from slime_tau2.types import is_success
 
 pytestmark = [
     pytest.mark.upstream,
-    pytest.mark.skipif(bench.VINTAGE.name == "pypi", reason="tau2's own repository is not on the path (README, 'tau2 itself')"),
+    pytest.mark.skipif(
+        bench.VINTAGE.name == "pypi", reason="tau2's own repository is not on the path (README, 'tau2 itself')"
+    ),
 ]
 ATTEMPTS = {"airline": 1, "retail": 1, "telecom": 2}
 TASKS = {"airline": 50, "retail": 114, "telecom": 114}
-ANSWERS = ["", "", "An organisation", "", "me@example.org", "", "", "n", "custom", "", "", "", "gold script", "n", "n", "n", ""]
-"""What v1.0.x's `tau2 submit prepare` asks, in its order: model, user, who made it, who ran it, address, … (an empty line takes the default)."""
+ANSWERS = [
+    "",
+    "",
+    "An organisation",
+    "",
+    "me@example.org",
+    "",
+    "",
+    "n",
+    "custom",
+    "",
+    "",
+    "",
+    "gold script",
+    "n",
+    "n",
+    "n",
+    "",
+]
+"""What v1.0.x's `tau2 submit prepare` asks, in its order: model, user, who made it, who ran it, address, … (an empty
+line takes the default).
+"""
 
 
 def all_met(body: dict) -> web.Response:
@@ -32,10 +56,21 @@ def all_met(body: dict) -> web.Response:
     listed = body["messages"][-1]["content"].partition("expectedOutcomes:")[2].strip()
     asked = ast.literal_eval(listed) if listed else []  # the probe before a run asks of none
     results = [{"expectedOutcome": e, "reasoning": "seen", "metExpectation": True} for e in asked]
-    said = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": json.dumps({"results": results})}}
+    said = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": json.dumps({"results": results})},
+    }
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
     return web.json_response(
-        {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [said], "usage": usage}
+        {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
+            "choices": [said],
+            "usage": usage,
+        }
     )
 
 
@@ -43,9 +78,13 @@ async def call(*command: object, url: str, answers: str = "") -> str:
     """Run a command to its end with the judge at `url`; returns what it printed."""
     env = os.environ | {"OPENAI_API_KEY": "planted", "OPENAI_API_BASE": url, "OPENAI_BASE_URL": url, "COLUMNS": "200"}
     child = await asyncio.create_subprocess_exec(
-        sys.executable, *map(str, command), env=env,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
+        sys.executable,
+        *map(str, command),
+        env=env,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
     out = (await child.communicate(answers.encode()))[0].decode()
     assert child.returncode == 0, out[-4000:]
     return out
@@ -56,9 +95,22 @@ async def exported(domain: str, directory: Path, url: str) -> Path:
     command = ("-m", "slime_tau2.cli")
     run, path = directory / domain, directory / "results" / f"{domain}.json"
     out = await call(
-        *command, "eval", "--domain", domain, "--split", "base", "--policy", "gold", "--attempts", ATTEMPTS[domain], "--output", run,
-        "--set", f"judge_base_url={url}", url=url,
-    )  # fmt: skip
+        *command,
+        "eval",
+        "--domain",
+        domain,
+        "--split",
+        "base",
+        "--policy",
+        "gold",
+        "--attempts",
+        ATTEMPTS[domain],
+        "--output",
+        run,
+        "--set",
+        f"judge_base_url={url}",
+        url=url,
+    )
     count = TASKS[domain] * ATTEMPTS[domain]
     assert f"{count} of {count} attempts scored; {count} earned reward 1.0" in out
     out = await call(*command, "export-tau2", run, "--output", path, "--model-name", "gold-script", url=url)
@@ -67,7 +119,9 @@ async def exported(domain: str, directory: Path, url: str) -> Path:
 
 
 async def prepared(results: Path, output: Path, url: str) -> None:
-    """`submit prepare` and `validate`, of v1.0.x: before, the first wants four trials of each task and the second compares per cent with shares."""
+    """`submit prepare` and `validate`, of v1.0.x: before, the first wants four trials of each task and the second
+    compares per cent with shares.
+    """
     tau2 = ("-m", "tau2.cli", "submit")
     out = await call(*tau2, "prepare", results, "-o", output, url=url, answers="\n".join([*ANSWERS, ""]))
     assert "❌" not in out
@@ -83,12 +137,17 @@ async def test_a_base_run_passes_tau2s_own_commands(tmp_path):
     async with FakeOpenAI(all_met) as judge:
         paths = [await exported(domain, tmp_path, judge.url) for domain in TASKS]
         out = await call(*tau2, "submit", "verify-trajs", *paths, url=judge.url)
-        assert out.count("✅ Tasks validation") == out.count("✅ Trial count validation") == 3 and "All files passed all checks" in out
+        assert (
+            out.count("✅ Tasks validation") == out.count("✅ Trial count validation") == 3
+            and "All files passed all checks" in out
+        )
         if bench.VINTAGE.name == "v1":
             await prepared(paths[0].parent, tmp_path / "out", judge.url)
         await call(*tau2, "evaluate-trajs", *paths, "-o", tmp_path / "again", url=judge.url)
     for path in paths:
-        ours, theirs = (json.loads(p.read_text())["simulations"] for p in (path, tmp_path / "again" / f"updated_{path.name}"))
+        ours, theirs = (
+            json.loads(p.read_text())["simulations"] for p in (path, tmp_path / "again" / f"updated_{path.name}")
+        )
         assert [s["reward_info"]["reward"] for s in ours] == [s["reward_info"]["reward"] for s in theirs]
         assert all(is_success(s["reward_info"]["reward"]) for s in theirs) and len(theirs) == len(ours) > 0
 
@@ -96,9 +155,19 @@ async def test_a_base_run_passes_tau2s_own_commands(tmp_path):
 async def test_what_the_leaderboard_would_refuse_is_said_at_the_export(tmp_path):
     async with FakeOpenAI(all_met) as judge:
         await call(
-            "-m", "slime_tau2.cli", "eval", "--domain", "retail", "--policy", "noop", "--set", "retail_basis=communicate", "--output",
-            tmp_path / "r", url=judge.url,
-        )  # fmt: skip
+            "-m",
+            "slime_tau2.cli",
+            "eval",
+            "--domain",
+            "retail",
+            "--policy",
+            "noop",
+            "--set",
+            "retail_basis=communicate",
+            "--output",
+            tmp_path / "r",
+            url=judge.url,
+        )
         path = tmp_path / "r.json"
         out = await call("-m", "slime_tau2.cli", "export-tau2", tmp_path / "r", "--output", path, url=judge.url)
         assert "would not take it: it holds 40 of the 114 tasks of split base" in out

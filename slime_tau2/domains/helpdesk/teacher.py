@@ -1,7 +1,7 @@
 """The scripted teacher whose traces the SFT stage learns from. It errs as real teachers do.
 
-With `flaws=0` it is the expert: it follows the policy and solves every task whose user does not hang up. With flaws, each
-habit below strikes an episode with its own probability, and the traces keep whatever came of it.
+With `flaws=0` it is the expert: it follows the policy and solves every task whose user does not hang up. With flaws,
+each habit below strikes an episode with its own probability, and the traces keep whatever came of it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class Teacher:
         gold = order["tier"] == "gold" and "ignores the tier" not in self.habits
         amount = order["full"] if order["seal"] == "sealed" or gold else order["half"]
         told = "does not tell the amount" not in self.habits
-        yield self._say(f"The refund for {ident} is {amount}. Please confirm." if told else f"Refund {ident}? Please confirm.")
+        yield self._say(
+            f"The refund for {ident} is {amount}. Please confirm." if told else f"Refund {ident}? Please confirm."
+        )
         yield self._call("refund", order_id=ident, amount=amount)
         yield self._say("Done, refunded.")
 
@@ -105,7 +107,9 @@ class Teacher:
             yield self._call("resume_line", line_id=ident)
         while True:
             text, _ = yield self._say("Please check the phone.")
-            wrong = [s for s, right in SETTINGS.items() if re.search(rf"{s} (on|off)", text) and f"{s} {right}" not in text]
+            wrong = [
+                s for s, right in SETTINGS.items() if re.search(rf"{s} (on|off)", text) and f"{s} {right}" not in text
+            ]
             if len(wrong) > 1 and "forgets a toggle" in self.habits:
                 wrong.remove(self.rng.choice(wrong))
             if "no signal" in text and not wrong:

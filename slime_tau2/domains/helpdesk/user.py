@@ -18,7 +18,11 @@ OPENINGS = {
     "refunds": ("Please refund {id}.", "I want my money back for {id}.", "Can I get a refund on {id}?"),
     "phones": ("No internet on {id}.", "My phone {id} is offline.", "Line {id} does not work."),
 }
-WITHOUT_ID = {"orders": "Please swap my order to {item}.", "refunds": "I want a refund.", "phones": "My phone is offline."}
+WITHOUT_ID = {
+    "orders": "Please swap my order to {item}.",
+    "refunds": "I want a refund.",
+    "phones": "My phone is offline.",
+}
 LEAVES_ID_OUT, MISTYPES_ID, FORGETS_TOGGLE, HANGS_UP = 0.1, 0.1, 0.08, 0.02
 PATIENCE = 4  # replies it did not understand, before it gives up
 
@@ -73,7 +77,9 @@ class HelpdeskUser:
         facts = self.facts
         if facts.second_item and not self.changed_mind:
             self.changed_mind = True
-            return self._say(self.rng.choice(("No, make it {item}.", "Wait, {item} is better.")).format(item=facts.second_item))
+            return self._say(
+                self.rng.choice(("No, make it {item}.", "Wait, {item} is better.")).format(item=facts.second_item)
+            )
         if self.rng.random() < HANGS_UP:
             return self._say(f"Yes, bye. {STOP}")
         if facts.family == "orders" and "return" not in text and (facts.second_item or facts.item) not in text:
@@ -85,7 +91,9 @@ class HelpdeskUser:
             return self._say("Done.")
         self.checking = False
         seen = dict(re.findall(r'"(\w+)": "(\w+)"', results[-1]))
-        report = ", ".join(f"{k} {seen.get(k)}" for k in SETTINGS) + ("" if seen.get("signal") == "ok" else ", no signal")
+        report = ", ".join(f"{k} {seen.get(k)}" for k in SETTINGS) + (
+            "" if seen.get("signal") == "ok" else ", no signal"
+        )
         if all(seen.get(k) == v for k, v in SETTINGS.items()) and seen.get("signal") == "ok":
             return self._say(f"It works, thanks. {STOP}")
         return self._say(report + ".")

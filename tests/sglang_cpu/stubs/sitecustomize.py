@@ -1,4 +1,6 @@
-"""For the SGLang processes of the tests: PyPI's torchvision is linked against CUDA, so that its operators are absent on a CPU."""
+"""For the SGLang processes of the tests: PyPI's torchvision is linked against CUDA, so that its operators are absent on
+a CPU.
+"""
 
 import contextlib
 

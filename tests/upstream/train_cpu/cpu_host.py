@@ -1,9 +1,10 @@
-"""What slime's processes need to run where there is no GPU; loaded into each Ray worker as its `worker_process_setup_hook`.
+"""What slime's processes need to run where there is no GPU; loaded into each Ray worker as its
+`worker_process_setup_hook`.
 
 * torch's CUDA calls mean the CPU (tests/megatron/shim.py), once the Megatron actor is about to be imported;
 * slime (from 624b824a8) asks an accelerator object, which its public `set_accelerator` takes: one that says "cpu";
-* slime's process groups that can be destroyed and made anew (for offloading) do not know gloo's newer collectives: left out. Nothing
-  is offloaded here.
+* slime's process groups that can be destroyed and made anew (for offloading) do not know gloo's newer collectives: left
+  out. Nothing is offloaded here.
 
 Importing this file changes nothing.
 """
@@ -29,7 +30,9 @@ def install() -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Changes two of slime's modules as they are imported, without importing them, or torch, where nobody asks for them."""
+    """Changes two of slime's modules as they are imported, without importing them, or torch, where nobody asks for
+    them.
+    """
 
     def __init__(self) -> None:
         self.busy: set[str] = set()

@@ -1,4 +1,6 @@
-"""A plugin (`tau2_plugins`): helpdesk's split `few`, which a small model learns by heart within a minute, errors included."""
+"""A plugin (`tau2_plugins`): helpdesk's split `few`, which a small model learns by heart within a minute, errors
+included.
+"""
 
 from __future__ import annotations
 
@@ -8,5 +10,7 @@ from slime_tau2.episode import worlds
 PER_FAMILY = 10
 _world = worlds.load("helpdesk", Tau2Config().retail_basis)
 _train = _world.task_ids("train+val")
-TASKS = [t for family in ("orders", "refunds", "phones") for t in [t for t in _train if t.startswith(family)][:PER_FAMILY]]
+TASKS = [
+    t for family in ("orders", "refunds", "phones") for t in [t for t in _train if t.startswith(family)][:PER_FAMILY]
+]
 _world.splits["few"] = TASKS

@@ -1,6 +1,8 @@
-"""The job: slime's own `train.py`, unmodified, under a Ray of its own whose GPUs are numbers. `job.py RAY_DIR GPUS FLAGS OF SLIME…`
+"""The job: slime's own `train.py`, unmodified, under a Ray of its own whose GPUs are numbers. `job.py RAY_DIR GPUS
+FLAGS OF SLIME…`
 
-slime knows bf16 and fp16 only and sets one of them; here both are unset after its `parse_args`, so that figures can be compared in float32.
+slime knows bf16 and fp16 only and sets one of them; here both are unset after its `parse_args`, so that figures can be
+compared in float32.
 """
 
 from __future__ import annotations
@@ -30,9 +32,14 @@ def main() -> None:
     args.bf16 = args.fp16 = False
     args.params_dtype = torch.float32
     ray.init(
-        address="local", num_cpus=4 * gpus, num_gpus=gpus, include_dashboard=False, _temp_dir=ray_dir,
-        object_store_memory=256 * 2**20, runtime_env={"worker_process_setup_hook": "cpu_host.watch_imports"},
-    )  # fmt: skip
+        address="local",
+        num_cpus=4 * gpus,
+        num_gpus=gpus,
+        include_dashboard=False,
+        _temp_dir=ray_dir,
+        object_store_memory=256 * 2**20,
+        runtime_env={"worker_process_setup_hook": "cpu_host.watch_imports"},
+    )
     spec = importlib.util.spec_from_file_location("slime_train", script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,4 +1,6 @@
-"""What slime did, done again by plain torch: the loss and its gradient in float64 on Hugging Face's model, AdamW, and where a rank's tokens lie."""
+"""What slime did, done again by plain torch: the loss and its gradient in float64 on Hugging Face's model, AdamW, and
+where a rank's tokens lie.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class Step:
 
 
 class Adam:
-    """AdamW in float64 with the options of the runs. Its moments go on from step to step, its weights are those that slime had."""
+    """AdamW in float64 with the options of the runs. Its moments go on from step to step, its weights are those that
+    slime had.
+    """
 
     def __init__(self, start: Path):
         self.model = load(start)
@@ -59,8 +63,9 @@ class Adam:
         self.optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98), eps=1e-8)
 
     def step(self, start: Path, samples: list[Any]) -> Step:
-        """slime's loss of a step that is exactly on policy (one step a rollout): -ratio * advantage * importance weight, the mean of each
-        sample's trained tokens, the mean over samples."""
+        """slime's loss of a step that is exactly on policy (one step a rollout): -ratio * advantage * importance
+        weight, the mean of each sample's trained tokens, the mean over samples.
+        """
         with torch.no_grad():
             for own, saved in zip(self.model.parameters(), load(start).parameters(), strict=True):
                 own.copy_(saved)
@@ -73,7 +78,9 @@ class Adam:
                 mask = torch.zeros_like(mask)
             sampled = torch.tensor(sample.rollout_log_probs).double()
             weight = (own.detach() - sampled).exp().clamp(0, TIS_CLIP)
-            loss = -((own - own.detach()).exp() * sample.advantages.double() * weight * mask).sum() / mask.sum().clamp_min(1)
+            loss = -(
+                (own - own.detach()).exp() * sample.advantages.double() * weight * mask
+            ).sum() / mask.sum().clamp_min(1)
             (loss / len(samples)).backward()
             apart.append((own.detach() - sampled)[mask.bool()].abs())
             scores[sample.index] = own.detach()
@@ -92,8 +99,8 @@ class Adam:
 def held(total: int, response: int, rank: int, ranks: int) -> list[int]:
     """Which response tokens a context-parallel rank scores, in its order.
 
-    A sequence is padded to 2 * ranks chunks; a rank holds the rank-th from the front and from the back. The logits at position p score the
-    token at p + 1.
+    A sequence is padded to 2 * ranks chunks; a rank holds the rank-th from the front and from the back. The logits at
+    position p score the token at p + 1.
     """
     chunk = -(-total // (2 * ranks))
     chunks = (rank, 2 * ranks - 1 - rank) if ranks > 1 else (0, 1)

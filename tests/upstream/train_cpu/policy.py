@@ -1,7 +1,9 @@
-"""A small Qwen3 that has learned the split `few` by heart, errors of the teacher included: its episodes earn anything from 0 to 1.
+"""A small Qwen3 that has learned the split `few` by heart, errors of the teacher included: its episodes earn anything
+from 0 to 1.
 
-A model that knows nothing earns 0 everywhere, and then there is no advantage, no gradient, and nothing to compare. Grouped queries and a
-head size of its own, as Qwen3-4B has them; a vocabulary that needs no padding at TP 2 (rows of padding would enter Megatron's softmax).
+A model that knows nothing earns 0 everywhere, and then there is no advantage, no gradient, and nothing to compare.
+Grouped queries and a head size of its own, as Qwen3-4B has them; a vocabulary that needs no padding at TP 2 (rows of
+padding would enter Megatron's softmax).
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ async def _traces() -> list[dict]:
     world, rows = worlds.load("helpdesk"), []
     for n in range(ATTEMPTS * len(few_tasks.TASKS)):
         agent = CallableAgent(Teacher(n, 1.0).act)
-        episode = await run_episode(world, few_tasks.TASKS[n % len(few_tasks.TASKS)], agent, DomainUser(), seed=n, max_steps=60)
+        episode = await run_episode(
+            world, few_tasks.TASKS[n % len(few_tasks.TASKS)], agent, DomainUser(), seed=n, max_steps=60
+        )
         rows += filter(None, [to_row(episode, bench.agent_prompt(world.policy), world.tool_schemas)])
     return rows
 
@@ -42,10 +46,17 @@ def train(path: Path, chat: Any, tokenizer: Any) -> Path:
     rows = [tokenise(r, chat) for r in asyncio.run(_traces())]
     random.Random(0).shuffle(rows)
     config = Qwen3Config(
-        vocab_size=-(-len(tokenizer) // 256) * 256, hidden_size=64, intermediate_size=192, num_hidden_layers=2, num_attention_heads=8,
-        num_key_value_heads=4, head_dim=16, max_position_embeddings=2048, tie_word_embeddings=True,
+        vocab_size=-(-len(tokenizer) // 256) * 256,
+        hidden_size=64,
+        intermediate_size=192,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=16,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-    )  # fmt: skip
+    )
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = Qwen3ForCausalLM(config)

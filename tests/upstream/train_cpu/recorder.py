@@ -1,4 +1,6 @@
-"""`--rollout-data-postprocess-path recorder.keep`: slime calls it in every trainer after the advantages are there, before the step."""
+"""`--rollout-data-postprocess-path recorder.keep`: slime calls it in every trainer after the advantages are there,
+before the step.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,18 @@ from pathlib import Path
 from typing import Any
 
 KEPT = (
-    "tokens", "total_lengths", "response_lengths", "loss_masks", "rewards", "advantages", "returns", "rollout_log_probs", "log_probs",
-    "teacher_log_probs", "sample_indices",
-)  # fmt: skip
+    "tokens",
+    "total_lengths",
+    "response_lengths",
+    "loss_masks",
+    "rewards",
+    "advantages",
+    "returns",
+    "rollout_log_probs",
+    "log_probs",
+    "teacher_log_probs",
+    "sample_indices",
+)
 
 
 def keep(args: Any, rollout_id: int, rollout_data: dict[str, Any]) -> None:
@@ -18,9 +29,10 @@ def keep(args: Any, rollout_id: int, rollout_data: dict[str, Any]) -> None:
     from megatron.core import mpu
 
     place = {
-        "tp": mpu.get_tensor_model_parallel_rank(), "cp": mpu.get_context_parallel_rank(),
+        "tp": mpu.get_tensor_model_parallel_rank(),
+        "cp": mpu.get_context_parallel_rank(),
         "dp": mpu.get_data_parallel_rank(with_context_parallel=False),
-    }  # fmt: skip
+    }
     path = Path(os.environ["RECORD_DIR"]) / f"{rollout_id}_{torch.distributed.get_rank()}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({**{k: rollout_data[k] for k in KEPT if k in rollout_data}, "place": place}, path)

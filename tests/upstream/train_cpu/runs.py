@@ -1,7 +1,8 @@
 """Runs of `job.py`: their command line, their environment, their end.
 
-A run is a directory: tau2.yaml, tasks.jsonl, checkpoints, the weights that were handed to the engine, slime's dump of every rollout, what
-every rank trained on (recorder.py), job.log. The policy server is the project's own, started by the test as an external SGLang.
+A run is a directory: tau2.yaml, tasks.jsonl, checkpoints, the weights that were handed to the engine, slime's dump of
+every rollout, what every rank trained on (recorder.py), job.log. The policy server is the project's own, started by the
+test as an external SGLang.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from slime_harness import HOOKS
 HERE = Path(__file__).parent
 TESTS = HERE.parents[1]
 MARK = "SLIME_TAU2_TEST_RUN"
-"""Every process of a run inherits this variable with the run's own value: those that are left at the end are found by it."""
+"""Every process of a run inherits this variable with the run's own value: those that are left at the end are found by
+it.
+"""
 LONGEST_S = 900.0
 SETTINGS = """tau2_plugins: [few_tasks]
 tau2_domains: [helpdesk]
@@ -69,12 +72,24 @@ def model_flags(model: Path) -> list[str]:
 class Run:
     """One directory, and each start of its one command in it."""
 
-    def __init__(self, directory: Path, model: Path, port: int, credit: str, tp: int = 1, cp: int = 1, dp: int = 1, extra: str = ""):
+    def __init__(
+        self,
+        directory: Path,
+        model: Path,
+        port: int,
+        credit: str,
+        tp: int = 1,
+        cp: int = 1,
+        dp: int = 1,
+        extra: str = "",
+    ):
         self.directory, self.model, self.credit, self.tp, self.cp, self.dp = directory, model, credit, tp, cp, dp
         self.mark, self.log = f"{uuid.uuid4()}", directory / "job.log"
         directory.mkdir(parents=True)
         (directory / "tau2.yaml").write_text(SETTINGS.format(credit=credit))
-        (directory / "tasks.jsonl").write_text(json.dumps({"prompt": "not read: the data source names the tasks", "metadata": {}}) + "\n")
+        (directory / "tasks.jsonl").write_text(
+            json.dumps({"prompt": "not read: the data source names the tasks", "metadata": {}}) + "\n"
+        )
         hooks = {k: v for k, v in HOOKS.items() if credit != "episode" or k != "custom_advantage_function_path"}
         self.hooks = [word for key, path in hooks.items() for word in (f"--{key.replace('_', '-')}", path)]
         if tp > 1:
@@ -89,9 +104,15 @@ class Run:
 
     def flags(self, rollouts: int) -> list[str]:
         flags = FLAGS.format(
-            model=self.model, run=self.directory, rollouts=rollouts, port=self.port, gpus=self.gpus, tp=self.tp, cp=self.cp,
+            model=self.model,
+            run=self.directory,
+            rollouts=rollouts,
+            port=self.port,
+            gpus=self.gpus,
+            tp=self.tp,
+            cp=self.cp,
             tokens=4096 // self.cp,
-        )  # fmt: skip
+        )
         return [*model_flags(self.model), *flags.split(), *self.hooks, *self.extra]
 
     def start(self, rollouts: int, until: Callable[[], bool] = lambda: False) -> bool:
@@ -102,13 +123,26 @@ class Run:
         """
         ray_dir = tempfile.mkdtemp(prefix="ray")  # a path of a few letters: Ray's sockets lie under it
         environment = {
-            **os.environ, MARK: self.mark, "RECORD_DIR": str(self.directory / "trained"),
-            "CUDA_DEVICE_MAX_CONNECTIONS": "1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "TORCHDYNAMO_DISABLE": "1",
-            "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_TMPDIR": ray_dir,
-            "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONWARNINGS": "ignore",
+            **os.environ,
+            MARK: self.mark,
+            "RECORD_DIR": str(self.directory / "trained"),
+            "CUDA_DEVICE_MAX_CONNECTIONS": "1",
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+            "TORCHDYNAMO_DISABLE": "1",
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_DEDUP_LOGS": "0",
+            "RAY_TMPDIR": ray_dir,
+            "HF_HUB_OFFLINE": "1",
+            "TQDM_DISABLE": "1",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "PYTHONWARNINGS": "ignore",
             "PYTHONPATH": os.pathsep.join([str(HERE), str(TESTS / "megatron"), os.environ.get("PYTHONPATH", "")]),
-        }  # fmt: skip
-        environment.pop("CUDA_VISIBLE_DEVICES", None)  # Ray would count what it names against the GPUs that are asked of it
+        }
+        environment.pop(
+            "CUDA_VISIBLE_DEVICES", None
+        )  # Ray would count what it names against the GPUs that are asked of it
         command = [sys.executable, str(HERE / "job.py"), ray_dir, str(self.gpus), *self.flags(rollouts)]
         started = time.monotonic()
         with self.log.open("ab") as sink:
@@ -117,7 +151,9 @@ class Run:
             while process.poll() is None:
                 if until():
                     return False
-                assert time.monotonic() - started < LONGEST_S, f"the job did not end within {LONGEST_S:.0f} s\n{self.last_words()}"
+                assert time.monotonic() - started < LONGEST_S, (
+                    f"the job did not end within {LONGEST_S:.0f} s\n{self.last_words()}"
+                )
                 time.sleep(0.2)
             assert process.returncode == 0, f"the job ended with code {process.returncode}\n{self.last_words()}"
             return True
@@ -143,9 +179,12 @@ class Run:
         lines = self.log.read_text(errors="replace").splitlines()
         telling = [n for n, line in enumerate(lines) if re.search(r"Traceback|Error\b|error:", line)]
         first = telling[0] if telling else len(lines)
-        return "\n".join(["first trouble in job.log:", *lines[max(0, first - 5) : first + 40], "…", "its end:", *lines[-40:]])
+        return "\n".join(
+            ["first trouble in job.log:", *lines[max(0, first - 5) : first + 40], "…", "its end:", *lines[-40:]]
+        )
 
-    # --- what it left -----------------------------------------------------------------------------------------------------------
+    # --- what it left
+    # -----------------------------------------------------------------------------------------------------------
 
     def steps(self) -> dict[int, dict[str, float]]:
         """{step: metrics}, from slime's own line about each (the last one, where a step was taken again after a kill)."""
@@ -153,7 +192,9 @@ class Run:
         return {int(step): ast.literal_eval(re.sub(r"\bnan\b", "None", metrics)) for step, metrics in found}
 
     def samples(self, rollout: int) -> list[Any]:
-        """The samples that slime trained on, from its own dump, with the advantages that our hook gives them (`.advantages`)."""
+        """The samples that slime trained on, from its own dump, with the advantages that our hook gives them
+        (`.advantages`).
+        """
         import torch
         from slime.utils.types import Sample
 

@@ -1,18 +1,22 @@
 """A whole iteration, and the next, through slime's own unmodified `train.py` on a CPU, at TP 2 and at CP 2 x DP 2.
 
-RolloutManager (slime's rollout, conversion, split) → our hooks → the project's own server as an external SGLang behind the real
-sglang-router → MegatronTrainRayActor over gloo → optimizer step → slime's checkpoint → `export-hf` → transformers; the weights go back
-over the disk, and the next rollout samples from them. Everything is compared with Hugging Face's model in float64 (parity.py).
+RolloutManager (slime's rollout, conversion, split) → our hooks → the project's own server as an external SGLang behind
+the real sglang-router → MegatronTrainRayActor over gloo → optimizer step → slime's checkpoint → `export-hf` →
+transformers; the weights go back over the disk, and the next rollout samples from them. Everything is compared with
+Hugging Face's model in float64 (parity.py).
 
-Needs, on PYTHONPATH, slime's source tree (SLIME_DIR names it too), Megatron-LM at slime's commit with slime's patch for it, and
-torch_memory_saver; ray, sglang, sglang-router installed; numpy 1.x, which slime asserts, with a pyarrow that takes it (18, not 26).
+Needs, on PYTHONPATH, slime's source tree (SLIME_DIR names it too), Megatron-LM at slime's commit with slime's patch for
+it, and torch_memory_saver; ray, sglang, sglang-router installed; numpy 1.x, which slime asserts, with a pyarrow that
+takes it (18, not 26).
 
-    SLIME_DIR=…/slime PYTHONPATH=$PWD:$SLIME_DIR:…/Megatron-LM:… python -m pytest -m upstream tests/upstream/train_cpu -p no:cacheprovider -s
+    SLIME_DIR=…/slime PYTHONPATH=$PWD:$SLIME_DIR:…/Megatron-LM:… python -m pytest -m upstream tests/upstream/train_cpu
+    -p no:cacheprovider -s
 
-Not as on a GPU, all in this folder and tests/megatron/shim.py: torch.cuda means the CPU; slime's accelerator says "cpu" (HEAD); decoder
-layers with Transformer Engine's names made of Megatron's own parts, since its kernels need a GPU, with an attention that gathers the whole
-sequence over context-parallel ranks (`--cp-comm-type all_gather`); float32 set after `parse_args`; torch's AdamW, which Megatron falls back
-to, helped over loading a checkpoint; slime's destroyable process groups left out; TorchDynamo off. Nothing else of either is changed.
+Not as on a GPU, all in this folder and tests/megatron/shim.py: torch.cuda means the CPU; slime's accelerator says "cpu"
+(HEAD); decoder layers with Transformer Engine's names made of Megatron's own parts, since its kernels need a GPU, with
+an attention that gathers the whole sequence over context-parallel ranks (`--cp-comm-type all_gather`); float32 set
+after `parse_args`; torch's AdamW, which Megatron falls back to, helped over loading a checkpoint; slime's destroyable
+process groups left out; TorchDynamo off. Nothing else of either is changed.
 """
 
 from __future__ import annotations
@@ -67,12 +71,16 @@ RUNS = {
     "turn": {"credit": "turn", "tp": 2},
     "split": {"credit": "turn", "cp": 2, "dp": 2},
 }
-"""`episode` has slime's trainer score every token once more before its step, so that its log-probs can be read token by token; `turn` takes
-the way of the launch scripts, which reuses the step's own, and is killed within its second rollout."""
-OWN_LOG_PROBS = "--get-mismatch-metrics --custom-tis-function-path slime.backends.megatron_utils.loss.vanilla_tis_function"
+"""`episode` has slime's trainer score every token once more before its step, so that its log-probs can be read token by
+token; `turn` takes the way of the launch scripts, which reuses the step's own, and is killed within its second rollout.
+"""
+OWN_LOG_PROBS = (
+    "--get-mismatch-metrics --custom-tis-function-path slime.backends.megatron_utils.loss.vanilla_tis_function"
+)
 GRADIENT, SAMPLER, UPDATE, SCORES = 3e-5, 5e-6, 2e-3, 1e-4
-"""Most that may lie between slime and the reference: gradient norm (relative), log-probs of trainer and sampler (mean), the update
-(relative), log-probs of slime's trainer and of the exported model (each). Measured: 1e-6, 5e-7, 3e-4, 8e-6."""
+"""Most that may lie between slime and the reference: gradient norm (relative), log-probs of trainer and sampler (mean),
+the update (relative), log-probs of slime's trainer and of the exported model (each). Measured: 1e-6, 5e-7, 3e-4, 8e-6.
+"""
 
 
 @dataclass
@@ -91,7 +99,9 @@ class Done:
         return max(self.run.steps())
 
     def online(self, rollout: int) -> Path:
-        """The weights that slime's trainer handed to the engine after a rollout's step (-1: before the first of its last life)."""
+        """The weights that slime's trainer handed to the engine after a rollout's step (-1: before the first of its
+        last life).
+        """
         return self.run.weights(rollout - self.resumed_at + 2)
 
     def exported(self, rollout: int) -> Path:
@@ -101,7 +111,9 @@ class Done:
         out = self.run.directory / f"export_{rollout}"
         if not out.exists():
             command = [sys.executable, "-m", "slime_tau2.cli", "export-hf", str(self.run.checkpoint(rollout))]
-            done = subprocess.run([*command, "--hf-config", str(self.run.model), "--output", str(out)], capture_output=True, text=True)
+            done = subprocess.run(
+                [*command, "--hf-config", str(self.run.model), "--output", str(out)], capture_output=True, text=True
+            )
             assert done.returncode == 0, done.stderr[-2000:]
         return out
 
@@ -123,8 +135,14 @@ def policy(tmp_path_factory, chat, tokenizer):
 
 def ask(server, ids):
     """[[log-prob, id, None]] of the most likely continuation, from the live server."""
-    body = {"input_ids": ids, "sampling_params": {"max_new_tokens": 12, "temperature": 0, "ignore_eos": True}, "return_logprob": True}
-    request = urllib.request.Request(f"{server.url}/generate", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    body = {
+        "input_ids": ids,
+        "sampling_params": {"max_new_tokens": 12, "temperature": 0, "ignore_eos": True},
+        "return_logprob": True,
+    }
+    request = urllib.request.Request(
+        f"{server.url}/generate", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=120) as reply:
         return json.loads(reply.read())["meta_info"]["output_token_logprobs"]
 
@@ -136,7 +154,9 @@ def play(name, policy, directory):
 
     phase(f"{name}: {RUNS[name]}")
     with ServerProcess(policy, directory / "server.log") as server:
-        run = Run(directory / "run", policy, server.port, extra=OWN_LOG_PROBS if name == "episode" else "", **RUNS[name])
+        run = Run(
+            directory / "run", policy, server.port, extra=OWN_LOG_PROBS if name == "episode" else "", **RUNS[name]
+        )
         lives, resumed_at, rollouts = 1, 0, ROLLOUTS
         if name == "turn":
             rollouts, seen = ROLLOUTS + 1, []
@@ -209,7 +229,9 @@ def test_the_steps_are_hugging_faces(done):
 
 
 def test_each_rank_trains_on_its_slice_of_the_whole(done, monkeypatch):
-    """By slime's own slicing and by a mapping of ours: advantages, log-probs and carried credit; tokens and masks whole."""
+    """By slime's own slicing and by a mapping of ours: advantages, log-probs and carried credit; tokens and masks
+    whole.
+    """
     import slime.backends.megatron_utils.cp_utils as cp_utils
     import torch
     from megatron.core import mpu
@@ -227,63 +249,96 @@ def test_each_rank_trains_on_its_slice_of_the_whole(done, monkeypatch):
             for n, index in enumerate(map(int, kept["sample_indices"])):
                 sample, total, length = samples[index], kept["total_lengths"][n], kept["response_lengths"][n]
                 owners.setdefault(index, set()).add(place["dp"])
-                assert kept["tokens"][n].tolist() == list(sample.tokens) and (total, length) == (len(sample.tokens), sample.response_length)
+                assert kept["tokens"][n].tolist() == list(sample.tokens) and (total, length) == (
+                    len(sample.tokens),
+                    sample.response_length,
+                )
                 mask = [0] * length if sample.remove_sample else sample.loss_mask
                 assert kept["loss_masks"][n].tolist() == list(mask)
                 own = held(total, length, place["cp"], run.cp)
                 seen[index, place["tp"]] += own
                 empty += not own
-                whole = {"advantages": sample.advantages, "returns": sample.advantages, "rollout_log_probs": sample.rollout_log_probs}
+                whole = {
+                    "advantages": sample.advantages,
+                    "returns": sample.advantages,
+                    "rollout_log_probs": sample.rollout_log_probs,
+                }
                 if done.name != "episode":
                     whole["teacher_log_probs"] = sample.teacher_log_probs
                 for field, values in whole.items():
                     values = torch.as_tensor(values, dtype=torch.float32)
                     sliced = cp_utils.slice_log_prob_with_cp(values, total, length)
-                    assert torch.equal(kept[field][n], sliced) and torch.equal(kept[field][n], values[own]), (field, index, place)
+                    assert torch.equal(kept[field][n], sliced) and torch.equal(kept[field][n], values[own]), (
+                        field,
+                        index,
+                        place,
+                    )
         assert all(sorted(tokens) == list(range(samples[index].response_length)) for (index, _), tokens in seen.items())
         assert owners.keys() == samples.keys() and all(len(ranks) == 1 for ranks in owners.values())
         assert {next(iter(r)) for r in owners.values()} == set(range(run.dp)), "every data-parallel rank has samples"
         trained = [s.advantages[torch.tensor(s.loss_mask).bool()].unique() for s in samples.values()]
         turns += sum(len(values) > 1 for values in trained)
-    print(f"\n{done.name}: unequal slices 0, empty ones {empty}; samples whose turns have different advantages: {turns}")
-    assert (empty > 0) == (run.cp > 1), "a response shorter than half a sequence leaves a context-parallel rank without a token"
+    print(
+        f"\n{done.name}: unequal slices 0, empty ones {empty}; samples whose turns have different advantages: {turns}"
+    )
+    assert (empty > 0) == (run.cp > 1), (
+        "a response shorter than half a sequence leaves a context-parallel rank without a token"
+    )
     assert (turns > 0) == (done.name != "episode")
 
 
 def test_all_ways_out_of_a_checkpoint_give_the_same_bits(done):
-    """`export-hf`, slime's converter, slime's own weights for the engine; and the live engine says what the last of them say."""
+    """`export-hf`, slime's converter, slime's own weights for the engine; and the live engine says what the last of
+    them say.
+    """
     import torch
     from parity import load, tensors, unequal
 
     first = done.resumed_at
     for rollout in range(first, done.last + 1):
         exported, theirs = done.exported(rollout), done.run.directory / f"converted_{rollout}"
-        command = [sys.executable, f"{os.environ['SLIME_DIR']}/tools/convert_torch_dist_to_hf.py", "--origin-hf-dir", str(done.run.model)]
+        command = [
+            sys.executable,
+            f"{os.environ['SLIME_DIR']}/tools/convert_torch_dist_to_hf.py",
+            "--origin-hf-dir",
+            str(done.run.model),
+        ]
         ran = subprocess.run(
-            [*command, "--input-dir", str(done.run.checkpoint(rollout)), "--output-dir", str(theirs)], capture_output=True, text=True
+            [*command, "--input-dir", str(done.run.checkpoint(rollout)), "--output-dir", str(theirs)],
+            capture_output=True,
+            text=True,
         )
         assert ran.returncode == 0, ran.stderr[-2000:]
         ours = tensors(exported)
         assert unequal(ours, tensors(theirs)) == [] and unequal(ours, tensors(done.online(rollout))) == [], rollout
         assert unequal(ours, tensors(done.exported(rollout - 1))), "the step changed the weights"
-        print(f"\n{done.name}, rollout {rollout}: {len(ours)} tensors equal to slime's converter's and to those handed to the engine")
-    assert unequal(tensors(done.online(first - 1)), tensors(done.exported(first - 1))) == [], "what the run, or its last life, began with"
+        print(
+            f"\n{done.name}, rollout {rollout}: {len(ours)} tensors equal to slime's converter's and to those handed to the engine"
+        )
+    assert unequal(tensors(done.online(first - 1)), tensors(done.exported(first - 1))) == [], (
+        "what the run, or its last life, began with"
+    )
     ids = done.run.samples(0)[0].tokens[:60]
     with torch.no_grad():
         logits = load(done.exported(done.last))(torch.tensor([ids + [i for _, i, _ in done.greedy]])).logits[0]
         assert torch.equal(
-            load(done.online(done.last))(torch.tensor([ids])).logits[0], load(done.exported(done.last))(torch.tensor([ids])).logits[0]
+            load(done.online(done.last))(torch.tensor([ids])).logits[0],
+            load(done.exported(done.last))(torch.tensor([ids])).logits[0],
         )
     scores = logits.log_softmax(-1)
     for n, (log_prob, token, _) in enumerate(done.greedy):
-        assert log_prob == pytest.approx(float(scores[len(ids) - 1 + n, token]), abs=1e-4), "the live engine has the last weights"
+        assert log_prob == pytest.approx(float(scores[len(ids) - 1 + n, token]), abs=1e-4), (
+            "the live engine has the last weights"
+        )
 
 
 def test_every_rollout_samples_from_the_weights_before_it(done):
     for rollout in range(done.last + 1):
         versions = {v for s in done.run.samples(rollout) for v in s.weight_versions}
         assert versions == {str(rollout + 1 - (done.resumed_at if rollout >= done.resumed_at else 0))}, rollout
-    print(f"\n{done.name}: {done.server['prefix_mismatches']} prefix mismatches in {done.server['prefix_checked']} continued requests")
+    print(
+        f"\n{done.name}: {done.server['prefix_mismatches']} prefix mismatches in {done.server['prefix_checked']} continued requests"
+    )
     assert done.server["prefix_mismatches"] == 0 and done.server["prefix_checked"] > 50
     assert done.server["weight_version"] == str(done.last + 2 - done.resumed_at)
 

@@ -1,6 +1,7 @@
 """The token record of one episode: append-only ids, loss mask, log-probs.
 
-Invariant 1: ids are only ever appended, so what is sent on turn n+1 strictly extends what was sent and sampled on turn n.
+Invariant 1: ids are only ever appended, so what is sent on turn n+1 strictly extends what was sent and sampled on turn
+n.
 Invariant 2: `len(loss_mask) == len(log_probs) == response_length`, and a 1 in the mask is a sampled id with its own
 log-prob. Knows only ids; no text enters or leaves.
 """
@@ -54,7 +55,9 @@ class TokenLedger:
         return list(self._tokens)
 
     def ids_json(self, more: Sequence[int] = ()) -> bytes:
-        """`tokens`, and `more` behind them, as a JSON list. Each id is serialised once: what a turn sends costs what it added."""
+        """`tokens`, and `more` behind them, as a JSON list. Each id is serialised once: what a turn sends costs what it
+        added.
+        """
         return b"[%b%b]" % (self._json, b"".join(b",%d" % i for i in more))
 
     @property

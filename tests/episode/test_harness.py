@@ -6,8 +6,8 @@ from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import scripts
 from slime_tau2.episode.agents import ScriptedAgent
-from slime_tau2.episode.toolbox import Toolbox
-from slime_tau2.types import Termination
+from slime_tau2.episode.harness import Harness
+from slime_tau2.terminations import Termination
 
 
 async def play(box, helpdesk, evaluation):
@@ -17,8 +17,10 @@ async def play(box, helpdesk, evaluation):
 
 async def test_evaluation_may_have_another_user_model(helpdesk):
     async with FakeOpenAI([f"Bye {bench.STOP}"]) as training, FakeOpenAI([f"Bye {bench.STOP}"]) as other:
-        config = Tau2Config(user="llm", user_base_url=training.url, user_model="a", eval_user_base_url=other.url, eval_user_model="b")
-        box = Toolbox(config)
+        config = Tau2Config(
+            user="llm", user_base_url=training.url, user_model="a", eval_user_base_url=other.url, eval_user_model="b"
+        )
+        box = Harness(config)
         for evaluation in (False, True):
             assert (await play(box, helpdesk, evaluation)).termination is Termination.USER_STOP
         await box.close()
@@ -27,7 +29,7 @@ async def test_evaluation_may_have_another_user_model(helpdesk):
 
 async def test_without_one_evaluation_has_the_training_user(helpdesk):
     async with FakeOpenAI(["", f"Bye {bench.STOP}"]) as fake:
-        box = Toolbox(Tau2Config(user="llm", user_base_url=fake.url, user_model="a"))
+        box = Harness(Tau2Config(user="llm", user_base_url=fake.url, user_model="a"))
         box.user_client.endpoint.backoff_s = 0.01
         await play(box, helpdesk, True)
         assert box.take_faults() == {"user/empty": 1} and not box.take_faults(), "faults are taken once"
@@ -36,8 +38,8 @@ async def test_without_one_evaluation_has_the_training_user(helpdesk):
 
 
 async def test_the_cross_check_is_a_matter_of_configuration(helpdesk):
-    box = Toolbox(Tau2Config(user="gold", official_check=1))
+    box = Harness(Tau2Config(user="gold", official_check=1))
     episode = await play(box, helpdesk, False)
     assert episode.reward == 0.0 and box.official.compared == 1
     await box.close()
-    assert Toolbox(Tau2Config(user="gold")).official is None
+    assert Harness(Tau2Config(user="gold")).official is None

@@ -1,4 +1,6 @@
-"""What all episodes of a process share, made from one configuration: clients, renderers, the judge; and one way to run one."""
+"""What all episodes of a process share, made from one configuration: clients, renderers, the judge; and one way to run
+one.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,10 @@ def eval_user_server(config: Tau2Config) -> tuple[str, str, str | None]:
 
 
 @dataclass
-class Toolbox:
-    """`tokenizer` is None where agents have no tokens, `policy` where they are scripted. `await close()` before the event loop ends."""
+class Harness:
+    """`tokenizer` is None where agents have no tokens, `policy` where they are scripted. `await close()` before the
+    event loop ends.
+    """
 
     config: Tau2Config
     tokenizer: Any = None
@@ -60,25 +64,46 @@ class Toolbox:
         return PROTOCOLS[self.config.protocol]
 
     def system_prompt(self, world: worlds.World, task_id: str | None = None) -> str:
-        """The agent's system prompt in a domain; one retrieval kind of banking_knowledge's wants the task named, too."""
+        """The agent's system prompt in a domain; one retrieval kind of banking_knowledge's wants the task
+        named, too.
+        """
         key = world.domain, world.policy_for(task_id)
         if key not in self._prompts:  # a file and the schemas' JSON are read and written once, not once an episode
             self._prompts[key] = self.protocol.system_prompt(key[1], world.tool_schemas, self.config.agent_prompt)
         return self._prompts[key]
 
     def agent(
-        self, world: worlds.World, sampling: dict[str, Any], seed: int | None, routing_key: str | None,
-        aborted: Callable[[], bool] = lambda: False, routed_experts: bool = False, task_id: str | None = None,
-    ) -> TokenAgent:  # fmt: skip
-        """An agent for one episode. `max_new_tokens` of the sampling parameters is the whole response's budget, as in slime."""
+        self,
+        world: worlds.World,
+        sampling: dict[str, Any],
+        seed: int | None,
+        routing_key: str | None,
+        aborted: Callable[[], bool] = lambda: False,
+        routed_experts: bool = False,
+        task_id: str | None = None,
+    ) -> TokenAgent:
+        """An agent for one episode. `max_new_tokens` of the sampling parameters is the whole response's budget, as in
+        slime.
+        """
         assert isinstance(self.policy, PolicyClient), "a token agent needs a policy server"
         config, sampling = self.config, dict(sampling)
         budget = int(sampling.pop("max_new_tokens", config.max_context_tokens))
         stops = config.stop_at_tool_call or self.protocol.stop_at_tool_call
         return TokenAgent(
-            self.policy, self.chat(world.domain), self.system_prompt(world, task_id), sampling, config.max_turn_tokens, budget,
-            config.max_context_tokens, stops, seed, routing_key, aborted, self.protocol, routed_experts,
-        )  # fmt: skip
+            self.policy,
+            self.chat(world.domain),
+            self.system_prompt(world, task_id),
+            sampling,
+            config.max_turn_tokens,
+            budget,
+            config.max_context_tokens,
+            stops,
+            seed,
+            routing_key,
+            aborted,
+            self.protocol,
+            routed_experts,
+        )
 
     def user(self, evaluation: bool = False, routing_key: str | None = None) -> users.User:
         """A fresh user for one episode; in evaluation the second user model, where one is named.
@@ -88,11 +113,18 @@ class Toolbox:
         Raises:
             ConfigError: `module:Class` is not there.
         """
-        kinds: dict[str, Any] = {"llm": users.LLMUser, "scripted": users.DomainUser, "gold": users.GoldUser, "plain": users.PlainUser}
+        kinds: dict[str, Any] = {
+            "llm": users.LLMUser,
+            "scripted": users.DomainUser,
+            "gold": users.GoldUser,
+            "plain": users.PlainUser,
+        }
         name = self.config.user
         kind: type[users.User] = plugins.load(name, "user") if plugins.named(name) else kinds[name]
         if not inspect.isclass(kind):
-            raise ConfigError(f"tau2_user = {name} is {type(kind).__name__}, not a class with start and respond (docs/extending.md)")
+            raise ConfigError(
+                f"tau2_user = {name} is {type(kind).__name__}, not a class with start and respond (docs/extending.md)"
+            )
         if issubclass(kind, users.LLMUser):
             user = kind(self.eval_user_client if evaluation else self.user_client)
             user.routing_key = routing_key
@@ -100,7 +132,8 @@ class Toolbox:
         return kind()
 
     def check(self) -> None:
-        """Make what a bad option spoils for every episode, before the first: both users, and the renderer of the first domain.
+        """Make what a bad option spoils for every episode, before the first: both users, and the renderer of the first
+        domain.
 
         Raises:
             UserError: what the first episode would have met.
@@ -111,15 +144,34 @@ class Toolbox:
             self.chat(self.config.domains[0])
 
     async def run(
-        self, world: worlds.World, task_id: str, agent: Agent, seed: int, evaluation: bool = False,
-        aborted: Callable[[], bool] = lambda: False, prefix: Sequence[dict] = (), routing_key: str | None = None,
-    ) -> Episode:  # fmt: skip
-        """Run one episode under the configuration's limits. `routing_key` is the agent's, for the user too; None makes one."""
+        self,
+        world: worlds.World,
+        task_id: str,
+        agent: Agent,
+        seed: int,
+        evaluation: bool = False,
+        aborted: Callable[[], bool] = lambda: False,
+        prefix: Sequence[dict] = (),
+        routing_key: str | None = None,
+    ) -> Episode:
+        """Run one episode under the configuration's limits. `routing_key` is the agent's, for the user too; None makes
+        one.
+        """
         config, key = self.config, routing_key or f"tau2-{uuid.uuid4().hex}"
         return await run_episode(
-            world, task_id, agent, self.user(evaluation, key), seed=seed, max_steps=config.max_steps, max_errors=config.max_errors,
-            deadline_s=config.episode_timeout_s, aborted=aborted, judge=self.judge, official=self.official, prefix=prefix,
-        )  # fmt: skip
+            world,
+            task_id,
+            agent,
+            self.user(evaluation, key),
+            seed=seed,
+            max_steps=config.max_steps,
+            max_errors=config.max_errors,
+            deadline_s=config.episode_timeout_s,
+            aborted=aborted,
+            judge=self.judge,
+            official=self.official,
+            prefix=prefix,
+        )
 
     @cached_property
     def user_client(self) -> ChatClient:
@@ -134,19 +186,33 @@ class Toolbox:
         config = self.config
         options = {"temperature": config.user_temperature, **thinking(config.user_thinking, url, "tau2_user_thinking")}
         return ChatClient(
-            url, model, key_env, UserSimulatorError, options, config.user_concurrency, config.user_timeout_s, config.user_retries,
+            url,
+            model,
+            key_env,
+            UserSimulatorError,
+            options,
+            config.user_concurrency,
+            config.user_timeout_s,
+            config.user_retries,
             access=config.access,
-        )  # fmt: skip
+        )
 
     @cached_property
     def judge(self) -> LLMJudge:
         config = self.config
         return LLMJudge(
             ChatClient(
-                config.judge_base_url, config.judge_model, config.judge_key_env, JudgeError, {"temperature": 0.0}, config.user_concurrency,
-                config.user_timeout_s, config.user_retries, access=config.access,
+                config.judge_base_url,
+                config.judge_model,
+                config.judge_key_env,
+                JudgeError,
+                {"temperature": 0.0},
+                config.user_concurrency,
+                config.user_timeout_s,
+                config.user_retries,
+                access=config.access,
             )
-        )  # fmt: skip
+        )
 
     @cached_property
     def official(self) -> OfficialCheck | None:
@@ -156,9 +222,11 @@ class Toolbox:
     def _clients(self) -> dict[str, ChatClient | PolicyClient]:
         made = vars(self)
         found = {
-            "policy": self.policy, "user": made.get("user_client"), "eval_user": made.get("eval_user_client"),
+            "policy": self.policy,
+            "user": made.get("user_client"),
+            "eval_user": made.get("eval_user_client"),
             "judge": made["judge"].client if "judge" in made else None,
-        }  # fmt: skip
+        }
         return {name: client for name, client in found.items() if client is not None}
 
     def take_faults(self) -> Counter[str]:

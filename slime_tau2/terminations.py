@@ -1,0 +1,61 @@
+"""The one table of how an episode ends, and of what becomes of it then.
+
+Every episode that starts ends exactly once, in one `Termination` (invariant 3). What training, an evaluation and an
+export do with it follows from the member's own columns; nobody else keeps a list of endings. An error that ends an
+episode names its `Termination` itself (`errors.py`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Disposition(StrEnum):
+    """What becomes of an episode: score it and train on it, mask it out of training, or try again and then drop it."""
+
+    SCORE = "score"
+    MASK = "mask"
+    RETRY = "retry then drop"
+
+
+_MAX_STEPS = "max_steps"
+"""What an ending that tau2 has no name for is exported as: it scores 0 there too."""
+
+
+class Termination(StrEnum):
+    """How an episode ends.
+
+    Attributes:
+        disposition: what becomes of it.
+        tau2_reason: its name in tau2's results.
+        exhausted: tokens or steps ran out; slime calls such a sample truncated, and `tau2_overlong` says what it earns
+            in training.
+    """
+
+    disposition: Disposition
+    tau2_reason: str
+    exhausted: bool
+
+    def __new__(
+        cls, value: str, disposition: Disposition, tau2_reason: str = _MAX_STEPS, exhausted: bool = False
+    ) -> Termination:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.disposition, member.tau2_reason, member.exhausted = disposition, tau2_reason, exhausted
+        return member
+
+    USER_STOP = "user_stop", Disposition.SCORE, "user_stop"
+    AGENT_STOP = "agent_stop", Disposition.SCORE, "agent_stop"  # `done`, in the card's protocol only
+    MAX_STEPS = "max_steps", Disposition.SCORE, _MAX_STEPS, True
+    TOO_MANY_ERRORS = "too_many_errors", Disposition.SCORE, "too_many_errors"
+    AGENT_ERROR = "agent_error", Disposition.SCORE  # an empty agent turn
+    LENGTH = "length", Disposition.SCORE, _MAX_STEPS, True  # the turn's token budget
+    CONTEXT_OVERFLOW = "context_overflow", Disposition.SCORE, _MAX_STEPS, True  # the episode's token budget
+    ABORTED = "aborted", Disposition.RETRY  # slime aborted the rollout, or the policy server the request
+    USER_FAILURE = "user_failure", Disposition.RETRY
+    POLICY_FAILURE = "policy_failure", Disposition.RETRY
+    JUDGE_FAILURE = "judge_failure", Disposition.RETRY
+    CHECK_FAILURE = "check_failure", Disposition.RETRY  # the process of the official cross-check died or hung
+    TIMEOUT = "timeout", Disposition.RETRY  # the episode's deadline
+    SCORE_MISMATCH = "score_mismatch", Disposition.MASK  # the official cross-check disagreed: a bug in this package
+    ENVIRONMENT_ERROR = "environment_error", Disposition.MASK  # an exception in tau2 or in this package
