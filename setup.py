@@ -51,6 +51,7 @@ setup(
         "rich>=13.7",
         "tokenizers>=0.21",
         "typer>=0.15",
+        "typing_extensions>=4.12",
         *TAU2_RUNTIME,
     ],
     extras_require={

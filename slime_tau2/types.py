@@ -6,8 +6,19 @@ Frozen and serialisable, except `Episode`, which is built once by the driver and
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from slime_tau2.ledger import TokenLedger
+from slime_tau2.record import (
+    FORMAT,
+    EpisodeRecord,
+    MessageRecord,
+    Provenance,
+    RewardInfoRecord,
+    ThoughtRecord,
+    TokenCounts,
+    TurnRecord,
+)
 from slime_tau2.terminations import Termination
 
 
@@ -48,6 +59,9 @@ class Turn:
     partial: float
     gain: float
 
+    def record(self) -> TurnRecord:
+        return cast(TurnRecord, asdict(self))
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -72,69 +86,82 @@ class Outcome:
     reward: float
     partial: float
     components: dict[str, float]
-    reward_info: dict[str, Any]
+    reward_info: RewardInfoRecord
 
 
 @dataclass
 class Episode:
-    """One finished conversation. `outcome` is None exactly when the termination's disposition is not SCORE.
-
-    `messages` are tau2's, as JSON, in order. `provenance` says by which tau2, task file and reward basis it was scored.
-    Times are seconds: `policy_s` and `user_s` waited for the two models, `wall_s` in all. `weight_versions` has one
-    entry a request to the policy, in order; a turn that a weight update interrupted has several. `replies` are the
-    answers to those requests. `usage` is what the servers report: {role: {requests, unreported, prompt, cached,
-    completion}}, tokens by role (policy, user, judge), and `reasoning` what their models thought: {role, message, text}
-    in order (`episode.usage`). `user_stopped_early`: the user hung up right after confirming (`episode.user_errors`).
-    """
+    """One finished conversation."""
 
     task: TaskRef
+    """The task it was about."""
     seed: int
+    """From which the user derives."""
     termination: Termination
+    """How it ended."""
     outcome: Outcome | None
+    """How it was scored; None exactly when the termination's disposition is not SCORE."""
     turns: list[Turn] = field(default_factory=list)
-    messages: list[dict] = field(default_factory=list)
-    ledger: Any = None
+    """The agent's turns, in order."""
+    messages: list[MessageRecord] = field(default_factory=list)
+    """tau2's messages as JSON, in order."""
+    ledger: TokenLedger | None = None
+    """What was sent and sampled, by token id; None where the agent has no tokens."""
     detail: str = ""
+    """What ended it, where the termination alone does not say it."""
     steps: int = 0
+    """tau2's count of hops."""
     tool_errors: int = 0
+    """Error results of tools, the user's included."""
     wall_s: float = 0.0
+    """Seconds from beginning to score."""
     policy_s: float = 0.0
+    """Seconds that were spent waiting for the policy."""
     user_s: float = 0.0
+    """Seconds that were spent waiting for the user."""
     weight_versions: list[str] = field(default_factory=list)
+    """One entry per request to the policy, in order; a turn that a weight update interrupted has several."""
     replies: list[Reply] = field(default_factory=list)
-    usage: dict[str, dict[str, int]] = field(default_factory=dict)
-    reasoning: list[dict[str, Any]] = field(default_factory=list)
-    provenance: dict[str, Any] = field(default_factory=dict)
+    """The policy server's answers to those requests."""
+    usage: dict[str, TokenCounts] = field(default_factory=dict)
+    """Tokens by role (policy, user, judge), as the servers report them (`episode.usage`)."""
+    reasoning: list[ThoughtRecord] = field(default_factory=list)
+    """What the models thought, in order (`episode.usage`)."""
+    provenance: Provenance = field(default_factory=lambda: Provenance(tau2="", tasks_sha256="", reward_basis=[]))
+    """By which tau2, task file and reward basis it was scored."""
     user_stopped_early: bool = False
+    """Whether the user hung up right after confirming (`episode.user_errors`)."""
 
     @property
     def reward(self) -> float | None:
         return None if self.outcome is None else self.outcome.reward
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> EpisodeRecord:
         """The JSON-able record of the episode, without its token ids."""
-        return {
-            "domain": self.task.domain,
-            "task_id": self.task.task_id,
-            "seed": self.seed,
-            "reward": self.reward,
-            "termination": self.termination.value,
-            "policy": self.termination.disposition.value,
-            "detail": self.detail,
-            "partial": self.outcome.partial if self.outcome else None,
-            "components": self.outcome.components if self.outcome else {},
-            "reward_info": self.outcome.reward_info if self.outcome else None,
-            "turns": [asdict(t) for t in self.turns],
-            "steps": self.steps,
-            "tool_errors": self.tool_errors,
-            "response_tokens": self.ledger.response_length if self.ledger else 0,
-            "sampled_tokens": self.ledger.sampled if self.ledger else 0,
-            "wall_s": round(self.wall_s, 4),
-            "policy_s": round(self.policy_s, 4),
-            "user_s": round(self.user_s, 4),
-            "usage": self.usage,
+        outcome, ledger = self.outcome, self.ledger
+        return EpisodeRecord(
+            format=FORMAT,
+            domain=self.task.domain,
+            task_id=self.task.task_id,
+            seed=self.seed,
+            reward=self.reward,
+            termination=self.termination.value,
+            disposition=self.termination.disposition.value,
+            detail=self.detail,
+            partial=outcome.partial if outcome else None,
+            components=outcome.components if outcome else {},
+            reward_info=outcome.reward_info if outcome else None,
+            turns=[turn.record() for turn in self.turns],
+            steps=self.steps,
+            tool_errors=self.tool_errors,
+            response_tokens=ledger.response_length if ledger else 0,
+            sampled_tokens=ledger.sampled if ledger else 0,
+            wall_s=round(self.wall_s, 4),
+            policy_s=round(self.policy_s, 4),
+            user_s=round(self.user_s, 4),
+            usage=self.usage,
             **self.provenance,
-            "user_stopped_early": self.user_stopped_early,
-            "messages": self.messages,
-            "reasoning": self.reasoning,
-        }
+            user_stopped_early=self.user_stopped_early,
+            messages=self.messages,
+            reasoning=self.reasoning,
+        )

@@ -3,11 +3,24 @@
 import json
 
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
+from slime_tau2.record import FORMAT
 
 INFO = {"reward": 0.0, "reward_basis": ["DB"]}
 
 
-TURN = {"start": 0, "end": 1, "text": "t", "calls": 1, "malformed": 0, "sent": True, "partial": 0.0, "gain": 0.0}
+TURN = {
+    "index": 0,
+    "start": 0,
+    "end": 1,
+    "text": "t",
+    "calls": 1,
+    "call_errors": 0,
+    "malformed": 0,
+    "finish_reason": "stop",
+    "sent": True,
+    "partial": 0.0,
+    "gain": 0.0,
+}
 
 
 RUN = "5f3a"
@@ -15,6 +28,7 @@ RUN = "5f3a"
 
 def record(domain, task_id, attempt, reward, **more):
     return {
+        "format": FORMAT,
         "run": RUN,
         "domain": domain,
         "task_id": task_id,
@@ -24,6 +38,8 @@ def record(domain, task_id, attempt, reward, **more):
         "partial": None,
         "detail": "",
         "termination": "policy_failure" if reward is None else "user_stop",
+        "disposition": "retry then drop" if reward is None else "score",
+        "components": {},
         "turns": [],
         "messages": [],
         "reward_info": None if reward is None else INFO | {"reward": reward},
@@ -31,11 +47,15 @@ def record(domain, task_id, attempt, reward, **more):
         "steps": 2,
         "tool_errors": 0,
         "response_tokens": 0,
+        "sampled_tokens": 0,
         "wall_s": 0.1,
+        "policy_s": 0.0,
         "user_s": 0.0,
         "tau2": "pypi 0",
         "tasks_sha256": "ab",
+        "usage": {},
         "user_stopped_early": False,
+        "reasoning": [],
     } | more
 
 

@@ -13,6 +13,7 @@ BORDER = {
     "limits",
     "terminations",
     "ledger",
+    "record",
     "errors",
     "config",
     "hosts",
@@ -27,14 +28,18 @@ BORDER = {
 MAY_IMPORT = {
     **{
         name: {"errors"}
-        for name in sorted(BORDER - {"config", "tokenizer", "limits", "types", "ledger", "terminations"})
+        for name in sorted(
+            BORDER - {"config", "tokenizer", "limits", "types", "ledger", "terminations", "record", "errors"}
+        )
     },
     "limits": set(),
     "terminations": set(),
-    "types": {"terminations"},
+    "record": set(),
+    "errors": {"terminations"},
+    "types": {"terminations", "ledger", "record"},
     "ledger": {"errors", "masks"},
     "tokenizer": {"errors", "files"},
-    "config": {"hosts", "options", "plugins"},
+    "config": {"hosts", "options", "plugins", "limits"},
     "guards": set(),
     "vintage": {"errors"},
     "bench": {"vintage", "guards", "errors"},

@@ -26,6 +26,7 @@ from slime_tau2.evaluation import coverage, lock, plan, runs, scores
 from slime_tau2.evaluation.coverage import Coverage
 from slime_tau2.evaluation.plan import RunPlan, TaskKey
 from slime_tau2.looplag import LoopLag
+from slime_tau2.record import AttemptRecord
 from slime_tau2.seeds import derive_seed
 from slime_tau2.types import Episode
 
@@ -124,12 +125,10 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
                 episode = await job.run_one(
                     job.worlds[domain], task_id, derive_seed(job.plan.seed, domain, task_id, attempt)
                 )
-            record = {
-                "run": job.plan.run,
-                "attempt": attempt,
-                **episode.record(),
-                **turn_tokens(episode, job.tokenizer),
-            }
+            record: AttemptRecord = {"run": job.plan.run, "attempt": attempt, **episode.record()}
+            sampled = turn_tokens(episode, job.tokenizer)
+            if sampled is not None:
+                record["turn_tokens"] = sampled
             sink.write(json.dumps(record, ensure_ascii=False) + "\n")
             sink.flush()
             job.on_episode(episode)
@@ -158,14 +157,14 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
     return reason
 
 
-def turn_tokens(episode: Episode, tokenizer: Any) -> dict[str, list]:
-    """{"turn_tokens": for each turn that sampled, its [text, log-prob] pairs}; {} without tokens or a tokenizer."""
+def turn_tokens(episode: Episode, tokenizer: Any) -> list[list[tuple[str, float]]] | None:
+    """For each turn that sampled, its [text, log-prob] pairs; None without tokens or a tokenizer."""
     if tokenizer is None or episode.ledger is None:
-        return {}
+        return None
     ledger = episode.ledger
     ids, log_probs = ledger.tokens[ledger.prompt_length :], ledger.log_probs
     decode = lambda i: tokenizer.decode([i], skip_special_tokens=False)  # noqa: E731
-    return {"turn_tokens": [[[decode(ids[n]), round(log_probs[n], 2)] for n in range(a, b)] for a, b in ledger.spans()]}
+    return [[(decode(ids[n]), round(log_probs[n], 2)) for n in range(a, b)] for a, b in ledger.spans()]
 
 
 def _claim(job: Run) -> None:

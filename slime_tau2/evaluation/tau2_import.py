@@ -18,6 +18,7 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import coverage, runner
 from slime_tau2.evaluation.coverage import Coverage
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
+from slime_tau2.record import FORMAT, AttemptRecord
 from slime_tau2.terminations import Disposition
 
 BASES = ("judge", "communicate", "no_judge")
@@ -106,33 +107,36 @@ def _same(world: worlds.World, tasks: list[Any]) -> bool:
     return all(t.id in world.tasks and world.task(t.id).model_dump() == t.model_dump() for t in tasks)
 
 
-def _record(plan: RunPlan, simulation: Any, attempt: int) -> dict[str, Any]:
+def _record(plan: RunPlan, simulation: Any, attempt: int) -> AttemptRecord:
     messages = [m.model_dump(mode="json", exclude_none=True) for m in simulation.messages]
     info = simulation.reward_info
-    return {
-        "run": plan.run,
-        "attempt": attempt,
-        "domain": plan.sets[0].domain,
-        "task_id": simulation.task_id,
-        "seed": simulation.seed,
-        "reward": None if info is None else info.reward,
-        "termination": simulation.termination_reason.value,
-        "policy": (Disposition.RETRY if info is None else Disposition.SCORE).value,
-        "detail": "",
-        "partial": None,
-        "components": {},
-        "reward_info": None if info is None else info.model_dump(mode="json", exclude_none=True),
-        "turns": [],
-        "steps": len(messages),
-        "tool_errors": sum(bool(m.get("error")) for m in messages),
-        "response_tokens": 0,
-        "sampled_tokens": 0,
-        "wall_s": simulation.duration,
-        "policy_s": 0.0,
-        "user_s": 0.0,
-        "tau2": plan.tau2,
-        "tasks_sha256": plan.sets[0].tasks_sha256,
-        "reward_basis": [] if info is None else [b.value for b in info.reward_basis or []],
-        "user_stopped_early": False,
-        "messages": messages,
-    }
+    return AttemptRecord(
+        format=FORMAT,
+        run=plan.run,
+        attempt=attempt,
+        domain=plan.sets[0].domain,
+        task_id=simulation.task_id,
+        seed=simulation.seed,
+        reward=None if info is None else info.reward,
+        termination=simulation.termination_reason.value,
+        disposition=(Disposition.RETRY if info is None else Disposition.SCORE).value,
+        detail="",
+        partial=None,
+        components={},
+        reward_info=None if info is None else info.model_dump(mode="json", exclude_none=True),
+        turns=[],
+        steps=len(messages),
+        tool_errors=sum(bool(m.get("error")) for m in messages),
+        response_tokens=0,
+        sampled_tokens=0,
+        wall_s=simulation.duration,
+        policy_s=0.0,
+        user_s=0.0,
+        usage={},
+        tau2=plan.tau2,
+        tasks_sha256=plan.sets[0].tasks_sha256,
+        reward_basis=[] if info is None else [b.value for b in info.reward_basis or []],
+        user_stopped_early=False,
+        messages=messages,
+        reasoning=[],
+    )
