@@ -12,7 +12,6 @@ import threading
 from typing import Any
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode import worlds
 from slime_tau2.errors import CheckpointError
 from slime_tau2.hooks import advantages, eval_tasks
 from slime_tau2.hooks.compat import Sample, info, throws_groups_away
@@ -22,7 +21,8 @@ from slime_tau2.hooks.group_factory import GroupFactory
 from slime_tau2.hooks.liveness import Liveness
 from slime_tau2.hooks.modes import ends_idle, fully_async
 from slime_tau2.hooks.rollout_states import RolloutStates
-from slime_tau2.types import TaskRef, is_success
+from slime_tau2.schedule.order import TaskOrder, training_tasks
+from slime_tau2.types import is_success
 
 STATE_VERSION = 2
 _current: Tau2DataSource | None = None
@@ -43,18 +43,11 @@ class Tau2DataSource:
         self.args, self.config = args, Tau2Config.from_args(args)
         advantages.check(args, self.config)
         self.group_size: int = getattr(args, "n_samples_per_prompt", 1)
-        tasks = [
-            TaskRef(domain, task_id)
-            for domain in self.config.domains
-            for task_id in worlds.load(domain, self.config.retail_basis, self.config.retrieval).task_ids(
-                self.config.split
-            )
-        ]
-        self.tasks = {str(t): t for t in tasks}
+        self.tasks = training_tasks(self.config)
         eval_tasks.check_training(self.config, self.tasks)
         eval_tasks.check_files(args, self.config, self.tasks)
-        self.factory = GroupFactory(self.config, self.tasks, self.group_size)
-        self.order = self.factory.order
+        self.order = TaskOrder(self.config, self.tasks)
+        self.factory = GroupFactory(self.order, self.group_size)
         self.groups = GroupBook(self.group_size)
         self.liveness = Liveness(args, self.group_size)
         self.metadata: dict[str, Any] = {"terminations": {}}
@@ -162,7 +155,7 @@ class Tau2DataSource:
         """What a resumed run needs to serve each group once: JSON, a copy."""
         with self._lock:
             own = {"version": STATE_VERSION, "returned": self.groups.state(), "metadata": copy.deepcopy(self.metadata)}
-            return self.factory.state_dict() | own
+            return self.order.state_dict() | self.factory.state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict()`, of this version or of the one before.
@@ -176,6 +169,7 @@ class Tau2DataSource:
                     raise ValueError(
                         f"it is of version {state['version']}, and this slime_tau2 reads up to {STATE_VERSION}"
                     )
+                self.order.load_state_dict(state)
                 self.factory.load_state_dict(state)
                 groups, metadata = self.factory.again(state["returned"]), copy.deepcopy(state["metadata"])
                 if not isinstance(metadata["terminations"], dict):

@@ -1,24 +1,20 @@
 """Episodes that begin within a conversation: played again, shown to the agent, earning it nothing."""
 
-import itertools
 import json
-import random
 
 import pytest
-import run_files
 from fake_policy import FakePolicy
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
-from slime_tau2.data import prefixes
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.users import DomainUser
-from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import audit
+from slime_tau2.schedule import prefixes
 from slime_tau2.terminations import Termination
 
 
@@ -110,43 +106,3 @@ async def test_a_prefix_that_cannot_be_played_is_an_error_with_its_reason(helpde
         helpdesk, "orders_3", agent, DomainUser(), prefix=[{"role": "assistant", "content": "Hello?"}]
     )
     assert episode.termination is Termination.ENVIRONMENT_ERROR and "where tau2 awaits user" in episode.detail
-
-
-ATTEMPTS = itertools.count()
-
-
-def record(task="orders_1", reward=1.0, turns=3):
-    said = [{"role": "assistant", "content": "Hi!"}]
-    for n in range(turns):
-        said += [
-            {"role": "user", "content": f"u{n}"},
-            {"role": "assistant", "content": f"a{n}"},
-            {"role": "tool", "content": "t"},
-        ]
-    return run_files.record("helpdesk", task, next(ATTEMPTS), reward, messages=said)
-
-
-def test_prefixes_are_loaded_and_cut(tmp_path):
-    path = tmp_path / "attempts.jsonl"
-    rows = [record(), record(reward=0.0), record(reward=None), record("other"), record(turns=1)]
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    found = prefixes.load(path, {"helpdesk/orders_1"})
-    assert list(found) == ["helpdesk/orders_1"] and len(found["helpdesk/orders_1"]) == 1
-    assert prefixes.load(None, ()) == {}
-    (said,) = found["helpdesk/orders_1"]
-    cuts = {tuple(m["content"] for m in prefixes.cut(said, random.Random(seed))) for seed in range(20)}
-    assert cuts == {("u0", "a0", "u1"), ("u0", "a0", "u1", "a1", "u2")}
-
-
-def test_a_file_that_is_of_no_use_is_refused(tmp_path):
-    path = tmp_path / "attempts.jsonl"
-    with pytest.raises(ConfigError, match="does not exist"):
-        prefixes.load(path, {"a"})
-    path.write_text('{"x": 1}\n')
-    with pytest.raises(
-        ConfigError, match="line 1: no record of an attempt: domain: Field required; is it the file that you mean"
-    ):
-        prefixes.load(path, {"a"})
-    path.write_text(json.dumps(record()) + "\n")
-    with pytest.raises(ConfigError, match="no success on the 1 tasks"):
-        prefixes.load(path, {"a"})

@@ -1,7 +1,7 @@
 import random
 from collections import Counter
 
-from slime_tau2.rewards.curriculum import FLOOR, Curriculum
+from slime_tau2.schedule.curriculum import FLOOR, Curriculum
 
 
 def trained(**observations):
