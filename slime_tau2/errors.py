@@ -1,11 +1,25 @@
-"""Every error this package raises on purpose.
+"""Every error that this package raises on purpose.
 
-Two kinds. `UserError` is bad input: its message names the thing, the value and the fix, and the command line
-prints it without a traceback. `InfrastructureError` is trouble outside the policy (a server, a time-out): an
-episode that meets one ends as infrastructure, never as a reward of zero.
+There are three kinds, and each has one place that catches it.
+
+* `UserError`: bad input or a bad installation. The message names the thing, the value and the fix. Nothing in between
+  catches it: it goes up to the command line (`cli.py`), which prints it as one line without a traceback, or to slime.
+* `EpisodeError`: an episode cannot go on, or its score cannot be taken. The class says with which `Termination` the
+  episode ends, and so whether it is tried again or masked; it is never a reward of zero. Clients, users and graders
+  raise it, and `episode/driver.py` is the one boundary: there it becomes the ending of the returned `Episode`. Most are
+  `InfrastructureError`, trouble outside the policy (a server, a time-out). Outside an episode, when a server is probed
+  say, it goes up as a `UserError` does.
+* `LedgerError`: a bug in this package. Nobody catches it.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from slime_tau2.terminations import Termination
+
+Role = Literal["policy", "user", "judge", "check"]
+"""Whom an episode waits for: three models, and the process of the official cross-check."""
 
 
 class UserError(Exception):
@@ -32,31 +46,45 @@ class TemplateError(UserError):
     """The tokenizer's chat template cannot be used token-exactly."""
 
 
-class InfrastructureError(Exception):
-    """Trouble outside the policy. `component` is user, policy, judge, check or environment.
+class EpisodeError(Exception):
+    """Ends an episode without a score."""
 
-    `kind` is the name under which the last failed request is counted (`http_404`, `timeout`, `connection`, …); empty
-    where none was made.
+    termination: ClassVar[Termination]
+    """How the episode ends that meets it."""
+
+
+class InfrastructureError(EpisodeError):
+    """Trouble outside the policy. Raised as one of the subclasses below, each with its role."""
+
+    role: ClassVar[Role]
+    """Who failed: its tokens and faults are counted under this name, and the message begins with it."""
+    kind: str = ""
+    """Under which name the last failed request is counted (`http_404`, `timeout`, `connection`, …); empty where none
+    was made.
     """
 
-    kind = ""
-
-    def __init__(self, component: str, message: str):
-        super().__init__(f"{component}: {message}")
-        self.component = component
+    def __init__(self, message: str):
+        super().__init__(f"{self.role}: {message}")
 
 
 class PolicyError(InfrastructureError):
     """The policy server failed, timed out or answered nonsense."""
 
-    def __init__(self, message: str):
-        super().__init__("policy", message)
+    role = "policy"
+    termination = Termination.POLICY_FAILURE
 
 
 class PolicyAborted(InfrastructureError):
-    """The policy server aborted the request (weight update, or slime's abort). Carries the partial output and its
-    `meta_info`.
+    """The policy server aborted the request (weight update, or slime's abort).
+
+    Attributes:
+        token_ids: what it had sampled by then.
+        log_probs: one per token id.
+        meta: its `meta_info`.
     """
+
+    role = "policy"
+    termination = Termination.ABORTED
 
     def __init__(
         self,
@@ -65,7 +93,7 @@ class PolicyAborted(InfrastructureError):
         log_probs: list[float] | None = None,
         meta: dict[str, Any] | None = None,
     ):
-        super().__init__("policy", message)
+        super().__init__(message)
         self.token_ids = token_ids or []
         self.log_probs = log_probs or []
         self.meta = meta or {}
@@ -74,26 +102,28 @@ class PolicyAborted(InfrastructureError):
 class UserSimulatorError(InfrastructureError):
     """The user simulator failed, timed out or kept answering nonsense."""
 
-    def __init__(self, message: str):
-        super().__init__("user", message)
+    role = "user"
+    termination = Termination.USER_FAILURE
+
+
+class JudgeError(InfrastructureError):
+    """The judge of natural-language assertions failed, or a task needs one and there is none."""
+
+    role = "judge"
+    termination = Termination.JUDGE_FAILURE
 
 
 class CheckError(InfrastructureError):
     """The process that grades a second time, with tau2's own evaluator, died or hung."""
 
-    def __init__(self, message: str):
-        super().__init__("check", message)
+    role = "check"
+    termination = Termination.CHECK_FAILURE
 
 
-class JudgeError(InfrastructureError):
-    """The judge of natural-language assertions failed."""
+class ScoreMismatch(EpisodeError):
+    """The live score is not tau2's: a bug of ours, never input. The episode is masked; the message names the fields."""
 
-    def __init__(self, message: str):
-        super().__init__("judge", message)
-
-
-class ScoreMismatch(AssertionError):
-    """The live score is not tau2's: a bug, never input. The episode is masked, its detail names the fields."""
+    termination = Termination.SCORE_MISMATCH
 
 
 class LedgerError(AssertionError):

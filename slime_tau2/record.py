@@ -198,6 +198,16 @@ class ThoughtRecord(TypedDict):
 
 
 @with_config(_STRICT)
+class TaskRecord(TypedDict):
+    """Which task an episode was about."""
+
+    domain: str
+    """The domain."""
+    task_id: str
+    """The task's id in its domain."""
+
+
+@with_config(_STRICT)
 class Provenance(TypedDict):
     """What a score depends on beside the conversation."""
 
@@ -210,15 +220,11 @@ class Provenance(TypedDict):
 
 
 @with_config(_STRICT)
-class EpisodeRecord(Provenance):
+class EpisodeRecord(TaskRecord, Provenance):
     """What an episode knows of itself, as JSON, without its token ids."""
 
     format: int
     """The format of the record (`slime_tau2.record.FORMAT`)."""
-    domain: str
-    """The domain."""
-    task_id: str
-    """The task's id in its domain."""
     seed: int | None
     """From which user and sampling derive; null where an imported attempt has none."""
     reward: Finite | None
@@ -278,7 +284,8 @@ class AttemptRecord(EpisodeRecord):
 def fields() -> dict[str, str]:
     """{field of an `AttemptRecord`: what it is}, in the order of the classes above."""
     out: dict[str, str] = {}
-    for kind in (Provenance, EpisodeRecord, AttemptRecord):  # pydantic finds the texts of a class's own fields only
+    for kind in (TaskRecord, Provenance, EpisodeRecord, AttemptRecord):
+        # pydantic finds the texts of the fields that a class itself declares, not of those that it inherits
         for name, schema in TypeAdapter(kind).json_schema()["properties"].items():
             if "description" in schema:
                 out[name] = " ".join(schema["description"].split())

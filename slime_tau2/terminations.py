@@ -37,11 +37,17 @@ class Termination(StrEnum):
     exhausted: bool
 
     def __new__(
-        cls, value: str, disposition: Disposition, tau2_reason: str = _MAX_STEPS, exhausted: bool = False
+        cls,
+        value: str,
+        disposition: Disposition = Disposition.MASK,  # each member names its own; `Termination("length")` has none
+        tau2_reason: str = _MAX_STEPS,
+        exhausted: bool = False,
     ) -> Termination:
         member = str.__new__(cls, value)
         member._value_ = value
-        member.disposition, member.tau2_reason, member.exhausted = disposition, tau2_reason, exhausted
+        member.disposition = disposition
+        member.tau2_reason = tau2_reason
+        member.exhausted = exhausted
         return member
 
     USER_STOP = "user_stop", Disposition.SCORE, "user_stop"

@@ -1,15 +1,15 @@
-"""The failure table: one enum, one policy each, one table in the docs that says the same."""
+"""The failure table: one enum, one disposition each, one table in the docs that says the same."""
 
 import re
 from pathlib import Path
 
-from slime_tau2 import bench
+from slime_tau2 import bench, errors
 from slime_tau2.terminations import Disposition, Termination
 
 DOCS = Path(__file__).parents[1] / "docs" / "failures.md"
 
 
-def test_every_termination_has_a_policy_and_a_tau2_name():
+def test_every_termination_has_a_disposition_and_a_tau2_name():
     assert {t.disposition for t in Termination} == set(Disposition)
     for t in Termination:
         bench.TerminationReason(t.tau2_reason)
@@ -34,3 +34,19 @@ def test_trouble_outside_the_policy_is_never_scored():
         Termination.TIMEOUT,
     }
     assert {t.disposition for t in outside} == {Disposition.RETRY}
+
+
+def test_an_error_carries_the_ending_that_it_brings_about():
+    kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, errors.EpisodeError)]
+    leaves = {
+        k.__name__: k.termination for k in kinds if not any(other is not k and issubclass(other, k) for other in kinds)
+    }
+    assert leaves == {
+        "PolicyError": Termination.POLICY_FAILURE,
+        "PolicyAborted": Termination.ABORTED,
+        "UserSimulatorError": Termination.USER_FAILURE,
+        "JudgeError": Termination.JUDGE_FAILURE,
+        "CheckError": Termination.CHECK_FAILURE,
+        "ScoreMismatch": Termination.SCORE_MISMATCH,
+    }
+    assert all(t.disposition is not Disposition.SCORE for t in leaves.values())

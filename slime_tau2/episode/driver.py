@@ -19,17 +19,11 @@ from slime_tau2.episode.official import OfficialCheck
 from slime_tau2.episode.user_errors import stopped_after_confirming
 from slime_tau2.episode.users import User
 from slime_tau2.episode.worlds import World
-from slime_tau2.errors import InfrastructureError, LedgerError, ScoreMismatch
-from slime_tau2.terminations import Termination
+from slime_tau2.errors import EpisodeError, LedgerError, ScoreMismatch
+from slime_tau2.terminations import Disposition, Termination
 from slime_tau2.types import Episode, TaskRef
 
 log = logging.getLogger(__name__)
-_COMPONENT = {
-    "user": Termination.USER_FAILURE,
-    "policy": Termination.POLICY_FAILURE,
-    "judge": Termination.JUDGE_FAILURE,
-    "check": Termination.CHECK_FAILURE,
-}
 
 
 async def run_episode(
@@ -86,7 +80,7 @@ async def _to_its_end(
                 episode.termination, episode.detail = await run.converse()
             finally:
                 run.close_turn()  # a failure of the user must not lose the turn that it should have answered
-        if episode.termination.disposition.value == "score":
+        if episode.termination.disposition is Disposition.SCORE:
             answer = await run.judged(judge)
             outcome = run.outcome(answer)
             if official is not None:
@@ -96,11 +90,10 @@ async def _to_its_end(
             episode.outcome = outcome
     except TimeoutError:
         episode.termination, episode.detail = Termination.TIMEOUT, f"not finished within {deadline_s} s"
-    except InfrastructureError as error:
-        episode.termination, episode.detail = _COMPONENT.get(error.component, Termination.ENVIRONMENT_ERROR), str(error)
-    except ScoreMismatch as error:
-        log.error("episode %s: %s", episode.task, error)
-        episode.termination, episode.detail = Termination.SCORE_MISMATCH, str(error)
+    except EpisodeError as error:
+        if isinstance(error, ScoreMismatch):
+            log.error("episode %s: %s", episode.task, error)
+        episode.termination, episode.detail = error.termination, str(error)
     except LedgerError:
         raise  # a bug in this package: training on such a record would be worse than stopping
     except Exception as error:

@@ -38,8 +38,8 @@ class ChatClient:
             answer.
         access: what the configuration says of hosts.
         options: JSON fields of every request, e.g. temperature.
-        failure: makes the error that is raised when the server fails for good; its component is the role under which
-            tokens are counted.
+        failure: the error that is raised when the server fails for good; its role is the one under which tokens are
+            counted.
 
     Raises:
         ConfigError: a server that cannot be asked so (`hosted.Server.of`), or a model named as LiteLLM would
@@ -51,7 +51,7 @@ class ChatClient:
         base_url: str,
         model: str,
         key_env: str | None,
-        failure: Callable[[str], InfrastructureError],
+        failure: type[InfrastructureError],
         options: dict[str, Any],
         concurrency: int = 128,
         timeout_s: float = 120.0,
@@ -60,7 +60,8 @@ class ChatClient:
         transport: Transport | None = None,
         access: Access = NOTHING_SAID,
     ):
-        self.role, self.failure = failure("").component, lambda message: failure(f"{model}: {message}")
+        self.role = failure.role
+        self.failure: Callable[[str], InfrastructureError] = lambda message: failure(f"{model}: {message}")
         self.server = hosted.Server.of(base_url, model, key_env, access)
         model_names.check(model, base_url, access)
         self._head = json.dumps({"model": model, **options}, ensure_ascii=False)[:-1].encode()

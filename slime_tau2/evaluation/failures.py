@@ -18,6 +18,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from slime_tau2.terminations import Termination
 from slime_tau2.types import is_success
 
 KINDS = {
@@ -37,6 +38,7 @@ KINDS = {
     "judged unmet": "the judge found an assertion unmet",
     "other": "none of these, by the checks",
 }
+RAN_OUT = {t.value for t in Termination if t.exhausted}
 TRANSFER = "transfer_to_human"
 """What tools that hand over to a human have in their names. tau2 types them as it types the calculator: generic."""
 
@@ -103,7 +105,7 @@ def _kind(record: Mapping[str, Any], writes: AbstractSet[str]) -> tuple[str, str
         return "parse errors", "an empty turn" if ended == "agent_error" else f"{malformed} of {calls} calls malformed"
     if ended == "too_many_errors":
         return "too many errors", f"{record['tool_errors']} error results"
-    if ended in ("max_steps", "length", "context_overflow"):
+    if ended in RAN_OUT:
         return "ran out", f"{ended} after {record['steps']} steps"
     if record.get("user_stopped_early"):
         return "user error suspected", str(record["messages"][-1].get("content"))

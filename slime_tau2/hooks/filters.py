@@ -8,9 +8,9 @@ from typing import Any
 
 from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
-from slime_tau2.hooks.compat import DynamicFilterOutput, Sample, flatten, info
+from slime_tau2.hooks.compat import DynamicFilterOutput, Sample, flatten
 from slime_tau2.hooks.group_book import spoiled
-from slime_tau2.hooks.training_reward import OVERLONG, training_reward
+from slime_tau2.hooks.training_reward import ran_out, training_reward
 
 
 def dynamic_sampling_filter(args: Any, samples: list[Sample], **kwargs: Any) -> DynamicFilterOutput:
@@ -41,7 +41,7 @@ def rollout_sample_filter(args: Any, groups: list) -> None:
     if Tau2Config.from_args(args).overlong != "mask":
         return
     for s in flatten(groups):
-        if info(s).get("termination") in OVERLONG:
+        if ran_out(s):
             s.remove_sample = True
 
 

@@ -28,7 +28,6 @@ from slime_tau2.types import Episode
 
 log = logging.getLogger(__name__)
 SERVED_BY_SLIME = "slime:"
-_TRUNCATED = (Termination.LENGTH, Termination.CONTEXT_OVERFLOW, Termination.MAX_STEPS)
 
 
 _harnesses: weakref.WeakKeyDictionary[Any, Harness] = weakref.WeakKeyDictionary()
@@ -173,7 +172,7 @@ def fill(args: Any, sample: Sample, episode: Episode, replayed: bool = True) -> 
             True,
         )  # slime's metrics round every reward
         return
-    sample.status = Sample.Status.TRUNCATED if termination in _TRUNCATED else Sample.Status.COMPLETED
+    sample.status = Sample.Status.TRUNCATED if termination.exhausted else Sample.Status.COMPLETED
     sample.reward = episode.reward
 
 
