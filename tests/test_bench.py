@@ -1,14 +1,17 @@
+import inspect
 import json
 import os
 import subprocess
 import sys
 import time
 from datetime import datetime
+from enum import Enum
 
 import pytest
+from pydantic import BaseModel
 
 from slime_tau2 import bench
-from slime_tau2.bench import orchestration
+from slime_tau2.bench import orchestration, shapes
 from slime_tau2.errors import BenchDataError, JudgeError
 from slime_tau2.vintage import pypi_data
 
@@ -205,3 +208,38 @@ def test_a_judged_basis_needs_a_judge_and_uses_it():
     met = score(verdict(assertions, True))
     assert [(c.nl_assertion, c.met) for c in met.nl_assertions] == [(a, True) for a in assertions]
     assert score(verdict(assertions, False)).reward == 0.0
+
+
+SHAPES = [
+    name
+    for name, thing in vars(shapes).items()
+    if isinstance(thing, type)
+    and thing.__module__ == shapes.__name__
+    and not name.startswith("_")
+    and hasattr(bench, name)
+]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_shape_says_nothing_that_tau2_does_not_have(name):
+    shape, theirs = getattr(shapes, name), getattr(bench, name)
+    assert shape is not theirs
+    if issubclass(shape, Enum):
+        assert {member.name: member.value for member in shape}.items() <= {m.name: m.value for m in theirs}.items()
+        return
+    for method in {k for base in shape.__mro__ if base.__module__ == shapes.__name__ for k in vars(base)}:
+        if not method.startswith("_") and callable(getattr(shape, method, None)):
+            ours, real = (inspect.signature(getattr(c, method)).parameters for c in (shape, theirs))
+            assert list(ours) == list(real)[: len(ours)], f"{name}.{method} takes {list(real)}"
+    if issubclass(shape, BaseModel):
+        fields = theirs.model_fields
+        assert set(shape.model_fields) <= set(fields)
+        for field, info in fields.items():
+            if field in shape.model_fields:
+                assert info.is_required() <= shape.model_fields[field].is_required(), f"tau2 requires {name}.{field}"
+            else:
+                assert not info.is_required(), f"tau2 requires {name}.{field}, which its shape does not name"
+
+
+def test_every_shape_that_is_a_class_is_compared():
+    assert len(SHAPES) >= 35

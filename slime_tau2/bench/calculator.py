@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from slime_tau2 import guards
 from slime_tau2.bench.tau2 import ToolKitBase
 
 
-def _guarded(function: Callable) -> Callable:
+def _guarded(function: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
     @functools.wraps(function)
-    def calculate(self, expression: str) -> str:
+    def calculate(self: Any, expression: str) -> str:
         if guards.refuses(expression):
             raise ValueError(guards.REFUSAL)
         return function(self, expression)

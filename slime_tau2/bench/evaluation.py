@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from slime_tau2.bench.knowledge import environment_options
-from slime_tau2.bench.tau2 import VINTAGE, AssistantMessage, RewardType, load
+from slime_tau2.bench.tau2 import (
+    VINTAGE,
+    AssistantMessage,
+    Message,
+    RewardInfo,
+    RewardType,
+    SimulationRun,
+    Task,
+    ToolType,
+    load,
+)
 from slime_tau2.errors import BenchDataError, JudgeError
+
+if TYPE_CHECKING:
+    from slime_tau2.bench.shapes import Evaluator, NLEvaluator
 
 _evaluator, _action = load("evaluator.evaluator"), load("evaluator.evaluator_action")
 _nl = load("evaluator.evaluator_nl_assertions")
-CommunicateEvaluator, NLAssertionsEvaluator = (
-    load("evaluator.evaluator_communicate").CommunicateEvaluator,
-    _nl.NLAssertionsEvaluator,
-)
+CommunicateEvaluator: Evaluator = load("evaluator.evaluator_communicate").CommunicateEvaluator
+NLAssertionsEvaluator: NLEvaluator = _nl.NLAssertionsEvaluator
+_Result = TypeVar("_Result")
 
 _judge_answer: contextvars.ContextVar[str | None] = contextvars.ContextVar("tau2_judge_answer", default=None)
 
@@ -31,7 +43,7 @@ class JudgeRequest:
 
 
 class _JudgeAsked(Exception):
-    def __init__(self, messages: list):
+    def __init__(self, messages: Sequence[Any]):
         super().__init__("tau2 asked its judge")
         self.messages = tuple({"role": m.role, "content": m.content or ""} for m in messages)
 
@@ -49,10 +61,8 @@ if not hasattr(_nl, "generate"):
 _nl.generate = _generate
 
 
-def judge_request(task: Any, messages: list) -> JudgeRequest | None:
-    """What tau2's judge must answer before a conversation can be scored; None where the reward basis has nothing to
-    judge.
-    """
+def judge_request(task: Task, messages: Sequence[Message]) -> JudgeRequest | None:
+    """What tau2's judge must answer before a conversation can be scored; None where nothing needs a judge."""
     criteria = unjudged(task).evaluation_criteria
     if criteria is None or not criteria.nl_assertions:
         return None
@@ -63,7 +73,7 @@ def judge_request(task: Any, messages: list) -> JudgeRequest | None:
     raise BenchDataError(f"{VINTAGE}: tau2 judged without asking: an unknown vintage")
 
 
-def with_answer(answer: str | None, call: Callable[[], Any]) -> Any:
+def with_answer(answer: str | None, call: Callable[[], _Result]) -> _Result:
     """Run `call`, in which tau2's judge gives `answer`.
 
     Raises:
@@ -78,32 +88,43 @@ def with_answer(answer: str | None, call: Callable[[], Any]) -> Any:
         _judge_answer.reset(token)
 
 
-def unjudged(task: Any) -> Any:
-    """The task without natural-language assertions where they are not in the reward basis (the PyPI copy always
-    judges).
-    """
+def unjudged(task: Task) -> Task:
+    """The task without natural-language assertions where the reward basis has none (the PyPI copy always judges)."""
     criteria = task.evaluation_criteria
     if criteria is None or not criteria.nl_assertions or RewardType.NL_ASSERTION in criteria.reward_basis:
         return task
     return task.model_copy(update={"evaluation_criteria": criteria.model_copy(update={"nl_assertions": None})})
 
 
-def action_checks(task: Any, messages: list, tool_types: dict) -> Any:
+def action_checks(task: Task, messages: Sequence[Message], tool_types: dict[str, ToolType]) -> RewardInfo:
     """tau2's ActionEvaluator (adapter: v1.0.x takes the tool types)."""
-    evaluate = _action.ActionEvaluator.calculate_reward
+    calculate: Callable[..., RewardInfo] = _action.ActionEvaluator.calculate_reward
     try:
-        return evaluate(task=task, full_trajectory=messages, tool_types=tool_types)
+        return calculate(task=task, full_trajectory=messages, tool_types=tool_types)
     except TypeError:
-        return evaluate(task=task, full_trajectory=messages)
+        return calculate(task=task, full_trajectory=messages)
 
 
-def evaluate(simulation: Any, task: Any, domain: str, answer: str | None = None, retrieval: str = "") -> Any:
-    """tau2's own `evaluate_simulation`, which rebuilds and replays the environment: the reference for
-    `worlds.score`.
+def evaluate(
+    simulation: SimulationRun, task: Task, domain: str, answer: str | None = None, retrieval: str = ""
+) -> RewardInfo:
+    """tau2's own `evaluate_simulation`, which rebuilds and replays the environment.
+
+    It is what `episode.grading.Grader.score` must equal.
+
+    Args:
+        answer: the judge's, to what `judge_request` asks.
+
+    Raises:
+        JudgeError: tau2 asks its judge and there is no answer.
     """
-    kind = _evaluator.EvaluationType.ALL
+    grade: Callable[..., RewardInfo] = functools.partial(
+        _evaluator.evaluate_simulation,
+        evaluation_type=_evaluator.EvaluationType.ALL,
+        solo_mode=False,
+        domain=domain,
+    )
     options = environment_options(domain, retrieval, task)
-    grade = functools.partial(_evaluator.evaluate_simulation, evaluation_type=kind, solo_mode=False, domain=domain)
     if options:
         grade = functools.partial(grade, env_kwargs=options)
     return with_answer(answer, lambda: grade(simulation=simulation, task=unjudged(task)))

@@ -14,7 +14,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from slime_tau2.bench.tau2 import VINTAGE, load, registry
+from slime_tau2.bench.tau2 import VINTAGE, Environment, Task, load, registry
 from slime_tau2.errors import BenchDataError, ConfigError
 
 KNOWLEDGE = "banking_knowledge"
@@ -30,7 +30,7 @@ def kind_of(domain: str, retrieval: str) -> str:
     return retrieval if domain == KNOWLEDGE else ""
 
 
-def build_environment(domain: str, retrieval: str = "", task: Any = None) -> Any:
+def build_environment(domain: str, retrieval: str = "", task: Task | None = None) -> Environment:
     """An environment from tau2's own constructor, for a task where one is given.
 
     Raises:
@@ -57,23 +57,25 @@ def build_environment(domain: str, retrieval: str = "", task: Any = None) -> Any
     return environment
 
 
-def environment_options(domain: str, retrieval: str, task: Any = None) -> dict[str, Any]:
+def environment_options(domain: str, retrieval: str, task: Task | None = None) -> dict[str, Any]:
     """What tau2's own runner gives its environment constructor; {} in all domains but one."""
     if not kind_of(domain, retrieval):
         return {}
     if task is None:
         return {"retrieval_variant": retrieval}
     request = SimpleNamespace(domain=domain, retrieval_config=retrieval, retrieval_config_kwargs=None)
-    return load("runner.build")._build_env_kwargs(request, task)
+    options: dict[str, Any] = load("runner.build")._build_env_kwargs(request, task)
+    return options
 
 
-def suit(environment: Any, domain: str, retrieval: str, task: Any) -> None:
+def suit(environment: Environment, domain: str, retrieval: str, task: Task) -> None:
     """Make an environment that was built for no task one for `task`."""
     if kind_of(domain, retrieval):
-        environment.tools.set_read_log_allowlist(environment_options(domain, retrieval, task)["read_log_allowlist"])
+        tools: Any = environment.tools
+        tools.set_read_log_allowlist(environment_options(domain, retrieval, task)["read_log_allowlist"])
 
 
-def task_policy(domain: str, retrieval: str, task: Any) -> str | None:
+def task_policy(domain: str, retrieval: str, task: Task) -> str | None:
     """The policy for one task, where the retrieval kind writes one for each; else None."""
     if not policy_by_task(domain, retrieval):
         return None
@@ -92,7 +94,7 @@ def shared(thing: Any) -> bool:
     )
 
 
-def own_sandbox(environment: Any) -> bool:
+def own_sandbox(environment: Environment) -> bool:
     """Whether an environment holds files that its episode may change: such a one is built anew for each."""
     return bool(getattr(getattr(environment.tools, "_sandbox", None), "allow_writes", False))
 
@@ -126,11 +128,12 @@ def needed_keys(kind: Any) -> list[str]:
 def _kinds() -> dict[str, Any]:
     """{name: tau2's RetrievalVariant}."""
     try:
-        return load("domains.banking_knowledge.retrieval").RETRIEVAL_VARIANTS
+        kinds: dict[str, Any] = load("domains.banking_knowledge.retrieval").RETRIEVAL_VARIANTS
     except (AttributeError, ImportError) as error:
         raise BenchDataError(
             f"{VINTAGE}: the retrieval kinds of {KNOWLEDGE} are not where they were: an unknown vintage"
         ) from error
+    return kinds
 
 
 def keyless() -> list[str]:

@@ -6,36 +6,36 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from slime_tau2.bench.knowledge import KNOWLEDGE
-from slime_tau2.bench.tau2 import VINTAGE, registry
+from slime_tau2.bench.tau2 import VINTAGE, Environment, Task, registry
 from slime_tau2.errors import BenchDataError
 
-_splits: dict[str, Callable[[], dict[str, list[str]]]] = {}
+Splits = dict[str, list[str]]
+
+_splits: dict[str, Callable[[], Splits]] = {}
 
 
-def task_splits(domain: str) -> dict[str, list[str]]:
-    """{split: task ids} of a domain; from the domain's registration, else from its split file, else all of them as
-    `base`.
-    """
+def task_splits(domain: str) -> Splits:
+    """{split: task ids} of a domain: from its registration, else from its split file, else all of them as `base`."""
     if domain in _splits:
         return _splits[domain]()
     path = domain_dir(domain) / "split_tasks.json"
-    return (
-        json.loads(path.read_text()) if path.exists() else {"base": list(load_tasks(domain))}
-    )  # what tau2's loader gives for "base"
+    if not path.exists():
+        return {"base": list(load_tasks(domain))}  # what tau2's loader gives for "base"
+    splits: Splits = json.loads(path.read_text())
+    return splits
 
 
 def domain_dir(domain: str) -> Path:
     """The folder of a tau2 domain's data files."""
     base = VINTAGE.data_dir / "domains" if VINTAGE.name == "pypi" else VINTAGE.data_dir / "tau2" / "domains"
-    return (
-        base / domain if (base / domain).is_dir() else base / domain.split("-")[0].split("_")[0]
-    )  # telecom-workflow, telecom_small
+    if (base / domain).is_dir():
+        return base / domain
+    return base / domain.split("-")[0].split("_")[0]  # telecom-workflow, telecom_small
 
 
-def load_tasks(domain: str) -> dict[str, Any]:
+def load_tasks(domain: str) -> dict[str, Task]:
     """All tasks of a domain by id (adapter: loaders differ in whether they take a split)."""
     if domain not in registry.get_task_sets():
         known = ", ".join(sorted(set(registry.get_domains()) & set(registry.get_task_sets())))
@@ -50,9 +50,7 @@ def load_tasks(domain: str) -> dict[str, Any]:
 
 
 def tasks_sha256(domain: str) -> str:
-    """sha256 of the domain's task file (of the tasks' canonical JSON where tasks are generated, or lie in
-    a file each).
-    """
+    """sha256 of the domain's task file; of the tasks' canonical JSON where they are generated or lie in a file each."""
     path = domain_dir(domain) / "tasks.json"
     if domain not in _splits and path.exists() and not path.with_suffix("").is_dir():
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -61,9 +59,21 @@ def tasks_sha256(domain: str) -> str:
 
 
 def register_domain(
-    name: str, environment: Callable[..., Any], tasks: Callable[..., list], splits: Callable[[], dict]
+    name: str,
+    environment: Callable[..., Environment],
+    tasks: Callable[..., list[Task]],
+    splits: Callable[[], Splits],
 ) -> None:
-    """Register a domain with tau2 and read it back (some vintages only log failures). Idempotent."""
+    """Register a domain with tau2 and read it back (some vintages only log failures). Idempotent.
+
+    Args:
+        environment: makes a fresh environment.
+        tasks: makes all tasks.
+        splits: {split: task ids}.
+
+    Raises:
+        BenchDataError: tau2 knows another domain of that name.
+    """
     if name not in registry.get_domains():
         registry.register_domain(environment, name)
         registry.register_tasks(tasks, name)

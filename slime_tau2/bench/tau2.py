@@ -6,7 +6,8 @@ import importlib
 import os
 import sys
 import types
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from slime_tau2.errors import BenchDataError
 from slime_tau2.vintage import find, locations
@@ -52,35 +53,112 @@ def load(*paths: str) -> Any:
 
 
 _message, _simulation, _tasks = load("data_model.message"), load("data_model.simulation"), load("data_model.tasks")
-_orchestrator, _registry_module = load("orchestrator.orchestrator"), load("registry")
+_orchestrator, _registry = load("orchestrator.orchestrator"), load("registry")
 _toolkit, _environment, _db = load("environment.toolkit"), load("environment.environment"), load("environment.db")
 _user_base = load("user.user_simulator_base", "user.base")
 
-AssistantMessage, UserMessage = _message.AssistantMessage, _message.UserMessage
-ToolCall, ToolMessage, MultiToolMessage = _message.ToolCall, _message.ToolMessage, _message.MultiToolMessage
-SimulationRun, RewardInfo, DBCheck = _simulation.SimulationRun, _simulation.RewardInfo, _simulation.DBCheck
-Results, ResultsInfo, AgentInfo, UserInfo = (
-    _simulation.Results,
-    _simulation.Info,
-    _simulation.AgentInfo,
-    _simulation.UserInfo,
-)
-EnvAssertionCheck, TerminationReason = _simulation.EnvAssertionCheck, _simulation.TerminationReason
-Task, RewardType = _tasks.Task, _tasks.RewardType
-Orchestrator, Role = _orchestrator.Orchestrator, _orchestrator.Role
-Environment, DB, ToolKitBase = _environment.Environment, _db.DB, _toolkit.ToolKitBase
-ToolType, is_tool, get_tool_types = _toolkit.ToolType, _toolkit.is_tool, _toolkit.get_tool_types
-registry = _registry_module.registry
+if TYPE_CHECKING:
+    from slime_tau2.bench.shapes import (
+        DB,
+        Action,
+        ActionCheck,
+        AgentInfo,
+        AssistantMessage,
+        CommunicateCheck,
+        DBCheck,
+        Delivered,
+        EnvAssertion,
+        EnvAssertionCheck,
+        EnvFunctionCall,
+        Environment,
+        EnvironmentInfo,
+        EvaluationCriteria,
+        GetToolTypes,
+        InitializationData,
+        InitialState,
+        IsTool,
+        Message,
+        MultiToolMessage,
+        NLAssertionCheck,
+        Orchestrator,
+        Registry,
+        Requestor,
+        Results,
+        ResultsInfo,
+        RewardInfo,
+        RewardType,
+        Role,
+        SimulationRun,
+        Spoken,
+        StructuredUserInstructions,
+        Task,
+        TerminationReason,
+        Tool,
+        ToolCall,
+        ToolKitBase,
+        ToolMessage,
+        ToolType,
+        UserInfo,
+        UserMessage,
+        UserScenario,
+    )
+else:
+    AssistantMessage = _message.AssistantMessage
+    UserMessage = _message.UserMessage
+    ToolCall = _message.ToolCall
+    ToolMessage = _message.ToolMessage
+    MultiToolMessage = _message.MultiToolMessage
+    Task = _tasks.Task
+    UserScenario = _tasks.UserScenario
+    StructuredUserInstructions = _tasks.StructuredUserInstructions
+    Action = _tasks.Action
+    EnvFunctionCall = _tasks.EnvFunctionCall
+    EnvAssertion = _tasks.EnvAssertion
+    InitializationData = _tasks.InitializationData
+    InitialState = _tasks.InitialState
+    EvaluationCriteria = _tasks.EvaluationCriteria
+    RewardType = _tasks.RewardType
+    SimulationRun = _simulation.SimulationRun
+    RewardInfo = _simulation.RewardInfo
+    DBCheck = _simulation.DBCheck
+    ActionCheck = _simulation.ActionCheck
+    EnvAssertionCheck = _simulation.EnvAssertionCheck
+    CommunicateCheck = _simulation.CommunicateCheck
+    NLAssertionCheck = _simulation.NLAssertionCheck
+    TerminationReason = _simulation.TerminationReason
+    Results = _simulation.Results
+    AgentInfo = _simulation.AgentInfo
+    UserInfo = _simulation.UserInfo
+    Orchestrator = _orchestrator.Orchestrator
+    Role = _orchestrator.Role
+    Environment = _environment.Environment
+    EnvironmentInfo = _environment.EnvironmentInfo
+    DB = _db.DB
+    ToolKitBase = _toolkit.ToolKitBase
+    ToolType = _toolkit.ToolType
+    ResultsInfo = _simulation.Info
+    Tool = load("environment.tool").Tool
+    Requestor = _tasks.ToolRequestor
+    Spoken = AssistantMessage | UserMessage
+    Message = AssistantMessage | UserMessage | ToolMessage
+    Delivered = AssistantMessage | UserMessage | ToolMessage | MultiToolMessage
+
+is_tool: IsTool = _toolkit.is_tool
+get_tool_types: GetToolTypes = _toolkit.get_tool_types
+registry: Registry = _registry.registry
 GREETING: str = _orchestrator.DEFAULT_FIRST_AGENT_MESSAGE.content
-STOP, TRANSFER = _user_base.STOP, _user_base.TRANSFER
-HAS_V1_RUNNER = hasattr(Orchestrator, "_check_termination")
+STOP: str = _user_base.STOP
+TRANSFER: str = _user_base.TRANSFER
+HAS_V1_RUNNER = hasattr(_orchestrator.Orchestrator, "_check_termination")
 
 
-def writing_tools(toolkit: Any) -> set[str]:
-    """Names of a toolkit's tools that change its state (adapter: v1.0.x says so of each, banking_knowledge's generic
-    ones too).
+def writing_tools(toolkit: ToolKitBase) -> set[str]:
+    """Names of a toolkit's tools that change its state.
+
+    Adapter: v1.0.x says so of each tool, banking_knowledge's generic ones too; older copies by the tool's type alone.
     """
-    changes = getattr(toolkit, "tool_mutates_state", None)
-    return {
-        name for name, kind in get_tool_types(toolkit).items() if (changes(name) if changes else kind == ToolType.WRITE)
-    }
+    mutates: Callable[[str], bool] | None = getattr(toolkit, "tool_mutates_state", None)
+    types = get_tool_types(toolkit)
+    if mutates is None:
+        return {name for name, kind in types.items() if kind == ToolType.WRITE}
+    return {name for name in types if mutates(name)}
