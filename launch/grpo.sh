@@ -33,8 +33,8 @@ HOOK_ARGS=(
   --buffer-filter-path slime_tau2.hooks.filters.buffer_filter
   --rollout-sample-filter-path slime_tau2.hooks.filters.rollout_sample_filter
   --rollout-all-samples-process-path slime_tau2.hooks.filters.process_all_samples
-  --custom-rollout-log-function-path slime_tau2.hooks.logging.log_rollout
-  --custom-eval-rollout-log-function-path slime_tau2.hooks.logging.log_eval
+  --custom-rollout-log-function-path slime_tau2.hooks.metrics.log_rollout
+  --custom-eval-rollout-log-function-path slime_tau2.hooks.metrics.log_eval
   --custom-config-path "$OUTPUT_DIR/tau2.yaml"
 )
 case "$(option tau2_credit)" in turn*) HOOK_ARGS+=(--custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages) ;; esac

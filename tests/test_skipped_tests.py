@@ -173,7 +173,7 @@ def test():
     filters.no_such_filter
     filters.buffer_filter(None, None, [], 1)
     filters.buffer_filter(None, [])
-    from slime_tau2.hooks.compat import flatten as f
+    from slime_tau2.hooks.samples import flatten as f
     f([], deep=True)
 """
 

@@ -36,8 +36,6 @@ __all__ = [
     "DynamicFilterOutput",
     "GenerateState",
     "Sample",
-    "flatten",
-    "info",
     "log_metrics",
     "log_table",
     "restart",
@@ -119,13 +117,3 @@ def _wandb_run(args: Any) -> Any:
     import wandb
 
     return wandb.run
-
-
-def info(sample: Sample) -> dict[str, Any]:
-    """What `generate` left about the sample's episode; {} where none has run."""
-    return sample.metadata.get("tau2") or {}
-
-
-def flatten(samples: list) -> list[Sample]:
-    """Samples of nested groups, in order (a fan-out makes an element a list)."""
-    return [s for x in samples for s in (flatten(x) if isinstance(x, list) else [x])]

@@ -14,13 +14,14 @@ from typing import Any
 from slime_tau2.config import Tau2Config
 from slime_tau2.errors import CheckpointError
 from slime_tau2.hooks import advantages, eval_tasks
-from slime_tau2.hooks.compat import Sample, info, throws_groups_away
+from slime_tau2.hooks.compat import Sample, throws_groups_away
 from slime_tau2.hooks.filters import buffer_filter, keeps
 from slime_tau2.hooks.group_book import GroupBook, key_of, spoiled, unfinished
 from slime_tau2.hooks.group_factory import GroupFactory
 from slime_tau2.hooks.liveness import Liveness
 from slime_tau2.hooks.modes import ends_idle, fully_async
 from slime_tau2.hooks.rollout_states import RolloutStates
+from slime_tau2.hooks.samples import info
 from slime_tau2.schedule.order import TaskOrder, training_tasks
 from slime_tau2.types import is_success
 

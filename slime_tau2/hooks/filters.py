@@ -8,8 +8,9 @@ from typing import Any
 
 from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
-from slime_tau2.hooks.compat import DynamicFilterOutput, Sample, flatten
+from slime_tau2.hooks.compat import DynamicFilterOutput, Sample
 from slime_tau2.hooks.group_book import spoiled
+from slime_tau2.hooks.samples import flatten
 from slime_tau2.hooks.training_reward import ran_out, training_reward
 
 

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from slime_tau2.errors import PolicyError
-from slime_tau2.hooks.compat import Sample, info
+from slime_tau2.hooks.compat import Sample
 from slime_tau2.hooks.modes import fully_async
+from slime_tau2.hooks.samples import info
 from slime_tau2.terminations import Disposition, Termination
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from typing import Any
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks import data_source
 from slime_tau2.hooks.advantages import FIELD, check
-from slime_tau2.hooks.compat import Sample, info
+from slime_tau2.hooks.compat import Sample
+from slime_tau2.hooks.samples import info
 from slime_tau2.hooks.training_reward import training_reward
 from slime_tau2.rewards import credit, groups
 from slime_tau2.types import is_success

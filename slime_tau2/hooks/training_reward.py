@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
-from slime_tau2.hooks.compat import Sample, info
+from slime_tau2.hooks.compat import Sample
+from slime_tau2.hooks.samples import info
 from slime_tau2.rewards.shaping import shaped
 from slime_tau2.terminations import Termination
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from slime_tau2.errors import PolicyError
 from slime_tau2.hooks import filters
-from slime_tau2.hooks import logging as log_hooks
+from slime_tau2.hooks import metrics as log_hooks
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.hooks.generate import generate, harness

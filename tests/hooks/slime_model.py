@@ -17,7 +17,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from slime_tau2.hooks import filters, generate, rewards
-from slime_tau2.hooks import logging as log_hooks
+from slime_tau2.hooks import metrics as log_hooks
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.terminations import Termination

@@ -11,7 +11,7 @@ import pytest
 
 from slime_tau2.errors import CheckpointError, PolicyError
 from slime_tau2.hooks import data_source, filters, generate, liveness, rewards
-from slime_tau2.hooks import logging as log_hooks
+from slime_tau2.hooks import metrics as log_hooks
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.hooks.rollout_states import UNKEPT

@@ -23,7 +23,7 @@ from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.users import DomainUser
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks import advantages, data_source, filters, generate, rewards
-from slime_tau2.hooks import logging as log_hooks
+from slime_tau2.hooks import metrics as log_hooks
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.hooks.training_reward import training_reward
 

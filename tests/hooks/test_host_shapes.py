@@ -15,7 +15,7 @@ from test_hooks import assert_well_formed, make_args
 from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks import advantages, data_source, filters, generate, rewards
-from slime_tau2.hooks import logging as log_hooks
+from slime_tau2.hooks import metrics as log_hooks
 from slime_tau2.hooks.compat import GenerateState, Sample
 
 sys.path.append(str(Path(__file__).parents[1] / "upstream"))

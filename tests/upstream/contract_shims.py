@@ -4,7 +4,7 @@ Each calls our hook first and then leaves the mark that the contract looks for.
 """
 
 from slime_tau2.hooks import filters
-from slime_tau2.hooks import logging as log_hooks
+from slime_tau2.hooks import metrics as log_hooks
 
 
 def log_rollout(rollout_id, args, samples, rollout_extra_metrics, rollout_time):

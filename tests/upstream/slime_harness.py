@@ -45,8 +45,8 @@ HOOKS = {
     "buffer_filter_path": "slime_tau2.hooks.filters.buffer_filter",
     "rollout_sample_filter_path": "slime_tau2.hooks.filters.rollout_sample_filter",
     "rollout_all_samples_process_path": "slime_tau2.hooks.filters.process_all_samples",
-    "custom_rollout_log_function_path": "slime_tau2.hooks.logging.log_rollout",
-    "custom_eval_rollout_log_function_path": "slime_tau2.hooks.logging.log_eval",
+    "custom_rollout_log_function_path": "slime_tau2.hooks.metrics.log_rollout",
+    "custom_eval_rollout_log_function_path": "slime_tau2.hooks.metrics.log_eval",
 }
 
 

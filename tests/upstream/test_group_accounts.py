@@ -23,10 +23,11 @@ from aiohttp import web
 from slime_harness import TeacherServer, assert_trainable, fresh, make_args
 
 from slime_tau2.hooks import filters
-from slime_tau2.hooks.compat import flatten, throws_groups_away
+from slime_tau2.hooks.compat import throws_groups_away
 from slime_tau2.hooks.group_book import spoiled, unfinished
-from slime_tau2.hooks.logging import log_rollout
+from slime_tau2.hooks.metrics import log_rollout
 from slime_tau2.hooks.rewards import reward_post_process
+from slime_tau2.hooks.samples import flatten
 
 FULLY = "slime.rollout.fully_async_rollout.generate_rollout_fully_async"
 ROLLOUTS = 20

@@ -19,7 +19,8 @@ from slime_harness import TeacherServer, assert_trainable, fresh, make_args, man
 
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks import generate
-from slime_tau2.hooks.compat import HAS_SLIME, flatten
+from slime_tau2.hooks.compat import HAS_SLIME
+from slime_tau2.hooks.samples import flatten
 from slime_tau2.local.process import free_port
 
 pytestmark = [pytest.mark.upstream, needs_slime]

@@ -17,7 +17,8 @@ import pytest
 from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, needs_slime, roll
 
 from slime_tau2.data import traces
-from slime_tau2.hooks.compat import HAS_SLIME, Sample, flatten
+from slime_tau2.hooks.compat import HAS_SLIME, Sample
+from slime_tau2.hooks.samples import flatten
 
 pytestmark = [pytest.mark.upstream, needs_slime]
 

@@ -9,7 +9,7 @@ from test_hooks import make_args, scored
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks import data_source
-from slime_tau2.hooks import logging as log_hooks
+from slime_tau2.hooks import metrics as log_hooks
 
 DOCS = Path(__file__).parents[2] / "docs" / "hooks.md"
 
@@ -112,3 +112,9 @@ def test_rows_of_the_table_are_whole_conversations(tokenizer):
     rows = list(log_hooks.sample_rows(make_args(), 5, batch(), 2))
     assert len(rows) == 2 and all(len(r) == len(log_hooks.TABLE_COLUMNS) for r in rows)
     assert rows[0][-1] == tokenizer.decode(list(range(1404, 1410))) and rows[1][1] == "helpdesk"
+
+
+def test_the_name_before_still_leads_there():
+    from slime_tau2.hooks import logging as before
+
+    assert before.log_rollout is log_hooks.log_rollout and before.log_eval is log_hooks.log_eval
