@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "domains": {"bench"},
     "data": {*BORDER, "bench", "domains", "episode"},
     "checkpoints": {"errors", "files"},
-    "schedule": {"config", "errors", "types", "episode", "data"},
+    "schedule": {"config", "errors", "record", "types", "episode", "data"},
     "hooks": {*BORDER, "bench", "episode", "rewards", "schedule"},
     "local": {*BORDER, "hooks"},
     "evaluation": {*BORDER, "bench", "rewards", "episode", "data", "local"},

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slime_tau2.hooks.compat import Sample
+from slime_tau2.record import MessageRecord
 from slime_tau2.schedule.order import TaskOrder, whole_number
 from slime_tau2.types import TaskRef
 
@@ -62,7 +63,7 @@ class GroupFactory:
         return self._samples(task, entry["group"], entry["index"], entry.get("prefix"))
 
     def _samples(
-        self, task: TaskRef, group_index: int, first_index: int, prefix: list[dict[str, Any]] | None
+        self, task: TaskRef, group_index: int, first_index: int, prefix: list[MessageRecord] | None
     ) -> list[Sample]:
         metadata: dict[str, Any] = {"domain": task.domain, "task_id": task.task_id}
         if prefix is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
+from slime_tau2.record import MessageRecord
 from slime_tau2.schedule import prefixes
 from slime_tau2.schedule.curriculum import Curriculum
 from slime_tau2.types import TaskRef
@@ -80,7 +81,7 @@ class TaskOrder:
             self.position = 0
         return drawn
 
-    def prefix(self, name: str, group: int) -> list[prefixes.Message] | None:
+    def prefix(self, name: str, group: int) -> list[MessageRecord] | None:
         """The messages behind which group number `group` begins; None for the beginning of the conversation.
 
         About every other group of a task that the policy never solves begins within a recorded success of it.

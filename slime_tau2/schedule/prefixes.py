@@ -9,17 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from slime_tau2.data import records
 from slime_tau2.errors import ConfigError
+from slime_tau2.record import MessageRecord
 from slime_tau2.types import is_success
 
-Message = dict[str, Any]
-"""One of tau2's messages, as an episode's record holds it."""
 
-
-def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[Message]]]:
+def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[MessageRecord]]]:
     """{task name: conversations that solved it}, from a file of records (`attempts.jsonl`).
 
     Other tasks, among them all that are held out, are left out. Without a file there are none.
@@ -29,7 +26,7 @@ def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[Messa
     """
     if path is None:
         return {}
-    successes: dict[str, list[list[Message]]] = {}
+    successes: dict[str, list[list[MessageRecord]]] = {}
     for record in records.read(path):
         name = f"{record['domain']}/{record['task_id']}"
         conversation = spoken(record["messages"])
@@ -42,17 +39,17 @@ def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[Messa
     return successes
 
 
-def spoken(messages: Sequence[Message]) -> list[Message]:
+def spoken(messages: Sequence[MessageRecord]) -> list[MessageRecord]:
     """What agent and user said, from the user's first words on."""
     conversation = [m for m in messages if m["role"] != "tool"]
     first = next((n for n, m in enumerate(conversation) if m["role"] == "user"), len(conversation))
     return conversation[first:]
 
 
-def cut(conversation: Sequence[Message], rng: random.Random) -> list[Message]:
+def cut(conversation: Sequence[MessageRecord], rng: random.Random) -> list[MessageRecord]:
     """A conversation up to one of the agent's turns, which is not the first of them."""
     return list(conversation[: rng.choice(_agent_turns(conversation)[1:])])
 
 
-def _agent_turns(conversation: Sequence[Message]) -> list[int]:
+def _agent_turns(conversation: Sequence[MessageRecord]) -> list[int]:
     return [n for n, m in enumerate(conversation) if m["role"] == "assistant"]
