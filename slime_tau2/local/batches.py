@@ -9,15 +9,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
+
+from slime_tau2.local.causal_lm import CausalLM
 
 MIN_SHARED = 16  # a shorter shared prefix is not worth a pass of its own
 
 
 class Row(Protocol):
-    """A training sequence: `loss_mask` aligns with the last `len(loss_mask)` tokens."""
+    """A training sequence: `loss_mask` aligns with the last `len(loss_mask)` tokens, which are the response."""
 
     @property
     def tokens(self) -> list[int]: ...
@@ -28,15 +30,16 @@ class Row(Protocol):
 
 @dataclass
 class TokenScores:
-    """One 1-D tensor a row, aligned with its response tokens. `entropy` is None unless asked for."""
+    """One 1-D tensor per row, aligned with its response tokens, in nats. `entropy` is None unless asked for."""
 
     log_probs: list[torch.Tensor]
     entropy: list[torch.Tensor] | None
 
 
 def micro_batches(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
-    """Indices of rows, grouped by length so that rows times longest row stays within `max_tokens` (a longer row goes
-    alone).
+    """Indices of rows, grouped by length: rows times longest row stays within `max_tokens`.
+
+    A row that is longer than that is a batch of its own.
     """
     batch: list[int] = []
     for n in sorted(range(len(rows)), key=lambda n: len(rows[n].tokens)):
@@ -51,7 +54,11 @@ def micro_batches(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
 def length_bucketed(
     count: int, lengths: Sequence[int], batch_size: int, rng: random.Random, bucket: int = 16
 ) -> Iterator[list[int]]:
-    """One epoch of batches of row indices: shuffled, but each batch of similar lengths."""
+    """One epoch of batches of row indices: shuffled, but each batch of similar lengths.
+
+    Args:
+        bucket: how many batches are sorted by length together, and then dealt out in random order.
+    """
     order = rng.sample(range(count), count)
     for start in range(0, count, batch_size * bucket):
         part = sorted(order[start : start + batch_size * bucket], key=lambda n: lengths[n])
@@ -60,46 +67,62 @@ def length_bucketed(
         yield from batches
 
 
-def score_tokens(model: Any, rows: Sequence[Row], temperature: float = 1.0, entropy: bool = False) -> TokenScores:
-    """Log-probs (after temperature) of the response tokens of one micro-batch."""
-    device = model.device
+def score_tokens(model: CausalLM, rows: Sequence[Row], temperature: float = 1.0, entropy: bool = False) -> TokenScores:
+    """Log-probs, after temperature, of the response tokens of one micro-batch.
+
+    Below, R is the number of rows, W the longest row without the shared prefix, T the response tokens of all rows.
+    """
     sizes = [len(r.loss_mask or []) for r in rows]
-    head = _shared_prefix(rows, sizes)
-    longest = max(len(r.tokens) for r in rows) - head
-    ids = torch.zeros((len(rows), longest), dtype=torch.long)
-    for n, r in enumerate(rows):
-        ids[n, : len(r.tokens) - head] = torch.tensor(r.tokens[head:])
-    ids = ids.to(device)
-    hidden = _forward(model, rows[0].tokens[:head], ids)  # right padding: causal attention never reaches it
-    where = [(n, len(r.tokens) - head - size, len(r.tokens) - head) for n, (r, size) in enumerate(zip(rows, sizes))]
-    predicting = torch.cat([hidden[n, a - 1 : b - 1] for n, a, b in where])
-    targets = torch.cat([ids[n, a:b] for n, a, b in where])
-    logits = model.lm_head(predicting).float() / temperature
+
+    # 1. the rows as one rectangle, without what they all begin with; padding is on the right, where causal attention
+    #    never reaches it
+    shared = _shared_prefix(rows, sizes)
+    suffixes = [r.tokens[shared:] for r in rows]
+    padded = torch.zeros((len(rows), max(map(len, suffixes))), dtype=torch.long)
+    for n, suffix in enumerate(suffixes):
+        padded[n, : len(suffix)] = torch.tensor(suffix)
+    ids = padded.to(model.device)  # [R, W]
+    hidden = _forward(model, rows[0].tokens[:shared], ids)  # [R, W, hidden]
+
+    # 2. a token is predicted by the position before it
+    ends = [len(suffix) for suffix in suffixes]
+    starts = [end - size for end, size in zip(ends, sizes)]
+    predicting = torch.cat([hidden[n, a - 1 : b - 1] for n, (a, b) in enumerate(zip(starts, ends))])  # [T, hidden]
+    targets = torch.cat([ids[n, a:b] for n, (a, b) in enumerate(zip(starts, ends))])  # [T]
+
+    # 3. scores, and back to one tensor per row
+    logits = model.lm_head(predicting).float() / temperature  # [T, vocabulary]
     distribution = torch.log_softmax(logits, dim=-1)
-    picked = distribution.gather(1, targets.unsqueeze(1)).squeeze(1)
-    spread = (-(distribution.exp() * distribution).sum(-1)).split(sizes) if entropy else None
-    return TokenScores(list(picked.split(sizes)), list(spread) if spread is not None else None)
+    log_probs = distribution.gather(1, targets.unsqueeze(1)).squeeze(1)  # [T]
+    scores = TokenScores(list(torch.split(log_probs, sizes)), None)
+    if entropy:
+        spread = -(distribution.exp() * distribution).sum(-1)  # [T]
+        scores.entropy = list(torch.split(spread, sizes))
+    return scores
 
 
 def _shared_prefix(rows: Sequence[Row], sizes: Sequence[int]) -> int:
     """How many leading tokens all rows share, ending at least one token before any response."""
     limit = min(len(r.tokens) - size for r, size in zip(rows, sizes)) - 1
-    first, last = min(r.tokens[:limit] for r in rows), max(r.tokens[:limit] for r in rows)
+    prompts = [r.tokens[:limit] for r in rows]
+    # what the first and the last in order share, all between them share too
+    first, last = min(prompts), max(prompts)
     return next((n for n, (a, b) in enumerate(zip(first, last)) if a != b), len(first))
 
 
-def _forward(model: Any, head: list[int], ids: torch.Tensor) -> torch.Tensor:
-    """Hidden states after `ids` [rows, width], each row behind the same `head`.
+def _forward(model: CausalLM, shared: list[int], ids: torch.Tensor) -> torch.Tensor:
+    """Hidden states [rows, width, hidden] after `ids` [rows, width], each row behind the same `shared` tokens.
 
     A domain's policy and tool schemas are half of a short episode and the same in every row: they are computed once,
     and their gradient is the sum over the rows, as it would be if each row had its own copy.
     """
-    if len(ids) < 2 or len(head) < MIN_SHARED:
-        whole = torch.cat([torch.tensor(head, dtype=torch.long, device=ids.device).repeat(len(ids), 1), ids], dim=1)
-        return model.model(input_ids=whole, use_cache=False).last_hidden_state[:, len(head) :]
+    if len(ids) < 2 or len(shared) < MIN_SHARED:
+        head = torch.tensor(shared, dtype=torch.long, device=ids.device).repeat(len(ids), 1)
+        whole = torch.cat([head, ids], dim=1)
+        return model.model(input_ids=whole, use_cache=False).last_hidden_state[:, len(shared) :]
     from transformers import DynamicCache
 
-    shared = DynamicCache()
-    model.model(input_ids=torch.tensor([head], device=ids.device), past_key_values=shared, use_cache=True)
-    shared.batch_repeat_interleave(len(ids))
-    return model.model(input_ids=ids, past_key_values=shared, use_cache=True).last_hidden_state
+    cache = DynamicCache()
+    model.model(input_ids=torch.tensor([shared], device=ids.device), past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(len(ids))
+    return model.model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state

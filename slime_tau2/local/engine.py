@@ -1,7 +1,12 @@
 """Continuous batching for a small Qwen3 on one device: requests in, tokens with log-probs out.
 
-Each request owns a slot of `SlotCache` and computes only what that does not hold yet. Prompts are read in chunks, so
-that a long one neither needs a large mask nor starves the others for long.
+Each request owns a slot of `SlotCache` and computes only what that does not hold yet. One `step`:
+
+1. place: waiting requests get slots, with the longest prefix that any slot has.
+2. read: requests whose prompt is not in their slot yet read one chunk of it. Chunks, so that a long prompt neither
+   needs a large mask nor starves the others for long.
+3. decode: requests that have one unread token (the end of a prompt, or what was sampled last) read it.
+4. sample: whoever has nothing unread left gets its next token, and may end with it.
 
 Knows only token ids. Not thread-safe: one thread calls `admit`, `step` and the rest.
 """
@@ -10,21 +15,24 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
+from slime_tau2.local.causal_lm import CausalLM
 from slime_tau2.local.sampling import SamplingParams, sample, uniform
 from slime_tau2.local.slots import SlotCache
 
-CHUNK = 512
-MIN_CAPACITY = 512
+CHUNK = 512  # tokens of a prompt that are read at a time
+MIN_CAPACITY = 512  # tokens of a slot, until a request needs more
 
 
 @dataclass
 class Request:
-    """One completion under way. `finish` is empty until it ends: stop, length or abort."""
+    """One completion under way. `finish` is empty until it ends: stop, length or abort.
+
+    `log_probs` has one entry per id of `output_ids`; `cached_tokens` of the input were in a slot already.
+    """
 
     rid: str
     input_ids: list[int]
@@ -36,19 +44,21 @@ class Request:
 
 
 class Engine:
-    """`token_budget` bounds the store: slots times capacity, in tokens."""
+    """Owns the model. `token_budget` bounds the store of keys and values: slots times capacity, in tokens."""
 
-    def __init__(self, model: Any, eos: int, max_slots: int = 64, token_budget: int = 262_144):
-        self.model, self.eos = model.eval(), eos
-        self.device, self.config = model.device, model.config
-        self.context_length: int = self.config.max_position_embeddings
+    def __init__(self, model: CausalLM, eos: int, max_slots: int = 64, token_budget: int = 262_144):
+        model.eval()
+        self.model = model
+        self.eos = eos
+        self.device = model.device
+        self.config = model.config
+        self.context_length = model.config.max_position_embeddings
         self.waiting: deque[Request] = deque()
         self.near_ties = 0
         self.slots = SlotCache(model, max_slots, token_budget, MIN_CAPACITY)
         self._owner: list[Request | None] = [None] * len(self.slots)
 
-    # --- requests
-    # ----------------------------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> list[Request]:
@@ -73,113 +83,133 @@ class Engine:
     def _place(self) -> None:
         """Give waiting requests slots, first come first served; grows the store only when it is idle enough to."""
         while self.waiting:
-            need = len(self.waiting[0].input_ids) + self.waiting[0].params.max_new_tokens
+            head = self.waiting[0]
+            need = len(head.input_ids) + head.params.max_new_tokens
             if need > self.slots.capacity:
                 if self.running:
                     return
-                self.slots.allocate(min(self.context_length, 1 << (need - 1).bit_length()))
+                power_of_two = 1 << (need - 1).bit_length()
+                self.slots.allocate(min(self.context_length, power_of_two))
                 self._owner = [None] * len(self.slots)
             free = [s for s, owner in enumerate(self._owner) if owner is None]
             if not free:
                 return
             request = self.waiting.popleft()
             slot = self.slots.take(request.input_ids, free)
-            self._owner[slot], request.cached_tokens = request, int(self.slots.held[slot])
+            self._owner[slot] = request
+            request.cached_tokens = int(self.slots.held[slot])
 
     # --- compute -----------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def step(self) -> list[Request]:
-        """One round: read a chunk of every unread prompt, sample one token for every request that is read. Returns what
-        ended.
-        """
+        """One round (see the module's head). Returns what ended."""
         self._place()
         active = [(s, r) for s, r in enumerate(self._owner) if r is not None]
-        if not active:
-            return []
-        reading = [(s, r) for s, r in active if self._pending(s, r) > 1]
-        decoding = [(s, r) for s, r in active if self._pending(s, r) == 1]
+        reading = [(s, r) for s, r in active if self._unread(s, r) > 1]
+        decoding = [(s, r) for s, r in active if self._unread(s, r) == 1]
         done: list[Request] = []
         for batch in (reading, decoding):
             if batch:
                 done += self._advance(batch)
         return done
 
-    def _pending(self, slot: int, request: Request) -> int:
+    def _unread(self, slot: int, request: Request) -> int:
+        """How many of a request's ids are not in its slot yet."""
         return len(request.input_ids) + len(request.output_ids) - int(self.slots.held[slot])
 
+    def _next_ids(self, slot: int, request: Request) -> list[int]:
+        """The ids to read next: a chunk of the prompt, or what was sampled last."""
+        held, prompt = int(self.slots.held[slot]), len(request.input_ids)
+        if held < prompt:
+            return request.input_ids[held : min(held + CHUNK, prompt)]
+        return request.output_ids[held - prompt :]
+
     def _advance(self, batch: list[tuple[int, Request]]) -> list[Request]:
-        held = [int(self.slots.held[s]) for s, _ in batch]
-        news = [self._new_ids(s, r) for s, r in batch]
-        logits = self._forward([s for s, _ in batch], held, news)
-        sampling = []
-        for row, (slot, request) in enumerate(batch):
-            self.slots.extend(slot, news[row])
-            if self._pending(slot, request) == 0:
-                sampling.append(row)
+        """Read the next ids of each (slot, request), sample where that was the last of them. Returns what ended."""
+        slots = [slot for slot, _ in batch]
+        news = [self._next_ids(slot, request) for slot, request in batch]
+        logits = self._forward(slots, news)  # [rows, vocabulary]
+        for slot, new in zip(slots, news):
+            self.slots.extend(slot, new)
+
+        sampling = [row for row, (slot, request) in enumerate(batch) if self._unread(slot, request) == 0]
         if not sampling:
             return []
         requests = [batch[row][1] for row in sampling]
         draws = [uniform(r.params.sampling_seed, len(r.output_ids)) for r in requests]
         ids, log_probs, ties = sample(logits[sampling], [r.params for r in requests], draws)
         self.near_ties += ties
-        done = []
+
+        done: list[Request] = []
         for row, token, log_prob in zip(sampling, ids, log_probs):
             slot, request = batch[row]
             request.output_ids.append(token)
             request.log_probs.append(log_prob)
-            stops = token in request.params.stop_token_ids or (token == self.eos and not request.params.ignore_eos)
-            request.finish = (
-                "stop" if stops else "length" if len(request.output_ids) >= request.params.max_new_tokens else ""
-            )
+            request.finish = self._finish(request)
             if request.finish:
                 self._owner[slot] = None
                 done.append(request)
         return done
 
-    def _new_ids(self, slot: int, request: Request) -> list[int]:
-        held, prompt = int(self.slots.held[slot]), len(request.input_ids)
-        if held < prompt:
-            return request.input_ids[held : min(held + CHUNK, prompt)]
-        return request.output_ids[held - prompt :]
+    def _finish(self, request: Request) -> str:
+        """Why a request ends with the token it has just got; empty where it goes on."""
+        token, params = request.output_ids[-1], request.params
+        if token in params.stop_token_ids or (token == self.eos and not params.ignore_eos):
+            return "stop"
+        return "length" if len(request.output_ids) >= params.max_new_tokens else ""
 
-    def _forward(self, slots: list[int], held: list[int], news: list[list[int]]) -> torch.Tensor:
-        """Logits after each row's last new id, [rows, vocabulary].
+    def _forward(self, slots: list[int], news: list[list[int]]) -> torch.Tensor:
+        """Logits after each row's last new id, [R, vocabulary]. R rows read at most W new ids each.
 
-        Rows are padded on the right; padding writes to the store's spare last column, which nothing reads.
+        transformers' own `forward` is not called: it takes positions and mask from one past length for the whole
+        batch, where each row here has its own, and computes logits at the same positions of all rows, where each row
+        here ends elsewhere. The layers are the model's own, so that the arithmetic is too.
         """
-        lengths = np.asarray([len(n) for n in news])
+        # 1. a rectangle of ids, padded on the right
+        lengths = np.asarray([len(new) for new in news])  # [R]
+        held = self.slots.held[slots]  # [R]
         width, total = int(lengths.max()), int((lengths + held).max())
-        ids = np.zeros((len(slots), width), dtype=np.int64)
+        ids = np.zeros((len(slots), width), dtype=np.int64)  # [R, W]
         for row, new in enumerate(news):
             ids[row, : len(new)] = new
+
+        # 2. where each new id stands in its conversation, and so in its slot. Padding goes to the spare last column
         steps = np.arange(width)[None, :]
-        positions = np.where(steps < lengths[:, None], np.asarray(held)[:, None] + steps, self.slots.capacity)
-        hidden_from = np.arange(total)[None, None, :] > positions[:, :, None]
-        cache, device, model = self.slots, self.device, self.model.model
-        cache.aim(slots, positions, total)
-        hidden = model.embed_tokens(torch.from_numpy(ids).to(device))
-        rotary = model.rotary_emb(hidden, cache.positions)
-        mask = torch.from_numpy(hidden_from).to(device).unsqueeze(1)
-        bias = torch.zeros(mask.shape, dtype=hidden.dtype, device=device).masked_fill_(
-            mask, torch.finfo(hidden.dtype).min
-        )
+        positions = np.where(steps < lengths[:, None], held[:, None] + steps, self.slots.capacity)  # [R, W]
+        self.slots.aim(slots, positions, total)
+
+        # 3. causal: a position does not see those behind it. Added to the scores: 0 where seen, the lowest number where
+        #    not; one for all heads
+        model, device = self.model.model, self.device
+        hidden = model.embed_tokens(torch.from_numpy(ids).to(device))  # [R, W, hidden]
+        behind = np.arange(total)[None, None, :] > positions[:, :, None]  # [R, W, total]
+        mask = torch.from_numpy(behind).to(device).unsqueeze(1)  # [R, 1, W, total]
+        lowest = torch.finfo(hidden.dtype).min
+        bias = torch.zeros(mask.shape, dtype=hidden.dtype, device=device).masked_fill_(mask, lowest)
+
+        # 4. the layers: each writes its new keys and values to the slots, and attends to all that they hold
+        rotary = model.rotary_emb(hidden, self.slots.positions)
         for layer in model.layers:
             hidden = layer(
                 hidden,
                 attention_mask=bias,
-                position_ids=cache.positions,
-                past_key_values=cache,
+                position_ids=self.slots.positions,
+                past_key_values=self.slots,
                 position_embeddings=rotary,
             )
-            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
-        last = hidden[torch.arange(len(slots), device=device), torch.from_numpy(lengths - 1).to(device)]
-        return self.model.lm_head(model.norm(last)).float()
+            hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # as some versions of transformers return it
+
+        # 5. the vocabulary at one position per row
+        ends = torch.from_numpy(lengths - 1).to(device)
+        last = hidden[torch.arange(len(slots), device=device), ends]  # [R, hidden]
+        logits: torch.Tensor = self.model.lm_head(model.norm(last))
+        return logits.float()
 
     # --- control -----------------------------------------------------------------------------------------------------
 
     def abort(self, rid: str | None = None) -> list[Request]:
-        """End one request, or all, as aborted; they keep what they have sampled."""
+        """End one request, or (None) all, as aborted; they keep what they have sampled."""
         hit = [r for r in (*self.waiting, *self.running) if rid is None or r.rid == rid]
         for request in hit:
             request.finish = "abort"

@@ -1,6 +1,6 @@
 """The losses, with slime's names and meanings. Pure functions of tensors.
 
-Shapes: every tensor is 1-D, one float a response token of one sample; a list has one such tensor a sample.
+Shapes: every tensor is 1-D, one float per response token of one sample; a list has one such tensor per sample.
 """
 
 from __future__ import annotations
@@ -13,34 +13,42 @@ import torch
 from slime_tau2.errors import ConfigError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LossOptions:
-    """slime's arguments of the same names; docs/cookbook.md says what each does to long episodes, and where it comes
+    """slime's arguments of the same names. docs/cookbook.md says what each does to long episodes and where it comes
     from.
-
-    `eps_clip_high` None means `eps_clip`. `use_tis` weighs each token by exp(train - rollout log-prob): clamped to
-    [`tis_clip_low`, `tis_clip`] by `vanilla_tis_function`, zero outside of it by `icepop_function`. `use_opsm` drops
-    the tokens of a sample with a negative advantage whose mean log-ratio says that the policy has left it
-    (`opsm_delta`). `calculate_per_token_loss` averages over all tokens instead of per sample first; `dr_grpo` divides
-    the policy term by a constant instead (`hooks.reducers`).
     """
 
     advantage_estimator: str = "grpo"
+    """`grpo`, one ratio per token, or `gspo`, one per sample."""
     eps_clip: float = 0.2
+    """How far a ratio may fall below 1 before its loss is clipped."""
     eps_clip_high: float | None = None
+    """How far it may rise above 1; None means `eps_clip`."""
     eps_clip_c: float | None = None
+    """Dual clip: bound of the loss of a negative advantage, in multiples of it; None means no bound."""
     use_kl_loss: bool = False
+    """Add `kl_loss_coef` times the KL to the reference model, estimated as `kl_loss_type` says."""
     kl_loss_coef: float = 0.0
     kl_loss_type: str = "low_var_kl"
     entropy_coef: float = 0.0
+    """Weight of the entropy bonus."""
     use_tis: bool = False
+    """Weigh each token by exp(trainer's - sampler's log-prob). `vanilla_tis_function` clamps the weight to
+    [`tis_clip_low`, `tis_clip`]; `icepop_function` makes it 0 outside.
+    """
     custom_tis_function: str = "vanilla_tis_function"
     tis_clip: float = 2.0
     tis_clip_low: float = 0.0
     use_opsm: bool = False
+    """Drop the tokens with a negative advantage of a sample whose mean log-ratio is beyond `opsm_delta`: the policy has
+    left it.
+    """
     opsm_delta: float = 1e-4
     calculate_per_token_loss: bool = False
+    """Average over all tokens, instead of over each sample's tokens first and then over samples."""
     dr_grpo: bool = False
+    """Divide the policy term by a constant instead (`hooks.reducers`)."""
 
     def __post_init__(self) -> None:
         for name, known in _KNOWN.items():
@@ -74,12 +82,13 @@ _KNOWN = {
 
 
 def reduce(values: list[torch.Tensor], masks: list[torch.Tensor], denominator: float, per_token: bool) -> torch.Tensor:
-    """Sum over samples of each one's masked mean, over `denominator` samples; or masked sum over
-    `denominator` tokens.
+    """One scalar: the sum over samples of their masked means, divided by `denominator` samples.
+
+    With `per_token`, the sum over all tokens whose mask is 1, divided by `denominator` tokens.
     """
-    if per_token:
-        return torch.stack([(v * m).sum() for v, m in zip(values, masks, strict=True)]).sum() / max(denominator, 1)
-    return torch.stack([masked_mean(v, m) for v, m in zip(values, masks, strict=True)]).sum() / max(denominator, 1)
+    pairs = list(zip(values, masks, strict=True))
+    per_sample = [(v * m).sum() if per_token else masked_mean(v, m) for v, m in pairs]
+    return torch.stack(per_sample).sum() / max(denominator, 1)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -94,16 +103,18 @@ def policy_loss(
     mask: torch.Tensor,
     options: LossOptions,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """PPO's clipped loss a token, and whether it was clipped (1.0 or 0.0). arXiv 1707.06347; clip-higher: 2503.14476.
+    """(PPO's clipped loss per token, 1.0 where it was clipped and 0.0 elsewhere). arXiv 1707.06347; clip-higher:
+    2503.14476.
 
-    `gspo` (2507.18071) has one ratio a sample, the geometric mean of its tokens'.
+    `gspo` (2507.18071) has one ratio per sample: the geometric mean of its tokens' ratios.
     """
     log_ratio = log_probs - old_log_probs
     if options.advantage_estimator == "gspo":
         log_ratio = masked_mean(log_ratio, mask).expand_as(log_probs)
     ratio = log_ratio.exp()
     high = options.eps_clip if options.eps_clip_high is None else options.eps_clip_high
-    plain, clipped = -ratio * advantages, -ratio.clamp(1 - options.eps_clip, 1 + high) * advantages
+    plain = -ratio * advantages
+    clipped = -ratio.clamp(1 - options.eps_clip, 1 + high) * advantages
     loss = torch.maximum(plain, clipped)
     if options.eps_clip_c is not None:  # dual clip bounds the loss of negative advantages; arXiv 1912.09729
         loss = torch.where(advantages < 0, torch.minimum(loss, -options.eps_clip_c * advantages), loss)
@@ -111,29 +122,26 @@ def policy_loss(
 
 
 def tis_weights(old_log_probs: torch.Tensor, rollout_log_probs: torch.Tensor, options: LossOptions) -> torch.Tensor:
-    """Importance weight a token, trainer's over sampler's probability: truncated, or zero where it lies outside
-    (IcePop, 2510.18855).
+    """Importance weight per token, trainer's over sampler's probability: truncated, or (IcePop, 2510.18855) 0 outside
+    the bounds.
     """
     ratio = (old_log_probs - rollout_log_probs).exp()
     if options.custom_tis_function == "icepop_function":
-        return torch.where(
-            (ratio >= options.tis_clip_low) & (ratio <= options.tis_clip), ratio, torch.zeros_like(ratio)
-        )
+        within = (ratio >= options.tis_clip_low) & (ratio <= options.tis_clip)
+        return torch.where(within, ratio, torch.zeros_like(ratio))
     return ratio.clamp(options.tis_clip_low, options.tis_clip)
 
 
 def opsm_mask(
     log_probs: torch.Tensor, old_log_probs: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, delta: float
 ) -> torch.Tensor:
-    """Off-policy sequence mask: 0.0 for tokens with a negative advantage in a sample whose mean log-ratio is beyond
-    `delta`.
-    """
+    """Off-policy sequence mask: 0.0 at the negative advantages of a sample whose mean log-ratio is beyond `delta`."""
     gone = masked_mean(old_log_probs - log_probs.detach(), mask) > delta
     return 1.0 - ((advantages < 0) & gone).float()
 
 
 def approx_kl(log_probs: torch.Tensor, ref_log_probs: torch.Tensor, kind: str) -> torch.Tensor:
-    """Estimate of KL(policy || reference) a token: k1, k2, k3 or low_var_kl (k3 clamped to [-10, 10])."""
+    """Estimate of KL(policy || reference) per token: k1, k2, k3 or low_var_kl (k3 clamped to [-10, 10])."""
     log_ratio = log_probs - ref_log_probs
     if kind == "k1":
         return log_ratio

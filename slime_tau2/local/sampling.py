@@ -19,7 +19,7 @@ _KNOWN = {"max_new_tokens", "temperature", "top_p", "top_k", "stop_token_ids", "
 _MASK = (1 << 64) - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplingParams:
     """SGLang's names. `temperature` 0 is greedy; `top_k` -1 and `top_p` 1 keep everything."""
 
@@ -65,40 +65,50 @@ def uniform(seed: int, position: int) -> float:
 def sample(
     logits: torch.Tensor, params: list[SamplingParams], draws: list[float]
 ) -> tuple[list[int], list[float], int]:
-    """One token a row.
+    """One token per row.
 
     Args:
         logits: [rows, vocabulary], float32.
-        draws: one number in [0, 1) a row.
+        draws: one number in [0, 1) per row.
 
     Returns:
         Token ids; their log-probs after temperature and before top-k and top-p, as SGLang reports them; how many
         draws fell within NEAR_TIE of a boundary.
     """
     temperature = torch.tensor([p.temperature or 1.0 for p in params], device=logits.device).unsqueeze(1)
+    greedy = torch.tensor([p.temperature == 0 for p in params], device=logits.device)
     log_probs = torch.log_softmax(logits.float() / temperature, dim=-1)
+
+    # 1. the distribution to draw from: in double, so that its sums do not round the draws away
     probs = log_probs.double().exp()
     for row, p in enumerate(params):
         if p.top_k > 0 or p.top_p < 1.0:
             probs[row] = _restrict(probs[row], p)
+
+    # 2. invert its cumulative sum at each row's number. What top-k and top-p left adds up to less than 1: the number is
+    #    scaled to that
     cumulative = probs.cumsum(-1)
     at = torch.tensor(draws, dtype=torch.float64, device=logits.device).unsqueeze(1) * cumulative[:, -1:]
-    drawn = torch.searchsorted(cumulative, at, right=True).clamp(max=logits.shape[-1] - 1)
-    greedy = torch.tensor([p.temperature == 0 for p in params], device=logits.device)
-    drawn = torch.where(greedy, logits.argmax(-1), drawn.squeeze(1))
-    upper = cumulative.gather(1, drawn.unsqueeze(1))
-    distance = torch.minimum((upper - at).abs(), (at - upper + probs.gather(1, drawn.unsqueeze(1))).abs()).squeeze(1)
+    drawn = torch.searchsorted(cumulative, at, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
+    chosen = torch.where(greedy, logits.argmax(-1), drawn).unsqueeze(1)  # [rows, 1]
+
+    # 3. how near each number came to its neighbours' intervals
+    upper = cumulative.gather(1, chosen)
+    lower = upper - probs.gather(1, chosen)
+    distance = torch.minimum((upper - at).abs(), (at - lower).abs()).squeeze(1)
     ties = int(((distance < NEAR_TIE) & ~greedy).sum())
-    return drawn.tolist(), log_probs.gather(1, drawn.unsqueeze(1)).squeeze(1).tolist(), ties
+    return chosen.squeeze(1).tolist(), log_probs.gather(1, chosen).squeeze(1).tolist(), ties
 
 
 def _restrict(probs: torch.Tensor, p: SamplingParams) -> torch.Tensor:
+    """[vocabulary] probabilities, 0 outside top-k and top-p; not normalised again."""
     ordered, order = probs.sort(descending=True)
     keep = torch.ones_like(ordered, dtype=torch.bool)
     if p.top_k > 0:
         keep[p.top_k :] = False
     if p.top_p < 1.0:
-        keep &= (ordered.cumsum(-1) - ordered) < p.top_p
+        before = ordered.cumsum(-1) - ordered
+        keep &= before < p.top_p
     out = torch.zeros_like(probs)
     out[order[keep]] = ordered[keep]
     return out

@@ -12,33 +12,43 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from slime_tau2.local.causal_lm import CausalLM
 
 
 class SlotCache:
-    """Also the `past_key_values` that transformers' attention layers write to and read from (`aim`, then `update`).
+    """S slots of C tokens. It is also the `past_key_values` that transformers' attention layers write to and read from:
+    `aim` says where, `update` does it.
 
-    `token_budget` bounds the store: slots times capacity, in tokens. `held[s]` tokens of slot s are there.
+    Attributes:
+        keys, values: one tensor per layer, [S, C + 1, key-value heads, head dim]. The spare last column takes the
+            writes of padding; nothing reads it.
+        held: [S], how many tokens of each slot are there.
+        capacity: C.
     """
 
-    is_compileable = False
+    is_compileable = False  # transformers asks every cache
 
-    def __init__(self, model: Any, max_slots: int, token_budget: int, capacity: int):
-        self.config, self.device = model.config, model.device
+    def __init__(self, model: CausalLM, max_slots: int, token_budget: int, capacity: int):
+        """`token_budget` bounds the store: slots times capacity, in tokens."""
+        self.config = model.config
+        self.device = model.device
         self.dtype = next(model.parameters()).dtype
-        self.max_slots, self.token_budget = max_slots, token_budget
+        self.max_slots = max_slots
+        self.token_budget = token_budget
         self.allocate(capacity)
 
     def allocate(self, capacity: int) -> None:
         """A new, empty store of slots for `capacity` tokens each."""
-        slots, config = max(1, min(self.max_slots, self.token_budget // capacity)), self.config
-        # one spare column takes the writes of padding
+        config = self.config
+        slots = max(1, min(self.max_slots, self.token_budget // capacity))
         shape = (slots, capacity + 1, config.num_key_value_heads, config.head_dim)
-        self.keys = [torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in range(config.num_hidden_layers)]
-        self.values = [
-            torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in range(config.num_hidden_layers)
-        ]
+        layers = range(config.num_hidden_layers)
+        self.keys = [torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in layers]
+        self.values = [torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in layers]
         self.capacity = capacity
-        self.held = np.zeros(slots, dtype=np.int64)
+        self.held: NDArray[np.int64] = np.zeros(slots, dtype=np.int64)
         self._ids = np.full((slots, capacity), -1, dtype=np.int64)
         self._used = np.zeros(slots, dtype=np.int64)  # last use, for eviction
         self._clock = 0
@@ -47,21 +57,31 @@ class SlotCache:
         return len(self.held)
 
     def take(self, prompt: Sequence[int], free: Collection[int]) -> int:
-        """One of the `free` slots, holding as much of the prompt's head as any slot does; all but its last token at
-        most.
+        """One of the `free` slots, which then holds as much of the prompt's head as any slot does.
+
+        The prompt's last id is never among it: it is always computed, for its logits are needed.
         """
+        # 1. for each slot, how many of the prompt's ids it holds from the first on: [S]
         ids = np.asarray(prompt)
-        width = min(len(ids) - 1, self.capacity)  # the last id is always computed: its logits are needed
-        same = (self._ids[:, :width] == ids[:width]) & (np.arange(width) < self.held[:, None])
-        prefix = np.where(same.all(1), width, same.argmin(1)) if width else np.zeros(len(same), dtype=np.int64)
-        best = int(prefix.argmax())
-        continues = best in free and prefix[best] >= self.held[best]
+        width = min(len(ids) - 1, self.capacity)
+        common = np.zeros(len(self), dtype=np.int64)
+        if width:
+            same = (self._ids[:, :width] == ids[:width]) & (np.arange(width) < self.held[:, None])  # [S, width]
+            common = np.where(same.all(1), width, same.argmin(1))  # argmin: the first False
+        best = int(common.argmax())
+        length = int(common[best])
+
+        # 2. the best slot itself, where it is free and the prompt extends all that it holds: a conversation's next
+        #    turn. Else the free one that was used longest ago, with a copy of the best one's head
+        continues = best in free and length >= self.held[best]
         slot = best if continues else min(free, key=lambda s: self._used[s])
-        length = int(prefix[best])
         if slot != best:
             for store in (*self.keys, *self.values):
                 store[slot, :length] = store[best, :length]
-        self._ids[slot, :length], self._ids[slot, length:] = ids[:length], -1
+
+        # 3. note what it holds now
+        self._ids[slot, :length] = ids[:length]
+        self._ids[slot, length:] = -1
         self.held[slot] = length
         self._clock += 1
         self._used[slot] = self._clock
@@ -78,18 +98,26 @@ class SlotCache:
         self.held[:] = 0
         self._ids[:] = -1
 
-    def aim(self, slots: Sequence[int], positions: np.ndarray, width: int) -> None:
-        """Where `update` writes: row r's columns `positions[r]` of slot `slots[r]`; it gives back the first `width`
-        columns.
+    def aim(self, slots: Sequence[int], positions: NDArray[np.int64], width: int) -> None:
+        """Say where the next `update` of each layer writes and reads.
+
+        Args:
+            slots: of the batch's R rows.
+            positions: [R, new], the columns of a row's slot that its new tokens are written to.
+            width: the first `width` columns are read.
         """
-        self.rows, self.width = torch.tensor(slots, device=self.device), width
-        self.positions = torch.from_numpy(positions).to(self.device)
+        self.rows = torch.tensor(slots, device=self.device)  # [R]
+        self.positions = torch.from_numpy(positions).to(self.device)  # [R, new]
+        self.width = width
 
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """[rows, heads, new, dim] of a layer in; all that the rows' slots hold out."""
+        """Write a layer's new keys and values, [R, heads, new, dim]; return what the rows' slots hold, [R, heads,
+        width, dim].
+        """
         keys, values = self.keys[layer], self.values[layer]
-        keys[self.rows.unsqueeze(1), self.positions] = key.transpose(1, 2)
-        values[self.rows.unsqueeze(1), self.positions] = value.transpose(1, 2)
+        rows = self.rows.unsqueeze(1)  # [R, 1], beside positions [R, new]
+        keys[rows, self.positions] = key.transpose(1, 2)
+        values[rows, self.positions] = value.transpose(1, 2)
         return keys[self.rows, : self.width].transpose(1, 2), values[self.rows, : self.width].transpose(1, 2)

@@ -210,6 +210,16 @@ def test_micro_batching_does_not_change_the_step(tiny_model):
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
+def test_figures_are_means_over_the_steps_that_were_taken(tiny_model):
+    """Three steps are asked for, and one sample is not enough for them."""
+    reports = [
+        Trainer(m, TrainOptions(num_steps_per_rollout=steps)).grpo_step(samples(m, count=1), [1.0])
+        for steps in (1, 3)
+        for m in [copy.deepcopy(tiny_model)]
+    ]
+    assert reports[0]["entropy"] > 0 and reports[0] == pytest.approx(reports[1], abs=1e-6)
+
+
 def test_kl_needs_a_reference_and_pulls_back(model):
     with pytest.raises(ValueError, match="needs a reference model"):
         Trainer(model, TrainOptions(loss=LossOptions(use_kl_loss=True)))
