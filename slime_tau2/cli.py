@@ -96,7 +96,7 @@ def study(
     """Train over seeds, variants of GRPO and controls on the bundled domain, and say which differences are real."""
     from slime_tau2.experiments.study import main as run
 
-    run(output, seeds, variant, smoke, set_ or [], console)
+    run(output=output, seeds=seeds, variants=variant, smoke=smoke, assignments=set_ or [], console=console)
 
 
 @app.command("export-hf")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.console import Console
 from slime_tau2.config import ENVIRONMENT, Tau2Config, from_environment
 from slime_tau2.errors import ConfigError
 from slime_tau2.options import parse_assignments
+
+if TYPE_CHECKING:
+    from slime_tau2.evaluation.request import EvalRequest
 
 WHAT_TRAINS = "What may train: train, or train+val, which takes the val tasks too; test tasks never."
 
@@ -98,55 +101,65 @@ def collect(
     """
     from slime_tau2.data import held_out
 
-    config = _tau2_options(set_)
     for name in domain.split(","):
         held_out.check_source(name, split)
     if policy == "teacher":
-        from slime_tau2.data.teacher_traces import collect as run
-        from slime_tau2.data.traces import write_jsonl
-
         if domain != "helpdesk":
             raise ConfigError(
                 f"--policy teacher exists for helpdesk only, not {domain}; name a server with --policy URL/v1 "
                 "--model NAME"
             )
-        rows, reward = run(episodes, flaws, seed, split, lambda done, note: None)
-        print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
+        _collect_teacher(output, episodes=episodes, flaws=flaws, seed=seed, split=split)
         return
-    from slime_tau2.data import sft
-    from slime_tau2.episode.scripts import SCRIPTS
-    from slime_tau2.evaluation import runs
-    from slime_tau2.evaluation.evaluate import main as run_eval
-    from slime_tau2.evaluation.presets import EvalRequest
+    from slime_tau2.evaluation.request import EvalRequest
 
-    if policy in SCRIPTS or user == "gold":
-        what = f"--policy {policy}" if policy in SCRIPTS else "--user gold"
-        raise ConfigError(
-            f"{what} is a script, whose words are no training data; name a model (--policy URL/v1 --model NAME) "
-            "that talks to a real user "
-            "(--user llm with --set user_base_url=…), or for helpdesk --policy teacher"
-        )
-    directory = output.with_suffix(".attempts")
-    options = ["retail_basis=communicate", *(set_ or [])]
+    options = parse_assignments(set_ or [], Tau2Config.model_fields, "--set")
     request = EvalRequest(
-        directory,
-        domain,
-        policy,
-        split,
-        attempts,
-        None,
-        user,
-        temperature,
+        output=output.with_suffix(".attempts"),
+        domain=domain,
+        policy=policy,
+        model=model,
         tokenizer=tokenizer,
+        split=split,
+        attempts=attempts,
+        user=user,
+        temperature=temperature,
         concurrency=concurrency,
         seed=seed,
-        options=tuple(options),
-        model=model,
+        options={"retail_basis": "communicate", **options},
     )
-    done = run_eval(request, Console())
-    assert done is not None, "this was no dry run"
-    _write_rows(output, *sft.from_attempts([directory / "attempts.jsonl"], min_partial, best, config, split))
-    runs.all_scored(done.coverage, done.records, directory)
+    _collect_model(output, request, min_partial=min_partial, best=best, config=_tau2_options(set_))
+
+
+def _collect_teacher(output: Path, *, episodes: int, flaws: float, seed: int, split: str) -> None:
+    """Traces of helpdesk's scripted teacher, good and bad."""
+    from slime_tau2.data.teacher_traces import collect
+    from slime_tau2.data.traces import write_jsonl
+
+    rows, reward = collect(episodes, flaws, seed, split, lambda done, note: None)
+    print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
+
+
+def _collect_model(
+    output: Path, request: EvalRequest, *, min_partial: float, best: int | None, config: Tau2Config
+) -> None:
+    """The best attempts of a model, which an evaluation makes and keeps."""
+    from slime_tau2.data import sft
+    from slime_tau2.data.records import FILE
+    from slime_tau2.evaluation import runs
+    from slime_tau2.evaluation.evaluate import main as evaluate
+
+    if request.is_script or request.user == "gold":
+        script = f"--policy {request.policy}" if request.is_script else "--user gold"
+        raise ConfigError(
+            f"{script} is a script, whose words are no training data; name a model (--policy URL/v1 --model NAME) "
+            "that talks to a real user (--user llm with --set user_base_url=…), or for helpdesk --policy teacher"
+        )
+    finished = evaluate(request, Console())
+    assert finished is not None, "this was no dry run"
+    assert request.split is not None, "collect has a default"
+    _write_rows(output, *sft.from_attempts([request.output / FILE], min_partial, best, config, request.split))
+    runs.require_scores(finished.coverage, finished.records, request.output)
 
 
 def _tau2_options(assignments: list[str] | None) -> Tau2Config:
@@ -210,7 +223,7 @@ def check_sft(
         )
 
 
-def _write_rows(output: Path, rows: list[dict], counts: dict[str, int]) -> None:
+def _write_rows(output: Path, rows: list[dict[str, Any]], counts: dict[str, int]) -> None:
     from slime_tau2.data.rejection import why_none
     from slime_tau2.data.traces import write_jsonl
 

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError
+from slime_tau2.options import parse_assignments
 
 console = Console()
 
@@ -63,36 +65,35 @@ def evaluate(
 ) -> None:
     """Evaluate a policy: plan.json, attempts.jsonl and summary.json; exit code 2 where an attempt has no score."""
     from slime_tau2.evaluation import runs
-    from slime_tau2.evaluation.estimate import DryRun
+    from slime_tau2.evaluation.dry_run import DryRun
     from slime_tau2.evaluation.evaluate import main as run
-    from slime_tau2.evaluation.presets import EvalRequest
+    from slime_tau2.evaluation.request import EvalRequest
 
     if not dry_run and (like or prices):
         raise ConfigError(
             "--like and --prices are for --dry-run; of a run that is there, `slime-tau2 report --prices` tells the cost"
         )
-
     request = EvalRequest(
-        output,
-        domain,
-        policy,
-        split,
-        attempts,
-        task,
-        user,
-        temperature,
-        top_p,
-        top_k,
-        tokenizer,
-        concurrency,
-        seed,
-        tuple(set_ or ()),
-        model,
-        preset,
+        output=output,
+        domain=domain,
+        policy=policy,
+        model=model,
+        tokenizer=tokenizer,
+        preset=preset,
+        split=split,
+        tasks=task,
+        attempts=attempts,
+        user=user,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        concurrency=concurrency,
+        seed=seed,
+        options=parse_assignments(set_ or [], Tau2Config.model_fields, "--set"),
     )
-    done = run(request, console, DryRun(like, prices) if dry_run else None)
-    if done is not None:
-        runs.all_scored(done.coverage, done.records, output)
+    finished = run(request, console, DryRun(like, prices) if dry_run else None)
+    if finished is not None:
+        runs.require_scores(finished.coverage, finished.records, output)
 
 
 def compare(

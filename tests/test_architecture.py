@@ -24,12 +24,14 @@ BORDER = {
     "files",
     "tokenizer",
     "looplag",
+    "manifest",
 }
 MAY_IMPORT = {
     **{
         name: {"errors"}
         for name in sorted(
-            BORDER - {"config", "tokenizer", "limits", "types", "ledger", "terminations", "record", "errors"}
+            BORDER
+            - {"config", "tokenizer", "limits", "types", "ledger", "terminations", "record", "errors", "manifest"}
         )
     },
     "limits": set(),
@@ -39,6 +41,7 @@ MAY_IMPORT = {
     "types": {"terminations", "ledger", "record"},
     "ledger": {"errors", "masks"},
     "tokenizer": {"errors", "files"},
+    "manifest": {"errors", "files"},
     "config": {"hosts", "options", "plugins", "limits"},
     "guards": set(),
     "vintage": {"errors"},

@@ -119,6 +119,21 @@ def test_a_served_model(cli, tmp_path, tiny_model_dir):
     assert code == 0 and "token mismatches: 0 in 4 episodes" in out, err
 
 
+def test_a_directory_that_another_process_writes_gets_no_servers_log(cli, tmp_path, tiny_model_dir):
+    hold = "import pathlib, sys\nfrom slime_tau2 import manifest\nwith manifest.held(pathlib.Path(sys.argv[1])): print(1, flush=True); input()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout.readline() == "1\n"
+        code, _, error = cli("eval", "--policy", tiny_model_dir, "--task", "orders_250", "--output", tmp_path)
+    finally:
+        child.kill()
+        child.wait()
+    assert code == 2 and f"is being written by process {child.pid}" in error
+    assert not (tmp_path / "server.log").exists()
+
+
 def test_a_gpu_that_is_not_there_is_named_before_anything_is_loaded(cli, tmp_path, monkeypatch):
     import torch
 
@@ -179,12 +194,12 @@ def test_prepare_data_says_where_it_lies_and_which_tau2_reads_it(cli):
 def test_a_full_disk_is_one_line(cli, tmp_path, monkeypatch):
     import errno
 
-    from slime_tau2.evaluation import runner
+    from slime_tau2.evaluation.plan import RunPlan
 
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
 
-    monkeypatch.setattr(runner, "_claim", full)
+    monkeypatch.setattr(RunPlan, "write", full)
     code, _, err = cli("eval", "--output", tmp_path / "x")
     assert code == 2 and err.startswith("error: No space left on device") and "what was saved before is intact" in err
 

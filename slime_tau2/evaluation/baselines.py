@@ -21,10 +21,10 @@ from slime_tau2.episode.users import GoldUser
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import scores
-from slime_tau2.evaluation.plan import RunPlan
+from slime_tau2.evaluation.plan import BASELINES, RunPlan
 from slime_tau2.types import is_success
 
-FILE = "baselines.json"
+FILE = BASELINES
 KINDS = ("noop", "transfer-only")
 Rates = dict[str, dict[str, float | None]]
 """{agent: {row of `scores`: share of the tasks that it wins}}; None where one of them needs a judge."""

@@ -46,7 +46,7 @@ def write(
         raise ConfigError(f"{output} exists; delete it, or name another --output")
     found = runs.load_all(directories)
     for run in found:
-        runs.whole(run, partial, "publish")
+        runs.require_whole(run, partial, "publish")
     _of_one_model(found)
     table = None if prices is None else costs.read_prices(prices)
     results = [result for run in found for result in _results(run)]

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import runs, statistics, tables
+from slime_tau2.evaluation import estimators, runs, tables
 from slime_tau2.evaluation.plan import TaskKey
 from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell, points
@@ -143,8 +143,8 @@ def _runs_table(found: Sequence[EvaluatedRun]) -> Table:
     columns = []
     for run in found:
         table.add_column(run.name, justify="right", overflow="fold")
-        columns.append(statistics.summarise(run.successes, shown))
-        columns[-1]["avg"] = statistics.bootstrap_mean(list(run.rates.values()), of=len(run.successes))
+        columns.append(estimators.summarise(run.successes, shown))
+        columns[-1]["avg"] = estimators.bootstrap_mean(list(run.rates.values()), of=len(run.successes))
     table.add_row("tasks", *(str(len(run.successes)) for run in found))
     for name in ("scored", "excluded", "not_run"):
         last = name == "not_run"
@@ -179,12 +179,12 @@ def _rows(a: EvaluatedRun, b: EvaluatedRun, shared: AbstractSet[TaskKey]) -> lis
 
 
 def _difference(name: str, a: Rates, b: Rates) -> tuple[str, ...]:
-    gain, sign = statistics.paired_difference(a, b), statistics.sign_test(a, b)
+    gain, sign = estimators.paired_difference(a, b), estimators.sign_test(a, b)
     return (
         name,
         str(gain.tasks),
         points(gain),
         f"{sign.better}, {sign.worse}",
         f"{sign.p:.2g}",
-        f"{100 * statistics.smallest_difference(a, b):.1f}",
+        f"{100 * estimators.smallest_difference(a, b):.1f}",
     )

@@ -21,23 +21,26 @@ ROLES = {"policy": "model", "user": "user_model", "judge": "judge_model"}
 """{role: the setting that names its model}"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Of one role. `prompt` includes `cached`. `unreported` answers came without a count: then the others
-    are too low.
-    """
+    """What one role took. Floats, since an estimate has fractions."""
 
     requests: float = 0
+    """Requests, those of `unreported` included."""
     prompt: float = 0
+    """Tokens sent, those included that the server had in its cache."""
     cached: float = 0
+    """Tokens sent that the server had in its cache."""
     completion: float = 0
+    """Tokens sampled."""
     unreported: float = 0
+    """Requests whose tokens no server counted: the sums are too low by theirs."""
 
     def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Tokens(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
     def __mul__(self, factor: float) -> Tokens:
-        return Tokens(*(getattr(self, f.name) * factor for f in fields(self)))
+        return Tokens(**{f.name: getattr(self, f.name) * factor for f in fields(self)})
 
     def __str__(self) -> str:
         missing = f", {self.unreported:.0f} answers without a count" if self.unreported else ""

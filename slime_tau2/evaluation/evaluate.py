@@ -3,153 +3,190 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from slime_tau2 import bench
-from slime_tau2.config import ENVIRONMENT, Tau2Config, from_environment
-from slime_tau2.episode import scripts, worlds
+from slime_tau2.config import Tau2Config
+from slime_tau2.episode import worlds
 from slime_tau2.episode.harness import Harness
+from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import (
-    audit,
-    baselines,
-    costs,
-    estimate,
-    keys,
-    policies,
-    presets,
-    runner,
-    runs,
-    scores,
-    vigil,
-)
+from slime_tau2.evaluation import audit, baselines, costs, keys, policies, runner, runs, scores, vigil
+from slime_tau2.evaluation.dry_run import DryRun
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
-from slime_tau2.evaluation.presets import EvalRequest
+from slime_tau2.evaluation.policies import EvaluatedPolicy
+from slime_tau2.evaluation.request import EvalRequest, ResolvedRequest
 from slime_tau2.evaluation.runner import Finished
 from slime_tau2.evaluation.tables import metrics_table
-from slime_tau2.options import parse_assignments
 from slime_tau2.types import Episode, is_success
 
 
-def main(request: EvalRequest, console: Console, dry_run: estimate.DryRun | None = None) -> Finished | None:
+def main(request: EvalRequest, console: Console, dry_run: DryRun | None = None) -> Finished | None:
     """Run (or resume) an evaluation and print its table; None after a dry run, which prints what it would do and cost.
 
     Raises:
-        EvaluationStopped: the servers failed too often in a row. Attempts that were ended here and there are in the
-            result's coverage.
+        ConfigError: a request, a server or a directory that cannot be used; found before the first attempt.
+        EvaluationStopped: the servers failed too often in a row. Attempts that they ended here and there are counted in
+            the result's coverage instead.
     """
-    asked = request.resolved()
-    request, domains = asked.request, request.domains
-    options = parse_assignments(list(request.options), Tau2Config.model_fields, "--set")
-    config = Tau2Config.resolve(
-        ("the defaults of eval", {**presets.OPTIONS, "user": default_user(request.policy, domains)}),
-        (ENVIRONMENT, from_environment()),
-        ("--user", {} if request.user is None else {"user": request.user}),
-        ("--set", options),
-    )
-    if config.user == "scripted" and set(domains) != {"helpdesk"}:
-        raise ConfigError(f"--user scripted exists for helpdesk only, not {', '.join(domains)}; use llm, gold or plain")
+    resolved = request.resolved()
+    config = resolved.config()
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
-    found = {d: worlds.load(d, config.retail_basis, config.retrieval) for d in domains}
-    sets = tuple(_task_set(found[d], asked.on(found[d].splits).split, asked.split, request, console) for d in domains)
+    loaded = {d: worlds.load(d, config.retail_basis, config.retrieval) for d in request.domains}
+    sets = tuple(_task_set(world, resolved, console) for world in loaded.values())
     if dry_run is not None:
-        for line in dry_run.lines(asked, sets, config, found):
+        for line in dry_run.lines(resolved, sets, config, loaded):
             console.print(line, soft_wrap=True, highlight=False)
         return None
-    audited = {"episodes": 0, "mismatches": 0}
-    with ExitStack() as stack:
-        tasks = {s.domain: [found[s.domain].task(t) for t in s.tasks] for s in sets}
-        keys.check(config, tasks)
-        run_one, settings, box, identify = policies.policy(asked, config, stack)
-        servers = vigil.clients(
-            box, any(bench.judge_request(task, []) is not None for part in tasks.values() for task in part)
+    evaluation = _Evaluation(resolved=resolved, config=config, worlds=loaded, sets=sets, console=console)
+    played = evaluation.play()
+    evaluation.show(played)
+    return played.finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Played:
+    """A run to its end, and what was noticed on the way."""
+
+    plan: RunPlan
+    finished: Finished
+    audited: int
+    mismatches: int
+    faults: Counter[str]
+    """Failed requests by client and kind, those included that a retry mended."""
+    cross_checked: int | None
+    """Episodes that tau2's own evaluator graded again; None where nobody asked for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evaluation:
+    resolved: ResolvedRequest
+    config: Tau2Config
+    worlds: Mapping[str, World]
+    sets: tuple[TaskSet, ...]
+    console: Console
+
+    @property
+    def request(self) -> EvalRequest:
+        return self.resolved.request
+
+    def play(self) -> _Played:
+        """Check keys, servers and the policy's identity, then play what is missing."""
+        tasks = {s.domain: [self.worlds[s.domain].task(t) for t in s.tasks] for s in self.sets}
+        keys.check(self.config, tasks)
+        judged = any(bench.judge_request(task, []) is not None for part in tasks.values() for task in part)
+        with ExitStack() as stack:
+            policy = policies.policy(self.resolved, self.config, stack)
+            servers = vigil.clients(policy.harness, judged)
+            plan = self._plan(policy, servers)
+            progress = stack.enter_context(_progress(self.console))
+            count = plan.attempts * len(plan.keys)
+            bar = progress.add_task(f"{self.request.policy} on {plan.name}", total=count)
+            mismatches: list[bool] = []  # one entry per episode with a ledger
+
+            def on_episode(episode: Episode) -> None:
+                progress.advance(bar)
+                if episode.ledger is not None:
+                    mismatches.append(self._is_mismatch(episode, policy.harness))
+
+            def guard(stop: runner.Stop) -> AbstractAsyncContextManager[None]:
+                return vigil.watching(servers, stop)
+
+            run = runner.Run(
+                plan=plan,
+                worlds=self.worlds,
+                output=self.request.output,
+                run_one=policy.run_one,
+                concurrency=self.request.concurrency,
+                on_episode=on_episode,
+                tokenizer=policy.harness.tokenizer,
+                guard=guard,
+            )
+            finished = asyncio.run(_to_the_end(run, policy.harness))
+            progress.update(bar, completed=count)
+        for world in self.worlds.values():
+            world.environments.check()
+        official = policy.harness.official if self.config.official_check else None
+        return _Played(
+            plan=plan,
+            finished=finished,
+            audited=len(mismatches),
+            mismatches=sum(mismatches),
+            faults=policy.harness.take_faults(),
+            cross_checked=None if official is None else official.compared,
         )
-        before = runs.finished(request.output, sets, asked.attempts)
+
+    def _plan(self, policy: EvaluatedPolicy, servers: Mapping[str, vigil.Client]) -> RunPlan:
+        """The plan, with what the policy's server says about itself. A finished run asks no server again."""
+        settings = dict(policy.settings)
+        before = runs.finished(self.request.output, self.sets, self.resolved.attempts)
         if before is None:
-            settings |= asyncio.run(_identified(box, servers, identify))
-        elif "policy_server" in before[0].settings:  # a finished run asks no server again
+            settings |= asyncio.run(_identified(policy, servers))
+        elif "policy_server" in before[0].settings:
             settings["policy_server"] = before[0].settings["policy_server"]
-        todo = RunPlan(sets=sets, attempts=asked.attempts, seed=request.seed, settings=settings)
-        progress = stack.enter_context(_progress(console))
-        count = todo.attempts * len(todo.keys)
-        bar = progress.add_task(f"{request.policy} on {todo.name}", total=count)
+        return RunPlan(sets=self.sets, attempts=self.resolved.attempts, seed=self.request.seed, settings=settings)
 
-        def on_episode(episode: Episode) -> None:
-            progress.advance(bar)
-            if episode.ledger is not None:
-                audited["episodes"] += 1
-                world = found[episode.task.domain]
-                prompt = box.system_prompt(world, episode.task.task_id)
-                audited["mismatches"] += audit.is_mismatch(episode, box.chat(world.domain), prompt, box.protocol)
+    def _is_mismatch(self, episode: Episode, harness: Harness) -> bool:
+        world = self.worlds[episode.task.domain]
+        prompt = harness.system_prompt(world, episode.task.task_id)
+        return audit.is_mismatch(episode, harness.chat(world.domain), prompt, harness.protocol)
 
-        def guard(stop: runner.Stop) -> AbstractAsyncContextManager[None]:
-            return vigil.watching(servers, stop)
-
-        job = runner.Run(todo, found, request.output, run_one, request.concurrency, on_episode, box.tokenizer, guard)
-
-        async def run() -> Finished:
-            try:
-                return await runner.run(job)
-            finally:
-                await box.close()
-
-        done = asyncio.run(run())
-        progress.update(bar, completed=count)
-        faults = box.take_faults()
-    for world in found.values():
-        world.environments.check()
-    covered = done.coverage
-    title = f"{request.policy} on {todo.name}" + ("" if covered.whole else f", PARTIAL: {covered}")
-    console.print(
-        metrics_table(title, scores.scores(runs.successes(todo.keys, done.records), scores.ks(todo.attempts)))
-    )
-    for line in baselines.lines(baselines.rates(found, todo, request.output / baselines.FILE)):
-        console.print(line, soft_wrap=True)
-    won = sum(is_success(r["reward"]) for r in done.records)
-    console.print(f"{covered}; {won} earned reward 1.0; results in {request.output}", soft_wrap=True)
-    for line in costs.lines(costs.used(done.records), settings, None):
-        console.print(line, soft_wrap=True, highlight=False)
-    if audited["episodes"]:
-        console.print(f"token mismatches: {audited['mismatches']} in {audited['episodes']} episodes")
-    if faults:
-        console.print(
-            f"failed requests, retried: {', '.join(f'{kind} {n}' for kind, n in faults.most_common())}", soft_wrap=True
+    def show(self, played: _Played) -> None:
+        """Print the table, the baselines beside it, and what the run took."""
+        plan, coverage, records = played.plan, played.finished.coverage, played.finished.records
+        title = f"{self.request.policy} on {plan.name}" + ("" if coverage.whole else f", PARTIAL: {coverage}")
+        table = scores.scores(runs.successes(plan.keys, records), scores.ks(plan.attempts))
+        self.console.print(metrics_table(title, table))
+        for line in baselines.lines(baselines.rates(self.worlds, plan, self.request.output / baselines.FILE)):
+            self.console.print(line, soft_wrap=True)
+        won = sum(is_success(r["reward"]) for r in records)
+        self.console.print(
+            f"{coverage}; {won} earned reward 1.0; results in {self.request.output}",
+            soft_wrap=True,
         )
-    if config.official_check and box.official is not None:
-        console.print(f"tau2's own evaluator graded {box.official.compared} episodes again and agreed")
-    return done
+        for line in costs.lines(costs.used(records), plan.settings, None):
+            self.console.print(line, soft_wrap=True, highlight=False)
+        if played.audited:
+            self.console.print(f"token mismatches: {played.mismatches} in {played.audited} episodes")
+        if played.faults:
+            kinds = ", ".join(f"{kind} {n}" for kind, n in played.faults.most_common())
+            self.console.print(f"failed requests, retried: {kinds}", soft_wrap=True)
+        if played.cross_checked is not None:
+            self.console.print(f"tau2's own evaluator graded {played.cross_checked} episodes again and agreed")
 
 
-async def _identified(box: Harness, servers: Mapping[str, vigil.Client], identify: policies.Identify) -> dict[str, Any]:
-    """Before anything is written: whether every server is there, and who the policy's is."""
+async def _to_the_end(run: runner.Run, harness: Harness) -> Finished:
+    try:
+        return await runner.run(run)
+    finally:
+        await harness.close()
+
+
+async def _identified(policy: EvaluatedPolicy, servers: Mapping[str, vigil.Client]) -> dict[str, Any]:
+    """Before anything is written: see that every server is there, and ask the policy's who it is."""
     try:
         await vigil.before(servers)
-        return await identify()
+        return await policy.identify()
     finally:
-        await box.close()
+        await policy.harness.close()
 
 
-def default_user(policy: str, domains: list[str]) -> str:
-    """The user that suits a policy: a script's is played too, helpdesk has one of its own, tau2's is a model."""
-    if policy in scripts.SCRIPTS:
-        return "gold"
-    return "scripted" if set(domains) == {"helpdesk"} else "llm"
-
-
-def _task_set(world: worlds.World, split: str, asked: str, request: EvalRequest, console: Console) -> TaskSet:
-    if split != asked:
-        console.print(f"{world.domain} has no split {asked}: this is {split}", soft_wrap=True)
-    chosen = request.tasks
-    if chosen is not None and len(request.domains) > 1:
+def _task_set(world: World, resolved: ResolvedRequest, console: Console) -> TaskSet:
+    split, request = resolved.split_among(world.splits), resolved.request
+    if split != resolved.asked_split:
+        console.print(f"{world.domain} has no split {resolved.asked_split}: this is {split}", soft_wrap=True)
+    if request.tasks is not None and len(request.domains) > 1:
         raise ConfigError(
             f"--task names tasks of one domain, and --domain names {len(request.domains)}; evaluate them one by one"
         )
-    return TaskSet.of(world, split, chosen)
+    return TaskSet.of(world, split, request.tasks)
 
 
 def _progress(console: Console) -> Progress:

@@ -17,7 +17,7 @@ from typing import Any
 from slime_tau2 import bench, files
 from slime_tau2.episode import worlds
 from slime_tau2.errors import BenchDataError, ConfigError
-from slime_tau2.evaluation import conversations, failures, plots, runs, scores, statistics
+from slime_tau2.evaluation import conversations, estimators, failures, plots, runs, scores
 from slime_tau2.evaluation.plan import TaskKey
 from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell
@@ -98,10 +98,10 @@ def _scores(stages: Sequence[Stage]) -> tuple[list[str], list[dict[str, Any]]]:
     return metrics, out
 
 
-def _curves(stages: Sequence[Stage]) -> dict[str, dict[int, tuple[statistics.Estimate, statistics.Estimate]]]:
+def _curves(stages: Sequence[Stage]) -> dict[str, dict[int, tuple[estimators.Estimate, estimators.Estimate]]]:
     out = {}
     for stage in stages:
-        found = statistics.summarise(stage.successes, range(1, stage.attempts + 1))
+        found = estimators.summarise(stage.successes, range(1, stage.attempts + 1))
         ks = [k for k in range(1, stage.attempts + 1) if f"pass@{k}" in found]
         out[stage.name] = {k: (found[f"pass@{k}"], found[f"pass^{k}"]) for k in ks}
     return out

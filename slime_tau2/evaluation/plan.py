@@ -10,16 +10,22 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 import slime_tau2
 from slime_tau2 import bench, files
+from slime_tau2.data import records
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
+from slime_tau2.manifest import Manifest
 
 FILE = "plan.json"
+SUMMARY = "summary.json"
+"""File of a run's scores."""
+BASELINES = "baselines.json"
+"""File of what scripts earn on the run's tasks (`baselines`)."""
 TaskKey = tuple[str, str]
 """(domain, task id): ids of two domains may be the same."""
 
@@ -78,22 +84,40 @@ class TaskSet(BaseModel):
         return f"{len(self.tasks)} chosen tasks, {self.in_split} of them of {self.split}"
 
 
-class RunPlan(BaseModel):
-    """A run. `run` is its own name, which each of its records bears.
+class RunPlan(Manifest):
+    """The manifest of a run."""
 
-    `settings` say who acts: policy, user, judge, sampling, limits, protocol, and what the servers said of themselves.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    FILE: ClassVar[str] = FILE
+    KIND: ClassVar[str] = "run"
 
     format: Literal[1] = 1
     run: str = Field(default_factory=lambda: uuid.uuid4().hex)
+    """Name of the run, which each of its records bears."""
     made_by: str = f"slime_tau2 {slime_tau2.__version__}"
+    """Who began it."""
     sets: tuple[TaskSet, ...] = Field(min_length=1)
+    """The tasks, one entry per domain."""
     attempts: int = Field(ge=1)
+    """Attempts at each task."""
     seed: int | None = 0
+    """Seed of the run; None: an imported run without one."""
     tau2: str = Field(default_factory=lambda: str(bench.VINTAGE.version))
-    settings: dict[str, Any] = {}
+    """Version of tau2."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Who acts, and how: policy, user, judge, sampling, limits, protocol, and what the servers said of themselves."""
+
+    @classmethod
+    def of(cls, directory: Path) -> RunPlan | None:
+        """As `Manifest.of`; records without a plan are refused, not taken for an empty directory."""
+        is_there = (directory / FILE).exists() or (directory / records.FILE).exists()
+        return read(directory) if is_there else None
+
+    def resuming(self, before: RunPlan, directory: Path) -> RunPlan:
+        """As `Manifest.resuming`; a run may grow by tasks and by attempts, and keeps its name."""
+        growing(before, self, directory)
+        if before.sets == self.sets and before.attempts == self.attempts:
+            return before
+        return self.model_copy(update={"run": before.run})
 
     @property
     def keys(self) -> list[TaskKey]:
@@ -115,6 +139,9 @@ class RunPlan(BaseModel):
         return next((s for s in self.sets if s.domain == domain), None)
 
     def write(self, directory: Path) -> None:
+        """Write the file, and remove what was counted against another plan: fewer attempts, or other tasks."""
+        for stale in (SUMMARY, BASELINES):
+            (directory / stale).unlink(missing_ok=True)
         files.write_whole(directory / FILE, self.model_dump_json(indent=1, exclude_none=True))
 
 
@@ -126,7 +153,7 @@ def read(directory: Path) -> RunPlan:
     """
     path = directory / FILE
     if not path.exists():
-        if (directory / "settings.json").exists() and (directory / "attempts.jsonl").exists():
+        if (directory / "settings.json").exists() and (directory / records.FILE).exists():
             raise ConfigError(
                 f"{directory} was written before runs had a {FILE}, so that nobody can say whether it is whole; "
                 "evaluate into another "

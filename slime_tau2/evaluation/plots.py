@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slime_tau2.evaluation.statistics import Estimate
+from slime_tau2.evaluation.estimators import Estimate
 
 COLORS = ("#4477aa", "#cc6677", "#228833", "#ccbb44", "#aa3377", "#66ccee", "#777777")
 

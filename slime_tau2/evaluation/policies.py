@@ -1,5 +1,5 @@
-"""What an evaluation evaluates: a script, a model directory, a server by its tokens (SGLang, vLLM), any OpenAI one by
-its text.
+"""What an evaluation evaluates: a script, a model directory, a server by its tokens (SGLang, vLLM), or any
+OpenAI-compatible one by its text.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slime_tau2 import plugins
+from slime_tau2 import manifest, plugins
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode import credentials, scripts, worlds
+from slime_tau2.episode import credentials, scripts
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.api_agent import ApiAgent, TextApiAgent
 from slime_tau2.episode.harness import Harness, eval_user_server
@@ -21,24 +22,69 @@ from slime_tau2.episode.openai_chat import ChatClient, thinking
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import read_template
 from slime_tau2.episode.vllm import VLLMClient
+from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import identity, runner
-from slime_tau2.evaluation.presets import Plan
+from slime_tau2.evaluation.request import ResolvedRequest
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.tokenizer import load_tokenizer
 from slime_tau2.types import Episode
 
 Identify = Callable[[], Awaitable[dict[str, Any]]]
-"""Asks the policy's server who it is, before the first attempt: {"policy_server": what `identity.check` returns} for
-the results, {} where there is no tokenizer to compare.
-"""
+"""Asks the policy's server who it is, before the first attempt. Returns what the plan's settings keep of the answer."""
 
 
-def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.RunOne, dict[str, Any], Harness, Identify]:
-    """How to run one episode, what identifies the policy in the results, its harness, and the check of its server."""
-    request = plan.request
+async def _nobody() -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedPolicy:
+    """A policy that is ready to play."""
+
+    run_one: runner.RunOne
+    """Plays one episode."""
+    settings: dict[str, Any]
+    """What the plan says about the policy and the conditions that it plays under."""
+    harness: Harness
+    """Its clients, for whoever watches and closes them."""
+    identify: Identify = _nobody
+
+
+def policy(resolved: ResolvedRequest, config: Tau2Config, stack: ExitStack) -> EvaluatedPolicy:
+    """The policy that a request names. The server of a model directory runs for as long as `stack` is open.
+
+    Raises:
+        ConfigError: the request names no policy, or a server without what is needed to ask it.
+    """
+    request = resolved.request
+    if request.is_script:
+        return _script(request.policy, config)
+    if not request.policy.startswith(("http://", "https://")):
+        return _model_directory(resolved, config, stack)
+    if not request.policy.rstrip("/").endswith("/v1"):
+        return _sglang(resolved, config)
+    if request.model is None:
+        raise ConfigError(f"--policy {request.policy} is an OpenAI-compatible server: name its model with --model")
+    if request.tokenizer is None:
+        return _by_text(resolved, config, request.model)
+    tokenizer = load_tokenizer(request.tokenizer)
+    client = VLLMClient(
+        request.policy,
+        request.model,
+        config.policy_key_env,
+        config.policy_concurrency,
+        config.policy_timeout_s,
+        config.policy_retries,
+        plain_http=config.plain_http,
+    )
+    return _by_tokens(resolved, config, client, tokenizer, {"model": request.model})
+
+
+def _conditions(name: str, config: Tau2Config) -> dict[str, Any]:
+    """The settings that every policy has."""
     settings: dict[str, Any] = {
-        "policy": request.policy,
+        "policy": name,
         "user": config.user,
         "max_steps": config.max_steps,
         "max_errors": config.max_errors,
@@ -53,106 +99,125 @@ def policy(plan: Plan, config: Tau2Config, stack: ExitStack) -> tuple[runner.Run
         settings |= {
             "user_model": config.eval_user_model or config.user_model,
             "user_temperature": config.user_temperature,
+            "user_thinking": config.user_thinking,
+            "user_base_url": eval_user_server(config)[0],
         }
-        settings |= {"user_thinking": config.user_thinking, "user_base_url": eval_user_server(config)[0]}
     if config.agent_prompt is not None:
         settings["agent_prompt_sha256"] = hashlib.sha256(read_template(config.agent_prompt).encode()).hexdigest()
-    if request.policy in scripts.SCRIPTS:
-        box = Harness(config)
+    return settings
 
-        async def scripted(world: worlds.World, task_id: str, seed: int) -> Episode:
-            agent = ScriptedAgent(scripts.script(request.policy, world.task(task_id)))
-            return await box.run(world, task_id, agent, seed, evaluation=True)
 
-        return scripted, settings, box, _nobody
-    served = request.policy.startswith(("http://", "https://"))
-    compatible = served and request.policy.rstrip("/").endswith("/v1")
-    if compatible and request.model is None:
-        raise ConfigError(f"--policy {request.policy} is an OpenAI-compatible server: name its model with --model")
-    if compatible and request.tokenizer is None:
-        return _api_policy(plan, config, settings)
-    url, at = request.policy, (config.policy_concurrency, config.policy_timeout_s, config.policy_retries)
-    if compatible and request.tokenizer is not None:
-        tokenizer = load_tokenizer(request.tokenizer)
-    elif served:
-        if request.tokenizer is None:
-            raise ConfigError(
-                f"--policy {request.policy} is an SGLang server: name its tokenizer's directory with --tokenizer "
-                "(an OpenAI-compatible "
-                "server's URL ends with /v1)"
-            )
-        tokenizer = load_tokenizer(request.tokenizer)
-    elif Path(request.policy).is_dir():
-        tokenizer = load_tokenizer(request.tokenizer or Path(request.policy))
-        url = stack.enter_context(ServerProcess(Path(request.policy), request.output / "server.log")).url
-    else:
+def _script(name: str, config: Tau2Config) -> EvaluatedPolicy:
+    harness = Harness(config)
+
+    async def run_one(world: World, task_id: str, seed: int) -> Episode:
+        agent = ScriptedAgent(scripts.script(name, world.task(task_id)))
+        return await harness.run(world, task_id, agent, seed, evaluation=True)
+
+    return EvaluatedPolicy(run_one=run_one, settings=_conditions(name, config), harness=harness)
+
+
+def _model_directory(resolved: ResolvedRequest, config: Tau2Config, stack: ExitStack) -> EvaluatedPolicy:
+    """A model that this process serves itself. The server's log is in the run's directory, so that is locked first."""
+    request, model = resolved.request, Path(resolved.request.policy)
+    if not model.is_dir():
         raise ConfigError(
             f"--policy {request.policy} is neither {', '.join(scripts.SCRIPTS)}, nor a model directory, nor a URL"
         )
-    if compatible:
-        client: PolicyClient = VLLMClient(
-            url, str(request.model), config.policy_key_env, *at, plain_http=config.plain_http
-        )
-    else:  # a server of our own making has no key
-        client = PolicyClient(url, *at, plain_http=config.plain_http, key_env=config.policy_key_env if served else None)
-    box = Harness(config, tokenizer, client)
-    sampling = {"temperature": plan.temperature, "top_p": plan.top_p, "top_k": plan.top_k}
+    tokenizer = load_tokenizer(request.tokenizer or model)
+    stack.enter_context(manifest.held(request.output))
+    server = stack.enter_context(ServerProcess(model, request.output / "server.log"))
+    return _by_tokens(resolved, config, _policy_client(server.url, config, key_env=None), tokenizer)
 
-    async def sampled(world: worlds.World, task_id: str, seed: int) -> Episode:
-        budget, own_seed, key = (
-            config.max_context_tokens,
-            seed if config.seeded_sampling else None,
-            f"eval-{task_id}-{seed}",
-        )
-        agent = box.agent(world, {**sampling, "max_new_tokens": budget}, own_seed, key, task_id=task_id)
-        return await box.run(world, task_id, agent, seed, evaluation=True, routing_key=key)
 
-    settings["thinking"] = config.thinking
-    limits = {"max_turn_tokens": config.max_turn_tokens, "max_context_tokens": config.max_context_tokens}
+def _sglang(resolved: ResolvedRequest, config: Tau2Config) -> EvaluatedPolicy:
+    request = resolved.request
+    if request.tokenizer is None:
+        raise ConfigError(
+            f"--policy {request.policy} is an SGLang server: name its tokenizer's directory with --tokenizer "
+            "(an OpenAI-compatible server's URL ends with /v1)"
+        )
+    tokenizer = load_tokenizer(request.tokenizer)
+    client = _policy_client(request.policy, config, key_env=config.policy_key_env)
+    return _by_tokens(resolved, config, client, tokenizer)
+
+
+def _policy_client(url: str, config: Tau2Config, key_env: str | None) -> PolicyClient:
+    return PolicyClient(
+        url,
+        config.policy_concurrency,
+        config.policy_timeout_s,
+        config.policy_retries,
+        plain_http=config.plain_http,
+        key_env=key_env,
+    )
+
+
+def _by_tokens(
+    resolved: ResolvedRequest,
+    config: Tau2Config,
+    client: PolicyClient,
+    tokenizer: Any,
+    more_settings: dict[str, Any] | None = None,
+) -> EvaluatedPolicy:
+    """A server that takes token ids and returns them with their log-probs."""
+    harness = Harness(config, tokenizer, client)
+    sampling = {**resolved.sampling, "max_new_tokens": config.max_context_tokens}
+
+    async def run_one(world: World, task_id: str, seed: int) -> Episode:
+        key = f"eval-{task_id}-{seed}"
+        agent = harness.agent(world, sampling, seed if config.seeded_sampling else None, key, task_id=task_id)
+        return await harness.run(world, task_id, agent, seed, evaluation=True, routing_key=key)
 
     async def identify() -> dict[str, Any]:
         return {"policy_server": await identity.check(client, tokenizer, config.max_context_tokens)}
 
-    named = {"model": request.model} if compatible else {}
-    return sampled, settings | sampling | limits | named, box, identify
+    settings = {
+        **_conditions(resolved.request.policy, config),
+        "thinking": config.thinking,
+        **resolved.sampling,
+        "max_turn_tokens": config.max_turn_tokens,
+        "max_context_tokens": config.max_context_tokens,
+        **(more_settings or {}),
+    }
+    return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness, identify=identify)
 
 
-async def _nobody() -> dict[str, Any]:
-    return {}
-
-
-def _api_policy(
-    plan: Plan, config: Tau2Config, settings: dict[str, Any]
-) -> tuple[runner.RunOne, dict[str, Any], Harness, Identify]:
-    request = plan.request
-    sampling: dict[str, Any] = {"temperature": plan.temperature, "top_p": plan.top_p}
-    if plan.top_k != -1:
-        if credentials.is_openai(request.policy):
+def _by_text(resolved: ResolvedRequest, config: Tau2Config, model: str) -> EvaluatedPolicy:
+    """A server of chat completions, which shows no tokens."""
+    url = resolved.request.policy
+    sampling: dict[str, Any] = {"temperature": resolved.temperature, "top_p": resolved.top_p}
+    if resolved.top_k != -1:
+        if credentials.is_openai(url):
             raise ConfigError(
-                f"top_k {plan.top_k}: {request.policy} has no such parameter; say --top-k -1, and compare with care"
+                f"top_k {resolved.top_k}: {url} has no such parameter; say --top-k -1, and compare with care"
             )
-        sampling["top_k"] = plan.top_k  # SGLang and vLLM know it beside OpenAI's own parameters
+        sampling["top_k"] = resolved.top_k  # SGLang and vLLM know it beside OpenAI's own parameters
     client = ChatClient(
-        request.policy,
-        str(request.model),
+        url,
+        model,
         config.policy_key_env,
         PolicyError,
-        {**sampling, **thinking(config.thinking, request.policy, "thinking")},
+        {**sampling, **thinking(config.thinking, url, "thinking")},
         config.policy_concurrency,
         config.policy_timeout_s,
         config.policy_retries,
         access=config.access,
     )
-    box = Harness(config, None, client)
+    harness = Harness(config, None, client)
     tools: dict[str, bytes] = {}
 
-    async def asked(world: worlds.World, task_id: str, seed: int) -> Episode:
+    async def run_one(world: World, task_id: str, seed: int) -> Episode:
         if world.domain not in tools:
             tools[world.domain] = json.dumps(world.tool_schemas, ensure_ascii=False).encode()
-        prompt = box.system_prompt(world, task_id)
+        prompt = harness.system_prompt(world, task_id)
         key = f"eval-{task_id}-{seed}"
-        native = ApiAgent(client, prompt, tools[world.domain], seed, key)
-        agent = native if config.protocol == "native" else TextApiAgent(client, prompt, box.protocol, seed, key)
-        return await box.run(world, task_id, agent, seed, evaluation=True, routing_key=key)
+        agent: ApiAgent | TextApiAgent
+        if config.protocol == "native":
+            agent = ApiAgent(client, prompt, tools[world.domain], seed, key)
+        else:
+            agent = TextApiAgent(client, prompt, harness.protocol, seed, key)
+        return await harness.run(world, task_id, agent, seed, evaluation=True, routing_key=key)
 
-    return asked, settings | sampling | {"model": request.model, "thinking": config.thinking}, box, _nobody
+    settings = {**_conditions(url, config), **sampling, "model": model, "thinking": config.thinking}
+    return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from slime_tau2.evaluation import scores
+from slime_tau2.evaluation.estimators import Estimate
 from slime_tau2.evaluation.runs import EvaluatedRun
-from slime_tau2.evaluation.statistics import Estimate
 from slime_tau2.evaluation.tables import cell
 
 DOMAINS = ("airline", "retail", "telecom")

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slime_tau2 import files
+from slime_tau2 import files, manifest
 from slime_tau2.data import records
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import EvaluationStopped
-from slime_tau2.evaluation import coverage, lock, plan, runs, scores
+from slime_tau2.evaluation import coverage, runs, scores
 from slime_tau2.evaluation.coverage import Coverage
-from slime_tau2.evaluation.plan import RunPlan, TaskKey
+from slime_tau2.evaluation.plan import SUMMARY, RunPlan, TaskKey
 from slime_tau2.looplag import LoopLag
 from slime_tau2.record import AttemptRecord
 from slime_tau2.seeds import derive_seed
@@ -48,22 +48,28 @@ def most_in_a_row(attempts: int) -> int:
     return min(MOST_IN_A_ROW, max(LEAST_IN_A_ROW, attempts // 5))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Run:
-    """What to run, and how: `worlds` by domain, `guard` watches while it runs and may stop it.
-
-    With a `tokenizer`, records hold what was sampled, token by token with its log-prob, for the reader of the report.
-    """
+    """What to run, and how."""
 
     plan: RunPlan
+    """What to run. `run` puts the plan here that it goes on under: of an earlier, smaller run with its name."""
     worlds: Mapping[str, World]
+    """Each domain's."""
     output: Path
+    """The run's directory."""
     run_one: RunOne
+    """Plays one episode."""
     concurrency: int = 64
+    """Episodes under way at a time."""
     on_episode: Callable[[Episode], None] = lambda episode: None
+    """Told of each episode once its record is written."""
     tokenizer: Any = None
+    """With one, records hold what was sampled, token by token with its log-prob, for the report's reader."""
     guard: Callable[[Stop], AbstractAsyncContextManager[Any]] = lambda stop: nullcontext()
+    """Watches while the run lasts, and may stop it."""
     lags_ms: list[float] = field(default_factory=list)
+    """Filled by `run`: how late the event loop was, in milliseconds."""
 
     @property
     def records_path(self) -> Path:
@@ -72,9 +78,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Finished:
-    """All records of a run, one an attempt, and how much of the plan they are."""
+    """All records of a run, one per attempt, and how much of the plan they are."""
 
-    records: list[dict[str, Any]]
+    records: list[AttemptRecord]
     coverage: Coverage
 
 
@@ -86,28 +92,29 @@ async def run(job: Run) -> Finished:
         EvaluationStopped: the infrastructure ended too many attempts in a row, or the guard said stop. What was scored
             is kept.
     """
-    with lock.held(job.output):
-        _claim(job)
-        found = records.so_far(job.records_path)
-        coverage.of(job.plan, found)
-        done = {(r["domain"], r["task_id"], r["attempt"]) for r in found if r["reward"] is not None}
-        todo = [(key, n) for n in range(job.plan.attempts) for key in job.plan.keys if (*key, n) not in done]
+    with manifest.claim(job.output, job.plan) as plan:
+        job.plan = plan
+        before = records.so_far(job.records_path)
+        coverage.of(plan, before)
+        done = {(r["domain"], r["task_id"], r["attempt"]) for r in before if r["reward"] is not None}
+        todo = [(key, n) for n in range(plan.attempts) for key in plan.keys if (*key, n) not in done]
         _end_cleanly(job.records_path)
         stopped = await _play(job, todo)
-        found = records.so_far(job.records_path)
-        covered = coverage.of(job.plan, found)
-        files.write_whole(job.output / "summary.json", json.dumps(summary(job.plan, found, covered), indent=1))
+        after = records.so_far(job.records_path)
+        covered = coverage.of(plan, after)
+        files.write_whole(job.output / SUMMARY, json.dumps(summary(plan, after, covered), indent=1))
     if stopped is not None:
         raise EvaluationStopped(
             f"{stopped}; {covered}; mend it and run the same command again, what was scored is kept ({job.output})"
         )
-    return Finished(found, covered)
+    return Finished(after, covered)
 
 
 async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
     """Play attempts; why it stopped before the end, None where it did not."""
-    limiter, tasks = asyncio.Semaphore(job.concurrency), []
-    in_a_row, row_began, last_score = 0, 0.0, time.monotonic()
+    limiter = asyncio.Semaphore(job.concurrency)
+    tasks: list[asyncio.Future[None]] = []
+    outage = _Outage(most_in_a_row(len(todo)))
     reason: str | None = None
     bug: Exception | None = None
 
@@ -118,34 +125,21 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
             task.cancel()
 
     async def one(key: TaskKey, attempt: int) -> None:
-        nonlocal in_a_row, row_began, last_score, bug
+        nonlocal bug
         domain, task_id = key
         try:
             async with limiter:
-                episode = await job.run_one(
-                    job.worlds[domain], task_id, derive_seed(job.plan.seed, domain, task_id, attempt)
-                )
-            record: AttemptRecord = {"run": job.plan.run, "attempt": attempt, **episode.record()}
-            sampled = turn_tokens(episode, job.tokenizer)
-            if sampled is not None:
-                record["turn_tokens"] = sampled
-            sink.write(json.dumps(record, ensure_ascii=False) + "\n")
+                seed = derive_seed(job.plan.seed, domain, task_id, attempt)
+                episode = await job.run_one(job.worlds[domain], task_id, seed)
+            sink.write(json.dumps(_record(job, episode, attempt), ensure_ascii=False) + "\n")
             sink.flush()
             job.on_episode(episode)
         except Exception as error:  # of ours, or of a plugin: no attempt will fare better
             bug = bug or error
             stop(str(error))
             return
-        if episode.reward is not None:
-            in_a_row, row_began, last_score = 0, 0.0, time.monotonic()
-            return
-        now = time.monotonic()
-        row_began = row_began if in_a_row else now
-        in_a_row += 1
-        lasting = now - row_began > WITHOUT_A_SCORE_S / 2  # a burst is no outage
-        slowly = in_a_row >= LEAST_IN_A_ROW and lasting and now - last_score > WITHOUT_A_SCORE_S
-        if in_a_row >= most_in_a_row(len(todo)) or slowly:
-            stop(f"the infrastructure ended {in_a_row} attempts in a row, the last by: {episode.detail}")
+        if outage.after(episode.reward is not None):
+            stop(f"the infrastructure ended {outage.in_a_row} attempts in a row, the last by: {episode.detail}")
 
     with job.records_path.open("a", encoding="utf-8") as sink:
         async with LoopLag() as lag, job.guard(stop):
@@ -157,27 +151,47 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
     return reason
 
 
+class _Outage:
+    """Tells an outage, which ends a run, from attempts that the infrastructure ends here and there."""
+
+    def __init__(self, most: int):
+        self.most, self.in_a_row = most, 0
+        self._row_began, self._last_score = 0.0, time.monotonic()
+
+    def after(self, scored: bool) -> bool:
+        """Whether this is one, now that one more attempt has ended."""
+        now = time.monotonic()
+        if scored:
+            self.in_a_row, self._last_score = 0, now
+            return False
+        if not self.in_a_row:
+            self._row_began = now
+        self.in_a_row += 1
+        if self.in_a_row >= self.most:
+            return True
+        is_burst = now - self._row_began <= WITHOUT_A_SCORE_S / 2
+        return self.in_a_row >= LEAST_IN_A_ROW and not is_burst and now - self._last_score > WITHOUT_A_SCORE_S
+
+
+def _record(job: Run, episode: Episode, attempt: int) -> AttemptRecord:
+    record: AttemptRecord = {"run": job.plan.run, "attempt": attempt, **episode.record()}
+    sampled = turn_tokens(episode, job.tokenizer)
+    if sampled is not None:
+        record["turn_tokens"] = sampled
+    return record
+
+
 def turn_tokens(episode: Episode, tokenizer: Any) -> list[list[tuple[str, float]]] | None:
-    """For each turn that sampled, its [text, log-prob] pairs; None without tokens or a tokenizer."""
+    """For each turn that sampled, its (text, log-prob) pairs; None without tokens or a tokenizer."""
     if tokenizer is None or episode.ledger is None:
         return None
     ledger = episode.ledger
     ids, log_probs = ledger.tokens[ledger.prompt_length :], ledger.log_probs
-    decode = lambda i: tokenizer.decode([i], skip_special_tokens=False)  # noqa: E731
-    return [[(decode(ids[n]), round(log_probs[n], 2)) for n in range(a, b)] for a, b in ledger.spans()]
 
+    def shown(n: int) -> tuple[str, float]:
+        return tokenizer.decode([ids[n]], skip_special_tokens=False), round(log_probs[n], 2)
 
-def _claim(job: Run) -> None:
-    """Write the plan, or see that the run which is there may go on as this one."""
-    if (job.output / plan.FILE).exists() or job.records_path.exists():
-        before = plan.read(job.output)
-        plan.growing(before, job.plan, job.output)
-        job.plan = job.plan.model_copy(update={"run": before.run})
-        if before.sets == job.plan.sets and before.attempts == job.plan.attempts:
-            return
-        for stale in ("summary.json", "baselines.json"):  # they are of fewer attempts, or other tasks
-            (job.output / stale).unlink(missing_ok=True)
-    job.plan.write(job.output)
+    return [[shown(n) for n in range(start, end)] for start, end in ledger.spans()]
 
 
 def _end_cleanly(path: Path) -> None:
@@ -188,7 +202,7 @@ def _end_cleanly(path: Path) -> None:
             os.truncate(path, data.rfind(b"\n") + 1)  # in place: a kill in this moment loses nothing
 
 
-def summary(of: RunPlan, found: list[dict[str, Any]], covered: Coverage) -> dict[str, Any]:
+def summary(of: RunPlan, found: list[AttemptRecord], covered: Coverage) -> dict[str, Any]:
     """What `summary.json` holds."""
     scored = [r for r in found if r["reward"] is not None]
     table = scores.scores(runs.successes(of.keys, found), scores.ks(of.attempts))

@@ -13,7 +13,7 @@ from slime_tau2 import bench
 from slime_tau2.data import records
 from slime_tau2.episode import worlds
 from slime_tau2.errors import BenchDataError, ConfigError, EvaluationStopped
-from slime_tau2.evaluation import coverage, plan, statistics
+from slime_tau2.evaluation import coverage, estimators, plan
 from slime_tau2.evaluation.coverage import Coverage
 from slime_tau2.evaluation.plan import RunPlan, TaskKey, TaskSet
 from slime_tau2.types import is_success
@@ -42,7 +42,7 @@ class EvaluatedRun:
     @property
     def rates(self) -> dict[TaskKey, float]:
         """pass^1 of each task that has a score."""
-        return statistics.success_rates(self.successes)
+        return estimators.success_rates(self.successes)
 
 
 def load(directory: Path) -> EvaluatedRun:
@@ -77,7 +77,7 @@ def load_all(directories: Sequence[Path]) -> list[EvaluatedRun]:
     return [replace(r, name=name) for r, name in zip(found, names)]
 
 
-def whole(run: EvaluatedRun, partial: bool, what: str) -> None:
+def require_whole(run: EvaluatedRun, partial: bool, what: str) -> None:
     """Refuse half a run where a number is published.
 
     Raises:
@@ -115,7 +115,7 @@ def finished(directory: Path, sets: Sequence[TaskSet], attempts: int) -> tuple[R
     return (before, rows) if same and coverage.of(before, rows).whole else None
 
 
-def all_scored(covered: Coverage, rows: Sequence[Mapping[str, Any]], directory: Path) -> None:
+def require_scores(covered: Coverage, rows: Sequence[Mapping[str, Any]], directory: Path) -> None:
     """Raises EvaluationStopped where attempts have no score: whoever scripts this must not go on as if they had."""
     if not covered.whole:
         failed = next((r for r in rows if r["reward"] is None), None)

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from slime_tau2.evaluation import statistics
+from slime_tau2.evaluation import estimators
+from slime_tau2.evaluation.estimators import Estimate
 from slime_tau2.evaluation.plan import TaskKey
-from slime_tau2.evaluation.statistics import Estimate
 
 OVERALL = "overall"
 """Every task weighs the same, as in the model card's row."""
@@ -33,15 +33,15 @@ def scores(successes: Mapping[TaskKey, Sequence[bool]], shown: Iterable[int]) ->
     """Rows of a run. One domain: overall, and families where it has several. Several: overall, their mean, each."""
     shown = list(shown)
     domains, families = (list(dict.fromkeys(f(k) for k in successes)) for f in (lambda k: k[0], family))
-    out = {OVERALL: statistics.summarise(successes, shown)}
+    out = {OVERALL: estimators.summarise(successes, shown)}
     if len(domains) > 1:
-        by_domain = {d: statistics.summarise({k: s for k, s in successes.items() if k[0] == d}, shown) for d in domains}
+        by_domain = {d: estimators.summarise({k: s for k, s in successes.items() if k[0] == d}, shown) for d in domains}
         common = [m for m in out[OVERALL] if all(m in row for row in by_domain.values())]
-        out[MACRO] = {m: statistics.mean_of([row[m] for row in by_domain.values()]) for m in common}
+        out[MACRO] = {m: estimators.mean_of([row[m] for row in by_domain.values()]) for m in common}
         out |= by_domain
     elif len(families) > 1:
         out |= {
-            f: statistics.summarise({k: s for k, s in successes.items() if family(k) == f}, shown)
+            f: estimators.summarise({k: s for k, s in successes.items() if family(k) == f}, shown)
             for f in sorted(families)
         }
     return out

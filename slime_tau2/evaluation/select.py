@@ -17,7 +17,7 @@ from rich.table import Table
 from slime_tau2.episode import worlds
 from slime_tau2.episode.splits import TEST, VAL
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import compare, runs, statistics
+from slime_tau2.evaluation import compare, estimators, runs
 from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell, points
 
@@ -57,8 +57,8 @@ def main(directories: Sequence[Path], i_know: bool, console: Console) -> None:
     console.print(f"chosen: {ranked[0].directory}", soft_wrap=True, highlight=False)
 
 
-def _score(run: EvaluatedRun) -> statistics.Estimate:
-    return statistics.bootstrap_mean(list(run.rates.values()))
+def _score(run: EvaluatedRun) -> estimators.Estimate:
+    return estimators.bootstrap_mean(list(run.rates.values()))
 
 
 def _check(run: EvaluatedRun, i_know: bool) -> None:
@@ -115,8 +115,8 @@ def _table(ranked: Sequence[EvaluatedRun]) -> Table:
         row = [run.name, str(len(run.rates)), str(run.plan.attempts), cell(_score(run))]
         if run is not best:
             gain, sign = (
-                statistics.paired_difference(run.rates, best.rates),
-                statistics.sign_test(run.rates, best.rates),
+                estimators.paired_difference(run.rates, best.rates),
+                estimators.sign_test(run.rates, best.rates),
             )
             row += [points(gain), f"{sign.better}, {sign.worse}", f"{sign.p:.2g}"]
         table.add_row(*row)
@@ -127,14 +127,14 @@ def _verdict(best: EvaluatedRun, second: EvaluatedRun) -> str:
     """Whether the runner-up can be told from the chosen one: the paired interval without zero, and the sign test below
     5 %.
     """
-    gain, sign = statistics.paired_difference(second.rates, best.rates), statistics.sign_test(second.rates, best.rates)
+    gain, sign = estimators.paired_difference(second.rates, best.rates), estimators.sign_test(second.rates, best.rates)
     if _score(best).value == _score(second).value:
         return f"{second.name} scored the same: of equal ones the one that was named first is chosen"
-    if gain.low > 0 and sign.p < 1 - statistics.LEVEL:
+    if gain.low > 0 and sign.p < 1 - estimators.LEVEL:
         return (
             f"{second.name}, the runner-up, is distinguishable from it: {points(gain)} points, sign test p {sign.p:.2g}"
         )
-    shown = 100 * statistics.smallest_difference(second.rates, best.rates)
+    shown = 100 * estimators.smallest_difference(second.rates, best.rates)
     return (
         f"{second.name}, the runner-up, is not distinguishable from it: {points(gain)} points, sign test p "
         f"{sign.p:.2g}; so many tasks and "

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from rich.table import Table
 
-from slime_tau2.evaluation.statistics import Estimate
+from slime_tau2.evaluation.estimators import Estimate
 
 NOTE = "w: Wilson's interval (all tasks alike, where resampling sees no variance)"
 

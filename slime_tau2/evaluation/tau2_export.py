@@ -44,7 +44,7 @@ def export_run(directory: Path, output: Path, model_name: str | None = None, par
     if output.exists():
         raise ConfigError(f"{output} exists; delete it, or name another --output")
     run = runs.load(directory)
-    runs.whole(run, partial, "export")
+    runs.require_whole(run, partial, "export")
     several = len(run.plan.sets) > 1
     if several and output.suffix == ".json":
         raise ConfigError(

@@ -17,7 +17,7 @@ from slime_tau2.episode import worlds
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import coverage, runner
 from slime_tau2.evaluation.coverage import Coverage
-from slime_tau2.evaluation.plan import RunPlan, TaskSet
+from slime_tau2.evaluation.plan import SUMMARY, RunPlan, TaskSet
 from slime_tau2.record import FORMAT, AttemptRecord
 from slime_tau2.terminations import Disposition
 
@@ -66,7 +66,7 @@ def import_results(path: Path, output: Path) -> Coverage:
         raise ConfigError(f"{path}: {error}") from error
     plan.write(output)
     files.write_whole(output / records.FILE, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in found))
-    files.write_whole(output / "summary.json", json.dumps(runner.summary(plan, found, covered), indent=1))
+    files.write_whole(output / SUMMARY, json.dumps(runner.summary(plan, found, covered), indent=1))
     return covered
 
 

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from slime_tau2.config import PREFIX
-from slime_tau2.domains.helpdesk import MAX_STEPS, NAME
+from slime_tau2.domains.helpdesk import MAX_STEPS
+from slime_tau2.domains.helpdesk.environment import NAME
 from slime_tau2.episode.splits import WHOLE
 from slime_tau2.experiments.settings import PipelineSettings
+
+TEMPERATURE = 1.0
+"""Sampling temperature of every episode."""
 
 
 def played(settings: PipelineSettings) -> dict[str, Any]:
@@ -36,7 +40,7 @@ def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path) -> 
         rollout_batch_size=settings.grpo_groups,
         over_sampling_batch_size=settings.grpo_groups,
         n_samples_per_prompt=settings.grpo_group_size,
-        rollout_temperature=1.0,
+        rollout_temperature=TEMPERATURE,
         rollout_top_p=1.0,
         rollout_top_k=-1,
         rollout_max_response_len=settings.max_response_tokens,

@@ -1,9 +1,8 @@
-"""What lies where in the directory of a run, whoever writes or reads it: the stages in their order, models,
-evaluations, metrics, usage.
-"""
+"""What lies where in a run's directory: the stages in their order, models, evaluations, metrics, usage."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,11 @@ from pydantic import BaseModel, ConfigDict
 
 from slime_tau2 import files
 from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation.plan import SUMMARY
 
+USAGE = "usage.json"
+METRICS = "metrics.jsonl"
+REPORT = "report.json"
 STAGES = ("base", "sft", "rft", "grpo")
 """In their order: each but the first trains the model of the one before it."""
 
@@ -21,9 +24,29 @@ def before(stage: str) -> str:
     return STAGES[STAGES.index(stage) - 1]
 
 
+@dataclass(frozen=True)
+class StageModel:
+    """The model that a stage of a run ends with."""
+
+    run: Path
+    """The run's directory."""
+    stage: str
+    """The stage's name, under which the records of the model's attempts go."""
+
+    @property
+    def path(self) -> Path:
+        """The model's Hugging Face directory."""
+        return model(self.run, self.stage)
+
+
 def model(run: Path, stage: str) -> Path:
     """The Hugging Face model that a stage ends with."""
     return run / stage / "model"
+
+
+def rft_samples(run: Path) -> Path:
+    """Plan and records of the attempts that RFT's data are selected from."""
+    return run / "data" / "rft_samples"
 
 
 def evaluation(run: Path, name: str) -> Path:
@@ -32,28 +55,37 @@ def evaluation(run: Path, name: str) -> Path:
 
 
 def is_evaluated(run: Path, name: str) -> bool:
-    return (evaluation(run, name) / "summary.json").exists()
+    """Whether an evaluation has come to its end."""
+    return (evaluation(run, name) / SUMMARY).exists()
 
 
 class Usage(BaseModel):
-    """`usage.json`: what a run took so far. Lags are milliseconds: p50, p99 and max of the event loop."""
+    """`usage.json`: what a run took so far."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     wall_s: float
+    """Seconds, over all processes that worked on the run."""
     mismatches: int
+    """Token mismatches, found by the audit or by the servers."""
     audited: int
+    """Episodes that the audit looked at."""
     peak_rss_mib: int
+    """Most memory of a process and its server together, in MiB."""
     lags: dict[str, float] | None
+    """p50, p99 and max of how late the event loop was, in milliseconds; None: nothing was measured."""
+
+
+NO_USAGE = Usage(wall_s=0.0, mismatches=0, audited=0, peak_rss_mib=0, lags=None)
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
-    """Lines of a run's metrics.jsonl, one a step; [] where a run has only sampled.
+    """Lines of a run's metrics.jsonl, one per step; [] where a run has only sampled.
 
     Raises:
         ConfigError: a line that is none of `Stage.log`'s; names it.
     """
-    path = directory / "metrics.jsonl"
+    path = directory / METRICS
     out = []
     for number, row in files.read_jsonl(path, ("stage", "step")) if path.exists() else ():
         odd = [k for k, v in row.items() if not isinstance(v, str if k == "stage" else int | float)]
@@ -63,3 +95,9 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
             )
         out.append(row)
     return out
+
+
+def rollouts(directory: Path) -> list[dict[str, Any]]:
+    """The lines of GRPO in a run's metrics.jsonl, one per rollout, in order; of a step that was made again the last."""
+    rows = {row["step"]: row for row in read_metrics(directory) if row["stage"] == STAGES[-1]}
+    return [rows[step] for step in sorted(rows)]

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from slime_tau2 import bench, files
 from slime_tau2.config import Tau2Config
@@ -20,11 +23,12 @@ from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.splits import TEST
 from slime_tau2.evaluation import audit, runner, runs
 from slime_tau2.evaluation import plan as plans
-from slime_tau2.evaluation.plan import RunPlan, TaskSet
+from slime_tau2.evaluation.plan import SUMMARY, RunPlan, TaskSet
 from slime_tau2.experiments import directory as layout
-from slime_tau2.experiments.arguments import played
+from slime_tau2.experiments.arguments import TEMPERATURE, played
 from slime_tau2.experiments.directory import Usage
 from slime_tau2.experiments.settings import PipelineSettings
 from slime_tau2.experiments.watch import Progress
@@ -33,15 +37,41 @@ from slime_tau2.looplag import percentile
 from slime_tau2.tokenizer import load_tokenizer
 from slime_tau2.types import Episode
 
+WARM_UP_LAGS = 50
+"""Measurements of the event loop's lag at a start, which count for nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Attempts of one model at tasks, as an evaluation's directory holds them."""
+
+    policy: str
+    """What the plan calls the model."""
+    model: Path
+    """Directory of the model."""
+    split: str
+    """Split of the tasks."""
+    tasks: list[str]
+    """Task ids."""
+    attempts: int
+    """Attempts at each task."""
+    seed: int
+    """Seed of sampling and users."""
+    output: Path
+    """Directory of plan and records."""
+    title: str
+    """What whoever watches reads."""
+
 
 @dataclass
 class Episodes:
-    """Of the models of one run, in its directory."""
+    """Episodes of the models of one run, in its directory."""
 
     directory: Path
     settings: PipelineSettings
     progress: Progress = field(default_factory=Progress)
     worked: bool = field(default=False, init=False)
+    """Whether this process did anything that takes time."""
     _mismatches: int = field(default=0, init=False)
     _audited: int = field(default=0, init=False)
     _lags_ms: list[float] = field(default_factory=list, init=False)
@@ -55,6 +85,7 @@ class Episodes:
         self.config = Tau2Config(**played(self.settings))
 
     def server(self, model: Path) -> ServerProcess:
+        """A server of a model, not started yet."""
         return ServerProcess(model, self.directory / "logs" / "server.log")
 
     def note(self, server: ServerProcess, lags_ms: list[float]) -> None:
@@ -62,102 +93,116 @@ class Episodes:
         info = server.info()
         self._server_rss_mib = max(self._server_rss_mib, info["peak_rss_mib"])
         self._mismatches += info["prefix_mismatches"]
-        self._lags_ms += lags_ms[50:]
+        self._lags_ms += lags_ms[WARM_UP_LAGS:]
 
     def spread(self, split: str, count: int | None) -> list[str]:
-        """`count` tasks of a split, evenly spread over its order and so over the families; None is all."""
+        """`count` tasks of a split, evenly spread over its order and so over the families; None: all."""
         tasks = self.world.task_ids(split)
-        return tasks if count is None or count >= len(tasks) else [tasks[i * len(tasks) // count] for i in range(count)]
+        if count is None or count >= len(tasks):
+            return tasks
+        return [tasks[i * len(tasks) // count] for i in range(count)]
 
-    def evaluate(self, name: str, model: Path, seed: int | None = None) -> list[dict]:
+    def evaluate(self, name: str, model: Path, seed: int | None = None) -> list[dict[str, Any]]:
         """Attempts at the held-out tasks, in `eval/NAME`; another `seed` is another evaluation of the same model."""
-        s = self.settings
-        tasks, output = self.spread("test", s.eval_tasks), layout.evaluation(self.directory, name)
         return self.sample(
-            name, model, "test", tasks, s.eval_attempts, output, f"evaluating {name}", s.seed if seed is None else seed
+            Sampling(
+                policy=name,
+                model=model,
+                split=TEST,
+                tasks=self.spread(TEST, self.settings.eval_tasks),
+                attempts=self.settings.eval_attempts,
+                seed=self.settings.seed if seed is None else seed,
+                output=layout.evaluation(self.directory, name),
+                title=f"evaluating {name}",
+            )
         )
 
-    def sample(
-        self, name: str, model: Path, split: str, tasks: list[str], attempts: int, output: Path, title: str, seed: int
-    ) -> list[dict]:
-        """Attempts of a model at tasks; resumable, and skipped when all are there.
+    def sample(self, sampling: Sampling) -> list[dict[str, Any]]:
+        """Play attempts and return their records; resumable, and skipped when all are there.
 
         Raises:
             EvaluationStopped: the infrastructure ended some of them.
         """
-        settings = {
-            "policy": name,
-            "temperature": 1.0,
-            "user": "scripted",
-            "max_steps": self.config.max_steps,
-            "max_errors": self.config.max_errors,
-            "max_turn_tokens": self.settings.max_turn_tokens,
-            "max_context_tokens": self.config.max_context_tokens,
-        }
-        plan = RunPlan(sets=(TaskSet.of(self.world, split, tasks),), attempts=attempts, seed=seed, settings=settings)
-        there = runs.finished(output, plan.sets, attempts) if (output / "summary.json").exists() else None
-        if there is not None:
-            plans.growing(there[0], plan, output)
-            return there[1]
-        before = records.so_far(output / records.FILE)
-        started, seen = time.perf_counter(), [0, 0.0]
-        done = sum(r["reward"] is not None for r in before)
+        plan = self._plan(sampling)
+        if (sampling.output / SUMMARY).exists():
+            complete = runs.finished(sampling.output, plan.sets, plan.attempts)
+            if complete is not None:
+                before, found = complete
+                plans.growing(before, plan, sampling.output)
+                return found
         self.worked = True
-        self.progress.start(title, attempts * len(tasks))
-        with self.server(model) as server:
-            client = PolicyClient(
-                server.url, timeout_s=self.config.policy_timeout_s, retries=self.config.policy_retries
-            )
-            box = Harness(self.config, self.tokenizer, client)
-            sampling = {"temperature": 1.0, "max_new_tokens": self.settings.max_response_tokens}
-
-            async def one(world: worlds.World, task_id: str, episode_seed: int) -> Episode:
-                key = f"{name}-{task_id}-{episode_seed}"
-                return await box.run(
-                    world, task_id, box.agent(world, sampling, episode_seed, key), episode_seed, routing_key=key
-                )
-
-            def on_episode(episode: Episode) -> None:
-                self._audited += 1
-                self._mismatches += audit.is_mismatch(episode, self.chat, self.prompt)
-                seen[0], seen[1] = seen[0] + 1, seen[1] + (episode.reward or 0.0)
-                rate = seen[0] / (time.perf_counter() - started)
-                self.progress.advance(done + int(seen[0]), f"reward {seen[1] / seen[0]:.2f}  {rate:.0f} episodes/s")
-
-            job = runner.Run(
-                plan,
-                {self.world.domain: self.world},
-                output,
-                one,
-                self.settings.concurrency,
-                on_episode,
-                self.tokenizer,
-            )
-
-            async def all_of_it() -> runner.Finished:
-                try:
-                    return await runner.run(job)
-                finally:
-                    await box.close()
-
-            finished = asyncio.run(all_of_it())
-            server.check()
-            self.note(server, job.lags_ms)
-        runs.all_scored(finished.coverage, finished.records, output)
+        finished = self._play(plan, sampling)
+        runs.require_scores(finished.coverage, finished.records, sampling.output)
         self.progress.end("")
         return finished.records
 
+    def _plan(self, sampling: Sampling) -> RunPlan:
+        settings = {
+            "policy": sampling.policy,
+            "temperature": TEMPERATURE,
+            "user": self.config.user,
+            "max_steps": self.config.max_steps,
+            "max_errors": self.config.max_errors,
+            "max_turn_tokens": self.config.max_turn_tokens,
+            "max_context_tokens": self.config.max_context_tokens,
+        }
+        tasks = TaskSet.of(self.world, sampling.split, sampling.tasks)
+        return RunPlan(sets=(tasks,), attempts=sampling.attempts, seed=sampling.seed, settings=settings)
+
+    def _play(self, plan: RunPlan, sampling: Sampling) -> runner.Finished:
+        self.progress.start(sampling.title, plan.attempts * len(plan.keys))
+        on_episode = self._watch(sum(r["reward"] is not None for r in records.so_far(sampling.output / records.FILE)))
+        with self.server(sampling.model) as server:
+            client = PolicyClient(
+                server.url, timeout_s=self.config.policy_timeout_s, retries=self.config.policy_retries
+            )
+            harness = Harness(self.config, self.tokenizer, client)
+            parameters = {"temperature": TEMPERATURE, "max_new_tokens": self.settings.max_response_tokens}
+
+            async def run_one(world: worlds.World, task_id: str, seed: int) -> Episode:
+                key = f"{sampling.policy}-{task_id}-{seed}"
+                agent = harness.agent(world, parameters, seed, key)
+                return await harness.run(world, task_id, agent, seed, routing_key=key)
+
+            run = runner.Run(
+                plan=plan,
+                worlds={self.world.domain: self.world},
+                output=sampling.output,
+                run_one=run_one,
+                concurrency=self.settings.concurrency,
+                on_episode=on_episode,
+                tokenizer=self.tokenizer,
+            )
+
+            async def to_the_end() -> runner.Finished:
+                try:
+                    return await runner.run(run)
+                finally:
+                    await harness.close()
+
+            finished = asyncio.run(to_the_end())
+            server.check()
+            self.note(server, run.lags_ms)
+        return finished
+
+    def _watch(self, done: int) -> Callable[[Episode], None]:
+        """What to call after each episode: audits it and shows how it goes. `done` attempts were there before."""
+        started, rewards = time.perf_counter(), list[float]()
+
+        def on_episode(episode: Episode) -> None:
+            self._audited += 1
+            self._mismatches += audit.is_mismatch(episode, self.chat, self.prompt)
+            rewards.append(episode.reward or 0.0)
+            rate = len(rewards) / (time.perf_counter() - started)
+            self.progress.advance(done + len(rewards), f"reward {fmean(rewards):.2f}  {rate:.0f} episodes/s")
+
+        return on_episode
+
     def add_up(self, wall_s: float) -> None:
-        """Add this process's share to what earlier, interrupted ones measured (those killed with -9 leave no
-        figures).
-        """
-        path = self.directory / "usage.json"
-        before = (
-            files.read_as(path, Usage)
-            if path.exists()
-            else Usage(wall_s=0.0, mismatches=0, audited=0, peak_rss_mib=0, lags=None)
-        )
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        """Add this process's share to what earlier, interrupted ones measured; one killed with -9 left no figures."""
+        path = self.directory / layout.USAGE
+        before = files.read_as(path, Usage) if path.exists() else layout.NO_USAGE
+        rss_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         lags = {
             "p50": percentile(self._lags_ms, 0.5),
             "p99": percentile(self._lags_ms, 0.99),
@@ -167,7 +212,7 @@ class Episodes:
             wall_s=before.wall_s + wall_s,
             mismatches=before.mismatches + self._mismatches,
             audited=before.audited + self._audited,
-            peak_rss_mib=max(before.peak_rss_mib, own + self._server_rss_mib),
+            peak_rss_mib=max(before.peak_rss_mib, rss_mib + self._server_rss_mib),
             lags=lags if self._lags_ms else before.lags,
         )
         files.write_whole(path, total.model_dump_json(indent=1))

@@ -6,7 +6,6 @@ after Ctrl-C, kill -9 or a reboot. Episodes, hooks, ledger and evaluators are th
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +14,16 @@ from pathlib import Path
 
 import torch
 
-from slime_tau2 import files
+from slime_tau2 import manifest
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import rejection, teacher_traces, traces
 from slime_tau2.domains.helpdesk import CONTEXT
 from slime_tau2.episode.splits import WHOLE
-from slime_tau2.errors import CheckpointError, ConfigError
+from slime_tau2.errors import ConfigError
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments import stages
-from slime_tau2.experiments.episodes import Episodes
+from slime_tau2.experiments.directory import StageModel
+from slime_tau2.experiments.episodes import Episodes, Sampling
 from slime_tau2.experiments.settings import PipelineSettings
 from slime_tau2.experiments.watch import Progress
 from slime_tau2.local.models import load_model, new_model, save_model
@@ -48,51 +48,40 @@ class Pipeline:
             self._base()
             episodes.evaluate("base", self._model("base"))
             for name in layout.STAGES[1:]:
-                self._train(name, self._model(layout.before(name)))
+                self._train(name, StageModel(self.directory, layout.before(name)))
         return self._model(layout.STAGES[-1])
 
-    def run_stage(self, name: str, start: Path) -> Path:
-        """Only `sft`, `rft` or `grpo`, from the model in the directory `start`, and its evaluation; returns its model's
-        directory.
+    def run_stage(self, name: str, start: StageModel) -> Path:
+        """Run one stage alone and evaluate it; returns the directory of its model.
+
+        Args:
+            name: `sft`, `rft` or `grpo`.
+            start: the model that it starts from, of this run or another.
         """
         with self._session():
             self._train(name, start)
         return self._model(name)
 
-    def _train(self, name: str, start: Path) -> None:
-        {"sft": self._sft, "rft": self._rft, "grpo": self._grpo}[name](start)
+    def _train(self, name: str, start: StageModel) -> None:
+        train = {"sft": self._sft, "rft": self._rft, "grpo": self._grpo}[name]
+        train(start)
         self.episodes.evaluate(name, self._model(name))
 
     @contextmanager
     def _session(self) -> Iterator[Episodes]:
+        """Hold the directory; when the session ends, add up what it took."""
         started = time.perf_counter()
         Tau2Config.from_mapping(self.settings.tau2, "--set tau2")
         stages.grpo_options(self.settings)
-        self._claim()
-        torch.manual_seed(self.settings.seed)
-        self.episodes = Episodes(self.directory, self.settings, self.progress)
-        try:
-            yield self.episodes
-            self.episodes.world.environments.check()
-        finally:
-            if self.episodes.worked:
-                self.episodes.add_up(time.perf_counter() - started)
-
-    def _claim(self) -> None:
-        path, wanted = self.directory / "settings.json", self.settings.model_dump(mode="json")
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                found = files.read_object(path)
-                if found != wanted:
-                    changed = [k for k in wanted if found.get(k) != wanted[k]]
-                    raise ConfigError(
-                        f"{self.directory} holds a run with other settings ({', '.join(changed)}); use another "
-                        "--output or delete it"
-                    )
-            path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-        except OSError as error:
-            raise CheckpointError(f"cannot write to {self.directory}: {error.strerror}") from error
+        with manifest.claim(self.directory, self.settings):
+            torch.manual_seed(self.settings.seed)
+            self.episodes = Episodes(self.directory, self.settings, self.progress)
+            try:
+                yield self.episodes
+                self.episodes.world.environments.check()
+            finally:
+                if self.episodes.worked:
+                    self.episodes.add_up(time.perf_counter() - started)
 
     def _model(self, stage: str) -> Path:
         return layout.model(self.directory, stage)
@@ -105,14 +94,16 @@ class Pipeline:
             else:
                 self.progress.advance(step, f"loss {metrics['loss']:.3f}")
 
-        return stages.Stage(name, self.directory / name, tick, self.directory / "metrics.jsonl")
+        return stages.Stage(
+            name=name, directory=self.directory / name, tick=tick, metrics_path=self.directory / layout.METRICS
+        )
 
     def _base(self) -> None:
         if not self._model("base").exists():
             fresh = new_model(len(self.episodes.tokenizer), CONTEXT, self.settings.seed)
             save_model(self._model("base"), fresh, self.episodes.tokenizer)
 
-    def _sft(self, start: Path) -> None:
+    def _sft(self, start: StageModel) -> None:
         stage, s = self._stage("sft"), self.settings
         if stage.done:
             return
@@ -122,21 +113,30 @@ class Pipeline:
             rows, reward = teacher_traces.collect(s.traces, s.flaws, s.seed, WHOLE, self.progress.advance)
             traces.write_jsonl(data, rows)
             self.progress.end(f"the teacher's reward is {reward:.2f}")
-        self._supervise(stage, start, data, "SFT on {} traces", s.sft_steps, s.sft_lr)
+        self._supervise(stage, start.path, data, "SFT on {} traces", s.sft_steps, s.sft_lr)
 
-    def _rft(self, start: Path) -> None:
+    def _rft(self, start: StageModel) -> None:
         stage, s, episodes = self._stage("rft"), self.settings, self.episodes
         if stage.done:
             return
         data = self.directory / "data" / "rft.jsonl"
         if not data.exists():
-            output, tasks = self.directory / "data" / "rft_samples", episodes.spread(WHOLE, s.rft_tasks)
-            name = start.parent.name
-            records = episodes.sample(name, start, WHOLE, tasks, s.rft_attempts, output, "RFT: sampling", s.seed)
+            records = episodes.sample(
+                Sampling(
+                    policy=start.stage,
+                    model=start.path,
+                    split=WHOLE,
+                    tasks=episodes.spread(WHOLE, s.rft_tasks),
+                    attempts=s.rft_attempts,
+                    seed=s.seed,
+                    output=layout.rft_samples(self.directory),
+                    title="RFT: sampling",
+                )
+            )
             kept = rejection.select(records, s.rft_min_partial).records
             chosen = (traces.record_to_row(r, episodes.prompt, episodes.world.tool_schemas) for r in kept)
             traces.write_jsonl(data, (r for r in chosen if r is not None))
-        self._supervise(stage, start, data, "RFT on {} selected attempts", s.rft_steps, s.rft_lr)
+        self._supervise(stage, start.path, data, "RFT on {} selected attempts", s.rft_steps, s.rft_lr)
 
     def _supervise(self, stage: stages.Stage, start: Path, data: Path, title: str, steps: int, lr: float) -> None:
         """SFT on the rows of a file."""
@@ -154,15 +154,16 @@ class Pipeline:
         )
         self.progress.end("")
 
-    def _grpo(self, start: Path) -> None:
+    def _grpo(self, start: StageModel) -> None:
         stage, s, episodes = self._stage("grpo"), self.settings, self.episodes
         if stage.done:
             return
         options = stages.grpo_options(s)
-        trainer = Trainer(load_model(start), options, load_model(start) if options.loss.use_kl_loss else None)
+        reference = load_model(start.path) if options.loss.use_kl_loss else None
+        trainer = Trainer(load_model(start.path), options, reference)
         episodes.worked = True
         self.progress.start(f"GRPO, {s.grpo_groups} groups of {s.grpo_group_size}", s.grpo_steps)
-        with episodes.server(start) as server:
+        with episodes.server(start.path) as server:
             stages.train_grpo(stage, trainer, episodes.tokenizer, server, s)
             episodes.note(server, stage.lags_ms)
         self.progress.end("")

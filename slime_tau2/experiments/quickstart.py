@@ -14,7 +14,7 @@ from rich.console import Console
 
 from slime_tau2 import bench, files
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import page, runs, scores, statistics
+from slime_tau2.evaluation import estimators, page, runs, scores
 from slime_tau2.evaluation.tables import points, stages_table
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments import watch
@@ -54,13 +54,13 @@ def write_report(directory: Path, console: Console, output: Path | None = None) 
     run = files.read_as(directory / "usage.json", Usage).model_dump()
     evaluated = {s: runs.load(layout.evaluation(directory, s)) for s in STAGES}
     for found in evaluated.values():
-        runs.all_scored(found.coverage, found.records, found.directory)
+        runs.require_scores(found.coverage, found.records, found.directory)
     attempts = evaluated["base"].plan.attempts
     stages = {s: scores.scores(r.successes, scores.ks(attempts)) for s, r in evaluated.items()}
     metrics = [m for m in METRICS if m in stages["base"]["overall"]]
     pairs = itertools.pairwise(STAGES)
     gains = {
-        f"{b.upper()} − {a.upper()}": statistics.paired_difference(evaluated[a].rates, evaluated[b].rates)
+        f"{b.upper()} − {a.upper()}": estimators.paired_difference(evaluated[a].rates, evaluated[b].rates)
         for a, b in pairs
     }
     model = layout.model(directory, STAGES[-1])
@@ -106,5 +106,5 @@ def write_report(directory: Path, console: Console, output: Path | None = None) 
     console.print(SNIPPET.format(path=model), soft_wrap=True, highlight=False)
 
 
-def _interval(estimate: statistics.Estimate) -> list[float]:
+def _interval(estimate: estimators.Estimate) -> list[float]:
     return [round(estimate.low, 4), round(estimate.high, 4)]

@@ -1,19 +1,21 @@
-"""Settings of the local pipeline, one docstring a field; the defaults are the quickstart."""
+"""Settings of the local pipeline, one docstring per field; the defaults are the quickstart's."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from slime_tau2.errors import ConfigError
+from slime_tau2.manifest import Manifest
 from slime_tau2.options import parse_assignments
 
 
-class PipelineSettings(BaseModel):
+class PipelineSettings(Manifest):
     """SFT → RFT → GRPO → evaluation on helpdesk. Sizes are for two cores and ten minutes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    FILE: ClassVar[str] = "settings.json"
+    KIND: ClassVar[str] = "run"
 
     seed: int = 0
     """Seed of everything: weights, traces, data order, users, sampling."""
@@ -49,11 +51,11 @@ class PipelineSettings(BaseModel):
     """Optimizer steps on each rollout (slime's num_steps_per_rollout)."""
     grpo_lr: float = Field(5e-4, gt=0)
     """Learning rate of GRPO."""
-    grpo_loss: dict[str, Any] = {}
+    grpo_loss: dict[str, Any] = Field(default_factory=dict)
     """slime's loss options that differ from the recipe's (`local.losses.LossOptions`), e.g. {eps_clip: 0.1,
     use_kl_loss: true}.
     """
-    tau2: dict[str, Any] = {}
+    tau2: dict[str, Any] = Field(default_factory=dict)
     """Options of the hooks during GRPO (`Tau2Config`, docs/hooks.md), e.g. {shaping: none, credit: turn}."""
     eval_attempts: int = Field(4, gt=0)
     """Attempts a held-out task at each stage."""

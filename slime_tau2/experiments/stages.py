@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slime_tau2 import files
 from slime_tau2.data.traces import TokenRow
 from slime_tau2.experiments.arguments import slime_args
 from slime_tau2.experiments.settings import PipelineSettings
@@ -30,34 +31,40 @@ from slime_tau2.local.trainer import Trainer, TrainOptions
 SFT_SAVE_INTERVAL, GRPO_SAVE_INTERVAL = 100, 5
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Stage:
-    """Where a stage lives and whom it tells: `tick(done, of, metrics)` after each step, one line a step to
-    metrics.jsonl.
-    """
+    """One stage of a training: where it lives, and whom it tells."""
 
     name: str
     directory: Path
+    """Of its checkpoints, its weights and its model."""
     tick: Callable[[int, int, dict[str, float]], None]
+    """Called after each step with (steps done, steps in all, metrics)."""
     metrics_path: Path
+    """The run's metrics.jsonl: one line per step."""
     lags_ms: list[float] = field(default_factory=list)
+    """How late the event loop was during rollouts, in milliseconds."""
 
     @property
     def model(self) -> Path:
+        """Directory of the model that the stage ends with."""
         return self.directory / "model"
 
     @property
     def done(self) -> bool:
+        """Whether it came to its end."""
         return (self.directory / "done.json").exists()
 
     def log(self, step: int, of: int, metrics: dict[str, float]) -> None:
+        """Tell of a step."""
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": self.name, "step": step, **metrics}) + "\n")
         self.tick(step, of, metrics)
 
     def finish(self, model: Any, tokenizer: Any) -> None:
+        """Save the model; from then on the stage is done."""
         save_model(self.model, model, tokenizer)
-        (self.directory / "done.json").write_text("{}", encoding="utf-8")
+        files.write_whole(self.directory / "done.json", "{}")
 
 
 def train_sft(
@@ -65,9 +72,11 @@ def train_sft(
 ) -> None:
     """Train on rows for `steps` optimizer steps, in length-bucketed epochs."""
     state = checkpoint.load(stage.directory / "checkpoints", trainer) or {"iteration": 0}
-    lengths, step, epoch = [len(r.tokens) for r in rows], 0, 0
+    lengths = [len(row.tokens) for row in rows]
+    step = epoch = 0
     while step < steps:
-        for batch in length_bucketed(len(rows), lengths, batch_size, random.Random(f"{seed}:{stage.name}:{epoch}")):
+        order = random.Random(f"{seed}:{stage.name}:{epoch}")
+        for batch in length_bucketed(len(rows), lengths, batch_size, order):
             if step >= steps:
                 break
             step += 1

@@ -9,18 +9,20 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from slime_tau2 import manifest
 from slime_tau2.errors import ConfigError
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments import watch
+from slime_tau2.experiments.directory import StageModel
 from slime_tau2.experiments.episodes import Episodes
 from slime_tau2.experiments.pipeline import Pipeline
 from slime_tau2.experiments.settings import SMOKE, PipelineSettings, pipeline_settings
 from slime_tau2.experiments.study_grid import (
     BASELINE,
     VARIANTS,
+    Job,
     StudySettings,
     Variant,
-    claim,
     jobs,
     repeat,
     seed_directory,
@@ -28,22 +30,31 @@ from slime_tau2.experiments.study_grid import (
 )
 from slime_tau2.experiments.study_report import write_report
 
+FIRST_REPEAT_SEED = 1000
+"""Seed of the first further evaluation: none of a pipeline's own seeds comes near it."""
+
 
 def main(
-    output: Path, seeds: int, variants: Sequence[str] | None, smoke: bool, assignments: list[str], console: Console
+    *,
+    output: Path,
+    seeds: int,
+    variants: Sequence[str] | None,
+    smoke: bool,
+    assignments: list[str],
+    console: Console,
 ) -> None:
     """Run or resume a study, then report it.
 
     Raises:
         ConfigError: an unknown variant or setting; another study in `output`.
     """
-    changed = pipeline_settings(assignments, {}).model_dump(
-        mode="json", include={a.partition("=")[0] for a in assignments}
-    )
-    size: dict[str, Any] = {"seeds": 1, "repeats": 2} if smoke else {"seeds": seeds}
-    chosen = {} if variants is None else {"variants": tuple(variants)}
+    named = {assignment.partition("=")[0] for assignment in assignments}
+    changed = pipeline_settings(assignments, {}).model_dump(mode="json", include=named)
+    fields: dict[str, Any] = {"seeds": 1, "repeats": 2} if smoke else {"seeds": seeds}
+    if variants is not None:
+        fields["variants"] = tuple(variants)
     try:
-        settings = StudySettings(**size, **chosen, pipeline={**(SMOKE if smoke else {}), **changed})
+        settings = StudySettings(**fields, pipeline={**(SMOKE if smoke else {}), **changed})
     except ValidationError as error:
         raise ConfigError(f"--variant: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
     with watch.watching(console) as progress:
@@ -57,32 +68,39 @@ def run(directory: Path, settings: StudySettings, progress: watch.Progress) -> N
     Raises:
         ConfigError: the directory holds another study.
     """
-    claim(directory, settings)
-    for job in jobs(directory, settings):
-        origin = seed_directory(directory, job.seed)
-        if job.name == BASELINE:
-            Pipeline(origin, settings.of_seed(job.seed), progress).run()
-            continue
-        chosen = VARIANTS[job.name]
-        changed = chosen.settings or _as_much(origin, settings.of_seed(job.seed), chosen.stage)
-        Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress).run_stage(
-            chosen.stage, _start(origin, chosen)
-        )
-    first = Episodes(seed_directory(directory, 0), settings.of_seed(0), progress)
-    for n in range(settings.repeats):
-        first.evaluate(repeat(n), layout.model(seed_directory(directory, 0), layout.STAGES[-1]), seed=1000 + n)
+    with manifest.claim(directory, settings):
+        for job in jobs(directory, settings):
+            _run_job(job, seed_directory(directory, job.seed), settings, progress)
+        first = seed_directory(directory, 0)
+        episodes = Episodes(first, settings.of_seed(0), progress)
+        for n in range(settings.repeats):
+            episodes.evaluate(repeat(n), layout.model(first, layout.STAGES[-1]), seed=FIRST_REPEAT_SEED + n)
 
 
-def _start(origin: Path, variant: Variant) -> Path:
+def _run_job(job: Job, origin: Path, settings: StudySettings, progress: watch.Progress) -> None:
+    """Run one cell of the grid; `origin` holds its seed's own pipeline."""
+    plain = settings.of_seed(job.seed)
+    if job.name == BASELINE:
+        Pipeline(origin, plain, progress).run()
+        return
+    variant = VARIANTS[job.name]
+    changed = variant.settings or _as_much(origin, plain, variant.stage)
+    pipeline = Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress)
+    pipeline.run_stage(variant.stage, _start(origin, variant))
+
+
+def _start(origin: Path, variant: Variant) -> StageModel:
+    """The model that a variant starts from."""
     if variant.start in VARIANTS:
-        return layout.model(variant_directory(origin, variant.start), VARIANTS[variant.start].stage)
-    return layout.model(origin, variant.start)
+        return StageModel(variant_directory(origin, variant.start), VARIANTS[variant.start].stage)
+    return StageModel(origin, variant.start)
 
 
 def _as_much(origin: Path, settings: PipelineSettings, stage: str) -> dict[str, Any]:
     """Settings with which a supervised stage spends what the seed's GRPO did, counted in episodes."""
-    rows = {r["step"]: r for r in layout.read_metrics(origin) if r["stage"] == "grpo"}
-    sampled, trained = (sum(int(r[key]) for r in rows.values()) for key in ("rollout/episodes", "trained_samples"))
+    rollouts = layout.rollouts(origin)
+    sampled = sum(int(r["rollout/episodes"]) for r in rollouts)
+    trained = sum(int(r["trained_samples"]) for r in rollouts)
     if stage == "rft":
         return {
             "rft_attempts": max(1, round(sampled / settings.rft_tasks)),

@@ -7,31 +7,30 @@ are written down before the first run. `study` runs it, `study_report` reads wha
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from slime_tau2 import files
-from slime_tau2.errors import ConfigError
 from slime_tau2.experiments.settings import PipelineSettings
+from slime_tau2.manifest import Manifest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What is trained instead of the default GRPO (`gated`), with `stage` sft or rft for a control.
-
-    `start` is the model that it starts from: one of the seed's own pipeline, or another variant's. `every_seed`: not of
-    the first only.
-    """
+    """What is trained instead of the default GRPO (`gated`)."""
 
     about: str
+    """What it is, for the report."""
     stage: str = "grpo"
+    """The stage that is trained: sft or rft for a control."""
     settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the pipeline that differ; {}: a control, which spends what the seed's GRPO did."""
     every_seed: bool = False
+    """Whether every seed has it, or the first only."""
     start: str = "rft"
+    """The model that it starts from: a stage of the seed's own pipeline, or another variant's."""
 
 
 def _tau2(**options: Any) -> dict[str, Any]:
@@ -39,36 +38,50 @@ def _tau2(**options: Any) -> dict[str, Any]:
 
 
 VARIANTS = {
-    "none": Variant("no shaping: tau2's reward alone", settings=_tau2(shaping="none"), every_seed=True),
-    "turn": Variant("gated shaping, turn credit", settings=_tau2(credit="turn"), every_seed=True),
-    "rft_continued": Variant("control: RFT again, as many episodes sampled and trained on", "rft", every_seed=True),
-    "sft_continued": Variant(
-        "control: SFT goes on, a trace for each episode that GRPO sampled or trained on", "sft", every_seed=True
+    "none": Variant(about="no shaping: tau2's reward alone", settings=_tau2(shaping="none"), every_seed=True),
+    "turn": Variant(about="gated shaping, turn credit", settings=_tau2(credit="turn"), every_seed=True),
+    "rft_continued": Variant(
+        about="control: RFT again, as many episodes sampled and trained on", stage="rft", every_seed=True
     ),
-    "turn_discounted": Variant("gated shaping, discounted turn credit", settings=_tau2(credit="turn_discounted")),
-    "card": Variant("the card's shaping", settings=_tau2(shaping="card")),
-    "curriculum": Variant("curriculum on", settings=_tau2(curriculum=True)),
-    "std": Variant("advantages divided by the group's deviation", settings=_tau2(advantage="std")),
-    "group_4": Variant("4 samples a group, twice the groups", settings={"grpo_group_size": 4, "grpo_groups": 32}),
-    "group_16": Variant("16 samples a group, half the groups", settings={"grpo_group_size": 16, "grpo_groups": 8}),
-    "audit_tau2": Variant("audit: tau2's own fractions, at weight 1", settings=_tau2(shaping="card", alpha=1.0)),
-    "audit_strict": Variant("audit: strict partial scores, at weight 1", settings=_tau2(shaping="gated", alpha=1.0)),
-    "weak": Variant("audit: SFT ended before it has learned to copy names", "sft", {"sft_steps": 300}, start="base"),
+    "sft_continued": Variant(
+        about="control: SFT goes on, a trace for each episode that GRPO sampled or trained on",
+        stage="sft",
+        every_seed=True,
+    ),
+    "turn_discounted": Variant(about="gated shaping, discounted turn credit", settings=_tau2(credit="turn_discounted")),
+    "card": Variant(about="the card's shaping", settings=_tau2(shaping="card")),
+    "curriculum": Variant(about="curriculum on", settings=_tau2(curriculum=True)),
+    "std": Variant(about="advantages divided by the group's deviation", settings=_tau2(advantage="std")),
+    "group_4": Variant(about="4 samples a group, twice the groups", settings={"grpo_group_size": 4, "grpo_groups": 32}),
+    "group_16": Variant(
+        about="16 samples a group, half the groups", settings={"grpo_group_size": 16, "grpo_groups": 8}
+    ),
+    "audit_tau2": Variant(about="audit: tau2's own fractions, at weight 1", settings=_tau2(shaping="card", alpha=1.0)),
+    "audit_strict": Variant(
+        about="audit: strict partial scores, at weight 1", settings=_tau2(shaping="gated", alpha=1.0)
+    ),
+    "weak": Variant(
+        about="audit: SFT ended before it has learned to copy names",
+        stage="sft",
+        settings={"sft_steps": 300},
+        start="base",
+    ),
     "weak_tau2": Variant(
-        "audit: from there, tau2's own fractions", settings=_tau2(shaping="card", alpha=1.0), start="weak"
+        about="audit: from there, tau2's own fractions", settings=_tau2(shaping="card", alpha=1.0), start="weak"
     ),
     "weak_strict": Variant(
-        "audit: from there, strict partial scores", settings=_tau2(shaping="gated", alpha=1.0), start="weak"
+        about="audit: from there, strict partial scores", settings=_tau2(shaping="gated", alpha=1.0), start="weak"
     ),
 }
 BASELINE = "gated"
 """The default: a seed's own GRPO run."""
 
 
-class StudySettings(BaseModel):
-    """The whole grid, written to study.json before the first run."""
+class StudySettings(Manifest):
+    """The whole grid, written down before the first run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    FILE: ClassVar[str] = "study.json"
+    KIND: ClassVar[str] = "study"
 
     seeds: int = Field(3, gt=0)
     """Whole pipelines, with seeds 0, 1, …"""
@@ -78,7 +91,7 @@ class StudySettings(BaseModel):
     """Which of VARIANTS to run."""
     primary: tuple[str, str, str] = (BASELINE, "none", "pass^1")
     """The one comparison that is not exploratory: (this, against this, in this metric)."""
-    pipeline: dict[str, Any] = {}
+    pipeline: dict[str, Any] = Field(default_factory=dict)
     """Settings of the pipeline that differ from the study's own."""
 
     @field_validator("variants")
@@ -130,15 +143,3 @@ def jobs(directory: Path, settings: StudySettings) -> list[Job]:
             names = [n for n in settings.variants if VARIANTS[n].every_seed == everywhere]
             out += [Job(seed, n, variant_directory(seed_directory(directory, seed), n)) for n in names]
     return out
-
-
-def claim(directory: Path, settings: StudySettings) -> None:
-    """Write the grid down, or see that it is the one that was."""
-    path, wanted = directory / "study.json", settings.model_dump(mode="json")
-    directory.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        path.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-    found = files.read_object(path)
-    if found != wanted:
-        changed = [k for k in wanted if found.get(k) != wanted[k]]
-        raise ConfigError(f"{directory} holds a study with other settings ({', '.join(changed)}); use another --output")

@@ -20,8 +20,8 @@ from rich.table import Table
 
 from slime_tau2 import files
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import plots, statistics
-from slime_tau2.evaluation.statistics import Estimate
+from slime_tau2.evaluation import estimators, plots
+from slime_tau2.evaluation.estimators import Estimate
 from slime_tau2.evaluation.tables import cell, points
 from slime_tau2.experiments.directory import STAGES
 from slime_tau2.experiments.study_grid import BASELINE, VARIANTS, StudySettings
@@ -83,15 +83,15 @@ def _named(steps: Sequence[Seeds]) -> list[tuple[str, Seeds]]:
 
 def _pooled(runs: Seeds, seeds: Sequence[int], metric: str) -> dict[str, float]:
     """{task: mean over seeds}."""
-    values = [statistics.by_task(runs[s].successes, metric) for s in seeds]
+    values = [estimators.by_task(runs[s].successes, metric) for s in seeds]
     return {task: fmean(v[task] for v in values) for task in values[0]}
 
 
 def _difference(a: Seeds, b: Seeds, metric: str = "pass^1") -> dict[str, Any]:
     """b − a over the seeds that both have, with each seed's own difference."""
     seeds = sorted(set(a) & set(b))
-    own = [statistics.paired_difference(_pooled(a, [s], metric), _pooled(b, [s], metric)) for s in seeds]
-    whole = statistics.paired_difference(_pooled(a, seeds, metric), _pooled(b, seeds, metric))
+    own = [estimators.paired_difference(_pooled(a, [s], metric), _pooled(b, [s], metric)) for s in seeds]
+    whole = estimators.paired_difference(_pooled(a, seeds, metric), _pooled(b, seeds, metric))
     return {**whole.to_json(), "seeds": {str(s): e.to_json() for s, e in zip(seeds, own)}}
 
 
@@ -100,7 +100,7 @@ def _stage_row(runs: Seeds) -> dict[str, Any]:
     row: dict[str, Any] = {"seeds": len(seeds)}
     for metric in ("pass^1", "pass@4", "pass^4"):
         if all(len(s) >= int(metric[-1]) for r in runs.values() for s in r.successes.values()):
-            row[metric] = statistics.bootstrap_mean(list(_pooled(runs, seeds, metric).values())).to_json()
+            row[metric] = estimators.bootstrap_mean(list(_pooled(runs, seeds, metric).values())).to_json()
     row["pass^1 of each seed"] = [round(fmean(_pooled(runs, [s], "pass^1").values()), 4) for s in seeds]
     return row
 

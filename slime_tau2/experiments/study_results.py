@@ -61,7 +61,7 @@ def load_results(directory: Path, settings: StudySettings) -> dict[str, dict]:
 
 def _result(evaluated: Path, required: dict[str, frozenset[str]], training: dict[str, Any]) -> Result:
     run = runs.load(evaluated)
-    runs.all_scored(run.coverage, run.records, evaluated)
+    runs.require_scores(run.coverage, run.records, evaluated)
     scored = run.records
     counted = [exploits.exploits(r["messages"], required) for r in scored]
     fractions = [card_fractions(r["reward_info"]) for r in scored]

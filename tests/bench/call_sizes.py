@@ -1,6 +1,6 @@
 """Tokens of the agent's calls and of their results in gold conversations: `python tests/bench/call_sizes.py TOKENIZER`.
 
-What `slime_tau2/evaluation/estimate.py` assumes of a conversation (tests/bench/qwen_tokenizer.py makes a tokenizer of
+What `slime_tau2/evaluation/dry_run.py` assumes of a conversation (tests/bench/qwen_tokenizer.py makes a tokenizer of
 Qwen's size).
 """
 

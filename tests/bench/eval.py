@@ -26,7 +26,7 @@ from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.episode import worlds
 from slime_tau2.evaluation import policies, runner
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
-from slime_tau2.evaluation.presets import EvalRequest
+from slime_tau2.evaluation.request import EvalRequest
 from slime_tau2.tokenizer import load_tokenizer
 
 DELAY_S, LIVE = 0.5, 64
@@ -43,18 +43,25 @@ def main() -> None:
     try:
         url = child.stdout.readline().strip()
         with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-            request = EvalRequest(Path(directory), "helpdesk", url, attempts=4, tokenizer=TOKENIZER, concurrency=LIVE)
-            plan = request.resolved()
-            run_one, settings, box, _ = policies.policy(plan, Tau2Config(user="scripted"), stack)
+            request = EvalRequest(
+                output=Path(directory), domain="helpdesk", policy=url, attempts=4, tokenizer=TOKENIZER, concurrency=LIVE
+            )
+            policy = policies.policy(request.resolved(), Tau2Config(user="scripted"), stack)
             world = worlds.load("helpdesk")
-            todo = RunPlan(sets=(TaskSet.of(world, plan.split),), attempts=plan.attempts, settings=settings)
-            job = runner.Run(todo, {"helpdesk": world}, request.output, run_one, LIVE, tokenizer=box.tokenizer)
+            job = runner.Run(
+                plan=RunPlan(sets=(TaskSet.of(world, "test"),), attempts=4, settings=policy.settings),
+                worlds={"helpdesk": world},
+                output=request.output,
+                run_one=policy.run_one,
+                concurrency=LIVE,
+                tokenizer=policy.harness.tokenizer,
+            )
 
             async def run() -> tuple[list[dict], float]:
                 started = time.perf_counter()
                 records = (await runner.run(job)).records
                 wall = time.perf_counter() - started
-                await box.close()
+                await policy.harness.close()
                 return records, wall
 
             records, wall = asyncio.run(run())

@@ -6,7 +6,7 @@ import json
 import pytest
 from run_files import write
 
-from slime_tau2.evaluation import runs, statistics
+from slime_tau2.evaluation import estimators, runs
 
 
 def test_every_number_traces_to_a_file(cli, tmp_path):
@@ -31,7 +31,7 @@ def test_every_number_traces_to_a_file(cli, tmp_path):
     card = hub.ModelCard.load(out)
     assert card.data.base_model == "Qwen/Qwen3-4B" and len(card.data.eval_results) == 6
     run = runs.load(tmp_path / "noop")
-    wanted = statistics.summarise(run.successes, [1, 2])
+    wanted = estimators.summarise(run.successes, [1, 2])
     first = card.data.eval_results[:3]
     assert {r.metric_type: r.metric_value for r in first} == {
         m: round(wanted[m].value, 4) for m in ("pass@1", "pass@2", "pass^2")

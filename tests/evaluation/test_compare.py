@@ -10,7 +10,7 @@ from run_files import write
 
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import compare
-from slime_tau2.evaluation import statistics as stats
+from slime_tau2.evaluation import estimators as stats
 
 
 def printed(*arguments):

@@ -19,6 +19,10 @@ USAGE = {
 PRICES = {"served": {"prompt": 1.0, "cached": 0.1, "completion": 10.0}, "u": {"prompt": 2.0, "completion": 4.0}}
 
 
+def tokens(requests, prompt, cached, completion, unreported=0):
+    return Tokens(requests=requests, prompt=prompt, cached=cached, completion=completion, unreported=unreported)
+
+
 @pytest.fixture
 def run(tmp_path):
     rewards = {"airline": {"0": [1.0, 0.0], "1": [1.0, None]}, "retail": {"0": [0.0, 0.0]}}
@@ -27,15 +31,15 @@ def run(tmp_path):
 
 def test_a_role_is_added_up_over_all_attempts_those_without_a_score_too(run):
     spent = costs.used(runs.load(run).records)
-    assert spent == {"policy": Tokens(18, 5400, 3600, 540), "user": Tokens(12, 2400, 0, 240, 6)}
+    assert spent == {"policy": tokens(18, 5400, 3600, 540), "user": tokens(12, 2400, 0, 240, 6)}
     assert str(spent["user"]) == "2,400 tokens sent (0 cached), 240 sampled, 6 answers without a count"
 
 
 def test_cached_tokens_have_a_price_of_their_own_or_cost_like_any_other():
-    assert Price(prompt=1.0, cached=0.1, completion=10.0).of(Tokens(1, 2e6, 1e6, 1e6)) == pytest.approx(
+    assert Price(prompt=1.0, cached=0.1, completion=10.0).of(tokens(1, 2e6, 1e6, 1e6)) == pytest.approx(
         1.0 + 0.1 + 10.0
     )
-    assert Price(prompt=1.0, completion=0.0).of(Tokens(1, 2e6, 1e6, 1e6)) == pytest.approx(2.0)
+    assert Price(prompt=1.0, completion=0.0).of(tokens(1, 2e6, 1e6, 1e6)) == pytest.approx(2.0)
 
 
 def test_report_and_card_say_tokens_and_money(run, cli, tmp_path):
@@ -107,6 +111,9 @@ def test_a_dry_run_takes_an_attempts_tokens_from_an_earlier_run(run, cli, tmp_pa
         "policy (served): 0.22 M tokens sent (0.14 M cached), 21,600 sampled" in out
         and "240 answers without a count" in out
     )
+    assert "are of another run" not in out, "the same models, whatever their addresses"
+    _, out, _ = cli(*(w if w != "served" else "other" for w in command), "--like", run)
+    assert f"the tokens of {run} are of another run: model served there, other here" in " ".join(out.split())
     (tmp_path / "p.json").write_text(json.dumps(PRICES))
     code, out, _ = cli(*command, "--like", run, "--prices", tmp_path / "p.json")
     wanted = 240 * (300 * 1.0 + 600 * 0.1 + 90 * 10.0 + 400 * 2.0 + 40 * 4.0) / 1e6

@@ -35,7 +35,11 @@ async def _records(helpdesk, tokenizer, directory):
 
         ids = [f"{family}_{n}" for family in ("orders", "refunds", "phones") for n in (250, 251)]
         plan = RunPlan(sets=(TaskSet.of(helpdesk, "test", ids),), attempts=2)
-        out = (await runner.run(runner.Run(plan, {"helpdesk": helpdesk}, directory, one, tokenizer=tokenizer))).records
+        out = (
+            await runner.run(
+                runner.Run(plan=plan, worlds={"helpdesk": helpdesk}, output=directory, run_one=one, tokenizer=tokenizer)
+            )
+        ).records
         await box.close()
     return out
 

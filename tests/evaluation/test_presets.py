@@ -11,36 +11,50 @@ from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import plan
-from slime_tau2.evaluation.presets import PRESETS, EvalRequest
+from slime_tau2.evaluation.presets import PRESETS
+from slime_tau2.evaluation.request import EvalRequest
+
+
+def request(domain="retail", policy="http://127.0.0.1:9", **more):
+    return EvalRequest(output=Path("o"), domain=domain, policy=policy, **more)
 
 
 def test_defaults_presets_and_options_in_that_order():
-    plain = EvalRequest(Path("o"), "retail", "gold").resolved()
-    assert (plain.split, plain.attempts, plain.temperature, plain.top_p, plain.top_k) == ("test", 1, 1.0, 1.0, -1)
-    card = EvalRequest(Path("o"), "retail", "gold", preset="card").resolved()
-    assert (card.split, card.attempts, card.temperature, card.top_p, card.top_k) == ("test", 4, 0.8, 1.0, 20)
-    assert "user_model=gpt-4.1-mini" in card.request.options and "max_steps=100" in card.request.options
-    board = EvalRequest(
-        Path("o"), "retail", "gold", preset="leaderboard", temperature=0.6, options=("max_steps=50",)
-    ).resolved()
-    assert (board.split, board.attempts, board.temperature) == ("base", 4, 0.6) and board.request.options[
-        -1
-    ] == "max_steps=50"
+    plain = request().resolved()
+    assert (plain.asked_split, plain.attempts, plain.temperature, plain.top_p, plain.top_k) == ("test", 1, 1.0, 1.0, -1)
+    card = request(preset="card").resolved()
+    assert (card.asked_split, card.attempts, card.temperature, card.top_p, card.top_k) == ("test", 4, 0.8, 1.0, 20)
+    assert (card.config().user_model, card.config().max_steps) == ("gpt-4.1-mini", 100)
+    board = request(preset="leaderboard", temperature=0.6, options={"max_steps": 50}).resolved()
+    assert (board.asked_split, board.attempts, board.temperature) == ("base", 4, 0.6)
+    assert (board.config().max_steps, board.config().user_model) == (50, "gpt-4.1")
     with pytest.raises(ConfigError, match="--preset crad: there are card, leaderboard"):
-        EvalRequest(Path("o"), "retail", "gold", preset="crad").resolved()
+        request(preset="crad").resolved()
 
 
 def test_a_split_that_nobody_asked_for_is_one_that_the_domain_has():
-    default, asked = (EvalRequest(Path("o"), "mock", "gold", split=s).resolved() for s in (None, "test"))
-    assert (
-        default.on({"base": []}).split == "base" and default.on({"train": [], "test": [], "base": []}).split == "test"
-    )
-    assert asked.on({"base": []}).split == "test", "an explicit one is taken at its word"
-    assert EvalRequest(Path("o"), "mock", "gold", preset="card").resolved().on({"base": []}).split == "base"
-    assert (
-        EvalRequest(Path("o"), "mock", "gold", preset="leaderboard").resolved().on({"base": [], "test": []}).split
-        == "base"
-    )
+    default, asked = (request("mock", split=s).resolved() for s in (None, "test"))
+    assert default.split_among({"base": []}) == "base"
+    assert default.split_among({"train": [], "test": [], "base": []}) == "test"
+    assert asked.split_among({"base": []}) == "test", "an explicit one is taken at its word"
+    assert request("mock", preset="card").resolved().split_among({"base": []}) == "base"
+    assert request("mock", preset="leaderboard").resolved().split_among({"base": [], "test": []}) == "base"
+
+
+@pytest.mark.parametrize(
+    "asked, option",
+    [
+        ({"temperature": 0.5}, "--temperature"),
+        ({"top_p": 0.9}, "--top-p"),
+        ({"top_k": 20}, "--top-k"),
+        ({"tokenizer": Path("t")}, "--tokenizer"),
+        ({"model": "m"}, "--model"),
+    ],
+)
+def test_a_script_samples_nothing_and_says_so(asked, option):
+    with pytest.raises(ConfigError, match=f"^{option}: --policy gold is a script and samples nothing; leave it out$"):
+        request(policy="gold", **asked).resolved()
+    assert request(policy="gold", preset="card").resolved().temperature == 0.8, "a preset is for all policies"
 
 
 def test_mock_is_evaluated_on_base_and_says_so(cli, tmp_path):
@@ -51,9 +65,7 @@ def test_mock_is_evaluated_on_base_and_says_so(cli, tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_option_of_a_preset_exists(name):
-    from slime_tau2.options import parse_assignments
-
-    Tau2Config.from_mapping(parse_assignments(PRESETS[name]["options"], Tau2Config.model_fields, "preset"), "preset")
+    Tau2Config.from_mapping(PRESETS[name].options, "preset")
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(cli, tmp_path):

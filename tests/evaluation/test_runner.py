@@ -38,7 +38,7 @@ def job(helpdesk, output, fail=lambda task_id: False, attempts=2, kind="gold", *
 
     tasks = TaskSet.of(helpdesk, "test", over.pop("tasks", helpdesk.task_ids("test")[:6]))
     todo = RunPlan(sets=(tasks,), attempts=attempts, settings={"policy": kind} | over.pop("settings", {}))
-    return runner.Run(todo, {"helpdesk": helpdesk}, output, one, **over), ran
+    return runner.Run(plan=todo, worlds={"helpdesk": helpdesk}, output=output, run_one=one, **over), ran
 
 
 async def test_records_and_summary(helpdesk, tmp_path):
@@ -150,7 +150,7 @@ async def test_a_record_of_another_run_is_refused(helpdesk, tmp_path):
 
 
 def test_one_process_at_a_time_writes_a_directory(helpdesk, tmp_path):
-    hold = "import pathlib, sys\nfrom slime_tau2.evaluation import lock\nwith lock.held(pathlib.Path(sys.argv[1])): print(1, flush=True); input()"
+    hold = "import pathlib, sys\nfrom slime_tau2 import manifest\nwith manifest.held(pathlib.Path(sys.argv[1])): print(1, flush=True); input()"
     child = subprocess.Popen(
         [sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -8,7 +8,7 @@ import pytest
 from slime_tau2 import bench
 from slime_tau2.data import records
 from slime_tau2.episode import worlds
-from slime_tau2.evaluation import plan, runs, statistics, tau2_export
+from slime_tau2.evaluation import estimators, plan, runs, tau2_export
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_tau2s_metrics_and_evaluator_agree(run, cli, tmp_path, domain, policy):
     assert "tau2's leaderboard would not take it: it holds" in out and "of split base: eval --split base" in out
     results = bench.Results.model_validate_json(path.read_text())
     metrics = importlib.import_module(f"{bench.VINTAGE.root}.metrics.agent_metrics").compute_metrics(results)
-    ours = statistics.summarise(runs.load(directory).successes, [1, 2, 3])
+    ours = estimators.summarise(runs.load(directory).successes, [1, 2, 3])
     assert {k: pytest.approx(v) for k, v in metrics.pass_hat_ks.items()} == {
         k: ours[f"pass^{k}"].value for k in (1, 2, 3)
     }

@@ -9,10 +9,10 @@ import run_files
 from rich.console import Console
 
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import statistics
+from slime_tau2.evaluation import estimators
 from slime_tau2.evaluation.exploits import Exploits, exploits, required_arguments
 from slime_tau2.experiments import study_results
-from slime_tau2.experiments.study_grid import VARIANTS, StudySettings, claim, jobs
+from slime_tau2.experiments.study_grid import VARIANTS, StudySettings, jobs
 from slime_tau2.experiments.study_report import write_report
 
 SIZES = [
@@ -97,7 +97,7 @@ def log_of(directory, rates, episodes=100):
 
 def test_differences_are_paired_and_pooled_over_the_seeds_that_both_have(tmp_path):
     settings = StudySettings(seeds=2, repeats=0, variants=("none",))
-    claim(tmp_path, settings)
+    settings.write(tmp_path)
     for seed, gain in ((0, 0.5), (1, 0.25)):
         origin = tmp_path / f"seed_{seed}"
         for stage in ("base", "sft", "rft"):
@@ -120,7 +120,7 @@ def test_differences_are_paired_and_pooled_over_the_seeds_that_both_have(tmp_pat
 
 
 def test_a_study_without_a_run_says_so(tmp_path):
-    claim(tmp_path, StudySettings())
+    StudySettings().write(tmp_path)
     with pytest.raises(ConfigError, match=r"no pipeline of .* has finished"):
         write_report(tmp_path, Console(quiet=True))
 
@@ -133,11 +133,11 @@ def test_curves():
 
 def test_metric_by_task():
     successes = {"a": [True, True, False, False]}
-    assert statistics.by_task(successes, "pass^1") == {"a": 0.5} and statistics.by_task(successes, "pass@2")[
+    assert estimators.by_task(successes, "pass^1") == {"a": 0.5} and estimators.by_task(successes, "pass@2")[
         "a"
     ] == pytest.approx(5 / 6)
     with pytest.raises(ValueError, match="neither pass@k nor"):
-        statistics.by_task(successes, "avg")
+        estimators.by_task(successes, "avg")
 
 
 def test_exploits_by_hand():

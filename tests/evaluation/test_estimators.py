@@ -3,7 +3,7 @@ from math import isnan
 
 import pytest
 
-from slime_tau2.evaluation import statistics as stats
+from slime_tau2.evaluation import estimators as stats
 
 
 def test_estimators_equal_brute_force_over_all_subsets():
