@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from slime_tau2 import options, plugins
 from slime_tau2.hosts import Access, Host
+from slime_tau2.limits import Limits, Retries
 
 PREFIX = "tau2_"
 ENVIRONMENT = "TAU2_* in the environment"
@@ -216,6 +217,26 @@ class Tau2Config(BaseModel):
         """
         found = {k[len(PREFIX) :]: getattr(args, k) for k in dir(args) if k.startswith(PREFIX) and hasattr(args, k)}
         return cls.resolve((ENVIRONMENT, from_environment()), ("--custom-config-path", found))
+
+    @property
+    def limits(self) -> Limits:
+        """How long an episode may go on."""
+        return Limits(max_steps=self.max_steps, max_errors=self.max_errors, deadline_s=self.episode_timeout_s)
+
+    @property
+    def policy_client_retries(self) -> Retries:
+        """How often a request to the policy is tried."""
+        return Retries(count=self.policy_retries, timeout_s=self.policy_timeout_s)
+
+    @property
+    def user_client_retries(self) -> Retries:
+        """How often a request to the user model is tried."""
+        return Retries(count=self.user_retries, timeout_s=self.user_timeout_s)
+
+    @property
+    def judge_client_retries(self) -> Retries:
+        """How often a request to the judge is tried: as one to the user model."""
+        return self.user_client_retries
 
     @property
     def access(self) -> Access:

@@ -1,4 +1,4 @@
-"""How long an episode may go on, and how long a server is waited for."""
+"""How long an episode may go on, how long a server is waited for, and how often it is asked again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Of one episode.
+    """How long one episode may go on.
 
     Attributes:
         max_steps: tau2's limit on hops.
@@ -22,14 +22,14 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Retries:
-    """Of one request to a server.
+    """How often one request to a server is tried, and how long each try is waited for.
 
     Attributes:
-        retries: further tries after the first.
+        count: further tries after the first.
         timeout_s: seconds until a try counts as failed.
         backoff_s: seconds before the second try; each further pause is twice as long.
     """
 
-    retries: int = 4
+    count: int = 4
     timeout_s: float = 300.0
     backoff_s: float = 0.5

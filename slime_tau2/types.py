@@ -38,13 +38,12 @@ class TaskRef:
         return f"{self.domain}/{self.task_id}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One agent turn. `start`/`end` index the ledger's response tokens; `sent` is False where it ended the episode
-    before tau2 read it.
+    """One agent turn; `record.TurnRecord` says what each field is.
 
-    `partial` is the strict score once everything that followed from the turn has happened, `gain` what the turn added
-    to it: the gains of an episode sum to its last `partial`, less what the prefix had earned where it began behind one.
+    `start` and `end` index the ledger's response tokens. The gains of an episode sum to its last `partial`, less what
+    the prefix had earned where it began behind one.
     """
 
     index: int
@@ -89,7 +88,7 @@ class Outcome:
     reward_info: RewardInfoRecord
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Episode:
     """One finished conversation."""
 

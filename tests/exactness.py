@@ -27,7 +27,6 @@ from slime_tau2.episode.conversation import Conversation
 from slime_tau2.episode.users import GoldUser
 from slime_tau2.seeds import derive_seed
 from slime_tau2.terminations import Termination
-from slime_tau2.types import Episode, TaskRef
 
 KINDS = ("gold", "noop", "empty-arguments", "transfer-only", "fuzz-0", "fuzz-1", "fuzz-2")
 FUZZES = {"airline": 2, "retail": 1, "telecom": 1, "mock": 3, "helpdesk": 1}
@@ -245,9 +244,10 @@ def differences(domain: str, how: str, task_id: str) -> list[str]:
 
 
 def _compare(world, task, script, answer) -> Iterator[str]:
-    episode = Episode(TaskRef(world.domain, task.id), 0, Termination.ENVIRONMENT_ERROR, None)
-    run = Conversation(world, task, ScriptedAgent(script), GoldUser(), episode, 200, 10, lambda: False)
-    termination, _ = asyncio.run(run.converse())
+    run = Conversation(world=world, task=task, agent=ScriptedAgent(script), user=GoldUser())
+    run.begin()
+    asyncio.run(run.converse())
+    termination = run.episode.termination
     live = outcome(lambda: world.grader.score(task, run.environment, run.messages(), termination.tau2_reason, answer))
     costly = world.domain in COSTLY
     environments = stock(world, task) if costly else None

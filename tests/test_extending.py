@@ -57,7 +57,7 @@ async def test_a_user_without_a_model_on_the_new_domain(scratch):
     )
     world, box = worlds.load("lockers"), Harness(config)
     # one script for two users: the gold script says its piece to one that only waits for something to be said
-    episode = await box.run(world, "open_7", ScriptedAgent(script("gold", world.task("open_7"))), 1)
+    episode = await box.run(world, "open_7", ScriptedAgent(script("gold", world.task("open_7"))), seed=1)
     await box.close()
     assert episode.reward == 1.0 and any(
         "locker 7" in (m.get("content") or "") for m in episode.messages if m["role"] == "user"
@@ -70,7 +70,9 @@ async def test_a_user_of_ones_own_gets_the_shared_client(scratch, helpdesk):
             {"user": "hurried:Hurried", "user_base_url": fake.url, "user_model": "m"}, "test"
         )
         box = Harness(config)
-        episode = await box.run(helpdesk, "refunds_1", ScriptedAgent(script("noop", helpdesk.task("refunds_1"))), 1)
+        episode = await box.run(
+            helpdesk, "refunds_1", ScriptedAgent(script("noop", helpdesk.task("refunds_1"))), seed=1
+        )
         await box.close()
     assert episode.messages[1]["content"].startswith("I want a refund")
     said = [m["content"] for m in fake.bodies[0]["messages"] if m["role"] == "system"]

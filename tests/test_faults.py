@@ -6,20 +6,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import psutil
 import pytest
 from faulty_servers import POLICY_FAULTS, USER_FAULTS, FaultyServers
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode.endpoint import LONGEST_PAUSE_S
+from slime_tau2.episode.endpoint import MAX_PAUSE_S
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.evaluation import audit
+from slime_tau2.limits import Retries
 from slime_tau2.terminations import Disposition, Termination
 
 TIMEOUT_S = 4.0
-assert LONGEST_PAUSE_S > 1
+assert MAX_PAUSE_S > 1
 
 
 async def rollout(helpdesk, tokenizer, ids, rate):
@@ -29,13 +31,17 @@ async def rollout(helpdesk, tokenizer, ids, rate):
         config = Tau2Config(
             user="llm", user_base_url=f"{servers.url}/v1", user_timeout_s=TIMEOUT_S, user_retries=1, user_concurrency=32
         )
-        policy = PolicyClient(servers.url, 32, TIMEOUT_S, retries=1, backoff_s=0.01)
+        policy = PolicyClient(
+            servers.url, concurrency=32, retries=Retries(timeout_s=TIMEOUT_S, count=1, backoff_s=0.01)
+        )
         box, limiter = Harness(config, tokenizer, policy), asyncio.Semaphore(64)
-        box.user_client.endpoint.backoff_s = 0.01
+        box.user_client.endpoint.retries = replace(box.user_client.endpoint.retries, backoff_s=0.01)
 
         async def one(n, task_id):
             async with limiter:
-                agent = box.agent(helpdesk, {"temperature": 1.0, "max_new_tokens": 4000}, None, f"episode-{n}")
+                agent = box.agent(
+                    helpdesk, sampling={"temperature": 1.0, "max_new_tokens": 4000}, routing_key=f"episode-{n}"
+                )
                 return await box.run(helpdesk, task_id, agent, seed=n)
 
         episodes = await asyncio.gather(*(one(n, task_id) for n, task_id in enumerate(ids)))

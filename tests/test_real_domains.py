@@ -13,6 +13,7 @@ from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import GoldUser, PlainUser
 from slime_tau2.errors import BenchDataError
 from slime_tau2.evaluation import audit
+from slime_tau2.limits import Limits
 from slime_tau2.terminations import Termination
 
 DOMAINS = ("airline", "retail", "telecom")
@@ -101,7 +102,7 @@ def test_truncated_episodes_have_partials_and_repeating_earns_nothing():
     whole = scripts.gold(world.task(task_id))
 
     async def run(script, **limits):
-        return await driver.run_episode(world, task_id, ScriptedAgent(script), GoldUser(), **limits)
+        return await driver.run_episode(world, task_id, ScriptedAgent(script), GoldUser(), limits=Limits(**limits))
 
     cut = asyncio.run(run(whole, max_steps=5))
     assert cut.termination is Termination.MAX_STEPS and cut.reward == 0.0 and 0 < cut.outcome.partial < 1
@@ -148,13 +149,13 @@ async def test_the_local_model_drives_a_real_episode(domain, server, tokenizer):
     world = worlds.load(domain)
     chat, client = ChatRenderer(tokenizer, world.tool_schemas), PolicyClient(server.url)
     agent = TokenAgent(
-        client,
-        chat,
-        bench.agent_prompt(world.policy),
-        {"temperature": 1.0, "ignore_eos": False},
-        24,
-        4000,
-        32_000,
+        client=client,
+        chat=chat,
+        system_prompt=bench.agent_prompt(world.policy),
+        sampling={"temperature": 1.0, "ignore_eos": False},
+        max_turn_tokens=24,
+        max_response_tokens=4000,
+        max_context_tokens=32_000,
         seed=5,
     )
     # a random model rarely ends a turn by itself: stop it at the first token that is likely enough to come

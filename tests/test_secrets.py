@@ -24,6 +24,7 @@ from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.hosts import Access, Host
+from slime_tau2.limits import Retries
 
 ROOT = Path(__file__).parents[1]
 KEYS = {
@@ -106,9 +107,17 @@ async def test_no_server_sees_a_key_that_was_not_named_for_it(helpdesk, monkeypa
             "judge_base_url": near.url,
         }
         for config in (Tau2Config(**named), Tau2Config(**named, user_key_env="USER_KEY")):
-            box = Harness(config, policy=ChatClient(near.url, "m", config.policy_key_env, PolicyError, {}))
+            box = Harness(
+                config, policy=ChatClient(near.url, "m", key_env=config.policy_key_env, failure=PolicyError, options={})
+            )
             for evaluation in (False, True):
-                await box.run(helpdesk, "orders_0", ApiAgent(box.policy, "", None, 0), 1, evaluation)
+                await box.run(
+                    helpdesk,
+                    "orders_0",
+                    ApiAgent(box.policy, system_prompt="", tools=None, seed=0),
+                    seed=1,
+                    evaluation=evaluation,
+                )
             await box.judge.client.complete([b'{"role": "user", "content": "hi"}'])
             await box.close()
     sent = [h.get("Authorization") for h in (*near.headers, *other.headers)]
@@ -172,7 +181,7 @@ def test_which_server_sees_which_key(monkeypatch):
         credentials.variable("http://far.example/v1", "MINE")
     for named in (None, "MINE"):
         with pytest.raises(ConfigError, match=r"OpenAI's servers are asked over https; write https://api.openai.com"):
-            ChatClient("http://api.openai.com/v1", "m", named, PolicyError, {})
+            ChatClient("http://api.openai.com/v1", "m", key_env=named, failure=PolicyError, options={})
 
 
 @pytest.mark.parametrize(
@@ -272,7 +281,9 @@ async def test_neither_a_key_nor_a_conversation_follows_a_redirect(monkeypatch, 
         away = web.Response(status=307, headers={"Location": f"{stranger.url}/chat/completions"})
         async with FakeOpenAI([away]) as fake:
             access = Access({"127.0.0.1": Host(client=by)})
-            client = ChatClient(fake.url, "m", "MINE", PolicyError, {}, retries=2, access=access)
+            client = ChatClient(
+                fake.url, "m", key_env="MINE", failure=PolicyError, options={}, access=access, retries=Retries(count=2)
+            )
             with pytest.raises(
                 PolicyError,
                 match=rf"refused: HTTP 307 it sends elsewhere, to {stranger.url}/chat/completions: name that",
@@ -324,7 +335,7 @@ def test_what_is_no_url_of_a_server_is_one_line_wherever_it_is_asked_about(bad, 
     good = "http://127.0.0.1:30001/v1"
     said = rf"{re.escape(repr(bad))} is not the URL of a server.*; it looks like {good}"
     for ask in (
-        lambda: ChatClient(bad, "m", None, PolicyError, {}),
+        lambda: ChatClient(bad, "m", failure=PolicyError, options={}),
         lambda: credentials.variable(bad, "MINE"),
         lambda: credentials.is_openai(bad),
         lambda: credentials.is_ours(bad),

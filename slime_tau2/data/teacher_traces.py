@@ -14,6 +14,7 @@ from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.users import DomainUser
+from slime_tau2.limits import Limits
 from slime_tau2.seeds import derive_seed
 
 
@@ -30,7 +31,7 @@ def collect(
             one = derive_seed(seed, "trace", n)
             agent = CallableAgent(Teacher(one, flaws).act)
             episode = await run_episode(
-                world, task_ids[n % len(task_ids)], agent, DomainUser(), seed=one, max_steps=MAX_STEPS
+                world, task_ids[n % len(task_ids)], agent, DomainUser(), seed=one, limits=Limits(max_steps=MAX_STEPS)
             )
             won += episode.reward or 0.0
             row = to_row(episode, prompt, world.tool_schemas)

@@ -14,6 +14,7 @@ from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import ConfigError, InfrastructureError, UserError, UserSimulatorError
 from slime_tau2.evaluation import identity
 from slime_tau2.hosts import NOTHING_SAID, Access
+from slime_tau2.limits import Retries
 from slime_tau2.tokenizer import load_tokenizer
 
 _TOOL = {
@@ -32,7 +33,7 @@ async def policy(url: str, access: Access = NOTHING_SAID, model: Path | None = N
     """
     what, fix = f"policy {url}", "bash launch/serve_policy.sh, or name the server's own URL (without /v1)"
     try:
-        client = PolicyClient(url, timeout_s=60.0, retries=0, plain_http=access.plain_http)
+        client = PolicyClient(url, plain_http=access.plain_http, retries=Retries(timeout_s=60.0, count=0))
     except ConfigError as error:
         return [fail(what, str(error), "")]
     told = await lookup.json_at(f"{url.rstrip('/')}/get_model_info")
@@ -66,7 +67,13 @@ async def user(url: str, model: str, key_env: str | None = None, access: Access 
     what = f"user {url}"
     try:
         client = ChatClient(
-            url, model, key_env, UserSimulatorError, {"temperature": 0.0}, timeout_s=60.0, retries=1, access=access
+            url,
+            model,
+            key_env=key_env,
+            failure=UserSimulatorError,
+            options={"temperature": 0.0},
+            access=access,
+            retries=Retries(timeout_s=60.0, count=1),
         )
         headers = await client.server.headers()
     except (ConfigError, RuntimeError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Protocol
 
 from slime_tau2 import bench
@@ -20,11 +20,23 @@ from slime_tau2.types import Reply
 
 @dataclass(frozen=True)
 class AgentAction:
-    """What an agent does on its turn. With `termination` the episode ends here and `message` is not sent; with `last`
-    it ends it.
+    """What an agent does on its turn.
+
+    Attributes:
+        message: what it says or calls; None where there is nothing to send.
+        termination: the episode ends here, in this way, and `message` is not sent.
+        detail: why it ends.
+        text: what was sampled, as text.
+        start, end: its tokens in the ledger's response; equal without tokens.
+        malformed: calls among it that could not be parsed.
+        finish_reason: why sampling stopped: `stop`, `length` or `abort`.
+        weight_versions: one per request, of the weights that sampled it.
+        replies: one per request, what the server answered.
+        last: `message` is sent and ends the episode.
     """
 
     message: Any | None
+    _: KW_ONLY
     termination: Termination | None = None
     detail: str = ""
     text: str = ""

@@ -25,9 +25,19 @@ class ApiAgent:
     ledger: TokenLedger | None = None
 
     def __init__(
-        self, client: ChatClient, system_prompt: str, tools: bytes | None, seed: int, routing_key: str | None = None
+        self,
+        client: ChatClient,
+        *,
+        system_prompt: str,
+        tools: bytes | None,
+        seed: int,
+        routing_key: str | None = None,
     ):
-        self.client, self.tools, self.seed, self.routing_key, self._seen = client, tools, seed, routing_key, 0
+        self.client = client
+        self.tools = tools
+        self.seed = seed
+        self.routing_key = routing_key
+        self._seen = 0
         self.messages: list[bytes] = []
         self._hears({"role": "system", "content": system_prompt})
 
@@ -68,9 +78,18 @@ class TextApiAgent:
     ledger: TokenLedger | None = None
 
     def __init__(
-        self, client: ChatClient, system_prompt: str, protocol: Native, seed: int, routing_key: str | None = None
+        self,
+        client: ChatClient,
+        *,
+        system_prompt: str,
+        protocol: Native,
+        seed: int,
+        routing_key: str | None = None,
     ):
-        self.client, self.protocol, self.seed, self.routing_key = client, protocol, seed, routing_key
+        self.client = client
+        self.protocol = protocol
+        self.seed = seed
+        self.routing_key = routing_key
         self.messages: list[dict[str, Any]] = [{"role": "system", "content": system_prompt}]
         self._seen = 0
 
@@ -87,7 +106,7 @@ class TextApiAgent:
         self.messages.append({"role": "assistant", "content": text})
         meant = self.protocol.read(text)
         if meant.message is None:
-            return AgentAction(None, Termination.AGENT_ERROR, "an empty turn", text)
+            return AgentAction(None, termination=Termination.AGENT_ERROR, detail="an empty turn", text=text)
         return AgentAction(meant.message, text=text, malformed=meant.malformed, last=meant.last)
 
 
@@ -105,12 +124,18 @@ async def _asked(
         reply = await client.complete(messages, tools, seed, routing_key=routing_key, of=said_by_policy)
     except PolicyError as error:
         if error.kind == "http_400" and TOO_LONG.search(str(error)):
-            return AgentAction(None, Termination.CONTEXT_OVERFLOW, str(error), finish_reason="length")
+            return AgentAction(
+                None, termination=Termination.CONTEXT_OVERFLOW, detail=str(error), finish_reason="length"
+            )
         raise
     if reply.finish_reason == "length":
         return AgentAction(
-            None, Termination.LENGTH, "the server's limit on a reply", reply.text or "", finish_reason="length"
+            None,
+            termination=Termination.LENGTH,
+            detail="the server's limit on a reply",
+            text=reply.text or "",
+            finish_reason="length",
         )
     if reply.text is None and not reply.calls:
-        return AgentAction(None, Termination.AGENT_ERROR, "an empty turn")
+        return AgentAction(None, termination=Termination.AGENT_ERROR, detail="an empty turn")
     return reply

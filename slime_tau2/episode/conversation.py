@@ -16,12 +16,16 @@ from typing import Any
 from slime_tau2 import bench
 from slime_tau2.episode.agents import Agent, AgentAction
 from slime_tau2.episode.judge import Judge
+from slime_tau2.episode.official import OfficialCheck
+from slime_tau2.episode.user_errors import stopped_after_confirming
 from slime_tau2.episode.users import User
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import JudgeError
+from slime_tau2.limits import Limits
+from slime_tau2.record import MessageRecord, RewardInfoRecord
 from slime_tau2.rewards.partial import Call
 from slime_tau2.terminations import Termination
-from slime_tau2.types import Episode, Outcome, Turn
+from slime_tau2.types import Episode, Outcome, TaskRef, Turn
 
 _gates: weakref.WeakKeyDictionary[Any, asyncio.Lock] = weakref.WeakKeyDictionary()
 
@@ -40,118 +44,156 @@ async def turnstile() -> None:
 
 
 class Conversation:
-    """The state of one conversation: who speaks, what was said, how far it got."""
+    """One conversation, in four stages: `begin`, `converse`, `score`, `close`. What each learns goes into `episode`."""
 
     def __init__(
         self,
+        *,
         world: World,
-        task: Any,
+        task: bench.Task,
         agent: Agent,
         user: User,
-        episode: Episode,
-        max_steps: int,
-        max_errors: int,
-        aborted: Callable,
-        prefix: Sequence[dict] = (),
+        seed: int = 0,
+        limits: Limits = Limits(),
+        aborted: Callable[[], bool] = lambda: False,
+        prefix: Sequence[MessageRecord] = (),
     ):
-        self.world, self.task, self.agent, self.user, self.episode, self.aborted = (
-            world,
-            task,
-            agent,
-            user,
-            episode,
-            aborted,
+        self.world = world
+        self.task = task
+        self.agent = agent
+        self.user = user
+        self.aborted = aborted
+        self.prefix = [message for message in prefix if message["role"] != "tool"]
+        self.episode = Episode(
+            task=TaskRef(world.domain, task.id),
+            seed=seed,
+            termination=Termination.ENVIRONMENT_ERROR,
+            outcome=None,
+            provenance=world.provenance(task),
         )
-        self.scorer, self.environment = world.grader.scorer(task), world.environments.fresh(task)
+        self.scorer = world.grader.scorer(task)
+        self.environment = world.environments.fresh(task)
         self.orchestrator = bench.Orchestrator(
             domain=world.domain,
             agent=bench.MailboxAgent(self.environment.get_policy()),
             user=bench.MailboxUser(str(task.user_scenario)),
             environment=self.environment,
             task=task,
-            max_steps=max_steps,
-            max_errors=max_errors,
+            max_steps=limits.max_steps,
+            max_errors=limits.max_errors,
         )
-        self._seen = 0
-        self._calls: dict[str, Any] = {}
+        self._observed = 0  # messages of the trajectory that the scorer has seen
+        self._calls: dict[str, bench.ToolCall] = {}
+        self._open: AgentAction | None = None  # the agent's last turn, until what follows from it has happened
         self._turn_errors = 0
-        self._open: AgentAction | None = None
-        self._prefix = [m for m in prefix if m["role"] != "tool"]
         self._earned_before = 0.0
 
-    async def converse(self) -> tuple[Termination, str]:
-        orchestrator, episode = self.orchestrator, self.episode
-        orchestrator.initialize()
-        self._seen = len(
-            orchestrator.trajectory
-        )  # a task may begin in the middle of a conversation: nothing of it is earned
+    # Stage 1
+
+    def begin(self) -> None:
+        """Let tau2 say what comes first, play the prefix, and tell the user who it is and what it has heard."""
+        self.orchestrator.initialize()
+        self._observed = self.length()  # a task may begin in the middle of a conversation: nothing of it is earned
         self.scorer.start(self.world.grader.assertions_met(self.task, self.environment))
-        history = [*orchestrator.user_state.messages, *self._play_prefix()]
-        self.user.start(self.world, self.task, self.environment, history, episode.seed)
-        while not orchestrator.done:
-            await turnstile()
-            if orchestrator.to_role == bench.Role.AGENT:
-                self.close_turn()
-                if self.aborted():
-                    return Termination.ABORTED, "the rollout was aborted"
-                clock = time.perf_counter()
-                action = await self.agent.act(orchestrator.trajectory, orchestrator.message)
-                episode.policy_s += time.perf_counter() - clock
-                self._open = action
-                episode.weight_versions += action.weight_versions
-                episode.replies += action.replies
-                if action.termination is not None:
-                    return action.termination, action.detail
-                orchestrator.agent.box = self._own(action.message, "assistant", "call")
-                if action.last:
-                    orchestrator.agent.last_word = action.message
-            elif orchestrator.to_role == bench.Role.USER:
-                clock = time.perf_counter()
-                said = await self.user.respond(orchestrator.message)
-                episode.user_s += time.perf_counter() - clock
-                orchestrator.user.box = self._own(said, "user", "user")
-            orchestrator.step()
-            bench.check_termination(orchestrator)
-            self._observe()
-        return Termination(orchestrator.termination_reason.value), ""
+        history = [*self.orchestrator.user_state.messages, *self._play_prefix()]
+        self.user.start(self.world, self.task, self.environment, history, self.episode.seed)
 
-    def _play_prefix(self) -> list:
+    def _play_prefix(self) -> list[bench.Message]:
         """Play the prefix; returns what the user has said and heard in it."""
-        if not self._prefix:
+        if not self.prefix:
             return []
-        orchestrator, start = self.orchestrator, len(self.orchestrator.trajectory)
-        for told in self._prefix:
-            while orchestrator.to_role == bench.Role.ENV:
-                orchestrator.step()
-            fresh = {
-                k: v for k, v in told.items() if k not in ("timestamp", "turn_idx")
-            }  # tau2 sorts by time: it is said now
-            message, agent = bench.parse_message(fresh), told["role"] == "assistant"
-            expected = bench.Role.AGENT if agent else bench.Role.USER
-            if orchestrator.to_role != expected or orchestrator.done:
-                raise ValueError(f"the prefix has {told['role']} speak where tau2 awaits {orchestrator.to_role.value}")
-            box = orchestrator.agent if agent else orchestrator.user
-            box.box = self._own(message, told["role"], "call" if agent else "user")
-            orchestrator.step()
-            self._observe()
-        while orchestrator.to_role == bench.Role.ENV:
-            orchestrator.step()
-            self._observe()
-        self.scorer.set_assertions_met(self.world.grader.assertions_met(self.task, self.environment))
-        self._earned_before = round(self.scorer.value(), 6)
-        return [m for m in orchestrator.trajectory[start:] if _users(m)]
+        start = self.length()
+        for recorded in self.prefix:
+            self._step_environment()
+            self._play(recorded)
+        self._step_environment()
+        self._score_assertions()
+        self._earned_before = self._partial()
+        return [m for m in self.orchestrator.trajectory[start:] if _concerns_user(m)]
 
-    def _own(self, message: Any, requestor: str, prefix: str) -> Any:
+    def _play(self, recorded: MessageRecord) -> None:
+        """Let agent or user say again what it said."""
+        orchestrator, by_agent = self.orchestrator, recorded["role"] == "assistant"
+        awaited = bench.Role.AGENT if by_agent else bench.Role.USER
+        if orchestrator.to_role != awaited or orchestrator.done:
+            raise ValueError(f"the prefix has {recorded['role']} speak where tau2 awaits {orchestrator.to_role.value}")
+        # tau2 sorts by time, and this is said now
+        message = bench.parse_message({k: v for k, v in recorded.items() if k not in ("timestamp", "turn_idx")})
+        if by_agent:
+            orchestrator.agent.box = self._identified(message, "assistant")
+        else:
+            orchestrator.user.box = self._identified(message, "user")
+        self._step()
+
+    def _step_environment(self) -> None:
+        while self.orchestrator.to_role == bench.Role.ENV:
+            self._step()
+
+    # Stage 2
+
+    async def converse(self) -> None:
+        """Turn by turn, until tau2, the agent or a limit ends the conversation."""
+        try:
+            while not self.orchestrator.done:
+                await turnstile()
+                if self.orchestrator.to_role == bench.Role.AGENT:
+                    self._close_turn()
+                    if self.aborted():
+                        self._end(Termination.ABORTED, "the rollout was aborted")
+                        return
+                    action = await self._agent_turn()
+                    if action.termination is not None:
+                        self._end(action.termination, action.detail)
+                        return
+                elif self.orchestrator.to_role == bench.Role.USER:
+                    await self._user_turn()
+                self._step()
+                bench.check_termination(self.orchestrator)
+            self._end(Termination(self.orchestrator.termination_reason.value), "")
+        finally:
+            self._close_turn()  # a failure of the user must not lose the turn that it should have answered
+
+    async def _agent_turn(self) -> AgentAction:
+        orchestrator, episode = self.orchestrator, self.episode
+        clock = time.perf_counter()
+        action = await self.agent.act(orchestrator.trajectory, orchestrator.message)
+        episode.policy_s += time.perf_counter() - clock
+        episode.weight_versions += action.weight_versions
+        episode.replies += action.replies
+        self._open = action
+        if action.termination is None:
+            orchestrator.agent.box = self._identified(action.message, "assistant")
+            if action.last:
+                orchestrator.agent.last_word = action.message
+        return action
+
+    async def _user_turn(self) -> None:
+        clock = time.perf_counter()
+        message = await self.user.respond(self.orchestrator.message)
+        self.episode.user_s += time.perf_counter() - clock
+        self.orchestrator.user.box = self._identified(message, "user")
+
+    def _step(self) -> None:
+        """Let tau2 take one step, and look at what it added."""
+        self.orchestrator.step()
+        self._observe()
+
+    def _end(self, termination: Termination, detail: str) -> None:
+        self.episode.termination, self.episode.detail = termination, detail
+
+    def _identified(self, message: bench.Spoken, requestor: bench.Requestor) -> bench.Spoken:
         """Fix who calls and under which id before tau2 sees it: a policy could name the user as requestor."""
+        stem = "call" if requestor == "assistant" else "user"
         for call in message.tool_calls or []:
-            call.requestor, call.id = requestor, f"{prefix}_{len(self._calls)}"
+            call.requestor = requestor
+            call.id = f"{stem}_{len(self._calls)}"
             self._calls[call.id] = call
         return message
 
     def _observe(self) -> None:
         """Feed what tau2 has added to the strict scorer."""
         trajectory = self.orchestrator.trajectory
-        for message in trajectory[self._seen :]:
+        for message in trajectory[self._observed :]:
             if isinstance(message, bench.ToolMessage):
                 self.episode.tool_errors += bool(message.error)
                 self._turn_errors += bool(message.error) and message.requestor == "assistant"
@@ -160,43 +202,52 @@ class Conversation:
                     self.scorer.add_call(Call(call.name, call.requestor, call.arguments, bool(message.error)))
             elif isinstance(message, bench.AssistantMessage) and message.content and not message.tool_calls:
                 self.scorer.add_text(message.content)  # text beside a call never reaches the user
-        self._seen, self.episode.steps = len(trajectory), self.orchestrator.step_count
+        self._observed = len(trajectory)
+        self.episode.steps = self.orchestrator.step_count
 
-    def close_turn(self) -> None:
+    def _close_turn(self) -> None:
         """Close the agent turn before this point, once everything that followed from it has happened."""
-        action = self._open
+        action, self._open = self._open, None
         if action is None:
             return
-        self._open = None
-        self.scorer.set_assertions_met(self.world.grader.assertions_met(self.task, self.environment))
-        calls = len(action.message.tool_calls or []) if action.message is not None else 0
-        turns, partial = self.episode.turns, round(self.scorer.value(), 6)
-        gain = round(partial - (turns[-1].partial if turns else self._earned_before), 6)
+        self._score_assertions()
+        turns, partial = self.episode.turns, self._partial()
+        before = turns[-1].partial if turns else self._earned_before
         turns.append(
             Turn(
-                len(turns),
-                action.start,
-                action.end,
-                action.text,
-                calls,
-                self._turn_errors,
-                action.malformed,
-                action.finish_reason,
-                action.message is not None,
-                partial,
-                gain,
+                index=len(turns),
+                start=action.start,
+                end=action.end,
+                text=action.text,
+                calls=len(action.message.tool_calls or []) if action.message is not None else 0,
+                call_errors=self._turn_errors,
+                malformed=action.malformed,
+                finish_reason=action.finish_reason,
+                sent=action.message is not None,
+                partial=partial,
+                gain=round(partial - before, 6),
             )
         )
         self._turn_errors = 0
 
-    def messages(self) -> list:
-        """The trajectory in order, numbered."""
-        messages = list(self.orchestrator.trajectory)
-        for n, message in enumerate(messages):
-            message.turn_idx = n
-        return messages
+    # Stage 3
 
-    async def judged(self, judge: Judge | None) -> str | None:
+    async def score(self, judge: Judge | None, official: OfficialCheck | None) -> None:
+        """Grade what was done: tau2's reward from the live environment, and the strict partial score.
+
+        Raises:
+            JudgeError: an assertion in natural language counts, and nobody answers.
+            ScoreMismatch, CheckError: the second grading differs, or came to nothing.
+        """
+        answer, reason = await self._judged(judge), self.episode.termination.tau2_reason
+        info = self.world.grader.score(self.task, self.environment, self.messages(), reason, answer)
+        reward_info: RewardInfoRecord = info.model_dump(mode="json", exclude_none=True)
+        self._score_assertions()
+        if official is not None:
+            await official.compare(self.world, self.task, self.messages(), reason, answer, reward_info)
+        self.episode.outcome = Outcome(float(info.reward), self._partial(), self.scorer.components(), reward_info)
+
+    async def _judged(self, judge: Judge | None) -> str | None:
         """What the judge answers; None where there is nothing to judge."""
         if self.episode.termination not in (Termination.USER_STOP, Termination.AGENT_STOP):
             return None
@@ -210,17 +261,34 @@ class Conversation:
             )
         return await judge.answer(request)
 
-    def outcome(self, answer: str | None) -> Outcome:
-        reason = self.episode.termination.tau2_reason
-        info = self.world.grader.score(self.task, self.environment, self.messages(), reason, answer)
+    def _score_assertions(self) -> None:
         self.scorer.set_assertions_met(self.world.grader.assertions_met(self.task, self.environment))
-        partial = round(self.scorer.value(), 6)
-        return Outcome(
-            float(info.reward), partial, self.scorer.components(), info.model_dump(mode="json", exclude_none=True)
-        )
+
+    def _partial(self) -> float:
+        return round(self.scorer.value(), 6)
+
+    # Stage 4
+
+    def close(self) -> None:
+        """Put what is left into the episode, however it ended: the messages and the ledger."""
+        episode = self.episode
+        episode.messages = [m.model_dump(mode="json", exclude_none=True) for m in self.messages()]
+        episode.user_stopped_early = stopped_after_confirming(episode.messages)
+        episode.ledger = self.agent.ledger
+
+    def length(self) -> int:
+        """Messages so far."""
+        return len(self.orchestrator.trajectory)
+
+    def messages(self) -> list[bench.Message]:
+        """The trajectory in order, numbered."""
+        messages = list(self.orchestrator.trajectory)
+        for n, message in enumerate(messages):
+            message.turn_idx = n
+        return messages
 
 
-def _users(message: Any) -> bool:
+def _concerns_user(message: bench.Message) -> bool:
     """Whether the user has said or heard a message."""
     if isinstance(message, bench.ToolMessage):
         return message.requestor == "user"

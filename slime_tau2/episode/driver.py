@@ -1,7 +1,8 @@
 """Runs one episode: a conversation from its beginning to its score.
 
 Invariant 3: an episode that starts ends exactly once, with one Termination. Failures are values: whatever goes wrong in
-a participant, a server or tau2 comes back as the Termination of the returned Episode. Only cancellation is raised.
+a participant, a server or tau2 comes back as the Termination of the returned Episode. Two things are raised:
+cancellation, and LedgerError, which is a bug in this package.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from slime_tau2.episode.agents import Agent
 from slime_tau2.episode.conversation import Conversation, turnstile
 from slime_tau2.episode.judge import Judge
 from slime_tau2.episode.official import OfficialCheck
-from slime_tau2.episode.user_errors import stopped_after_confirming
 from slime_tau2.episode.users import User
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import EpisodeError, LedgerError, ScoreMismatch
+from slime_tau2.limits import Limits
+from slime_tau2.record import MessageRecord
 from slime_tau2.terminations import Disposition, Termination
-from slime_tau2.types import Episode, TaskRef
+from slime_tau2.types import Episode
 
 log = logging.getLogger(__name__)
 
@@ -33,69 +35,63 @@ async def run_episode(
     user: User,
     *,
     seed: int = 0,
-    max_steps: int = 200,
-    max_errors: int = 10,
-    deadline_s: float = 3600.0,
+    limits: Limits = Limits(),
     aborted: Callable[[], bool] = lambda: False,
     judge: Judge | None = None,
     official: OfficialCheck | None = None,
-    prefix: Sequence[dict] = (),
+    prefix: Sequence[MessageRecord] = (),
 ) -> Episode:
     """Run one conversation to its end and score it.
 
     Args:
-        max_steps: tau2's limit on hops; max_errors: on error results, the user's included.
-        deadline_s: wall-clock limit of the whole episode; hitting it is infrastructure.
+        limits: tau2's two limits, and the deadline of the whole episode; to miss the deadline is infrastructure.
         aborted: asked before each agent turn; True ends the episode as ABORTED.
         judge: answers natural-language assertions where the reward basis has them.
         official: grades every scored episode a second time with tau2's own evaluator, in another process.
         prefix: what agent and user said first, as an episode's record holds it (tau2 messages as JSON, the greeting
             excluded). It is played again, tools and all; only then do `agent` and `user` take over. It is the agent's
             prompt, and earns it nothing.
+
+    Raises:
+        LedgerError: a token record broke an invariant: to train on it would be worse than to stop.
     """
-    task = world.task(task_id)
-    episode = Episode(
-        TaskRef(world.domain, task_id), seed, Termination.ENVIRONMENT_ERROR, None, provenance=world.provenance(task)
-    )
     started = time.perf_counter()
     await turnstile()
-    run = Conversation(world, task, agent, user, episode, max_steps, max_errors, aborted, prefix)
-    with usage.collecting() as told:
-        told.position = lambda: len(run.orchestrator.trajectory)
-        await _to_its_end(run, episode, deadline_s, judge, official)
-    episode.usage, episode.reasoning = told.tokens, told.thoughts
-    episode.ledger, episode.wall_s = agent.ledger, time.perf_counter() - started
-    episode.messages = [m.model_dump(mode="json", exclude_none=True) for m in run.messages()]
-    episode.user_stopped_early = stopped_after_confirming(episode.messages)
+    conversation = Conversation(
+        world=world,
+        task=world.task(task_id),
+        agent=agent,
+        user=user,
+        seed=seed,
+        limits=limits,
+        aborted=aborted,
+        prefix=prefix,
+    )
+    episode = conversation.episode
+    with usage.collecting() as spent:
+        spent.position = conversation.length
+        try:
+            async with asyncio.timeout(limits.deadline_s):
+                conversation.begin()
+                await conversation.converse()
+            if episode.termination.disposition is Disposition.SCORE:
+                await conversation.score(judge, official)
+        except TimeoutError:
+            _end(episode, Termination.TIMEOUT, f"not finished within {limits.deadline_s} s")
+        except EpisodeError as error:
+            _end(episode, error.termination, str(error))
+            if isinstance(error, ScoreMismatch):
+                log.error("episode %s: %s", episode.task, error)
+        except LedgerError:
+            raise
+        except Exception as error:
+            _end(episode, Termination.ENVIRONMENT_ERROR, f"{type(error).__name__}: {error}")
+            log.exception("episode %s ended by an exception", episode.task)
+    conversation.close()
+    episode.usage, episode.reasoning = spent.tokens, spent.thoughts
+    episode.wall_s = time.perf_counter() - started
     return episode
 
 
-async def _to_its_end(
-    run: Conversation, episode: Episode, deadline_s: float, judge: Judge | None, official: OfficialCheck | None
-) -> None:
-    """Converse and score; whatever goes wrong becomes the episode's termination."""
-    try:
-        async with asyncio.timeout(deadline_s):
-            try:
-                episode.termination, episode.detail = await run.converse()
-            finally:
-                run.close_turn()  # a failure of the user must not lose the turn that it should have answered
-        if episode.termination.disposition is Disposition.SCORE:
-            answer = await run.judged(judge)
-            outcome = run.outcome(answer)
-            if official is not None:
-                await official.compare(
-                    run.world, run.task, run.messages(), episode.termination.tau2_reason, answer, outcome.reward_info
-                )
-            episode.outcome = outcome
-    except TimeoutError:
-        episode.termination, episode.detail = Termination.TIMEOUT, f"not finished within {deadline_s} s"
-    except EpisodeError as error:
-        if isinstance(error, ScoreMismatch):
-            log.error("episode %s: %s", episode.task, error)
-        episode.termination, episode.detail = error.termination, str(error)
-    except LedgerError:
-        raise  # a bug in this package: training on such a record would be worse than stopping
-    except Exception as error:
-        log.exception("episode %s ended by an exception", episode.task)
-        episode.termination, episode.detail = Termination.ENVIRONMENT_ERROR, f"{type(error).__name__}: {error}"
+def _end(episode: Episode, termination: Termination, detail: str) -> None:
+    episode.termination, episode.detail = termination, detail

@@ -22,11 +22,12 @@ import aiohttp
 from slime_tau2.episode.circuit import Circuit
 from slime_tau2.episode.transport import AiohttpTransport, Connection, Reply, Transport, Unreachable
 from slime_tau2.errors import InfrastructureError
+from slime_tau2.limits import Retries
 
 T = TypeVar("T")
 RETRIABLE = (408, 425, 429)
 """The refusals (3xx, 4xx) that may go away by themselves."""
-LONGEST_PAUSE_S = 8.0
+MAX_PAUSE_S = 8.0
 ROUTING_HEADER = "X-SMG-Routing-Key"
 """By which the router tells one conversation from another, under `consistent_hashing` (slime's fork) and `manual`."""
 
@@ -49,22 +50,27 @@ class _Trouble(Exception):
         self.kind, self.pause_s, self.final = kind, pause_s, final
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Endpoint:
-    """One URL.
+    """One URL, and everything that is asked of it in this process.
 
-    `failure(message)` is raised when tries run out or the server refuses; its `kind` is that of the last try. `faults`
-    counts every failed try by kind (`http_500`, `timeout`, `connection`, `garbage`, `empty`, …), those that a retry
-    mended too. `hint` is added to a refusal (401 and 403) and names the fix. `spent` is told of every answer what it
-    cost: its JSON, or None where nobody will know (no JSON, or a request that was sent and not answered).
+    Attributes:
+        failure: `failure(message)` is raised when tries run out or the server refuses; its `kind` is that of the last
+            try.
+        concurrency: requests at a time; the others queue here.
+        hint: added to a refusal (401 and 403); names the fix.
+        spent: called with what every answer cost: its JSON, or None where nobody will know (no JSON, or a request that
+            was sent and not answered).
+        transport: sends the requests in place of a connection; a benchmark answers in the same process.
+        connect: makes the connection of an event loop.
+        faults: failed tries by kind (`http_500`, `timeout`, `connection`, `garbage`, `empty`, …), those that a retry
+            mended too.
     """
 
     url: str
     failure: Callable[[str], InfrastructureError]
     concurrency: int = 256
-    timeout_s: float = 300.0
-    retries: int = 4
-    backoff_s: float = 0.5
+    retries: Retries = Retries()
     hint: str = ""
     spent: Callable[[Any], None] = lambda answer: None
     transport: Transport | None = None
@@ -108,10 +114,11 @@ class Endpoint:
     async def _tried(self, body: Callable[[int], bytes], read: Callable[[Any], T], headers: Mapping[str, str]) -> T:
         send, limiter = self._here()
         last: _Trouble | None = None
-        for attempt in range(self.retries + 1):
+        tries = self.retries.count + 1
+        for attempt in range(tries):
             if last is not None:
-                backoff = min(self.backoff_s * 2 ** (attempt - 1), LONGEST_PAUSE_S) * random.uniform(0.75, 1.25)
-                await asyncio.sleep(max(backoff, min(last.pause_s, 4 * LONGEST_PAUSE_S)))
+                backoff = min(self.retries.backoff_s * 2 ** (attempt - 1), MAX_PAUSE_S) * random.uniform(0.75, 1.25)
+                await asyncio.sleep(max(backoff, min(last.pause_s, 4 * MAX_PAUSE_S)))
             if not await self._anybody_there():
                 break
             asked_all_the_same = self.circuit.open
@@ -119,14 +126,14 @@ class Endpoint:
                 async with limiter:
                     if self.circuit.open and not asked_all_the_same:
                         break  # it opened while this one waited for its turn
-                    return await self._try(send, body(attempt), read, headers, self.timeout_s)
+                    return await self._try(send, body(attempt), read, headers, self.retries.timeout_s)
             except _Trouble as trouble:
                 last = trouble
                 self.faults[trouble.kind] += 1
                 if trouble.final:
                     raise self._failure(f"{self.url} refused: {trouble}", trouble) from trouble
         else:
-            raise self._failure(f"{self.url} failed {self.retries + 1} times, the last time with: {last}", last)
+            raise self._failure(f"{self.url} failed {tries} times, the last time with: {last}", last)
         said = (
             f"{self.url} has answered none of the last {self.circuit.silent} tries; "
             f"{last or 'it is not asked again yet'}"
@@ -186,7 +193,7 @@ class Endpoint:
         """Whether to ask at all; where the circuit is open, after the longest pause that a retry would have made."""
         if self.circuit.lets_through():
             return True
-        await asyncio.sleep(min(LONGEST_PAUSE_S, 16 * self.backoff_s))
+        await asyncio.sleep(min(MAX_PAUSE_S, 16 * self.retries.backoff_s))
         return self.circuit.lets_through()
 
     def _here(self) -> tuple[Transport, asyncio.Semaphore]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -40,8 +40,11 @@ def eval_user_server(config: Tau2Config) -> tuple[str, str, str | None]:
 
 @dataclass
 class Harness:
-    """`tokenizer` is None where agents have no tokens, `policy` where they are scripted. `await close()` before the
-    event loop ends.
+    """`await close()` before the event loop ends.
+
+    Attributes:
+        tokenizer: None where agents have no tokens.
+        policy: the client of the policy's server; None where agents are scripts.
     """
 
     config: Tau2Config
@@ -49,6 +52,12 @@ class Harness:
     policy: PolicyClient | ChatClient | None = None
     _chats: dict[str, ChatRenderer] = field(default_factory=dict, init=False, repr=False)
     _prompts: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False)
+    _clients: dict[str, ChatClient | PolicyClient] = field(default_factory=dict, init=False, repr=False)
+    """By the name under which their faults are counted. Users and judge are made on first use, and stand here then."""
+
+    def __post_init__(self) -> None:
+        if self.policy is not None:
+            self._clients["policy"] = self.policy
 
     def world(self, domain: str) -> worlds.World:
         return worlds.load(domain, self.config.retail_basis, self.config.retrieval)
@@ -75,34 +84,37 @@ class Harness:
     def agent(
         self,
         world: worlds.World,
-        sampling: dict[str, Any],
-        seed: int | None,
-        routing_key: str | None,
+        *,
+        sampling: Mapping[str, Any],
+        seed: int | None = None,
+        routing_key: str | None = None,
         aborted: Callable[[], bool] = lambda: False,
         routed_experts: bool = False,
         task_id: str | None = None,
     ) -> TokenAgent:
-        """An agent for one episode. `max_new_tokens` of the sampling parameters is the whole response's budget, as in
-        slime.
+        """An agent for one episode.
+
+        Args:
+            sampling: parameters of the server. `max_new_tokens` among them is the whole response's budget, as in slime.
+            seed: from which sampling derives; None leaves it to the server.
         """
         assert isinstance(self.policy, PolicyClient), "a token agent needs a policy server"
-        config, sampling = self.config, dict(sampling)
-        budget = int(sampling.pop("max_new_tokens", config.max_context_tokens))
-        stops = config.stop_at_tool_call or self.protocol.stop_at_tool_call
+        config, parameters = self.config, dict(sampling)
+        budget = int(parameters.pop("max_new_tokens", config.max_context_tokens))
         return TokenAgent(
-            self.policy,
-            self.chat(world.domain),
-            self.system_prompt(world, task_id),
-            sampling,
-            config.max_turn_tokens,
-            budget,
-            config.max_context_tokens,
-            stops,
-            seed,
-            routing_key,
-            aborted,
-            self.protocol,
-            routed_experts,
+            client=self.policy,
+            chat=self.chat(world.domain),
+            system_prompt=self.system_prompt(world, task_id),
+            sampling=parameters,
+            max_turn_tokens=config.max_turn_tokens,
+            max_response_tokens=budget,
+            max_context_tokens=config.max_context_tokens,
+            stop_at_tool_call=config.stop_at_tool_call or self.protocol.stop_at_tool_call,
+            seed=seed,
+            routing_key=routing_key,
+            aborted=aborted,
+            protocol=self.protocol,
+            routed_experts=routed_experts,
         )
 
     def user(self, evaluation: bool = False, routing_key: str | None = None) -> users.User:
@@ -148,6 +160,7 @@ class Harness:
         world: worlds.World,
         task_id: str,
         agent: Agent,
+        *,
         seed: int,
         evaluation: bool = False,
         aborted: Callable[[], bool] = lambda: False,
@@ -157,16 +170,13 @@ class Harness:
         """Run one episode under the configuration's limits. `routing_key` is the agent's, for the user too; None makes
         one.
         """
-        config, key = self.config, routing_key or f"tau2-{uuid.uuid4().hex}"
         return await run_episode(
             world,
             task_id,
             agent,
-            self.user(evaluation, key),
+            self.user(evaluation, routing_key or f"tau2-{uuid.uuid4().hex}"),
             seed=seed,
-            max_steps=config.max_steps,
-            max_errors=config.max_errors,
-            deadline_s=config.episode_timeout_s,
+            limits=self.config.limits,
             aborted=aborted,
             judge=self.judge,
             official=self.official,
@@ -175,59 +185,53 @@ class Harness:
 
     @cached_property
     def user_client(self) -> ChatClient:
-        return self._user_client(self.config.user_base_url, self.config.user_model, self.config.user_key_env)
+        config = self.config
+        return self._user_client("user", config.user_base_url, config.user_model, config.user_key_env)
 
     @cached_property
     def eval_user_client(self) -> ChatClient:
-        config = self.config
-        return self.user_client if config.eval_user_model is None else self._user_client(*eval_user_server(config))
+        if self.config.eval_user_model is None:
+            return self.user_client
+        return self._user_client("eval_user", *eval_user_server(self.config))
 
-    def _user_client(self, url: str, model: str, key_env: str | None) -> ChatClient:
+    def _user_client(self, name: str, url: str, model: str, key_env: str | None) -> ChatClient:
         config = self.config
-        options = {"temperature": config.user_temperature, **thinking(config.user_thinking, url, "tau2_user_thinking")}
-        return ChatClient(
+        client = ChatClient(
             url,
             model,
-            key_env,
-            UserSimulatorError,
-            options,
-            config.user_concurrency,
-            config.user_timeout_s,
-            config.user_retries,
+            key_env=key_env,
+            failure=UserSimulatorError,
+            options={
+                "temperature": config.user_temperature,
+                **thinking(config.user_thinking, url, "tau2_user_thinking"),
+            },
+            concurrency=config.user_concurrency,
+            retries=config.user_client_retries,
             access=config.access,
         )
+        self._clients[name] = client
+        return client
 
     @cached_property
     def judge(self) -> LLMJudge:
         config = self.config
-        return LLMJudge(
-            ChatClient(
-                config.judge_base_url,
-                config.judge_model,
-                config.judge_key_env,
-                JudgeError,
-                {"temperature": 0.0},
-                config.user_concurrency,
-                config.user_timeout_s,
-                config.user_retries,
-                access=config.access,
-            )
+        client = ChatClient(
+            config.judge_base_url,
+            config.judge_model,
+            key_env=config.judge_key_env,
+            failure=JudgeError,
+            options={"temperature": 0.0},
+            concurrency=config.user_concurrency,
+            retries=config.judge_client_retries,
+            access=config.access,
         )
+        self._clients["judge"] = client
+        return LLMJudge(client)
 
     @cached_property
     def official(self) -> OfficialCheck | None:
-        return OfficialCheck(self.config.official_check) if self.config.official_check else None
-
-    @property
-    def _clients(self) -> dict[str, ChatClient | PolicyClient]:
-        made = vars(self)
-        found = {
-            "policy": self.policy,
-            "user": made.get("user_client"),
-            "eval_user": made.get("eval_user_client"),
-            "judge": made["judge"].client if "judge" in made else None,
-        }
-        return {name: client for name, client in found.items() if client is not None}
+        workers = self.config.official_check
+        return OfficialCheck(workers) if workers else None  # it starts its processes with the first episode
 
     def take_faults(self) -> Counter[str]:
         """{"policy/http_500": n, …}: failed requests since the last call, those that a retry mended too."""
@@ -241,5 +245,5 @@ class Harness:
         """Close this event loop's connections and the processes of the cross-check."""
         for client in self._clients.values():
             await client.close()
-        if "official" in vars(self) and self.official is not None:
+        if self.official is not None:
             self.official.close()

@@ -7,23 +7,34 @@ whether it is told which requests are one conversation's, is decided in `credent
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from slime_tau2.episode import credentials, hosted, model_names, strict_json, thoughts, toolcalls, usage
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Garbage, Transport
 from slime_tau2.errors import ConfigError, InfrastructureError
 from slime_tau2.hosts import NOTHING_SAID, Access
+from slime_tau2.limits import Retries
+
+RETRIES = Retries(count=3, timeout_s=120.0)
+"""What a chat client does unless it is told otherwise."""
 
 
 @dataclass(frozen=True)
 class ChatReply:
-    """The assistant's message: text (None if blank), tool calls in order with arguments parsed, and what it thought
-    before them.
+    """The assistant's message.
+
+    Attributes:
+        text: None if blank.
+        calls: (name, arguments) of each tool call, in order.
+        reasoning: what the model thought before it.
+        malformed: calls whose arguments could not be read (a policy's only; a user's reply is asked for again).
+        finish_reason: the server's.
     """
 
     text: str | None
+    _: KW_ONLY
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     reasoning: str = ""
     malformed: int = 0
@@ -50,13 +61,12 @@ class ChatClient:
         self,
         base_url: str,
         model: str,
-        key_env: str | None,
+        *,
         failure: type[InfrastructureError],
-        options: dict[str, Any],
+        options: Mapping[str, Any],
+        key_env: str | None = None,
         concurrency: int = 128,
-        timeout_s: float = 120.0,
-        retries: int = 3,
-        backoff_s: float = 0.5,
+        retries: Retries = RETRIES,
         transport: Transport | None = None,
         access: Access = NOTHING_SAID,
     ):
@@ -66,16 +76,14 @@ class ChatClient:
         model_names.check(model, base_url, access)
         self._head = json.dumps({"model": model, **options}, ensure_ascii=False)[:-1].encode()
         self.endpoint = Endpoint(
-            self.server.url,
-            self.failure,
-            concurrency,
-            timeout_s,
-            retries,
-            backoff_s,
-            credentials.hint(self.server.variable),
-            lambda answer: usage.add(self.role, usage.of_openai(answer)),
-            transport,
-            self.server.connect,
+            url=self.server.url,
+            failure=self.failure,
+            concurrency=concurrency,
+            hint=credentials.hint(self.server.variable),
+            spent=lambda answer: usage.add(self.role, usage.of_openai(answer)),
+            transport=transport,
+            connect=self.server.connect,
+            retries=retries,
         )
 
     async def complete(
@@ -191,7 +199,11 @@ def said_by_policy(answer: dict) -> ChatReply:
             calls.append((stand_in.name, stand_in.arguments))
             malformed += 1
     return ChatReply(
-        text if text.strip() else None, tuple(calls), reasoning, malformed, choice.get("finish_reason") or "stop"
+        text if text.strip() else None,
+        calls=tuple(calls),
+        reasoning=reasoning,
+        malformed=malformed,
+        finish_reason=choice.get("finish_reason") or "stop",
     )
 
 
@@ -205,7 +217,7 @@ def _reply(answer: dict) -> ChatReply:
     reasoning, text = thoughts.of_message(said)
     if not text.strip() and not calls:
         raise Garbage("empty", "an empty reply")
-    return ChatReply(text or None, calls, reasoning)
+    return ChatReply(text or None, calls=calls, reasoning=reasoning)
 
 
 def _arguments(text: str | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 from slime_tau2.episode import credentials, lookup, usage
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Transport
 from slime_tau2.errors import PolicyAborted, PolicyError
+from slime_tau2.limits import Retries
 
 SAMPLE_S = 60.0
 MOST_LOG_PROB = 1e-3
@@ -61,10 +62,9 @@ class PolicyClient:
     def __init__(
         self,
         url: str,
+        *,
         concurrency: int = 256,
-        timeout_s: float = 300.0,
-        retries: int = 4,
-        backoff_s: float = 0.5,
+        retries: Retries = Retries(),
         transport: Transport | None = None,
         plain_http: Sequence[str] = (),
         key_env: str | None = None,
@@ -72,15 +72,13 @@ class PolicyClient:
         credentials.check_conversation(url, plain_http)
         self.root, self.key_env = url.rstrip("/"), credentials.variable(url, key_env)
         self.endpoint = Endpoint(
-            f"{self.root}/generate",
-            PolicyError,
-            concurrency,
-            timeout_s,
-            retries,
-            backoff_s,
-            credentials.hint(self.key_env),
+            url=f"{self.root}/generate",
+            failure=PolicyError,
+            concurrency=concurrency,
+            hint=credentials.hint(self.key_env),
             transport=transport,
             spent=lambda answer: usage.add("policy", usage.of_sglang(answer)),
+            retries=retries,
         )
 
     async def generate(
@@ -98,7 +96,7 @@ class PolicyClient:
 
         Raises:
             PolicyAborted: the server aborted the request; carries what it had sampled.
-            PolicyError: it refused the request, or failed `retries` + 1 times.
+            PolicyError: it refused the request, or failed `retries.count` + 1 times.
         """
         params = json.dumps(sampling_params, separators=(",", ":")).encode()
         fields = b"".join(b",%b:%b" % (json.dumps(k).encode(), json.dumps(v).encode()) for k, v in (more or {}).items())
@@ -126,7 +124,7 @@ class PolicyClient:
             told = _generation(answer)
             return Sample(told.ids, answer.get("text"), told.meta.get("prompt_tokens"))
 
-        return await self.endpoint.once(body, read, self._key(), min(self.endpoint.timeout_s, SAMPLE_S))
+        return await self.endpoint.once(body, read, self._key(), min(self.endpoint.retries.timeout_s, SAMPLE_S))
 
     async def about(self) -> dict[str, Any]:
         """What the server says it is: server, model_path, tokenizer_path, weight_version, context_length; None where it

@@ -44,12 +44,20 @@ class _Sampled:
             self.versions.append(str(meta["weight_version"]))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TokenAgent:
     """The policy.
 
-    `sampling` goes to the server; `max_turn_tokens` bounds one turn, `max_response_tokens` the episode after its
-    prompt, `max_context_tokens` prompt and response together. `seed` None leaves sampling to the server.
+    Attributes:
+        sampling: parameters that go to the server.
+        max_turn_tokens: bounds one turn.
+        max_response_tokens: bounds the episode after its prompt.
+        max_context_tokens: bounds prompt and response together.
+        stop_at_tool_call: stop sampling at `</tool_call>`.
+        seed: from which the sampling of each turn derives; None leaves it to the server.
+        routing_key: the same for all requests of the episode, for a router in front of several servers.
+        aborted: whether the rollout itself was aborted.
+        routed_experts: ask for the experts of each token.
 
     A request that the server aborts while `aborted()` is False was cut by a weight update: the ids sampled so far are
     kept with their log-probs, and the same turn goes on behind them. Where it is True the rollout itself was aborted,
@@ -75,8 +83,8 @@ class TokenAgent:
     aborted: Callable[[], bool] = lambda: False
     protocol: Native = PROTOCOLS["native"]
     routed_experts: bool = False
-    ledger: TokenLedger | None = None
-    turn: int = field(default=0)
+    ledger: TokenLedger | None = field(default=None, init=False)
+    turn: int = field(default=0, init=False)
     _told: int = field(default=0, init=False, repr=False)  # tokens whose experts are known
 
     async def act(self, history: list, message: Any) -> AgentAction:
@@ -91,8 +99,8 @@ class TokenAgent:
         if left <= 0:
             return AgentAction(
                 None,
-                Termination.CONTEXT_OVERFLOW,
-                f"{len(ledger)} tokens fill the episode's budget",
+                termination=Termination.CONTEXT_OVERFLOW,
+                detail=f"{len(ledger)} tokens fill the episode's budget",
                 start=start,
                 end=start,
             )
@@ -107,11 +115,11 @@ class TokenAgent:
         ) -> AgentAction:
             return AgentAction(
                 message,
-                termination,
-                detail,
-                text,
-                start,
-                end,
+                termination=termination,
+                detail=detail,
+                text=text,
+                start=start,
+                end=end,
                 finish_reason=said.finish_reason,
                 weight_versions=tuple(said.versions),
                 replies=tuple(said.replies),

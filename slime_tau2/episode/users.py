@@ -127,7 +127,7 @@ class LLMUser:
         for message in history:
             if isinstance(message, bench.UserMessage):
                 calls = tuple((c.name, c.arguments) for c in message.tool_calls or [])
-                self._said(ChatReply(message.content, calls))
+                self._said(ChatReply(message.content, calls=calls))
             else:
                 self._reads(message)
 

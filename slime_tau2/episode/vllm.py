@@ -23,6 +23,7 @@ from slime_tau2.episode import credentials, lookup, usage
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Transport
 from slime_tau2.episode.policy import MOST_LOG_PROB, SAMPLE_S, Generation, PolicyClient, Sample, tokenized
 from slime_tau2.errors import ConfigError, InfrastructureError, PolicyAborted, PolicyError
+from slime_tau2.limits import Retries
 
 NAMES = {
     "max_new_tokens": "max_tokens",
@@ -72,11 +73,10 @@ class VLLMClient(PolicyClient):
         self,
         base_url: str,
         model: str,
+        *,
         key_env: str | None = None,
         concurrency: int = 256,
-        timeout_s: float = 300.0,
-        retries: int = 4,
-        backoff_s: float = 0.5,
+        retries: Retries = Retries(),
         transport: Transport | None = None,
         plain_http: Sequence[str] = (),
     ):
@@ -84,15 +84,13 @@ class VLLMClient(PolicyClient):
         self.base_url, self.model, self.key_env = base_url.rstrip("/"), model, credentials.variable(base_url, key_env)
         self.root = self.base_url.removesuffix("/v1")
         self.endpoint = Endpoint(
-            f"{self.base_url}/completions",
-            lambda message: PolicyError(f"{model}: {message}"),
-            concurrency,
-            timeout_s,
-            retries,
-            backoff_s,
-            credentials.hint(self.key_env),
-            lambda answer: usage.add("policy", usage.of_openai(answer)),
-            transport,
+            url=f"{self.base_url}/completions",
+            failure=lambda message: PolicyError(f"{model}: {message}"),
+            concurrency=concurrency,
+            hint=credentials.hint(self.key_env),
+            spent=lambda answer: usage.add("policy", usage.of_openai(answer)),
+            transport=transport,
+            retries=retries,
         )
 
     async def generate(
@@ -107,7 +105,7 @@ class VLLMClient(PolicyClient):
         Raises:
             ConfigError: a parameter, or a further field, that vLLM has no name for.
             PolicyAborted: the server aborted the request; carries what it had sampled.
-            PolicyError: it refused the request, failed `retries` + 1 times, or answers without token ids.
+            PolicyError: it refused the request, failed `retries.count` + 1 times, or answers without token ids.
         """
         if more:
             raise ConfigError(
@@ -144,7 +142,7 @@ class VLLMClient(PolicyClient):
             )
 
         return await self.endpoint.once(
-            body, read, credentials.headers(self.key_env), min(self.endpoint.timeout_s, SAMPLE_S)
+            body, read, credentials.headers(self.key_env), min(self.endpoint.retries.timeout_s, SAMPLE_S)
         )
 
     async def headers(self) -> dict[str, str]:

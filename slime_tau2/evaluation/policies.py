@@ -72,11 +72,10 @@ def policy(resolved: ResolvedRequest, config: Tau2Config, stack: ExitStack) -> E
     client = VLLMClient(
         request.policy,
         request.model,
-        config.policy_key_env,
-        config.policy_concurrency,
-        config.policy_timeout_s,
-        config.policy_retries,
+        key_env=config.policy_key_env,
+        concurrency=config.policy_concurrency,
         plain_http=config.plain_http,
+        retries=config.policy_client_retries,
     )
     return _by_tokens(resolved, config, client, tokenizer, {"model": request.model})
 
@@ -112,7 +111,7 @@ def _script(name: str, config: Tau2Config) -> EvaluatedPolicy:
 
     async def run_one(world: World, task_id: str, seed: int) -> Episode:
         agent = ScriptedAgent(scripts.script(name, world.task(task_id)))
-        return await harness.run(world, task_id, agent, seed, evaluation=True)
+        return await harness.run(world, task_id, agent, seed=seed, evaluation=True)
 
     return EvaluatedPolicy(run_one=run_one, settings=_conditions(name, config), harness=harness)
 
@@ -145,11 +144,10 @@ def _sglang(resolved: ResolvedRequest, config: Tau2Config) -> EvaluatedPolicy:
 def _policy_client(url: str, config: Tau2Config, key_env: str | None) -> PolicyClient:
     return PolicyClient(
         url,
-        config.policy_concurrency,
-        config.policy_timeout_s,
-        config.policy_retries,
+        concurrency=config.policy_concurrency,
         plain_http=config.plain_http,
         key_env=key_env,
+        retries=config.policy_client_retries,
     )
 
 
@@ -166,8 +164,10 @@ def _by_tokens(
 
     async def run_one(world: World, task_id: str, seed: int) -> Episode:
         key = f"eval-{task_id}-{seed}"
-        agent = harness.agent(world, sampling, seed if config.seeded_sampling else None, key, task_id=task_id)
-        return await harness.run(world, task_id, agent, seed, evaluation=True, routing_key=key)
+        agent = harness.agent(
+            world, sampling=sampling, seed=seed if config.seeded_sampling else None, routing_key=key, task_id=task_id
+        )
+        return await harness.run(world, task_id, agent, seed=seed, evaluation=True, routing_key=key)
 
     async def identify() -> dict[str, Any]:
         return {"policy_server": await identity.check(client, tokenizer, config.max_context_tokens)}
@@ -196,13 +196,12 @@ def _by_text(resolved: ResolvedRequest, config: Tau2Config, model: str) -> Evalu
     client = ChatClient(
         url,
         model,
-        config.policy_key_env,
-        PolicyError,
-        {**sampling, **thinking(config.thinking, url, "thinking")},
-        config.policy_concurrency,
-        config.policy_timeout_s,
-        config.policy_retries,
+        key_env=config.policy_key_env,
+        failure=PolicyError,
+        options={**sampling, **thinking(config.thinking, url, "thinking")},
+        concurrency=config.policy_concurrency,
         access=config.access,
+        retries=config.policy_client_retries,
     )
     harness = Harness(config, None, client)
     tools: dict[str, bytes] = {}
@@ -214,10 +213,10 @@ def _by_text(resolved: ResolvedRequest, config: Tau2Config, model: str) -> Evalu
         key = f"eval-{task_id}-{seed}"
         agent: ApiAgent | TextApiAgent
         if config.protocol == "native":
-            agent = ApiAgent(client, prompt, tools[world.domain], seed, key)
+            agent = ApiAgent(client, system_prompt=prompt, tools=tools[world.domain], seed=seed, routing_key=key)
         else:
-            agent = TextApiAgent(client, prompt, harness.protocol, seed, key)
-        return await harness.run(world, task_id, agent, seed, evaluation=True, routing_key=key)
+            agent = TextApiAgent(client, system_prompt=prompt, protocol=harness.protocol, seed=seed, routing_key=key)
+        return await harness.run(world, task_id, agent, seed=seed, evaluation=True, routing_key=key)
 
     settings = {**_conditions(url, config), **sampling, "model": model, "thinking": config.thinking}
     return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness)

@@ -153,16 +153,14 @@ class Episodes:
         self.progress.start(sampling.title, plan.attempts * len(plan.keys))
         on_episode = self._watch(sum(r["reward"] is not None for r in records.so_far(sampling.output / records.FILE)))
         with self.server(sampling.model) as server:
-            client = PolicyClient(
-                server.url, timeout_s=self.config.policy_timeout_s, retries=self.config.policy_retries
-            )
+            client = PolicyClient(server.url, retries=self.config.policy_client_retries)
             harness = Harness(self.config, self.tokenizer, client)
             parameters = {"temperature": TEMPERATURE, "max_new_tokens": self.settings.max_response_tokens}
 
             async def run_one(world: worlds.World, task_id: str, seed: int) -> Episode:
                 key = f"{sampling.policy}-{task_id}-{seed}"
-                agent = harness.agent(world, parameters, seed, key)
-                return await harness.run(world, task_id, agent, seed, routing_key=key)
+                agent = harness.agent(world, sampling=parameters, seed=seed, routing_key=key)
+                return await harness.run(world, task_id, agent, seed=seed, routing_key=key)
 
             run = runner.Run(
                 plan=plan,

@@ -41,7 +41,10 @@ def harness(args: Any) -> Harness:
         log.info("%s\nslime_tau2 options:\n%s", bench.VINTAGE, config.resolved())
         url = f"http://{args.sglang_router_ip}:{args.sglang_router_port}"
         policy = PolicyClient(
-            url, config.policy_concurrency, config.policy_timeout_s, config.policy_retries, plain_http=config.plain_http
+            url,
+            concurrency=config.policy_concurrency,
+            plain_http=config.plain_http,
+            retries=config.policy_client_retries,
         )
         box = Harness(config, state.tokenizer, policy)
         box.check()
@@ -106,9 +109,24 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
             )
             own_seed = seed if config.seeded_sampling else None
             key, experts = _routing_key(sample, attempt), replay.experts(args) and not evaluation
-            agent = box.agent(world, sampling_params, own_seed, key, lambda: state.aborted, experts, ref["task_id"])
+            agent = box.agent(
+                world,
+                sampling=sampling_params,
+                seed=own_seed,
+                routing_key=key,
+                aborted=lambda: state.aborted,
+                routed_experts=experts,
+                task_id=ref["task_id"],
+            )
             episode = await box.run(
-                world, ref["task_id"], agent, seed, evaluation, lambda: state.aborted, ref.get("prefix", ()), key
+                world,
+                ref["task_id"],
+                agent,
+                seed=seed,
+                evaluation=evaluation,
+                aborted=lambda: state.aborted,
+                prefix=ref.get("prefix", ()),
+                routing_key=key,
             )
             if episode.termination.disposition is not Disposition.RETRY or state.aborted:
                 break

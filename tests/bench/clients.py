@@ -39,7 +39,9 @@ def conversation(world: worlds.World) -> tuple[list[bytes], bytes]:
 
 async def cpu_ms(url: str, by: str, messages: list[bytes], tools: bytes | None) -> float:
     access = Access({"127.0.0.1": Host(client=by)})
-    client = ChatClient(url, "user", None, UserSimulatorError, {"temperature": 0.7}, 4096, access=access)
+    client = ChatClient(
+        url, "user", failure=UserSimulatorError, options={"temperature": 0.7}, concurrency=4096, access=access
+    )
     await client.complete(messages)  # the package is imported, the connection is there
     started = time.process_time()
     for _ in range(CALLS // AT_A_TIME):

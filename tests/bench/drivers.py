@@ -21,6 +21,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode import scripts
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.limits import Retries
 
 
 async def _all(one, count: int, at_a_time: int) -> list[float]:
@@ -43,14 +44,17 @@ async def ours(servers: ModelServers, count: int, at_a_time: int, url: str | Non
         retail_basis="communicate",
     )
     policy = PolicyClient(
-        url or "http://localhost", 4096, retries=0, transport=None if url else servers.policy_transport
+        url or "http://localhost",
+        concurrency=4096,
+        transport=None if url else servers.policy_transport,
+        retries=Retries(count=0),
     )
     box = Harness(config, servers.tokenizer, policy)
     if url is None:
         box.user_client.endpoint.transport = servers.user_transport
 
     async def one(number: int) -> float:
-        agent = box.agent(servers.world, {"temperature": 1.0}, None, str(number))
+        agent = box.agent(servers.world, sampling={"temperature": 1.0}, routing_key=str(number))
         episode = await box.run(servers.world, servers.ids[number % len(servers.ids)], agent, seed=number)
         assert episode.reward is not None, episode.detail
         return episode.reward

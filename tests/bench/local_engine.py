@@ -21,6 +21,7 @@ from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.users import DomainUser
+from slime_tau2.limits import Limits
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.looplag import LoopLag, percentile
 from slime_tau2.tokenizer import load_tokenizer
@@ -32,7 +33,9 @@ async def scripted(world) -> float:
     started = time.perf_counter()
     ids = world.task_ids("test") * REPEATS
     for n, task_id in enumerate(ids):
-        await driver.run_episode(world, task_id, CallableAgent(Teacher(n).act), DomainUser(), seed=n, max_steps=60)
+        await driver.run_episode(
+            world, task_id, CallableAgent(Teacher(n).act), DomainUser(), seed=n, limits=Limits(max_steps=60)
+        )
     return len(ids) / (time.perf_counter() - started)
 
 
@@ -45,9 +48,12 @@ async def served(
     async def one(task_id: str, seed: int):
         async with limiter:
             agent = box.agent(
-                world, {"temperature": 1.0, "max_new_tokens": 768}, seed, f"{label}-{concurrency}-{task_id}-{seed}"
+                world,
+                sampling={"temperature": 1.0, "max_new_tokens": 768},
+                seed=seed,
+                routing_key=f"{label}-{concurrency}-{task_id}-{seed}",
             )
-            return await driver.run_episode(world, task_id, agent, box.user(), seed=seed, max_steps=60)
+            return await driver.run_episode(world, task_id, agent, box.user(), seed=seed, limits=Limits(max_steps=60))
 
     started = time.perf_counter()
     async with LoopLag() as lag:

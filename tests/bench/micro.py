@@ -67,8 +67,8 @@ def parts(domain: str, tokenizer: Path) -> str:
     runs = []
     for task_id in servers.ids:
         task = world.task(task_id)
-        episode = driver.Episode(driver.TaskRef(domain, task_id), 0, driver.Termination.ENVIRONMENT_ERROR, None)
-        run = Conversation(world, task, ScriptedAgent(scripts.gold(task)), GoldUser(), episode, 200, 10, lambda: False)
+        run = Conversation(world=world, task=task, agent=ScriptedAgent(scripts.gold(task)), user=GoldUser())
+        run.begin()
         asyncio.run(run.converse())
         runs.append((task, run.environment, run.messages()))
     scoring = _median_cpu_ms(lambda: [world.grader.score(t, e, m, "user_stop") for t, e, m in runs], count)
@@ -88,7 +88,9 @@ def user_client(tokenizer: Path) -> list[str]:
     url = f"http://127.0.0.1:{int(child.stdout.readline())}/v1"
 
     async def ask(count: int, at_a_time: int, offered: bytes | None, seed: int = 0) -> tuple[float, float]:
-        client = ChatClient(url, "user", "NO_KEY", UserSimulatorError, {"temperature": 0.7}, 4096)
+        client = ChatClient(
+            url, "user", key_env="NO_KEY", failure=UserSimulatorError, options={"temperature": 0.7}, concurrency=4096
+        )
         await client.complete(messages)
         cpu, wall = time.process_time(), time.perf_counter()
         for _ in range(count // at_a_time):

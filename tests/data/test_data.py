@@ -17,7 +17,15 @@ async def test_a_tokenised_trace_equals_the_ledger_of_the_same_episode(helpdesk,
     async with FakePolicy(tokenizer, teacher_reply(flaws=1.0)) as fake:
         client = PolicyClient(fake.url)
         for n, task_id in enumerate(("orders_7", "refunds_2", "phones_9", "phones_11", "orders_1")):
-            agent = TokenAgent(client, chat, "Help.", {}, 99, 2000, 30_000)
+            agent = TokenAgent(
+                client=client,
+                chat=chat,
+                system_prompt="Help.",
+                sampling={},
+                max_turn_tokens=99,
+                max_response_tokens=2000,
+                max_context_tokens=30_000,
+            )
             episode = await driver.run_episode(helpdesk, task_id, agent, DomainUser(), seed=n)
             row = traces.tokenise(traces.to_row(episode, "Help.", helpdesk.tool_schemas), chat)
             assert row.tokens == agent.ledger.tokens and row.loss_mask == agent.ledger.loss_mask

@@ -12,6 +12,7 @@ from slime_tau2.domains.helpdesk.user import HelpdeskUser
 from slime_tau2.episode import driver, scripts
 from slime_tau2.episode.agents import CallableAgent, ScriptedAgent
 from slime_tau2.episode.users import END, DomainUser, GoldUser
+from slime_tau2.limits import Limits
 
 
 def family(task_id):
@@ -21,7 +22,9 @@ def family(task_id):
 def play(world, ids, agent, user=GoldUser, seed=0):
     async def run():
         return [
-            await driver.run_episode(world, i, agent(world.task(i), n), user(), seed=seed + n, max_steps=80)
+            await driver.run_episode(
+                world, i, agent(world.task(i), n), user(), seed=seed + n, limits=Limits(max_steps=80)
+            )
             for n, i in enumerate(ids)
         ]
 

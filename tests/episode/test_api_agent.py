@@ -13,6 +13,7 @@ from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.protocols import PROTOCOLS
 from slime_tau2.errors import PolicyError
+from slime_tau2.limits import Retries
 from slime_tau2.terminations import Termination
 
 
@@ -43,10 +44,10 @@ ENDS = [
 
 async def played(world, answers, agent=ApiAgent):
     async with FakeOpenAI(answers) as fake:
-        client = ChatClient(fake.url, "m", None, PolicyError, {}, retries=2, backoff_s=0.001)
+        client = ChatClient(fake.url, "m", failure=PolicyError, options={}, retries=Retries(count=2, backoff_s=0.001))
         box = Harness(Tau2Config(user="scripted"), policy=client)
-        arguments = (client, "", None, 0) if agent is ApiAgent else (client, "", PROTOCOLS["card"], 0)
-        episode = await box.run(world, "orders_0", agent(*arguments), 1)
+        speaks = {"tools": None} if agent is ApiAgent else {"protocol": PROTOCOLS["card"]}
+        episode = await box.run(world, "orders_0", agent(client, system_prompt="", seed=0, **speaks), seed=1)
         await box.close()
     return episode, fake
 

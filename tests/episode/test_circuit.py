@@ -9,6 +9,7 @@ import pytest
 from slime_tau2.episode.circuit import OPENS_AFTER, PROBE_EVERY_S, Circuit
 from slime_tau2.episode.endpoint import Endpoint, Reply
 from slime_tau2.errors import UserSimulatorError
+from slime_tau2.limits import Retries
 
 
 class Server:
@@ -26,10 +27,14 @@ class Server:
         return Reply(500 if self.mode == "errs" else 200, b'{"said": 1}')
 
 
-def endpoint(server, clock, **more):
-    kept = {"concurrency": 64, "timeout_s": 0.02, "retries": 3, "backoff_s": 0.0}
+def endpoint(server, clock, concurrency=64, **more):
     return Endpoint(
-        "http://user/v1", UserSimulatorError, transport=server, circuit=Circuit(lambda: clock["now"]), **kept | more
+        url="http://user/v1",
+        failure=UserSimulatorError,
+        transport=server,
+        circuit=Circuit(lambda: clock["now"]),
+        concurrency=concurrency,
+        retries=Retries(**{"count": 3, "timeout_s": 0.02, "backoff_s": 0.0} | more),
     )
 
 

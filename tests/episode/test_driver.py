@@ -17,6 +17,7 @@ from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser, GoldUser, PlainUser
 from slime_tau2.errors import JudgeError, UserSimulatorError
 from slime_tau2.evaluation import audit
+from slime_tau2.limits import Limits, Retries
 from slime_tau2.terminations import Disposition, Termination
 
 PROMPT = "Help."
@@ -24,8 +25,8 @@ PROMPT = "Help."
 
 def token_agent(url, chat, **options):
     settings = dict(max_turn_tokens=64, max_response_tokens=2000, max_context_tokens=32000) | options
-    client = PolicyClient(url, retries=1, backoff_s=0.01, timeout_s=2.0)
-    return TokenAgent(client, chat, PROMPT, {"temperature": 1.0}, **settings)
+    client = PolicyClient(url, retries=Retries(count=1, backoff_s=0.01, timeout_s=2.0))
+    return TokenAgent(client=client, chat=chat, system_prompt=PROMPT, sampling={"temperature": 1.0}, **settings)
 
 
 async def play(helpdesk, chat, tokenizer, reply, task="orders_3", user=None, agent_options=None, delay=0.0, **options):
@@ -89,7 +90,7 @@ async def test_a_task_that_begins_within_a_conversation(tokenizer, task):
     call = '<tool_call>\n{"name": "get_users", "arguments": {}}\n</tool_call>'
     user = GoldUser()
     episode, requests = await play(
-        mock, chat, tokenizer, lambda p, n: [call, "Done."][min(n, 1)], task, user, max_steps=12
+        mock, chat, tokenizer, lambda p, n: [call, "Done."][min(n, 1)], task, user, limits=Limits(max_steps=12)
     )
     said = [m.content for m in mock.task(task).initial_state.message_history if m.role != "tool" and m.content]
     assert said and len(episode.turns) > 1
@@ -118,22 +119,22 @@ async def test_the_audit_sees_a_wrong_token(helpdesk, chat, tokenizer):
         (lambda p, n: web.Response(status=500), {}, Termination.POLICY_FAILURE, Disposition.RETRY),
         (lambda p, n: web.Response(status=400, text="too long"), {}, Termination.POLICY_FAILURE, Disposition.RETRY),
         (lambda p, n: web.Response(text="not json"), {}, Termination.POLICY_FAILURE, Disposition.RETRY),
-        (lambda p, n: "What?", {"max_steps": 6}, Termination.MAX_STEPS, Disposition.SCORE),
+        (lambda p, n: "What?", {"limits": Limits(max_steps=6)}, Termination.MAX_STEPS, Disposition.SCORE),
         (
             lambda p, n: '<tool_call>{"name": "nope"}</tool_call>',
-            {"max_errors": 3},
+            {"limits": Limits(max_errors=3)},
             Termination.TOO_MANY_ERRORS,
             Disposition.SCORE,
         ),
-        (lambda p, n: "<tool_call>{", {"max_errors": 3}, Termination.TOO_MANY_ERRORS, Disposition.SCORE),
+        (lambda p, n: "<tool_call>{", {"limits": Limits(max_errors=3)}, Termination.TOO_MANY_ERRORS, Disposition.SCORE),
         (lambda p, n: "x", {"aborted": lambda: True}, Termination.ABORTED, Disposition.RETRY),
-        (lambda p, n: "x", {"deadline_s": 0.05}, Termination.TIMEOUT, Disposition.RETRY),
+        (lambda p, n: "x", {"limits": Limits(deadline_s=0.05)}, Termination.TIMEOUT, Disposition.RETRY),
     ],
 )
 async def test_every_ending_has_one_termination_and_its_policy(
     helpdesk, chat, tokenizer, reply, options, termination, policy
 ):
-    delay = 0.5 if "deadline_s" in options else 0.0
+    delay = 0.5 if termination is Termination.TIMEOUT else 0.0
     episode, _ = await play(helpdesk, chat, tokenizer, reply, delay=delay, **options)
     assert episode.termination is termination and termination.disposition is policy
     assert (episode.outcome is not None) == (policy is Disposition.SCORE)
@@ -156,7 +157,7 @@ async def test_a_turn_that_fails_after_an_abort_leaves_nothing_in_the_ledger(
     def reply(prompt, n):
         return [("Which", "stop"), ("Let me", "abort")][n] if n < 2 else then
 
-    episode, requests = await play(helpdesk, chat, tokenizer, reply, deadline_s=1.0)
+    episode, requests = await play(helpdesk, chat, tokenizer, reply, limits=Limits(deadline_s=1.0))
     assert episode.termination is termination and len(requests) > 2
     assert requests[2]["input_ids"] == requests[1]["input_ids"] + tokenizer.encode("Let me"), (
         "what was sampled is asked to go on"
@@ -305,15 +306,15 @@ async def test_live_score_equals_tau2s_evaluator_on_helpdesk(helpdesk):
     for n, task_id in enumerate(helpdesk.task_ids("test")):
         agent = CallableAgent(Teacher(n, flaws=1.5).act)
         run = Conversation(
-            helpdesk, helpdesk.task(task_id), agent, DomainUser(), _episode(task_id, n), 60, 10, lambda: False
+            world=helpdesk,
+            task=helpdesk.task(task_id),
+            agent=agent,
+            user=DomainUser(),
+            seed=n,
+            limits=Limits(max_steps=60),
         )
-        termination, _ = await run.converse()
-        live = helpdesk.grader.score(run.task, run.environment, run.messages(), termination.tau2_reason)
+        run.begin()
+        await run.converse()
+        live = helpdesk.grader.score(run.task, run.environment, run.messages(), run.episode.termination.tau2_reason)
         official = bench.evaluate(bench.finalize(run.orchestrator, 0.0), run.task, "helpdesk")
         assert live.model_dump_json() == official.model_dump_json(), task_id
-
-
-def _episode(task_id, seed):
-    from slime_tau2.types import Episode, TaskRef
-
-    return Episode(TaskRef("helpdesk", task_id), seed, Termination.ENVIRONMENT_ERROR, None)

@@ -1,5 +1,7 @@
 """One configuration, one set of clients; a second user model in evaluation."""
 
+from dataclasses import replace
+
 from fake_openai import FakeOpenAI
 
 from slime_tau2 import bench
@@ -30,7 +32,7 @@ async def test_evaluation_may_have_another_user_model(helpdesk):
 async def test_without_one_evaluation_has_the_training_user(helpdesk):
     async with FakeOpenAI(["", f"Bye {bench.STOP}"]) as fake:
         box = Harness(Tau2Config(user="llm", user_base_url=fake.url, user_model="a"))
-        box.user_client.endpoint.backoff_s = 0.01
+        box.user_client.endpoint.retries = replace(box.user_client.endpoint.retries, backoff_s=0.01)
         await play(box, helpdesk, True)
         assert box.take_faults() == {"user/empty": 1} and not box.take_faults(), "faults are taken once"
         await box.close()

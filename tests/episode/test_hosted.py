@@ -19,6 +19,7 @@ from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.transport import AiohttpTransport
 from slime_tau2.errors import ConfigError, UserSimulatorError
 from slime_tau2.hosts import Access, Host
+from slime_tau2.limits import Retries
 
 HI = [b'{"role": "user", "content": "hi"}']
 TOOLS = json.dumps(
@@ -41,7 +42,14 @@ def by_package(**more):
 def client(url, by="openai", key=None, retries=2, timeout_s=5.0, **more):
     access = Access({"127.0.0.1": Host(client=by, **more)})
     return ChatClient(
-        url, "m", key, UserSimulatorError, {"temperature": 0.7}, 8, timeout_s, retries, 0.01, access=access
+        url,
+        "m",
+        key_env=key,
+        failure=UserSimulatorError,
+        options={"temperature": 0.7},
+        concurrency=8,
+        access=access,
+        retries=Retries(timeout_s=timeout_s, count=retries, backoff_s=0.01),
     )
 
 
@@ -219,9 +227,9 @@ async def test_azures_older_address(monkeypatch, by):
             c = ChatClient(
                 base,
                 "gpt 4",
-                "AZURE_KEY",
-                UserSimulatorError,
-                {},
+                key_env="AZURE_KEY",
+                failure=UserSimulatorError,
+                options={},
                 access=Access({"127.0.0.1": Host(client=by, api_version="2024-10-21")}),
             )
             assert (await c.complete(HI)).text == "hi"

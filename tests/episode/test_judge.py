@@ -14,6 +14,7 @@ from slime_tau2.episode.judge import LLMJudge, verdicts
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.users import GoldUser
 from slime_tau2.errors import JudgeError
+from slime_tau2.limits import Retries
 from slime_tau2.terminations import Termination
 
 
@@ -35,7 +36,14 @@ def judged():
 
 async def play(world, task_id, answers):
     async with FakeOpenAI(answers) as fake:
-        client = ChatClient(fake.url, "judge", "K", JudgeError, {"temperature": 0.0}, retries=1, backoff_s=0.01)
+        client = ChatClient(
+            fake.url,
+            "judge",
+            key_env="K",
+            failure=JudgeError,
+            options={"temperature": 0.0},
+            retries=Retries(count=1, backoff_s=0.01),
+        )
         said = bench.AssistantMessage(role="assistant", content="It is done. @@END")
         episode = await driver.run_episode(world, task_id, ScriptedAgent([said]), GoldUser(), judge=LLMJudge(client))
         await client.close()

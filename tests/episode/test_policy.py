@@ -4,11 +4,12 @@ from fake_policy import FakePolicy
 
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import PolicyAborted, PolicyError
+from slime_tau2.limits import Retries
 
 
 async def ask(tokenizer, reply, retries=3, **options):
     async with FakePolicy(tokenizer, reply, **options) as fake:
-        client = PolicyClient(fake.url, retries=retries, backoff_s=0.01, timeout_s=0.3)
+        client = PolicyClient(fake.url, retries=Retries(count=retries, backoff_s=0.01, timeout_s=0.3))
         try:
             return await client.generate(b"[1,2]", {"temperature": 1.0}, "key"), fake
         finally:
@@ -37,7 +38,7 @@ async def test_a_hanging_server_is_given_up(tokenizer):
 
 
 async def test_an_absent_server_is_named():
-    client = PolicyClient("http://127.0.0.1:9", retries=0)
+    client = PolicyClient("http://127.0.0.1:9", retries=Retries(count=0))
     with pytest.raises(PolicyError, match=r"http://127.0.0.1:9/generate failed 1 times"):
         await client.generate(b"[1]", {})
     await client.close()

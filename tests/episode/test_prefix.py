@@ -14,6 +14,7 @@ from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.users import DomainUser
 from slime_tau2.evaluation import audit
+from slime_tau2.limits import Limits
 from slime_tau2.schedule import prefixes
 from slime_tau2.terminations import Termination
 
@@ -43,7 +44,12 @@ async def solved(helpdesk, task):
     """What agent and user said in an episode that the expert solved in more than one turn."""
     for seed in range(20):
         episode = await run_episode(
-            helpdesk, task, CallableAgent(Teacher(str(seed), 0.0).act), DomainUser(), seed=seed, max_steps=60
+            helpdesk,
+            task,
+            CallableAgent(Teacher(str(seed), 0.0).act),
+            DomainUser(),
+            seed=seed,
+            limits=Limits(max_steps=60),
         )
         if episode.reward == 1.0:
             return prefixes.spoken(json.loads(json.dumps(episode.record()))["messages"])
@@ -64,7 +70,7 @@ async def test_every_cut_of_a_success_can_be_finished(helpdesk, tokenizer, task)
         user = Recorded([m for m in said[at:] if m["role"] == "user"])
         async with FakePolicy(tokenizer, lambda prompt, n, replies=replies: replies[n]) as fake:
             box = Harness(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url))
-            agent = box.agent(helpdesk, {"max_new_tokens": 2000}, 1, None)
+            agent = box.agent(helpdesk, sampling={"max_new_tokens": 2000}, seed=1)
             episode = await run_episode(helpdesk, task, agent, user, prefix=said[:at])
             await box.close()
         assert episode.reward == 1.0 and episode.termination is Termination.USER_STOP, (at, episode.detail)
@@ -84,7 +90,7 @@ async def test_what_the_prefix_did_is_not_earned_again(helpdesk):
     said = await solved(helpdesk, "orders_3")
     agent = CallableAgent(lambda text, error: bench.AssistantMessage(role="assistant", content="Sorry.", cost=0.0))
     episode = await run_episode(
-        helpdesk, "orders_3", agent, DomainUser(), prefix=said[: turns_of(said)[-1]], max_steps=60
+        helpdesk, "orders_3", agent, DomainUser(), prefix=said[: turns_of(said)[-1]], limits=Limits(max_steps=60)
     )
     assert sum(t.gain for t in episode.turns) == pytest.approx(0.0) and episode.outcome.partial > 0.5
 
@@ -96,7 +102,7 @@ async def test_a_scripted_user_remembers_what_was_said(helpdesk):
     agent = CallableAgent(
         lambda text, error: bench.AssistantMessage(role="assistant", content="Done, swapped.", cost=0.0)
     )
-    await run_episode(helpdesk, "orders_3", agent, user, prefix=said[:at], max_steps=60)
+    await run_episode(helpdesk, "orders_3", agent, user, prefix=said[:at], limits=Limits(max_steps=60))
     assert user.user.opened, "it does not open the conversation a second time"
 
 

@@ -52,8 +52,8 @@ async def play(helpdesk, tokenizer, reply, task="orders_3", **options):
     config = Tau2Config(**{"user": "scripted", "protocol": "card", "max_steps": 100, **options})
     async with FakePolicy(tokenizer, lambda prompt, n: reply(last_user(prompt), n)) as fake:
         box = Harness(config, tokenizer, PolicyClient(fake.url))
-        agent = box.agent(helpdesk, {"temperature": 1.0, "max_new_tokens": 4000}, 1, None)
-        episode = await box.run(helpdesk, task, agent, 1)
+        agent = box.agent(helpdesk, sampling={"temperature": 1.0, "max_new_tokens": 4000}, seed=1)
+        episode = await box.run(helpdesk, task, agent, seed=1)
         assert not audit.is_mismatch(episode, box.chat("helpdesk"), box.system_prompt(helpdesk), box.protocol)
         await box.close()
         return episode, fake.requests
@@ -147,9 +147,14 @@ async def test_rows_to_train_on_are_what_the_policy_would_have_said(helpdesk, to
 async def test_a_server_without_tools_speaks_the_protocol_in_texts(helpdesk):
     teacher = CardTeacher()
     async with FakeOpenAI(lambda body: teacher(body["messages"][-1]["content"])) as fake:
-        client = ChatClient(fake.url, "m", "NO_KEY", PolicyError, {})
+        client = ChatClient(fake.url, "m", key_env="NO_KEY", failure=PolicyError, options={})
         box = Harness(Tau2Config(user="scripted", protocol="card"), None, client)
-        episode = await box.run(helpdesk, "orders_3", TextApiAgent(client, box.system_prompt(helpdesk), CARD, 1), 1)
+        episode = await box.run(
+            helpdesk,
+            "orders_3",
+            TextApiAgent(client, system_prompt=box.system_prompt(helpdesk), protocol=CARD, seed=1),
+            seed=1,
+        )
         await box.close()
     assert episode.reward == 1.0 and all("tools" not in b for b in fake.bodies)
     assert [m["role"] for m in fake.bodies[-1]["messages"][:4]] == ["system", "user", "assistant", "user"]

@@ -59,7 +59,7 @@ def test_thoughts_and_words(text, expected):
 async def test_the_user_is_sent_what_was_asked_for_and_nothing_else(helpdesk, asked, sent):
     async with FakeOpenAI(["Help me.", STOP]) as fake:
         box = Harness(Tau2Config(user="llm", user_base_url=fake.url, user_thinking=asked))
-        await box.run(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), 1)
+        await box.run(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), seed=1)
         await box.judge.client.close()
         await box.close()
     assert [b.get("chat_template_kwargs") for b in fake.bodies] == [sent] * 2
@@ -88,9 +88,9 @@ async def test_thoughts_are_in_the_record_and_on_no_other_side(helpdesk, field):
         FakeOpenAI(served(inline, thinking_reply(field, STOP))) as user,
         FakeOpenAI(served(thinking_reply(field, "I see."), f"{SECRET}</think>Goodbye.")) as policy,
     ):
-        client = ChatClient(policy.url, "m", None, PolicyError, {})
+        client = ChatClient(policy.url, "m", failure=PolicyError, options={})
         box = Harness(Tau2Config(user="llm", user_base_url=user.url), policy=client)
-        episode = await box.run(helpdesk, "orders_0", ApiAgent(client, "", None, 0), 1)
+        episode = await box.run(helpdesk, "orders_0", ApiAgent(client, system_prompt="", tools=None, seed=0), seed=1)
         await box.close()
     assert episode.termination is Termination.USER_STOP
     record = json.loads(json.dumps(episode.record()))
@@ -108,9 +108,11 @@ async def test_what_a_text_agent_thought_is_not_sent_again(helpdesk):
         FakeOpenAI(["I need help.", STOP]) as user,
         FakeOpenAI([f"<think>{SECRET}</think>{card_call('respond', content='Hi')}"]) as policy,
     ):
-        client = ChatClient(policy.url, "m", None, PolicyError, {})
+        client = ChatClient(policy.url, "m", failure=PolicyError, options={})
         box = Harness(Tau2Config(user="llm", user_base_url=user.url, protocol="card"), policy=client)
-        episode = await box.run(helpdesk, "orders_0", TextApiAgent(client, "", PROTOCOLS["card"], 0), 1)
+        episode = await box.run(
+            helpdesk, "orders_0", TextApiAgent(client, system_prompt="", protocol=PROTOCOLS["card"], seed=0), seed=1
+        )
         await box.close()
     assert [t["text"] for t in episode.reasoning] == [SECRET] and episode.messages[2]["content"] == "Hi"
     assert all(SECRET not in json.dumps(b) for b in (*user.bodies, *policy.bodies))
@@ -146,8 +148,8 @@ async def test_the_token_policy_begins_each_turn_as_the_template_has_it(helpdesk
     teacher = teacher_reply()
     async with FakePolicy(switching, thoughtful) as fake:
         box = Harness(Tau2Config(user="scripted", thinking=asked, protocol=protocol), switching, PolicyClient(fake.url))
-        agent = box.agent(helpdesk, {"temperature": 1.0, "max_new_tokens": 20_000}, None, None)
-        episode = await box.run(helpdesk, "orders_0", agent, 1)
+        agent = box.agent(helpdesk, sampling={"temperature": 1.0, "max_new_tokens": 20_000})
+        episode = await box.run(helpdesk, "orders_0", agent, seed=1)
         await box.close()
     assert episode.detail == "" and len(episode.turns) > 2
     chat, prompt = box.chat("helpdesk"), box.system_prompt(helpdesk)

@@ -18,6 +18,7 @@ from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import UserSimulatorError
+from slime_tau2.limits import Retries
 from slime_tau2.terminations import Termination
 
 HI = [b'{"role": "user", "content": "hi"}']
@@ -37,10 +38,17 @@ def counts(requests, unreported, prompt, cached, completion):
     return dict(zip(usage.COUNTS, (requests, unreported, prompt, cached, completion)))
 
 
-async def spent(answers, retries=3, **over):
+async def spent(answers, retries=3, timeout_s=120.0, **over):
     with usage.collecting() as collected:
         async with FakeOpenAI(answers, over.pop("delay", 0.0)) as fake:
-            client = ChatClient(fake.url, "m", None, UserSimulatorError, {}, retries=retries, backoff_s=0.01, **over)
+            client = ChatClient(
+                fake.url,
+                "m",
+                failure=UserSimulatorError,
+                options={},
+                retries=Retries(count=retries, timeout_s=timeout_s, backoff_s=0.01),
+                **over,
+            )
             try:
                 await client.complete(HI)
             except UserSimulatorError:
@@ -80,7 +88,13 @@ async def test_an_answer_that_does_not_say_is_told_apart(usage_field):
 async def test_a_request_that_was_cut_off_is_not_known_and_one_that_nobody_heard_is_none():
     assert await spent([told("late", 5, 5)], 1, delay=1.0, timeout_s=0.05) == {"user": counts(2, 2, 0, 0, 0)}
     with usage.collecting() as collected:
-        client = ChatClient("http://127.0.0.1:9/v1", "m", None, UserSimulatorError, {}, retries=1, backoff_s=0.01)
+        client = ChatClient(
+            "http://127.0.0.1:9/v1",
+            "m",
+            failure=UserSimulatorError,
+            options={},
+            retries=Retries(count=1, backoff_s=0.01),
+        )
         with pytest.raises(UserSimulatorError):
             await client.complete(HI)
         await client.close()
@@ -92,8 +106,8 @@ async def test_an_episodes_policy_is_counted_as_its_server_reports_it(helpdesk, 
     """A turn that weight updates cut into three requests is three answers."""
     async with FakePolicy(tokenizer, cut_in_three()) as fake:
         box = Harness(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url))
-        agent = box.agent(helpdesk, {"temperature": 1.0, "max_new_tokens": 20_000}, None, None)
-        episode = await box.run(helpdesk, "orders_0", agent, 1)
+        agent = box.agent(helpdesk, sampling={"temperature": 1.0, "max_new_tokens": 20_000})
+        episode = await box.run(helpdesk, "orders_0", agent, seed=1)
         await box.close()
     sent = [len(r["input_ids"]) for r in fake.requests]
     assert len(sent) == len(episode.turns) + 2
@@ -119,9 +133,11 @@ async def test_garbage_of_the_policys_server_was_sampled_too(helpdesk, tokenizer
         return teacher(prompt, n)
 
     async with FakePolicy(tokenizer, reply) as fake:
-        box = Harness(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url, retries=1, backoff_s=0.01))
-        agent = box.agent(helpdesk, {"temperature": 1.0, "max_new_tokens": 20_000}, None, None)
-        episode = await box.run(helpdesk, "orders_0", agent, 1)
+        box = Harness(
+            Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url, retries=Retries(count=1, backoff_s=0.01))
+        )
+        agent = box.agent(helpdesk, sampling={"temperature": 1.0, "max_new_tokens": 20_000})
+        episode = await box.run(helpdesk, "orders_0", agent, seed=1)
         faults = box.take_faults()
         await box.close()
     assert faults == {"policy/garbage": 1} and episode.usage["policy"]["completion"] == episode.ledger.sampled + 50
@@ -166,6 +182,6 @@ async def test_an_episode_that_hits_its_deadline_says_what_it_does_not_know(help
     async with FakeOpenAI([told("late", 5, 5)], delay=5.0) as fake:
         config = Tau2Config(user="llm", user_base_url=fake.url, episode_timeout_s=0.1)
         box = Harness(config)
-        episode = await box.run(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), 1)
+        episode = await box.run(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), seed=1)
         await box.close()
     assert episode.termination is Termination.TIMEOUT and episode.usage == {"user": counts(1, 1, 0, 0, 0)}

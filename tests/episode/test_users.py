@@ -15,6 +15,7 @@ from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.users import DomainUser, GoldUser, LLMUser, PlainUser
 from slime_tau2.errors import ConfigError, UserSimulatorError
+from slime_tau2.limits import Retries
 from slime_tau2.terminations import Termination
 
 HI = [b'{"role": "user", "content": "hi"}']
@@ -22,7 +23,13 @@ HI = [b'{"role": "user", "content": "hi"}']
 
 def client(url, retries=2, timeout_s=5.0, concurrency=8):
     return ChatClient(
-        url, "sim", "TEST_USER_KEY", UserSimulatorError, {"temperature": 0.7}, concurrency, timeout_s, retries, 0.01
+        url,
+        "sim",
+        key_env="TEST_USER_KEY",
+        failure=UserSimulatorError,
+        options={"temperature": 0.7},
+        concurrency=concurrency,
+        retries=Retries(timeout_s=timeout_s, count=retries, backoff_s=0.01),
     )
 
 
@@ -157,7 +164,14 @@ async def test_a_conversation_has_one_routing_key_and_only_our_own_servers_are_t
 )
 async def test_what_a_retry_cannot_mend_is_not_retried(status, tries, words):
     async with FakeOpenAI([web.Response(status=status, text="too long")]) as fake:
-        c = ChatClient(fake.url, "sim", "NO_SUCH_KEY", UserSimulatorError, {}, retries=2, backoff_s=0.01)
+        c = ChatClient(
+            fake.url,
+            "sim",
+            key_env="NO_SUCH_KEY",
+            failure=UserSimulatorError,
+            options={},
+            retries=Retries(count=2, backoff_s=0.01),
+        )
         with pytest.raises(UserSimulatorError, match=words):
             await c.complete(HI)
         await c.close()
@@ -166,12 +180,12 @@ async def test_what_a_retry_cannot_mend_is_not_retried(status, tries, words):
 
 def test_a_url_that_is_none_is_named():
     with pytest.raises(ConfigError, match="'localhost:30001' is not the URL of a server"):
-        ChatClient("localhost:30001", "m", "K", UserSimulatorError, {})
+        ChatClient("localhost:30001", "m", key_env="K", failure=UserSimulatorError, options={})
 
 
 async def test_a_server_that_wants_a_key_says_which_option_names_it():
     async with FakeOpenAI([web.Response(status=401)]) as fake:
-        c = ChatClient(fake.url, "sim", None, UserSimulatorError, {})
+        c = ChatClient(fake.url, "sim", failure=UserSimulatorError, options={})
         with pytest.raises(
             UserSimulatorError, match="no key is sent there: name the variable that holds it with user_key_env"
         ):

@@ -17,13 +17,14 @@ from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.vllm import VLLMClient
 from slime_tau2.errors import ConfigError, PolicyAborted, PolicyError
 from slime_tau2.evaluation import audit, identity, vigil
+from slime_tau2.limits import Retries
 from slime_tau2.terminations import Termination
 from slime_tau2.tokenizer import load_tokenizer
 
 
 async def ask(tokenizer, reply, params=None, retries=0, more=None, ids=b"[1,2]", **options):
     async with FakeVLLM(tokenizer, reply, **options) as fake:
-        client = VLLMClient(fake.url, MODEL, retries=retries, backoff_s=0.01, timeout_s=5.0)
+        client = VLLMClient(fake.url, MODEL, retries=Retries(count=retries, backoff_s=0.01, timeout_s=5.0))
         try:
             return await client.generate(ids, params or {}, "key", more), fake
         finally:
@@ -158,7 +159,7 @@ async def test_its_key_goes_to_it(tokenizer, monkeypatch):
             return self.reply
 
     async with Keyed(tokenizer, lambda p, n: "ok") as fake:
-        client = VLLMClient(fake.url, MODEL, "POLICY_KEY")
+        client = VLLMClient(fake.url, MODEL, key_env="POLICY_KEY")
         await client.generate(b"[3]", {})
         await client.close()
     assert seen == ["Bearer planted"]
@@ -170,8 +171,8 @@ async def test_an_episode_has_the_ledger_that_it_has_on_sglang(helpdesk, tokeniz
         async with fake:
             policy = client(fake.url)
             box = Harness(Tau2Config(user="scripted"), tokenizer, policy)
-            agent = box.agent(helpdesk, {"temperature": 1.0}, 7, "key")
-            done = await box.run(helpdesk, "orders_0", agent, 7)
+            agent = box.agent(helpdesk, sampling={"temperature": 1.0}, seed=7, routing_key="key")
+            done = await box.run(helpdesk, "orders_0", agent, seed=7)
             mismatch = audit.is_mismatch(done, box.chat("helpdesk"), box.system_prompt(helpdesk), box.protocol)
             await box.close()
         return done, mismatch

@@ -9,6 +9,7 @@ from slime_tau2.episode import driver, scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.users import GoldUser
 from slime_tau2.evaluation.failures import KINDS, classify
+from slime_tau2.limits import Limits
 
 
 def say(text):
@@ -20,7 +21,9 @@ def call(name, **arguments):
 
 
 def kind_of(world, task_id, script, **limits):
-    episode = asyncio.run(driver.run_episode(world, task_id, ScriptedAgent(script), GoldUser(), **limits))
+    episode = asyncio.run(
+        driver.run_episode(world, task_id, ScriptedAgent(script), GoldUser(), limits=Limits(**limits))
+    )
     assert episode.reward is not None, episode.detail
     found = classify({"attempt": 0, **episode.record()}, world.writes)
     assert found is None or found.kind in KINDS

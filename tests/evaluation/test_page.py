@@ -30,7 +30,10 @@ async def _records(helpdesk, tokenizer, directory):
 
         async def one(world, task_id, seed):
             return await box.run(
-                world, task_id, box.agent(world, {"temperature": 1.0}, None, f"{task_id}-{seed}"), seed
+                world,
+                task_id,
+                box.agent(world, sampling={"temperature": 1.0}, routing_key=f"{task_id}-{seed}"),
+                seed=seed,
             )
 
         ids = [f"{family}_{n}" for family in ("orders", "refunds", "phones") for n in (250, 251)]

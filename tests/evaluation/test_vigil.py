@@ -14,11 +14,12 @@ from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import ConfigError, PolicyError, UserSimulatorError
 from slime_tau2.evaluation import vigil
+from slime_tau2.limits import Retries
 from slime_tau2.local.process import free_port
 
 
 def chat(base_url, model="m", key_env=None):
-    return ChatClient(base_url, model, key_env, UserSimulatorError, {})
+    return ChatClient(base_url, model, key_env=key_env, failure=UserSimulatorError, options={})
 
 
 class Asked:
@@ -101,7 +102,7 @@ async def test_a_wrong_path():
 async def test_a_server_that_hangs():
     async with Asked("/generate") as server:
         server.gate.clear()
-        said = await refusal("policy", PolicyClient(server.url, timeout_s=300.0), patience_s=0.2)
+        said = await refusal("policy", PolicyClient(server.url, retries=Retries(timeout_s=300.0)), patience_s=0.2)
     assert "takes the connection and does not answer within 0.2 s" in said and server.asked == 1
 
 
@@ -176,7 +177,7 @@ async def test_each_server_has_its_line():
 
 async def watched(server, during, **options):
     """The reasons that `stop` was called with, while a request waits and `during(server)` happens."""
-    client, reasons, stopped = PolicyClient(server.url, retries=0), [], asyncio.Event()
+    client, reasons, stopped = PolicyClient(server.url, retries=Retries(count=0)), [], asyncio.Event()
 
     def stop(reason):
         reasons.append(reason)
@@ -228,7 +229,7 @@ async def test_a_server_that_answers_others_is_left_alone():
 
 async def test_silence_is_that_of_a_server_that_somebody_waits_for():
     async with Asked("/generate", 500, TOKEN) as server:
-        client = PolicyClient(server.url, retries=1, backoff_s=0.05)
+        client = PolicyClient(server.url, retries=Retries(count=1, backoff_s=0.05))
         assert client.endpoint.silence() == 0.0
         server.gate.clear()
         waiting = asyncio.create_task(client.generate(b"[7]", {}))

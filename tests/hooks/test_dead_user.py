@@ -22,7 +22,7 @@ class Hangs(asyncio.Protocol):
 
 @pytest.mark.parametrize("how", ["refuses", "hangs"])
 async def test_a_whole_rollout_ends_as_user_failure(how, tokenizer, monkeypatch):
-    monkeypatch.setattr(endpoint, "LONGEST_PAUSE_S", 0.0)
+    monkeypatch.setattr(endpoint, "MAX_PAUSE_S", 0.0)
     server, url = None, GONE
     if how == "hangs":
         server = await asyncio.get_running_loop().create_server(Hangs, "127.0.0.1", 0)

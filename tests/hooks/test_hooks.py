@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from argparse import Namespace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from slime_tau2.hooks import advantages, data_source, filters, generate, rewards
 from slime_tau2.hooks import metrics as log_hooks
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.hooks.training_reward import training_reward
+from slime_tau2.limits import Limits
 
 VAL = "orders_0"
 
@@ -124,7 +126,9 @@ async def test_failed_requests_are_counted_and_logged(tokenizer, monkeypatch):
     whole = teacher_reply()
     async with FakePolicy(tokenizer, lambda p, n: web.Response(status=503) if n == 0 else whole(p, n)) as fake:
         args = make_args(fake.url)
-        generate.harness(args).policy.endpoint.backoff_s = 0.01
+        generate.harness(args).policy.endpoint.retries = replace(
+            generate.harness(args).policy.endpoint.retries, backoff_s=0.01
+        )
         out = await generate.generate(args, sample(), GenerateState(args).sampling_params)
         await generate.harness(args).close()
     assert out.reward == 1.0 and out.metadata["tau2"]["reward_basis"] == ["DB", "COMMUNICATE"]
@@ -276,7 +280,7 @@ def source_args(tmp_path, **over):
 
 async def test_hopeless_tasks_begin_within_a_success(tmp_path, tokenizer, helpdesk):
     whole = await driver.run_episode(
-        helpdesk, "orders_3", CallableAgent(Teacher("0", 0.0).act), DomainUser(), seed=3, max_steps=60
+        helpdesk, "orders_3", CallableAgent(Teacher("0", 0.0).act), DomainUser(), seed=3, limits=Limits(max_steps=60)
     )
     assert whole.reward == 1.0
     path = tmp_path / "attempts.jsonl"

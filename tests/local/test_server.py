@@ -17,6 +17,7 @@ from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import audit
+from slime_tau2.limits import Limits, Retries
 from slime_tau2.local.models import load_model, new_model, save_model
 from slime_tau2.local.process import ServerProcess, free_port
 from slime_tau2.looplag import LoopLag, percentile
@@ -164,7 +165,7 @@ async def test_a_paused_server_ends_what_runs_and_holds_what_comes(server):
 
 
 async def test_a_client_that_leaves_frees_its_slot(server):
-    client = PolicyClient(server.url, retries=0, timeout_s=0.3)
+    client = PolicyClient(server.url, retries=Retries(count=0, timeout_s=0.3))
     with pytest.raises(PolicyError, match="no answer within"):
         await client.generate(b"[5]", {"max_new_tokens": 30_000, "ignore_eos": True})
     await client.close()
@@ -204,8 +205,13 @@ async def many(url, helpdesk, tokenizer, ids, concurrency):
 
     async def one(n, task_id):
         async with limiter:
-            agent = box.agent(helpdesk, {"temperature": 1.0, "max_new_tokens": 300}, 100 + n, f"{concurrency}-{n}")
-            return await driver.run_episode(helpdesk, task_id, agent, box.user(), seed=n, max_steps=20)
+            agent = box.agent(
+                helpdesk,
+                sampling={"temperature": 1.0, "max_new_tokens": 300},
+                seed=100 + n,
+                routing_key=f"{concurrency}-{n}",
+            )
+            return await driver.run_episode(helpdesk, task_id, agent, box.user(), seed=n, limits=Limits(max_steps=20))
 
     async with LoopLag() as lag:
         episodes = await asyncio.gather(*(one(n, t) for n, t in enumerate(ids)))
@@ -241,8 +247,8 @@ async def test_a_server_that_dies_mid_run_is_infrastructure(tiny_model_dir, tmp_
 
 async def many_quickly(url, helpdesk, tokenizer):
     config = Tau2Config(user="scripted")
-    box = Harness(config, tokenizer, PolicyClient(url, retries=1, backoff_s=0.01))
-    agents = [box.agent(helpdesk, {"max_new_tokens": 50}, n, str(n)) for n in range(4)]
+    box = Harness(config, tokenizer, PolicyClient(url, retries=Retries(count=1, backoff_s=0.01)))
+    agents = [box.agent(helpdesk, sampling={"max_new_tokens": 50}, seed=n, routing_key=str(n)) for n in range(4)]
     episodes = await asyncio.gather(*(driver.run_episode(helpdesk, "orders_0", a, box.user()) for a in agents))
     await box.close()
     return episodes

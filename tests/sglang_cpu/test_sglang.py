@@ -24,6 +24,7 @@ from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser, LLMUser
 from slime_tau2.errors import PolicyAborted, PolicyError, UserSimulatorError
 from slime_tau2.evaluation import audit
+from slime_tau2.limits import Retries
 from slime_tau2.local.batches import score_tokens
 from slime_tau2.local.models import load_model, new_model, save_model
 from slime_tau2.local.trainer import Trainer, TrainOptions
@@ -95,13 +96,13 @@ def engine(models, tmp_path_factory):
 
 
 def agent(url, chat, prompt, **options):
-    client = PolicyClient(url, retries=1, backoff_s=0.05, timeout_s=60.0)
+    client = PolicyClient(url, retries=Retries(count=1, backoff_s=0.05, timeout_s=60.0))
     settings = {"max_turn_tokens": 64, "max_response_tokens": 1000, "max_context_tokens": CONTEXT} | options
     return TokenAgent(
-        client,
-        chat,
-        prompt,
-        {"temperature": TEMPERATURE, "top_p": 1.0, "top_k": -1, "skip_special_tokens": False},
+        client=client,
+        chat=chat,
+        system_prompt=prompt,
+        sampling={"temperature": TEMPERATURE, "top_p": 1.0, "top_k": -1, "skip_special_tokens": False},
         **settings,
     )
 
@@ -162,7 +163,7 @@ async def test_length_stops_and_a_full_context(engine, helpdesk, chat, prompt):
 
 
 async def test_a_request_beyond_the_context_is_refused_at_once(engine):
-    client = PolicyClient(engine.url, retries=3, backoff_s=5.0)
+    client = PolicyClient(engine.url, retries=Retries(count=3, backoff_s=5.0))
     started = time.perf_counter()
     with pytest.raises(PolicyError, match="400"):
         await client.generate(json.dumps([5] * (CONTEXT + 10)).encode(), {"max_new_tokens": 8})
@@ -227,7 +228,11 @@ async def test_a_turn_goes_on_behind_a_weight_update(engine, models, helpdesk, c
 
 async def test_the_user_simulator_calls_its_own_tools(engine, helpdesk, tokenizer):
     client = ChatClient(
-        f"{engine.url}/v1", "default", "NO_KEY", UserSimulatorError, {"temperature": 0.0, "max_tokens": 64}
+        f"{engine.url}/v1",
+        "default",
+        key_env="NO_KEY",
+        failure=UserSimulatorError,
+        options={"temperature": 0.0, "max_tokens": 64},
     )
     user, task = LLMUser(client), helpdesk.task("phones_4")
     user.start(helpdesk, task, helpdesk.environments.fresh(), [], seed=0)

@@ -27,6 +27,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode import driver
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.limits import Retries
 from slime_tau2.local.process import free_port
 
 pytestmark = [
@@ -143,12 +144,14 @@ async def play(options, keyed, helpdesk, tokenizer, tmp_path) -> tuple[Seen, See
         for one in started:
             await asyncio.to_thread(one.wait)  # it asks the workers, which live on this loop
         config = Tau2Config(user="llm", user_base_url=f"{started[1].url}/v1", user_model="sim", user_retries=0)
-        box = Harness(config, tokenizer, PolicyClient(started[0].url, retries=0))
+        box = Harness(config, tokenizer, PolicyClient(started[0].url, retries=Retries(count=0)))
 
         async def episode(n, task_id):
             async with limiter:
                 key = f"episode-{n}" if keyed else None
-                agent = box.agent(helpdesk, {"temperature": 1 + n / 1000, "max_new_tokens": 4000}, None, key)
+                agent = box.agent(
+                    helpdesk, sampling={"temperature": 1 + n / 1000, "max_new_tokens": 4000}, routing_key=key
+                )
                 return await driver.run_episode(helpdesk, task_id, agent, box.user(False, key), seed=n)
 
         episodes = await asyncio.gather(*(episode(n, t) for n, t in enumerate(tasks)))

@@ -28,6 +28,7 @@ from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.vllm import VLLMClient
 from slime_tau2.errors import ConfigError, PolicyAborted, PolicyError
 from slime_tau2.evaluation import audit, identity, vigil
+from slime_tau2.limits import Retries
 from slime_tau2.local.batches import score_tokens
 from slime_tau2.local.engine import Engine, Request
 from slime_tau2.local.models import load_model, new_model, save_model
@@ -107,7 +108,7 @@ def well(url):
 
 
 async def asked(url, ids, retries=0, **params):
-    client = VLLMClient(url, "tiny", retries=retries)
+    client = VLLMClient(url, "tiny", retries=Retries(count=retries))
     try:
         return await client.generate(json.dumps(ids, separators=(",", ":")).encode(), params)
     finally:
@@ -221,8 +222,10 @@ async def test_an_episode_s_ledger_is_exact(url, directory, helpdesk, tokenizer)
         tokenizer,
         VLLMClient(url, "tiny"),
     )
-    agent = box.agent(helpdesk, {"temperature": 1.0, "stop_token_ids": list(range(0, 1378, 16))}, 7, "key")
-    done = await box.run(helpdesk, "orders_0", agent, 7)
+    agent = box.agent(
+        helpdesk, sampling={"temperature": 1.0, "stop_token_ids": list(range(0, 1378, 16))}, seed=7, routing_key="key"
+    )
+    done = await box.run(helpdesk, "orders_0", agent, seed=7)
     ledger = done.ledger
     assert (
         not audit.is_mismatch(done, box.chat("helpdesk"), box.system_prompt(helpdesk), box.protocol)

@@ -23,6 +23,7 @@ from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.users import DomainUser
+from slime_tau2.limits import Limits
 from slime_tau2.local.models import save_model
 from slime_tau2.local.trainer import Trainer, TrainOptions
 
@@ -34,7 +35,7 @@ async def _traces() -> list[dict]:
     for n in range(ATTEMPTS * len(few_tasks.TASKS)):
         agent = CallableAgent(Teacher(n, 1.0).act)
         episode = await run_episode(
-            world, few_tasks.TASKS[n % len(few_tasks.TASKS)], agent, DomainUser(), seed=n, max_steps=60
+            world, few_tasks.TASKS[n % len(few_tasks.TASKS)], agent, DomainUser(), seed=n, limits=Limits(max_steps=60)
         )
         rows += filter(None, [to_row(episode, bench.agent_prompt(world.policy), world.tool_schemas)])
     return rows
