@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from slime_tau2 import traits
 from slime_tau2.config import ENVIRONMENT, Tau2Config, from_environment
 from slime_tau2.errors import ConfigError
 from slime_tau2.options import parse_assignments
@@ -104,12 +105,13 @@ def collect(
     for name in domain.split(","):
         held_out.check_source(name, split)
     if policy == "teacher":
-        if domain != "helpdesk":
+        if not traits.of(domain).teacher:
+            only = traits.domains_with(lambda t: t.teacher)
             raise ConfigError(
-                f"--policy teacher exists for helpdesk only, not {domain}; name a server with --policy URL/v1 "
+                f"--policy teacher exists for {only} only, not {domain}; name a server with --policy URL/v1 "
                 "--model NAME"
             )
-        _collect_teacher(output, episodes=episodes, flaws=flaws, seed=seed, split=split)
+        _collect_teacher(domain, output, episodes=episodes, flaws=flaws, seed=seed, split=split)
         return
     from slime_tau2.evaluation.request import EvalRequest
 
@@ -131,12 +133,12 @@ def collect(
     _collect_model(output, request, min_partial=min_partial, best=best, config=_tau2_options(set_))
 
 
-def _collect_teacher(output: Path, *, episodes: int, flaws: float, seed: int, split: str) -> None:
-    """Traces of helpdesk's scripted teacher, good and bad."""
+def _collect_teacher(domain: str, output: Path, *, episodes: int, flaws: float, seed: int, split: str) -> None:
+    """Traces of a domain's scripted teacher, good and bad."""
     from slime_tau2.data.teacher_traces import collect
     from slime_tau2.data.traces import write_jsonl
 
-    rows, reward = collect(episodes, flaws, seed, split, lambda done, note: None)
+    rows, reward = collect(episodes, flaws, seed, split, lambda done, note: None, domain)
     print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
 
 

@@ -43,7 +43,9 @@ def kinds(domain: str) -> list[str]:
 
 def world_of(domain: str, how: str) -> worlds.World:
     """A domain's world; `how` is retail's basis, or banking_knowledge's retrieval kind."""
-    return worlds.load(domain, "no_judge", how) if domain == bench.KNOWLEDGE else worlds.load(domain, how)
+    if domain == bench.KNOWLEDGE:
+        return worlds.load(domain, retail_basis="no_judge", retrieval=how)
+    return worlds.load(domain, retail_basis=how)
 
 
 def tasks_of(world: worlds.World) -> list[str]:
@@ -115,7 +117,7 @@ def own_run(world, task, script, answer):
     v1.0.x runs and grades in one call; the older ones leave the grading to `evaluate_simulation`, of which the text is
     then None.
     """
-    options = bench.environment_options(world.domain, world.retrieval, task)
+    options = bench.environment_options(world.spec, task)
     orchestrator = bench.Orchestrator(
         domain=world.domain,
         agent=ScriptedMailboxAgent(script),
@@ -160,7 +162,7 @@ _stocks: dict[str, Stock] = {}
 
 def stock(world: worlds.World, task: Any) -> Stock:
     """As many environments as tau2 makes for one conversation: its own, and those of two gradings."""
-    options = bench.environment_options(world.domain, world.retrieval, task)
+    options = bench.environment_options(world.spec, task)
     if world.domain not in _stocks or _stocks[world.domain].options != options:
         _stocks[world.domain] = Stock(world.domain, options, 7 if bench.HAS_V1_RUNNER else 3)
         gc.freeze()  # a fork that collected would copy every page of it
@@ -255,9 +257,7 @@ def _compare(world, task, script, answer) -> Iterator[str]:
     def theirs() -> tuple[str, str, list, str | None]:
         if environments is not None:
             bench.registry.get_env_constructor = environments.constructor
-        graded = outcome(
-            lambda: bench.evaluate(bench.finalize(run.orchestrator, 0.0), task, world.domain, answer, world.retrieval)
-        )
+        graded = outcome(lambda: bench.evaluate(bench.finalize(run.orchestrator, 0.0), task, world.spec, answer))
         own, info = own_run(world, task, script, answer)
         return graded, own.termination_reason.value, plain(own.messages), info
 

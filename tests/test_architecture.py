@@ -25,6 +25,7 @@ BORDER = {
     "tokenizer",
     "looplag",
     "manifest",
+    "traits",
 }
 MAY_IMPORT = {
     **{
@@ -45,8 +46,8 @@ MAY_IMPORT = {
     "config": {"hosts", "options", "plugins", "limits"},
     "guards": set(),
     "vintage": {"errors"},
-    "bench": {"vintage", "guards", "errors"},
-    "rewards": {"errors", "types", "masks"},
+    "bench": {"vintage", "guards", "errors", "traits"},
+    "rewards": {"errors", "types", "masks", "traits"},
     "episode": {*BORDER, "bench", "guards", "rewards", "domains"},
     "domains": {"bench"},
     "data": {*BORDER, "bench", "domains", "episode"},

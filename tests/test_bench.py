@@ -146,7 +146,7 @@ def test_finalize_gives_a_simulation_run_that_tau2_can_grade(helpdesk):
     conversation.step()
     run = bench.finalize(conversation, time.perf_counter())
     assert run.termination_reason.value == "user_stop" and [m.role for m in run.messages] == ["assistant", "user"]
-    assert bench.evaluate(run, task, "helpdesk").reward == 0.0
+    assert bench.evaluate(run, task, helpdesk.spec).reward == 0.0
 
 
 @pytest.mark.parametrize("run_started", [False, True])

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from argparse import Namespace
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,15 @@ from fake_openai import FakeOpenAI
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.environments import CowDict
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.scripts import script
 from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation.scores import family
 from slime_tau2.hooks import data_source
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.hooks.training_reward import training_reward
+from slime_tau2.traits import Traits
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
 
@@ -62,6 +66,22 @@ async def test_a_user_without_a_model_on_the_new_domain(scratch):
     assert episode.reward == 1.0 and any(
         "locker 7" in (m.get("content") or "") for m in episode.messages if m["role"] == "user"
     )
+
+
+async def test_a_domain_brings_its_traits(scratch):
+    config = Tau2Config.from_mapping({"plugins": ["lockers"], "user": "scripted", "domains": ["lockers"]}, "test")
+    world, box = worlds.load("lockers"), Harness(config)
+    episode = await box.run(world, "open_7", ScriptedAgent(script("gold", world.task("open_7"))), 1)
+    await box.close()
+    assert episode.reward == 1.0 and any("You want locker 7" in (m.get("content") or "") for m in episode.messages)
+    table = world.environments.fresh().tools.db.open
+    assert isinstance(table, CowDict) and table == world.environments.base.tools.db.open
+    assert [family(("lockers", f"open_{n}")) for n in (4, 5)] == ["upper", "lower"]
+
+
+def test_every_trait_has_its_line_in_the_page():
+    named = {name for line in re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)}
+    assert named == {field.name for field in fields(Traits)}
 
 
 async def test_a_user_of_ones_own_gets_the_shared_client(scratch, helpdesk):

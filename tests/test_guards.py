@@ -7,7 +7,7 @@ import pytest
 from slime_tau2 import bench, guards
 from slime_tau2.episode import driver, scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
-from slime_tau2.episode.official import grade
+from slime_tau2.episode.official import Job, grade
 from slime_tau2.episode.users import GoldUser
 
 HANGS = ["9**9**9", "9* *9", "9*\t*9", "1+" * 200 + "1"]
@@ -53,7 +53,13 @@ async def test_live_replay_and_regrading_see_the_same_refusal(domain):
     environment.set_state(initialization_data=None, initialization_actions=None, message_history=messages)
     for form in (lambda m: m, guards.stock_safe):
         info = grade(
-            60.0, (domain, world.retail_basis, ""), task.id, [form(m) for m in episode.messages], "user_stop", None
+            60.0,
+            Job(
+                spec=world.spec,
+                task=task.model_dump(mode="json"),
+                messages=[form(m) for m in episode.messages],
+                termination="user_stop",
+            ),
         )
         assert info == episode.outcome.reward_info
     assert time.perf_counter() - started < 30

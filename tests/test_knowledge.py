@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from pydantic import Field
 
-from slime_tau2 import bench
+from slime_tau2 import bench, traits
 from slime_tau2.bench import knowledge, tasks
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode import worlds
+from slime_tau2.episode import environments, worlds
 from slime_tau2.episode.harness import Harness
 from slime_tau2.errors import ConfigError
 
@@ -122,11 +122,13 @@ def bank(monkeypatch):
     monkeypatch.setattr(knowledge, "load", modules.__getitem__)
     for key in ("OPENAI_API_KEY", "OPENROUTER_API_KEY"):
         monkeypatch.delenv(key, raising=False)
-    bench.register_domain(BANK, constructor, get_tasks, lambda: {"base": [t.id for t in get_tasks()]})
+    every = [t.id for t in get_tasks()]
+    bench.register_domain(BANK, constructor, get_tasks, lambda: {"base": every}, traits=traits.of("banking_knowledge"))
     knowledge._kinds.cache_clear()
     yield modules
     knowledge._kinds.cache_clear()
     worlds._load.cache_clear()
+    environments.shared.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def bank(monkeypatch):
 )
 def test_a_kind_that_cannot_run_is_one_line_with_its_fix_before_the_first_conversation(bank, cli, tmp_path, kind, why):
     with pytest.raises(ConfigError, match=why) as told:
-        worlds.load(BANK, "judge", kind)
+        worlds.load(BANK, retrieval=kind)
     assert "\n" not in str(told.value)
     code, _, error = cli("eval", "--domain", BANK, "--set", f"retrieval={kind}", "--output", tmp_path / "o")
     assert code == 2 and "Traceback" not in error and not (tmp_path / "o").exists()
@@ -158,11 +160,11 @@ def test_a_kind_that_cannot_run_is_one_line_with_its_fix_before_the_first_conver
 
 def test_with_the_key_the_kind_is_built(bank, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    assert worlds.load(BANK, "judge", "bm25_reranker").retrieval == "bm25_reranker"
+    assert worlds.load(BANK, retrieval="bm25_reranker").retrieval == "bm25_reranker"
 
 
 def test_episodes_share_the_index_and_nothing_else(bank):
-    world = worlds.load(BANK, "judge", "bm25")
+    world = worlds.load(BANK, retrieval="bm25")
     balance, history = (world.environments.fresh(world.task(t)) for t in ("task_0", "task_1"))
     assert balance.tools._kb_pipeline is history.tools._kb_pipeline is world.environments.base.tools._kb_pipeline
     assert balance.tools.allowed == {"balance"} and history.tools.allowed == {"history"}
@@ -176,7 +178,7 @@ def test_episodes_share_the_index_and_nothing_else(bank):
 def test_a_sandbox_that_an_episode_may_write_to_is_its_own(bank, monkeypatch):
     bank["knowledge.sandbox_manager"]._check_sandbox_dependencies = lambda: None
     for kind, own in (("terminal_use", False), ("terminal_use_write", True)):
-        world = worlds.load(BANK, "judge", kind)
+        world = worlds.load(BANK, retrieval=kind)
         one, two = (world.environments.fresh(world.task("task_0")).tools for _ in range(2))
         assert (one._sandbox is not two._sandbox) is own and one.allowed == two.allowed == {"balance"}
         removed = one._sandbox.removed
@@ -185,7 +187,7 @@ def test_a_sandbox_that_an_episode_may_write_to_is_its_own(bank, monkeypatch):
 
 
 def test_golden_retrieval_has_a_policy_for_each_task_and_none_for_all(bank):
-    world, box = worlds.load(BANK, "judge", "golden_retrieval"), Harness(Tau2Config(retrieval="golden_retrieval"))
+    world, box = worlds.load(BANK, retrieval="golden_retrieval"), Harness(Tau2Config(retrieval="golden_retrieval"))
     assert [world.policy_for(t) for t in ("task_0", "task_1")] == ["documents of task_0", "documents of task_1"]
     prompts = [box.system_prompt(world, t) for t in ("task_0", "task_1", "task_0")]
     assert "documents of task_0" in prompts[0] == prompts[2] and "documents of task_1" in prompts[1]
@@ -193,7 +195,7 @@ def test_golden_retrieval_has_a_policy_for_each_task_and_none_for_all(bank):
         ConfigError, match=f"with retrieval golden_retrieval, {BANK} has a policy for each task and none for all"
     ):
         box.system_prompt(world)
-    plain = worlds.load(BANK, "judge", "bm25")
+    plain = worlds.load(BANK, retrieval="bm25")
     assert plain.policy_for(None) == plain.policy_for("task_1") == "policy"
 
 
@@ -212,5 +214,6 @@ def test_the_kind_is_in_the_record_and_the_default_split_is_the_one_there_is(ban
 
 
 def test_no_other_domain_has_a_retrieval_kind(bank):
-    assert worlds.load("mock", "judge", "bm25") is worlds.load("mock", "judge", "alltools") is worlds.load("mock")
-    assert worlds.load("mock").retrieval == "" and bench.environment_options("mock", "alltools", None) == {}
+    mock = worlds.load("mock")
+    assert worlds.load("mock", retrieval="bm25") is worlds.load("mock", retrieval="alltools") is mock
+    assert mock.retrieval == "" and bench.environment_options(mock.spec, None) == {}

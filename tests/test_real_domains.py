@@ -33,7 +33,7 @@ def play(world, ids, script):
 @pytest.mark.parametrize("split", ["train+val", "test"])
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_gold_earns_one_on_every_task(domain, split):
-    world = worlds.load(domain, "communicate")
+    world = worlds.load(domain, retail_basis="communicate")
     ids = world.task_ids(split)
     episodes = play(world, ids, scripts.gold)
     assert [e.task.task_id for e in episodes if e.reward != 1.0] == [] and len(episodes) == len(ids)
@@ -55,7 +55,7 @@ def test_baselines(domain, kind, expected):
 @pytest.mark.parametrize("domain", ["airline", "retail"])
 def test_empty_arguments_earn_no_partial(domain):
     """tau2's own check gives this agent every point; ours gives it next to nothing."""
-    world = worlds.load(domain, "communicate")
+    world = worlds.load(domain, retail_basis="communicate")
     with_arguments = [
         i for i in world.task_ids("train") if any(a.arguments for a in world.task(i).evaluation_criteria.actions or [])
     ]
@@ -78,14 +78,14 @@ def test_empty_arguments_in_telecom():
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_doing_nothing_earns_no_partial(domain):
     """An env assertion that holds from the start (23 tasks of telecom) is nobody's merit."""
-    world = worlds.load(domain, "communicate")
+    world = worlds.load(domain, retail_basis="communicate")
     assert {e.outcome.partial for e in play(world, world.task_ids("base"), scripts.noop)} == {0.0}
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_gold_earns_every_partial_turn_by_turn(domain):
     """Gold calls that err (retail) included; the gains of the turns sum to the whole."""
-    world = worlds.load(domain, "communicate")
+    world = worlds.load(domain, retail_basis="communicate")
     ids = world.task_ids("base")
     erring = [i for i in ids if any(world.grader.gold(world.task(i)).errs)]
     assert len(erring) == (ERRING_RETAIL if domain == "retail" else 0)
@@ -97,7 +97,7 @@ def test_gold_earns_every_partial_turn_by_turn(domain):
 
 
 def test_truncated_episodes_have_partials_and_repeating_earns_nothing():
-    world = worlds.load("retail", "communicate")
+    world = worlds.load("retail", retail_basis="communicate")
     task_id = next(i for i in world.task_ids("train") if len(world.task(i).evaluation_criteria.actions) > 4)
     whole = scripts.gold(world.task(task_id))
 
@@ -134,7 +134,7 @@ def test_the_extra_telecom_tasks_share_no_faults_with_test_or_val():
 
 
 def test_every_record_names_its_tau2_its_task_file_and_its_basis():
-    world = worlds.load("retail", "communicate")
+    world = worlds.load("retail", retail_basis="communicate")
     record = play(world, world.task_ids("test")[:1], scripts.noop)[0].record()
     assert (
         record["tau2"] == f"{bench.VINTAGE.name} {bench.VINTAGE.version}"

@@ -10,6 +10,7 @@ options its own. Only tau2.py imports tau2.
 """
 
 from slime_tau2.bench.calculator import guard
+from slime_tau2.bench.environments import Database, EnvironmentSpec
 from slime_tau2.bench.evaluation import (
     CommunicateEvaluator,
     JudgeRequest,
@@ -26,7 +27,6 @@ from slime_tau2.bench.knowledge import (
     LEAST_RETRIEVAL,
     build_environment,
     environment_options,
-    kind_of,
     own_sandbox,
     policy_by_task,
     shared,
@@ -45,6 +45,8 @@ from slime_tau2.bench.orchestration import (
     user_tools,
 )
 from slime_tau2.bench.tasks import (
+    canonical_sha256,
+    check_domain,
     load_tasks,
     register_domain,
     task_splits,

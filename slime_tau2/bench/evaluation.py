@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from slime_tau2.bench.environments import EnvironmentSpec
 from slime_tau2.bench.knowledge import environment_options
 from slime_tau2.bench.tau2 import (
     VINTAGE,
@@ -105,9 +106,7 @@ def action_checks(task: Task, messages: Sequence[Message], tool_types: dict[str,
         return calculate(task=task, full_trajectory=messages)
 
 
-def evaluate(
-    simulation: SimulationRun, task: Task, domain: str, answer: str | None = None, retrieval: str = ""
-) -> RewardInfo:
+def evaluate(simulation: SimulationRun, task: Task, spec: EnvironmentSpec, answer: str | None = None) -> RewardInfo:
     """tau2's own `evaluate_simulation`, which rebuilds and replays the environment.
 
     It is what `episode.grading.Grader.score` must equal.
@@ -122,9 +121,9 @@ def evaluate(
         _evaluator.evaluate_simulation,
         evaluation_type=_evaluator.EvaluationType.ALL,
         solo_mode=False,
-        domain=domain,
+        domain=spec.registered(),
     )
-    options = environment_options(domain, retrieval, task)
+    options = environment_options(spec, task)
     if options:
         grade = functools.partial(grade, env_kwargs=options)
     return with_answer(answer, lambda: grade(simulation=simulation, task=unjudged(task)))

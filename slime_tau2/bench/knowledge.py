@@ -1,9 +1,10 @@
-"""banking_knowledge: how an agent may search the bank's documents, which tau2 v1.0.x calls the retrieval kind.
+"""Environments from tau2's constructors, and the one domain whose constructor needs more than databases.
 
-It decides the agent's tools and policy. tau2's own default, `alltools`, needs a key of OpenAI's and a sandbox; ours is
-`bm25`, which needs neither. Two things hang on the task besides: which of the agent's reads the database remembers,
-and, with `golden_retrieval`, the policy. What a kind needs (a key, a package, programs) is looked for before the first
-conversation: found missing within one, it would be the tool's error, and the agent's fault.
+banking_knowledge lets the agent search the bank's documents, in a way that tau2 v1.0.x calls the retrieval kind. It
+decides the agent's tools and policy. tau2's default, `alltools`, needs a key of OpenAI's and a sandbox; ours, `bm25`,
+needs neither. Two things depend on the task besides: which of the agent's reads the database remembers, and, with
+`golden_retrieval`, the policy. What a kind needs (a key, a package, programs) is checked before the first conversation:
+within one, its absence would be a tool's error and count against the agent.
 """
 
 from __future__ import annotations
@@ -14,35 +15,34 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+from slime_tau2.bench.environments import EnvironmentSpec
 from slime_tau2.bench.tau2 import VINTAGE, Environment, Task, load, registry
 from slime_tau2.errors import BenchDataError, ConfigError
 
 KNOWLEDGE = "banking_knowledge"
 DEFAULT_RETRIEVAL = "bm25"
 LEAST_RETRIEVAL = "no_knowledge"
-"""The kind that needs nothing: for who asks about tasks and splits, not for a conversation."""
+"""The kind that needs nothing: enough to read tasks and splits, not for a conversation."""
 _KEYS = {"openai": "OPENAI_API_KEY", "openrouter": "OPENROUTER_API_KEY"}
 _PACKAGES = {"rank_bm25": "rank-bm25"}
 
 
-def kind_of(domain: str, retrieval: str) -> str:
-    """The retrieval kind that matters to a domain; "" in all domains but one."""
-    return retrieval if domain == KNOWLEDGE else ""
-
-
-def build_environment(domain: str, retrieval: str = "", task: Task | None = None) -> Environment:
+def build_environment(spec: EnvironmentSpec, task: Task | None = None) -> Environment:
     """An environment from tau2's own constructor, for a task where one is given.
 
     Raises:
         ConfigError: no such retrieval kind, or it needs a key, a package or programs that are not here; says which, and
             the fix.
+        BenchDataError: the database is none of the domain's.
     """
-    constructor = registry.get_env_constructor(domain)
-    if not kind_of(domain, retrieval):
-        return constructor()
+    constructor = registry.get_env_constructor(spec.domain)
+    databases = spec.arguments()
+    if not spec.retrieval:
+        return constructor(**databases)
+    domain, retrieval = spec.domain, spec.retrieval
     _check(retrieval)
     try:
-        environment = constructor(**environment_options(domain, retrieval, task))
+        environment = constructor(**databases, **environment_options(spec, task))
     except ModuleNotFoundError as error:
         package = _PACKAGES.get(str(error.name), str(error.name))
         raise ConfigError(
@@ -57,34 +57,32 @@ def build_environment(domain: str, retrieval: str = "", task: Task | None = None
     return environment
 
 
-def environment_options(domain: str, retrieval: str, task: Task | None = None) -> dict[str, Any]:
+def environment_options(spec: EnvironmentSpec, task: Task | None = None) -> dict[str, Any]:
     """What tau2's own runner gives its environment constructor; {} in all domains but one."""
-    if not kind_of(domain, retrieval):
+    if not spec.retrieval:
         return {}
     if task is None:
-        return {"retrieval_variant": retrieval}
-    request = SimpleNamespace(domain=domain, retrieval_config=retrieval, retrieval_config_kwargs=None)
+        return {"retrieval_variant": spec.retrieval}
+    request = SimpleNamespace(domain=spec.domain, retrieval_config=spec.retrieval, retrieval_config_kwargs=None)
     options: dict[str, Any] = load("runner.build")._build_env_kwargs(request, task)
     return options
 
 
-def suit(environment: Environment, domain: str, retrieval: str, task: Task) -> None:
-    """Make an environment that was built for no task one for `task`."""
-    if kind_of(domain, retrieval):
+def suit(environment: Environment, spec: EnvironmentSpec, task: Task) -> None:
+    """Adapt an environment that was built for no task to `task`."""
+    if spec.retrieval:
         tools: Any = environment.tools
-        tools.set_read_log_allowlist(environment_options(domain, retrieval, task)["read_log_allowlist"])
+        tools.set_read_log_allowlist(environment_options(spec, task)["read_log_allowlist"])
 
 
-def task_policy(domain: str, retrieval: str, task: Task) -> str | None:
-    """The policy for one task, where the retrieval kind writes one for each; else None."""
-    if not policy_by_task(domain, retrieval):
-        return None
-    return build_environment(domain, retrieval, task).get_policy()
+def task_policy(spec: EnvironmentSpec, task: Task) -> str:
+    """The policy for one task."""
+    return build_environment(spec, task).get_policy()
 
 
-def policy_by_task(domain: str, retrieval: str) -> bool:
+def policy_by_task(spec: EnvironmentSpec) -> bool:
     """Whether the policy differs by task: with `golden_retrieval` it holds the documents that the task needs."""
-    return kind_of(domain, retrieval) == "golden_retrieval"
+    return spec.retrieval == "golden_retrieval"
 
 
 def shared(thing: Any) -> bool:
@@ -95,7 +93,7 @@ def shared(thing: Any) -> bool:
 
 
 def own_sandbox(environment: Environment) -> bool:
-    """Whether an environment holds files that its episode may change: such a one is built anew for each."""
+    """Whether an environment holds files that its episode may change; such an environment is built anew for each."""
     return bool(getattr(getattr(environment.tools, "_sandbox", None), "allow_writes", False))
 
 

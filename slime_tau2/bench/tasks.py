@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from slime_tau2 import traits as domain_traits
 from slime_tau2.bench.knowledge import KNOWLEDGE
 from slime_tau2.bench.tau2 import VINTAGE, Environment, Task, registry
 from slime_tau2.errors import BenchDataError
@@ -36,11 +37,12 @@ def domain_dir(domain: str) -> Path:
 
 
 def load_tasks(domain: str) -> dict[str, Task]:
-    """All tasks of a domain by id (adapter: loaders differ in whether they take a split)."""
-    if domain not in registry.get_task_sets():
-        known = ", ".join(sorted(set(registry.get_domains()) & set(registry.get_task_sets())))
-        where = f" (only tau2 v1.0.x has it; this is {VINTAGE.name})" if domain == KNOWLEDGE else ""
-        raise BenchDataError(f"unknown domain {domain!r}{where}; known domains: {known}")
+    """All tasks of a domain by id (adapter: loaders differ in whether they take a split).
+
+    Raises:
+        BenchDataError: tau2 has no such domain.
+    """
+    check_domain(domain)
     loader = registry.get_tasks_loader(domain)
     try:
         tasks = loader(None)
@@ -49,12 +51,25 @@ def load_tasks(domain: str) -> dict[str, Task]:
     return {task.id: task for task in tasks}
 
 
+def check_domain(domain: str) -> None:
+    """Raise BenchDataError where tau2 has no such domain; names those that it has."""
+    if domain not in registry.get_task_sets():
+        known = ", ".join(sorted(set(registry.get_domains()) & set(registry.get_task_sets())))
+        where = f" (only tau2 v1.0.x has it; this is {VINTAGE.name})" if domain == KNOWLEDGE else ""
+        raise BenchDataError(f"unknown domain {domain!r}{where}; known domains: {known}")
+
+
 def tasks_sha256(domain: str) -> str:
     """sha256 of the domain's task file; of the tasks' canonical JSON where they are generated or lie in a file each."""
     path = domain_dir(domain) / "tasks.json"
     if domain not in _splits and path.exists() and not path.with_suffix("").is_dir():
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    canonical = json.dumps([t.model_dump(mode="json") for t in load_tasks(domain).values()], sort_keys=True)
+    return canonical_sha256(load_tasks(domain).values())
+
+
+def canonical_sha256(tasks: Iterable[Task]) -> str:
+    """sha256 of tasks' canonical JSON, in their order."""
+    canonical = json.dumps([t.model_dump(mode="json") for t in tasks], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -63,6 +78,7 @@ def register_domain(
     environment: Callable[..., Environment],
     tasks: Callable[..., list[Task]],
     splits: Callable[[], Splits],
+    traits: domain_traits.Traits | None = None,
 ) -> None:
     """Register a domain with tau2 and read it back (some vintages only log failures). Idempotent.
 
@@ -70,6 +86,7 @@ def register_domain(
         environment: makes a fresh environment.
         tasks: makes all tasks.
         splits: {split: task ids}.
+        traits: what is peculiar to the domain; None keeps what `slime_tau2.traits` has of it.
 
     Raises:
         BenchDataError: tau2 knows another domain of that name.
@@ -80,3 +97,5 @@ def register_domain(
     _splits[name] = splits
     if registry.get_env_constructor(name) is not environment or registry.get_tasks_loader(name) is not tasks:
         raise BenchDataError(f"tau2's registry already holds another domain named {name!r}; rename one of the two")
+    if traits is not None:
+        domain_traits.register(name, traits)

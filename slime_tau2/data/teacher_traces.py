@@ -1,4 +1,4 @@
-"""Traces of helpdesk's scripted teacher, through the same driver as every other episode."""
+"""Traces of a domain's scripted teacher (helpdesk has one), through the same driver as every other episode."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from slime_tau2 import bench
+from slime_tau2 import bench, plugins, traits
 from slime_tau2.data.traces import to_row
-from slime_tau2.domains.helpdesk import MAX_STEPS
-from slime_tau2.domains.helpdesk.teacher import Teacher
+from slime_tau2.domains.helpdesk import MAX_STEPS, NAME
 from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.driver import run_episode
@@ -19,17 +18,22 @@ from slime_tau2.seeds import derive_seed
 
 
 def collect(
-    episodes: int, flaws: float, seed: int, split: str, advance: Callable[[int, str], None]
+    episodes: int,
+    flaws: float,
+    seed: int,
+    split: str,
+    advance: Callable[[int, str], None],
+    domain: str = NAME,
 ) -> tuple[list[dict], float]:
     """SFT rows of `episodes` episodes over the tasks of a split, good and bad, and the teacher's mean reward."""
-    world = worlds.load("helpdesk")
+    world, teacher = worlds.load(domain), plugins.load(traits.of(domain).teacher, "teacher")
     task_ids, prompt = world.task_ids(split), bench.agent_prompt(world.policy)
 
     async def run() -> tuple[list[dict], float]:
         started, won, rows = time.perf_counter(), 0.0, []
         for n in range(episodes):
             one = derive_seed(seed, "trace", n)
-            agent = CallableAgent(Teacher(one, flaws).act)
+            agent = CallableAgent(teacher(one, flaws).act)
             episode = await run_episode(
                 world, task_ids[n % len(task_ids)], agent, DomainUser(), seed=one, limits=Limits(max_steps=MAX_STEPS)
             )

@@ -11,7 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
-from slime_tau2 import vintage
+from slime_tau2 import traits, vintage
 from slime_tau2.doctor.findings import Finding, fail, ok, warn
 from slime_tau2.errors import UserError
 
@@ -75,7 +75,7 @@ def tau2() -> list[Finding]:
     except UserError as error:
         return [fail("tau2", str(error), "")]
     out = [ok("tau2", str(found))]
-    for domain in ("airline", "retail", "telecom"):
+    for domain in traits.BENCHMARKS:
         path = found.data_dir / "tau2" / "domains" / domain / "tasks.json"
         path = path if path.exists() else found.data_dir / "domains" / domain / "tasks.json"
         if not path.exists():

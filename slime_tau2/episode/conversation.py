@@ -65,7 +65,7 @@ class Conversation:
         self.aborted = aborted
         self.prefix = [message for message in prefix if message["role"] != "tool"]
         self.episode = Episode(
-            task=TaskRef(world.domain, task.id),
+            task=TaskRef(world.name, task.id),
             seed=seed,
             termination=Termination.ENVIRONMENT_ERROR,
             outcome=None,

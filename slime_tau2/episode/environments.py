@@ -1,39 +1,46 @@
 """Environments that share one database, and what they did to it.
 
 Building a tau2 environment parses its database (25 MB in airline). Here airline's and retail's are copy-on-write over
-one database a process, the others are unpickled, but for what is only read (banking_knowledge's index). Invariant 5:
+one database per process; others are unpickled, except for what is only read (banking_knowledge's index). Invariant 5:
 `check` fails if any episode reached the shared one.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import pickle
+from collections.abc import Mapping
 from typing import Any
 
-from slime_tau2 import bench
+from slime_tau2 import bench, traits
 from slime_tau2.errors import BenchDataError
 
-COPY_ON_WRITE = ("airline", "retail")  # domains whose database is plain tables that tools only read while iterating
+Row = Any  # a pydantic model of the domain's, or a plain value
+TableState = dict[tuple[str, str], str | None]
+"""{(table, key): the row's normal form, None where the row is absent} of the rows that an episode may have changed."""
+HashState = tuple[str | None, str | None]
+"""Hashes of the agent's and the user's whole database."""
+State = TableState | HashState
 
 
-class CowDict(dict):
+class CowDict(dict[str, Row]):
     """A table over shared rows. A row is copied when it is first taken out by key; iteration hands out shared rows.
 
-    It is a real dict, so that pydantic serialises it as usual. `owned` holds the keys this episode may have changed.
-    `pickled` is shared by all episodes and remembers the rows as bytes: loading those takes half the time of a deep
+    It is a real dict, so that pydantic serialises it as usual. `owned` holds the keys that this episode may have
+    changed. `pickled` is shared by all episodes and keeps rows as bytes: loading those takes half the time of a deep
     copy.
     """
 
     __slots__ = ("owned", "pickled")
 
-    def __init__(self, base: dict, pickled: dict):
+    def __init__(self, base: dict[str, Row], pickled: dict[str, bytes]):
         super().__init__(base)
-        self.owned: set = set()
+        self.owned: set[str] = set()
         self.pickled = pickled
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> Row:
         row = dict.__getitem__(self, key)
         if key not in self.owned:
             if key not in self.pickled:  # never owned by anyone before, so this is the shared row as it was loaded
@@ -43,111 +50,149 @@ class CowDict(dict):
             self.owned.add(key)
         return row
 
-    def get(self, key, default=None):
+    def get(self, key: str, default: Row = None) -> Row:
         return self[key] if key in self else default
 
-    def __setitem__(self, key, row):
+    def __setitem__(self, key: str, row: Row) -> None:
         dict.__setitem__(self, key, row)
         self.owned.add(key)
 
-    def __delitem__(self, key):
+    def __delitem__(self, key: str) -> None:
         self.owned.add(key)
         dict.__delitem__(self, key)
 
-    def pop(self, key, *default):
+    def pop(self, key: str, *default: Row) -> Row:
         self.owned.add(key)
         return dict.pop(self, key, *default)
 
-    def setdefault(self, key, default=None):
+    def setdefault(self, key: str, default: Row = None) -> Row:
         if key not in self:
             self[key] = default
         return self[key]
 
-    def update(self, *args, **kwargs):
+    def update(self, *args: Any, **kwargs: Row) -> None:
         for key, row in dict(*args, **kwargs).items():
             self[key] = row
 
 
-def normal_form(row: Any) -> str | None:
-    """What tau2 hashes of a row."""
-    return (
-        None
-        if row is None
-        else json.dumps(row.model_dump() if hasattr(row, "model_dump") else row, sort_keys=True, default=str)
-    )
+def normal_form(row: Row) -> str | None:
+    """What tau2 hashes of a row; None for none."""
+    if row is None:
+        return None
+    return json.dumps(row.model_dump() if hasattr(row, "model_dump") else row, sort_keys=True, default=str)
+
+
+@functools.cache
+def shared(spec: bench.EnvironmentSpec) -> Environments:
+    """The environments of a spec, built once per process: all worlds over one database share its one copy."""
+    return Environments(spec)
 
 
 class Environments:
-    """Fresh environments of one domain, and the comparison of their end states."""
+    """Fresh environments of one domain and database, what is known of its tools, and the comparison of end states.
 
-    def __init__(self, domain: str, retrieval: str = ""):
-        self.domain, self.retrieval = domain, bench.kind_of(domain, retrieval)
-        self.base = bench.build_environment(domain, self.retrieval)
-        database = self.base.tools.db
-        self.policy: str = self.base.get_policy()
-        self._tables = list(type(database).model_fields) if domain in COPY_ON_WRITE else []
-        if not all(isinstance(getattr(database, f), dict) for f in self._tables):
-            raise BenchDataError(
-                f"{domain}: a database field is not a table; remove {domain!r} from environments.COPY_ON_WRITE"
-            )
-        self._rows: dict[str, dict] = {f: {} for f in self._tables}
+    Attributes:
+        base: the environment that all others are made from; nothing may change it.
+        policy: the agent's policy.
+        tool_schemas: the agent's tools, as OpenAI's schemas.
+        tool_types: {tool: what it does} of agent and user.
+        writes: names of the agent's and the user's tools that change the databases.
+    """
+
+    def __init__(self, spec: bench.EnvironmentSpec):
+        self.spec = spec
+        self.base = bench.build_environment(spec)
+        self.policy = self.base.get_policy()
+        self.tool_schemas = [tool.openai_schema for tool in self.base.get_tools()]
+        self.tool_types: dict[str, bench.ToolType] = {}
+        self.writes: set[str] = set()
+        for toolkit in (self.base.tools, self.base.user_tools):
+            if toolkit is not None:
+                bench.guard(type(toolkit))
+                self.tool_types.update(bench.get_tool_types(toolkit))
+                self.writes |= bench.writing_tools(toolkit)
+        self._tables = _tables(self.base.tools.db, spec.domain) if traits.of(spec.domain).copy_on_write else []
+        self._rows: dict[str, dict[str, bytes]] = {table: {} for table in self._tables}
         self._shared: list[Any] = []
         self._pickled = b"" if self._tables else self._pickle()
         self._hash = self.base.get_db_hash()
 
-    def fresh(self, task: Any = None) -> Any:
-        """An environment that shares nothing mutable with any other; an episode's is for its task."""
-        if not self._tables:
-            if bench.own_sandbox(self.base):
-                return bench.build_environment(self.domain, self.retrieval, task)
-            environment = self._unpickle()  # a twentieth of telecom's constructor, which parses two files
-            if task is not None:
-                bench.suit(environment, self.domain, self.retrieval, task)
-            return environment
+    def fresh(self, task: bench.Task | None = None) -> bench.Environment:
+        """An environment that shares nothing mutable with any other. An episode names its task."""
+        if self._tables:
+            return self._copy_on_write()
+        if bench.own_sandbox(self.base):
+            return bench.build_environment(self.spec, task)
+        environment = self._unpickle()  # a twentieth of telecom's constructor, which parses two files
+        if task is not None:
+            bench.suit(environment, self.spec, task)
+        return environment
+
+    def _copy_on_write(self) -> bench.Environment:
         base = self.base.tools.db
-        database = type(base).model_construct(**{f: CowDict(getattr(base, f), self._rows[f]) for f in self._tables})
-        return bench.Environment(domain_name=self.domain, policy=self.policy, tools=type(self.base.tools)(database))
+        tables = {table: CowDict(getattr(base, table), self._rows[table]) for table in self._tables}
+        database = type(base).model_construct(**tables)
+        tools = type(self.base.tools)(database)
+        return bench.Environment(domain_name=self.spec.domain, policy=self.policy, tools=tools)
 
     def _pickle(self) -> bytes:
         """The base environment without what episodes share, which is kept beside it."""
-        shared = self._shared
+        kept = self._shared
 
         class Pickler(pickle.Pickler):
-            def persistent_id(self, thing):
+            def persistent_id(self, thing: Any) -> int | None:
                 if not bench.shared(thing):
                     return None
-                if not any(thing is s for s in shared):
-                    shared.append(thing)
-                return next(n for n, s in enumerate(shared) if s is thing)
+                if not any(thing is other for other in kept):
+                    kept.append(thing)
+                return next(n for n, other in enumerate(kept) if other is thing)
 
         sink = io.BytesIO()
         Pickler(sink).dump(self.base)
         return sink.getvalue()
 
-    def _unpickle(self) -> Any:
-        if not self._shared:
-            return pickle.loads(self._pickled)
+    def _unpickle(self) -> bench.Environment:
         unpickler = pickle.Unpickler(io.BytesIO(self._pickled))
-        unpickler.persistent_load = self._shared.__getitem__  # type: ignore[method-assign]
-        return unpickler.load()
+        if self._shared:
+            unpickler.persistent_load = self._shared.__getitem__  # type: ignore[method-assign]
+        environment: bench.Environment = unpickler.load()
+        return environment
 
-    def state(self, environment: Any) -> Any:
+    def state(self, environment: bench.Environment) -> State:
         """What an environment's databases hold, as far as it can differ from another's."""
         if not self._tables:
             return environment.get_db_hash(), environment.get_user_db_hash()
-        tables = {f: getattr(environment.tools.db, f) for f in self._tables}
-        return {(f, k): normal_form(dict.get(table, k)) for f, table in tables.items() for k in table.owned}
+        tables: dict[str, CowDict] = {table: getattr(environment.tools.db, table) for table in self._tables}
+        return {(name, key): normal_form(dict.get(table, key)) for name, table in tables.items() for key in table.owned}
 
-    def same(self, one: Any, other: Any) -> bool:
+    def same(self, one: State, other: State) -> bool:
         """Whether two states are equal, as tau2's hashes of the whole databases would say."""
-        if not self._tables:
+        if isinstance(one, tuple) or isinstance(other, tuple):
             return one == other
         return all(self._row(one, key) == self._row(other, key) for key in {*one, *other})
 
-    def _row(self, state: dict, key: tuple) -> str | None:
-        return state[key] if key in state else normal_form(dict.get(getattr(self.base.tools.db, key[0]), key[1]))
+    def _row(self, state: Mapping[tuple[str, str], str | None], key: tuple[str, str]) -> str | None:
+        if key in state:
+            return state[key]
+        table, row = key
+        return normal_form(dict.get(getattr(self.base.tools.db, table), row))
 
     def check(self) -> None:
         """Raise if any episode changed the shared database (invariant 5)."""
         if self.base.get_db_hash() != self._hash:
-            raise AssertionError(f"{self.domain}: an episode changed the shared database")
+            raise AssertionError(f"{self.spec.domain}: an episode changed the shared database")
+
+
+def _tables(database: bench.DB, domain: str) -> list[str]:
+    """Names of a database's tables.
+
+    Raises:
+        BenchDataError: a field is not a table.
+    """
+    fields = list(type(database).model_fields)
+    other = [field for field in fields if not isinstance(getattr(database, field), dict)]
+    if other:
+        raise BenchDataError(
+            f"{domain}: database fields that are no tables: {', '.join(other)}; its traits must not say copy_on_write"
+        )
+    return fields

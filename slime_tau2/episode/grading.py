@@ -1,18 +1,17 @@
-"""Scores of a conversation from its live environment: tau2's RewardInfo, and what the strict scorer needs to know of a
-task.
+"""Scores of a conversation from its live environment: tau2's RewardInfo, and what the strict scorer needs of a task.
 
-tau2's evaluator builds two or three environments and replays the conversation; the live environment is the one that the
-replay would rebuild. Invariant 4: `Grader.score` equals tau2's `evaluate_simulation`, field by field.
+tau2's evaluator builds two or three environments and replays the conversation; the live environment is what the replay
+would rebuild. Invariant 4: `Grader.score` equals tau2's `evaluate_simulation`, field by field.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from slime_tau2 import bench
-from slime_tau2.episode.environments import Environments
+from slime_tau2.episode.environments import Environments, State
 from slime_tau2.rewards.partial import GoldAction, StrictScorer
 
 
@@ -21,42 +20,54 @@ class Gold:
     """What the gold actions of a task lead to: which of them err, and the end state of the databases."""
 
     errs: list[bool]
-    state: Any
+    state: State
 
 
 class Grader:
-    """Grades the conversations of one domain. Remembers the gold end states."""
+    """Grades the conversations of one world. Remembers the gold end states by task id."""
 
-    def __init__(self, environments: Environments, tool_types: dict[str, Any]):
-        self.environments, self.tool_types = environments, tool_types
+    def __init__(self, environments: Environments):
+        self.environments = environments
+        self.tool_types = environments.tool_types
         self._gold: dict[str, Gold] = {}
 
-    def gold(self, task: Any) -> Gold:
-        """Plays a task's gold actions; once a task."""
+    def gold(self, task: bench.Task) -> Gold:
+        """Play a task's gold actions, once per task. The task has evaluation criteria."""
         if task.id not in self._gold:
-            environment, state = self.environments.fresh(task), task.initial_state
-            environment.set_state(
-                initialization_data=state.initialization_data if state else None,
-                initialization_actions=state.initialization_actions if state else None,
-                message_history=(state.message_history or []) if state else [],
-            )
-            errs = []
-            for action in task.evaluation_criteria.actions or []:
-                try:
-                    environment.make_tool_call(
-                        tool_name=action.name, requestor=action.requestor, **copy.deepcopy(action.arguments)
-                    )
-                    errs.append(False)
-                except Exception:  # tau2's evaluator swallows a gold call's error too
-                    errs.append(True)
-            self._gold[task.id] = Gold(errs, self.environments.state(environment))
+            self._gold[task.id] = self._play_gold(task)
         return self._gold[task.id]
 
-    def db_match(self, environment: Any, task: Any) -> bool:
+    def _play_gold(self, task: bench.Task) -> Gold:
+        environment = self.environments.fresh(task)
+        state = task.initial_state
+        environment.set_state(
+            initialization_data=state.initialization_data if state else None,
+            initialization_actions=state.initialization_actions if state else None,
+            message_history=(state.message_history or []) if state else [],
+        )
+        errs = []
+        for action in _gold_actions(task):
+            try:
+                environment.make_tool_call(
+                    tool_name=action.name, requestor=action.requestor, **copy.deepcopy(action.arguments)
+                )
+                errs.append(False)
+            except Exception:  # tau2's evaluator swallows a gold call's error too
+                errs.append(True)
+        return Gold(errs, self.environments.state(environment))
+
+    def db_match(self, environment: bench.Environment, task: bench.Task) -> bool:
         """Whether an environment's databases are in the gold end state."""
         return self.environments.same(self.gold(task).state, self.environments.state(environment))
 
-    def score(self, task: Any, environment: Any, messages: list, termination: str, answer: str | None = None) -> Any:
+    def score(
+        self,
+        task: bench.Task,
+        environment: bench.Environment,
+        messages: list[bench.Message],
+        termination: str,
+        answer: str | None = None,
+    ) -> bench.RewardInfo:
         """tau2's RewardInfo of a finished conversation, from its live environment.
 
         Args:
@@ -69,11 +80,11 @@ class Grader:
         """
         criteria = task.evaluation_criteria
         if termination not in ("user_stop", "agent_stop") or criteria is None:
-            bare, environments = bare_simulation(task, termination, messages), self.environments
-            return bench.evaluate(bare, task, environments.domain, answer, environments.retrieval)
+            return bench.evaluate(bare_simulation(task, termination, messages), task, self.environments.spec, answer)
         task = bench.unjudged(task)
-        basis, kind = set(criteria.reward_basis), bench.RewardType
-        env = self._score_environment(task, environment, basis)
+        kind = bench.RewardType
+        basis = set(criteria.reward_basis)
+        env = self._score_environment(task, criteria, environment)
         action = bench.action_checks(task, messages, self.tool_types)
         communicate = bench.CommunicateEvaluator.calculate_reward(task=task, full_trajectory=messages)
         nl = None
@@ -81,13 +92,15 @@ class Grader:
             nl = bench.with_answer(
                 answer, lambda: bench.NLAssertionsEvaluator.calculate_reward(task=task, full_trajectory=messages)
             )
-        reward, breakdown = 1.0, dict[Any, float]()
-        for kinds, part in (
+        reward = 1.0
+        breakdown: dict[bench.RewardType, float] = {}
+        parts = (
             ({kind.DB, kind.ENV_ASSERTION}, env),
             ({kind.ACTION}, action),
             ({kind.NL_ASSERTION}, nl),
             ({kind.COMMUNICATE}, communicate),
-        ):
+        )
+        for kinds, part in parts:
             if basis & kinds and part is not None:
                 breakdown.update(part.reward_breakdown or {})
                 reward *= part.reward
@@ -108,19 +121,26 @@ class Grader:
             },
         )
 
-    def _score_environment(self, task: Any, environment: Any, basis: set) -> Any:
-        criteria, kind = task.evaluation_criteria, bench.RewardType
+    def _score_environment(
+        self, task: bench.Task, criteria: bench.EvaluationCriteria, environment: bench.Environment
+    ) -> bench.RewardInfo:
+        kind = bench.RewardType
+        basis = set(criteria.reward_basis)
         if criteria.actions is None and criteria.env_assertions is None:
             check = bench.DBCheck(db_match=True, db_reward=1.0)
             return bench.RewardInfo(reward=1.0, db_check=check, info={"note": "No expected actions or env assertions"})
         match = self.db_match(environment, task)
-        checks, met_all = [], 1.0
+        checks = []
+        met_all = 1.0
         for assertion in criteria.env_assertions or []:
             met = environment.run_env_assertion(assertion, raise_assertion_error=False)
             checks.append(bench.EnvAssertionCheck(env_assertion=assertion, met=met, reward=float(met)))
             met_all *= float(met)
-        breakdown = {kind.DB: float(match)} if kind.DB in basis else {}
-        breakdown |= {kind.ENV_ASSERTION: met_all} if kind.ENV_ASSERTION in basis else {}
+        breakdown: dict[bench.RewardType, float] = {}
+        if kind.DB in basis:
+            breakdown[kind.DB] = float(match)
+        if kind.ENV_ASSERTION in basis:
+            breakdown[kind.ENV_ASSERTION] = met_all
         reward = 1.0
         for value in breakdown.values():
             reward *= value
@@ -132,31 +152,29 @@ class Grader:
             reward_breakdown=breakdown,
         )
 
-    def scorer(self, task: Any) -> StrictScorer:
+    def scorer(self, task: bench.Task) -> StrictScorer:
         """A fresh strict scorer for one episode of a task."""
         criteria = task.evaluation_criteria
         if criteria is None:
             return StrictScorer([], [], 0)
         gold = [
             GoldAction(
-                a.name,
-                a.requestor,
-                a.arguments,
-                None if a.compare_args is None else tuple(a.compare_args),
-                self._is_write(a.name),
-                e,
+                name=action.name,
+                requestor=action.requestor,
+                arguments=action.arguments,
+                compare=None if action.compare_args is None else tuple(action.compare_args),
+                is_write=self.tool_types.get(action.name) == bench.ToolType.WRITE,
+                errs=errs,
             )
-            for a, e in zip(criteria.actions or [], self.gold(task).errs, strict=True)
+            for action, errs in zip(_gold_actions(task), self.gold(task).errs, strict=True)
         ]
         return StrictScorer(gold, criteria.communicate_info or [], len(criteria.env_assertions or []))
 
-    def _is_write(self, tool: str) -> bool:
-        return self.tool_types.get(tool) == bench.ToolType.WRITE
-
-    def assertions_met(self, task: Any, environment: Any) -> int:
+    def assertions_met(self, task: bench.Task, environment: bench.Environment) -> int:
         """How many env assertions hold now; one that raises (its object does not exist yet) does not hold."""
+        criteria = task.evaluation_criteria
         met = 0
-        for assertion in (task.evaluation_criteria.env_assertions if task.evaluation_criteria else None) or []:
+        for assertion in (criteria.env_assertions if criteria else None) or []:
             try:
                 met += bool(environment.run_env_assertion(assertion, raise_assertion_error=False))
             except Exception:
@@ -164,8 +182,23 @@ class Grader:
         return met
 
 
-def bare_simulation(task: Any, termination: str, messages: list) -> Any:
-    reason = bench.termination_reason(termination)
+def _gold_actions(task: bench.Task) -> Sequence[bench.Action]:
+    criteria = task.evaluation_criteria
+    return (criteria.actions if criteria else None) or []
+
+
+def bare_simulation(task: bench.Task, termination: str, messages: list[bench.Message]) -> bench.SimulationRun:
+    """The simulation that tau2's evaluator needs of a conversation, without times and costs.
+
+    Args:
+        termination: tau2's termination reason by value.
+    """
     return bench.SimulationRun(
-        id="0", task_id=task.id, start_time="", end_time="", duration=0.0, termination_reason=reason, messages=messages
+        id="0",
+        task_id=task.id,
+        start_time="",
+        end_time="",
+        duration=0.0,
+        termination_reason=bench.termination_reason(termination),
+        messages=messages,
     )

@@ -60,7 +60,7 @@ class Harness:
             self._clients["policy"] = self.policy
 
     def world(self, domain: str) -> worlds.World:
-        return worlds.load(domain, self.config.retail_basis, self.config.retrieval)
+        return worlds.load(domain, retail_basis=self.config.retail_basis, retrieval=self.config.retrieval)
 
     def chat(self, domain: str) -> ChatRenderer:
         if domain not in self._chats:

@@ -28,7 +28,7 @@ SHARE = 0.2
 RECORDS = ("user_id", "order_id", "reservation_id")
 
 
-def made(domain: str, splits: Mapping[str, list[str]], tasks: Mapping[str, Any]) -> dict[str, list[str]]:
+def complete(name: str, splits: Mapping[str, list[str]], tasks: Mapping[str, Any]) -> dict[str, list[str]]:
     """{split: task ids} of a domain with ours among them, in tau2's order. A domain that names a `val` of its own keeps
     it.
 
@@ -39,7 +39,7 @@ def made(domain: str, splits: Mapping[str, list[str]], tasks: Mapping[str, Any])
     out = {name: [t for t in ids if t in tasks] for name, ids in splits.items()}
     own = out.get(TRAIN)
     if own is not None:
-        val = set(out[VAL]) if VAL in out else _chosen(domain, own, tasks)
+        val = set(out[VAL]) if VAL in out else _chosen(name, own, tasks)
         out[WHOLE] = [*own, *(t for t in out.get(VAL, ()) if t not in own)]
         out |= {TRAIN: [t for t in own if t not in val], VAL: [t for t in out[WHOLE] if t in val]}
         if not val:  # a train of one task, or of tasks that are all alike

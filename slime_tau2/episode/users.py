@@ -1,8 +1,8 @@
 """User simulators: what speaks for the user in an episode.
 
 `LLMUser` is tau2's own simulator (its prompt, roles and user tools) behind one shared OpenAI-compatible client.
-`DomainUser` is the bundled domain's scripted user, `GoldUser` executes what a gold agent asks for, `PlainUser` states
-the reason for the call and gives up after a few turns, on any domain.
+`DomainUser` is the scripted user of a domain that has one, `GoldUser` executes what a gold agent asks for, `PlainUser`
+states the reason for the call and gives up after a few turns, on any domain.
 
 A simulator that fails for good raises UserSimulatorError, which is infrastructure and never a reward of zero.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
-from slime_tau2 import bench
+from slime_tau2 import bench, plugins, traits
 from slime_tau2.episode.openai_chat import ChatClient, ChatReply
 from slime_tau2.errors import ConfigError
 
@@ -81,29 +81,18 @@ class PlainUser:
 
 
 class DomainUser:
-    """helpdesk's scripted user."""
+    """The scripted user that a domain brings (`Traits.scripted_user`); helpdesk has one."""
 
     def start(self, world: Any, task: Any, environment: Any, history: list, seed: int) -> None:
-        if world.domain != "helpdesk":
-            raise ConfigError(
-                f"tau2_user=scripted exists for helpdesk only, not {world.domain}; use llm, gold or plain"
-            )
-        from slime_tau2.domains.helpdesk.tasks import facts_of
-        from slime_tau2.domains.helpdesk.user import HelpdeskUser
-
-        self.user = HelpdeskUser(facts_of(task), seed)
-        for message in history:  # what it said then is said; it only has to remember
-            if not isinstance(message, bench.UserMessage):
-                self._reply(message)
+        path = traits.of(world.domain).scripted_user
+        if not path:
+            only = traits.domains_with(lambda t: t.scripted_user)
+            raise ConfigError(f"tau2_user=scripted exists for {only} only, not {world.domain}; use llm, gold or plain")
+        self.user: User = plugins.load(path, "user")()
+        self.user.start(world, task, environment, history, seed)
 
     async def respond(self, message: Any) -> Any:
-        return self._reply(message)
-
-    def _reply(self, message: Any) -> Any:
-        if isinstance(message, bench.AssistantMessage):
-            return self.user.reply(message.content or "", [])
-        parts = message.tool_messages if isinstance(message, bench.MultiToolMessage) else [message]
-        return self.user.reply("", [p.content or "" for p in parts])
+        return await self.user.respond(message)
 
 
 class LLMUser:

@@ -1,63 +1,88 @@
-"""Worlds: everything immutable of a domain, loaded once a process: tasks, splits, policy, tool
-schemas, reward basis.
+"""Worlds: the tasks that an episode can play, over one domain and one database.
+
+A world is a name, a domain of tau2's (tools, policy, user), a database (the domain's own or another) and tasks with
+their splits. Everything in it is immutable, so that all episodes of a process share it. For tau2's own domains the name
+is the domain's, and `load` makes each world once; `build` makes one from tasks and a database of your own.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from slime_tau2 import bench
-from slime_tau2.episode import splits
-from slime_tau2.episode.environments import Environments
+from slime_tau2 import bench, traits
+from slime_tau2.episode import environments, splits
 from slime_tau2.episode.grading import Grader
 from slime_tau2.errors import BenchDataError, ConfigError
 
+JUDGE = "judge"
+"""The value of `retail_basis` that keeps each task's own reward basis."""
+
 
 class World:
-    """One domain. `environments` makes what episodes act on, `grader` scores what they did."""
+    """One set of tasks. `environments` makes what episodes act on, `grader` scores what they did.
 
-    def __init__(self, domain: str, retail_basis: str = "judge", retrieval: str = bench.DEFAULT_RETRIEVAL):
-        self.domain, self.retail_basis, self.retrieval = domain, retail_basis, bench.kind_of(domain, retrieval)
-        self.tasks = {k: _with_basis(t, domain, retail_basis) for k, t in bench.load_tasks(domain).items()}
-        self.splits = splits.made(domain, bench.task_splits(domain), self.tasks)
-        self.tasks_sha256 = bench.tasks_sha256(domain)
-        self.environments = Environments(domain, retrieval)
-        base = self.environments.base
-        self.policy: str = self.environments.policy
-        self.tool_schemas: list[dict] = [t.openai_schema for t in base.get_tools()]
-        tool_types: dict[str, Any] = {}
-        self.writes: set[str] = set()  # tools of agent and user that change the databases
-        for toolkit in filter(None, (base.tools, base.user_tools)):
-            bench.guard(type(toolkit))
-            tool_types.update(bench.get_tool_types(toolkit))
-            self.writes |= bench.writing_tools(toolkit)
-        self.grader = Grader(self.environments, tool_types)
+    Args:
+        name: what records and options call it.
+        tasks: {id: task}, each with the reward basis that it is scored on.
+        task_splits: {split: task ids}, as tau2 has them; `splits.complete` adds ours.
+        tasks_sha256: names the task file in every record.
+        shared: environments of the world's domain and database.
+        retail_basis: how `tasks` came to their basis.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        tasks: Mapping[str, bench.Task],
+        task_splits: Mapping[str, list[str]],
+        tasks_sha256: str,
+        shared: environments.Environments,
+        retail_basis: str = JUDGE,
+    ):
+        self.name = name
+        self.tasks = dict(tasks)
+        self.splits = splits.complete(name, task_splits, self.tasks)
+        self.tasks_sha256 = tasks_sha256
+        self.retail_basis = retail_basis
+        self.environments = shared
+        self.spec = shared.spec
+        self.domain = shared.spec.domain
+        self.retrieval = shared.spec.retrieval
+        self.policy = shared.policy
+        self.tool_schemas = shared.tool_schemas
+        self.writes = shared.writes
+        self.grader = Grader(shared)
         self._policies: dict[str, str] = {}
-        self._user_schemas: dict[tuple | None, bytes | None] = {}
+        self._user_schemas: dict[tuple[str, ...] | None, bytes | None] = {}
 
-    def task(self, task_id: str) -> Any:
+    def task(self, task_id: str) -> bench.Task:
+        """A task by its id.
+
+        Raises:
+            BenchDataError: there is no such task.
+        """
         if task_id not in self.tasks:
-            raise BenchDataError(f"unknown task {task_id!r} in {self.domain}; ids look like {next(iter(self.tasks))!r}")
+            raise BenchDataError(f"unknown task {task_id!r} in {self.name}; ids look like {next(iter(self.tasks))!r}")
         return self.tasks[task_id]
 
     def task_ids(self, split: str) -> list[str]:
         """Ids of a split, in tau2's order.
 
         Raises:
-            BenchDataError: the domain has no such split; names those that it has.
+            BenchDataError: there is no such split; names those that there are.
         """
         if split not in self.splits:
             use = ": use --split base (under slime tau2_split: base)" if set(self.splits) == {"base"} else ""
-            raise BenchDataError(f"unknown split {split!r} of {self.domain}; it has: {', '.join(self.splits)}{use}")
+            raise BenchDataError(f"unknown split {split!r} of {self.name}; it has: {', '.join(self.splits)}{use}")
         return list(self.splits[split])
 
-    def user_tool_schemas(self, task: Any, environment: Any) -> bytes | None:
-        """JSON of the user's tools for a task, serialised once; None where the user has none (they are costly
-        to make).
-        """
+    def user_tool_schemas(self, task: bench.Task, environment: bench.Environment) -> bytes | None:
+        """JSON of the user's tools for a task; None where the user has none. Made once, for it is costly."""
         include = getattr(task, "user_tools", None)
         key = None if include is None else tuple(include)
         if key not in self._user_schemas:
@@ -66,24 +91,23 @@ class World:
         return self._user_schemas[key]
 
     def policy_for(self, task_id: str | None) -> str:
-        """The agent's policy in a task. It is the domain's, but for one retrieval kind of banking_knowledge's
-        (`golden_retrieval`).
+        """The agent's policy in a task: the domain's, except with the retrieval kind `golden_retrieval`.
 
         Raises:
-            ConfigError: it differs by task, and no task is named.
+            ConfigError: the policy differs by task, and no task is named.
         """
-        if not bench.policy_by_task(self.domain, self.retrieval):
+        if not bench.policy_by_task(self.spec):
             return self.policy
         if task_id is None:
             raise ConfigError(
-                f"with retrieval {self.retrieval}, {self.domain} has a policy for each task and none for all; "
+                f"with retrieval {self.retrieval}, {self.name} has a policy for each task and none for all; "
                 "choose another"
             )
         if task_id not in self._policies:
-            self._policies[task_id] = bench.task_policy(self.domain, self.retrieval, self.task(task_id)) or self.policy
+            self._policies[task_id] = bench.task_policy(self.spec, self.task(task_id))
         return self._policies[task_id]
 
-    def provenance(self, task: Any) -> dict[str, Any]:
+    def provenance(self, task: bench.Task) -> dict[str, Any]:
         """What a score depends on beside the conversation: tau2's version, its task file, the reward basis."""
         criteria = task.evaluation_criteria
         basis = [kind.value for kind in criteria.reward_basis] if criteria else []
@@ -94,40 +118,91 @@ class World:
         }
 
 
-def _with_basis(task: Any, domain: str, retail_basis: str) -> Any:
-    """v1.0.x needs a judge for 40 of retail's 114 tasks and one of banking_knowledge's; `communicate` and `no_judge`
-    score without one.
-    """
-    criteria, judged = task.evaluation_criteria, bench.RewardType.NL_ASSERTION
-    if (
-        domain not in ("retail", bench.KNOWLEDGE)
-        or retail_basis == "judge"
-        or criteria is None
-        or judged not in criteria.reward_basis
-    ):
-        return task
-    kinds = [k for k in criteria.reward_basis if k != bench.RewardType.NL_ASSERTION]
-    told = retail_basis == "communicate" and domain == "retail" and bench.RewardType.COMMUNICATE not in kinds
-    kinds += [bench.RewardType.COMMUNICATE] if told else []
-    return task.model_copy(update={"evaluation_criteria": criteria.model_copy(update={"reward_basis": kinds})})
-
-
-def load(domain: str, retail_basis: str = "judge", retrieval: str = bench.DEFAULT_RETRIEVAL) -> World:
-    """The world of a domain, loaded once a process. The bundled domain registers itself on first use.
+def load(domain: str, *, retail_basis: str = JUDGE, retrieval: str = bench.DEFAULT_RETRIEVAL) -> World:
+    """The world of one of tau2's domains, made once per process.
 
     Args:
-        retail_basis: how retail is scored on v1.0.x (`Tau2Config.retail_basis`).
-        retrieval: how banking_knowledge's documents are searched (`Tau2Config.retrieval`); no other domain has any.
+        retail_basis: how tasks that need a judge are scored (`Tau2Config.retail_basis`); ignored by domains whose
+            traits have no other way.
+        retrieval: how banking_knowledge's documents are searched (`Tau2Config.retrieval`); ignored by other domains.
+
+    Raises:
+        BenchDataError: tau2 has no such domain.
     """
-    return _load(domain, retail_basis, bench.kind_of(domain, retrieval))
+    spec = bench.EnvironmentSpec(domain=domain, retrieval=retrieval)
+    return _load(spec, retail_basis if retail_basis in traits.of(domain).without_judge else JUDGE)
 
 
 @cache
-def _load(domain: str, retail_basis: str, retrieval: str) -> World:
-    import slime_tau2.domains.helpdesk  # noqa: F401
-
-    world = World(domain, retail_basis, retrieval)
+def _load(spec: bench.EnvironmentSpec, retail_basis: str) -> World:
+    world = build(spec, retail_basis=retail_basis)
     gc.collect()
     # databases and tasks are some 10^6 objects that live as long as the process: no collection should walk them
     gc.freeze()
     return world
+
+
+def build(
+    spec: bench.EnvironmentSpec,
+    *,
+    name: str = "",
+    tasks: Iterable[bench.Task] | None = None,
+    task_splits: Mapping[str, list[str]] | None = None,
+    retail_basis: str = JUDGE,
+) -> World:
+    """A world that is not remembered; its environments are shared with every other world of the same `spec`.
+
+    Args:
+        spec: domain, retrieval kind and database.
+        name: what records and options call the world; the domain's name if empty.
+        tasks: the world's tasks; None takes the domain's own, with its splits.
+        task_splits: {split: task ids} of `tasks`; None makes one split of all, `base`.
+
+    Raises:
+        BenchDataError: tau2 has no such domain, two tasks have one id, or the database is none of the domain's.
+    """
+    import slime_tau2.domains.helpdesk  # noqa: F401  registers the bundled domain
+
+    domain = spec.domain
+    if tasks is None:
+        chosen = bench.load_tasks(domain)
+        sha256 = bench.tasks_sha256(domain)
+        task_splits = bench.task_splits(domain)
+    else:
+        bench.check_domain(domain)
+        chosen = _by_id(tasks, name or domain)
+        sha256 = bench.canonical_sha256(chosen.values())
+        task_splits = {"base": list(chosen)} if task_splits is None else task_splits
+    return World(
+        name=name or domain,
+        tasks={task_id: with_basis(task, domain, retail_basis) for task_id, task in chosen.items()},
+        task_splits=task_splits,
+        tasks_sha256=sha256,
+        shared=environments.shared(spec),
+        retail_basis=retail_basis,
+    )
+
+
+def _by_id(tasks: Iterable[bench.Task], name: str) -> dict[str, bench.Task]:
+    by_id: dict[str, bench.Task] = {}
+    for task in tasks:
+        if task.id in by_id:
+            raise BenchDataError(f"{name} has two tasks {task.id!r}; ids must differ")
+        by_id[task.id] = task
+    if not by_id:
+        raise BenchDataError(f"{name} has no tasks")
+    return by_id
+
+
+def with_basis(task: bench.Task, domain: str, retail_basis: str) -> bench.Task:
+    """The task, scored without a judge where it has one and the domain's traits say how.
+
+    v1.0.x needs a judge for 40 of retail's 114 tasks and for one of banking_knowledge's.
+    """
+    instead = traits.of(domain).without_judge.get(retail_basis)
+    criteria = task.evaluation_criteria
+    if instead is None or criteria is None or bench.RewardType.NL_ASSERTION not in criteria.reward_basis:
+        return task
+    kinds: list[bench.RewardType] = [kind for kind in criteria.reward_basis if kind != bench.RewardType.NL_ASSERTION]
+    kinds += [bench.RewardType(kind) for kind in instead if kind not in kinds]
+    return task.model_copy(update={"evaluation_criteria": criteria.model_copy(update={"reward_basis": kinds})})

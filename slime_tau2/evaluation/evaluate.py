@@ -39,7 +39,7 @@ def main(request: EvalRequest, console: Console, dry_run: DryRun | None = None) 
     resolved = request.resolved()
     config = resolved.config()
     console.print(f"{bench.VINTAGE}", soft_wrap=True, highlight=False)
-    loaded = {d: worlds.load(d, config.retail_basis, config.retrieval) for d in request.domains}
+    loaded = {d: worlds.load(d, retail_basis=config.retail_basis, retrieval=config.retrieval) for d in request.domains}
     sets = tuple(_task_set(world, resolved, console) for world in loaded.values())
     if dry_run is not None:
         for line in dry_run.lines(resolved, sets, config, loaded):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slime_tau2 import bench
+from slime_tau2 import bench, traits
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import credentials
 from slime_tau2.episode.harness import eval_user_server
@@ -28,7 +28,7 @@ def check(config: Tau2Config, tasks: Mapping[str, Sequence[Any]]) -> None:
         variable = _missing(config, config.judge_base_url, config.judge_key_env) if judged else None
         if variable is not None:
             which = f" ({', '.join(judged)})" if len(judged) <= 3 else ""
-            drops = domain in ("retail", bench.KNOWLEDGE)
+            drops = bool(traits.of(domain).without_judge)
             without = (
                 ", or score without a judge: --set retail_basis=communicate"
                 if drops

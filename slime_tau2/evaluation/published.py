@@ -14,8 +14,9 @@ from slime_tau2.evaluation import scores
 from slime_tau2.evaluation.estimators import Estimate
 from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell
+from slime_tau2.traits import BENCHMARKS
 
-DOMAINS = ("airline", "retail", "telecom")
+DOMAINS = BENCHMARKS
 ATTEMPTS = 4
 CARD = {
     "pass@1": {scores.OVERALL: 0.36, "airline": 0.15, "retail": 0.55, "telecom": 0.275},

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slime_tau2 import traits
 from slime_tau2.config import ENVIRONMENT, Tau2Config, from_environment
 from slime_tau2.episode.scripts import SCRIPTS
 from slime_tau2.errors import ConfigError
@@ -175,9 +176,10 @@ class ResolvedRequest:
             (f"--preset {request.preset}", self.preset_options),
             ("--set", request.options),
         )
-        if config.user == "scripted" and set(request.domains) != {"helpdesk"}:
+        if config.user == "scripted" and not all(traits.of(d).scripted_user for d in request.domains):
+            only = traits.domains_with(lambda t: t.scripted_user)
             raise ConfigError(
-                f"--user scripted exists for helpdesk only, not {', '.join(request.domains)}; use llm, gold or plain"
+                f"--user scripted exists for {only} only, not {', '.join(request.domains)}; use llm, gold or plain"
             )
         return config
 
@@ -193,7 +195,7 @@ class ResolvedRequest:
 
 
 def default_user(request: EvalRequest) -> str:
-    """The user that suits a policy: scripts are for a scripted one, helpdesk has its own, tau2's is a model."""
+    """The user that suits a policy: scripts are for a scripted one, a domain may have its own, tau2's is a model."""
     if request.is_script:
         return "gold"
-    return "scripted" if set(request.domains) == {"helpdesk"} else "llm"
+    return "scripted" if all(traits.of(d).scripted_user for d in request.domains) else "llm"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from slime_tau2 import traits
 from slime_tau2.evaluation import estimators
 from slime_tau2.evaluation.estimators import Estimate
 from slime_tau2.evaluation.plan import TaskKey
@@ -19,9 +20,10 @@ Scores = dict[str, dict[str, Estimate]]
 
 
 def family(key: TaskKey) -> str:
-    """The group of a task in tables: helpdesk's task family, else the domain."""
+    """The group of a task in tables: its family where the domain's traits name any, else the domain."""
     domain, task_id = key
-    return task_id.rsplit("_", 1)[0] if domain == "helpdesk" else domain
+    group = traits.of(domain).family
+    return domain if group is None else group(task_id)
 
 
 def ks(attempts: int) -> list[int]:

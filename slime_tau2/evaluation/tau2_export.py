@@ -65,7 +65,11 @@ def export_run(directory: Path, output: Path, model_name: str | None = None, par
 def _results(run: EvaluatedRun, tasks: TaskSet, model_name: str | None) -> tuple[str, list[str]]:
     """tau2's results of one domain of a run, as JSON, and what its leaderboard would refuse."""
     told = run.plan.settings
-    world = worlds.load(tasks.domain, told.get("retail_basis", "judge"), tasks.retrieval or bench.DEFAULT_RETRIEVAL)
+    world = worlds.load(
+        tasks.domain,
+        retail_basis=told.get("retail_basis", "judge"),
+        retrieval=tasks.retrieval or bench.DEFAULT_RETRIEVAL,
+    )
     if tasks.tasks_sha256 != world.tasks_sha256:
         raise ConfigError(
             f"{run.directory} was run on other tasks of {tasks.domain} than the installed tau2 has; install tau2 "

@@ -74,7 +74,8 @@ def _plan(results: Any, path: Path) -> RunPlan:
     domain, info = results.info.environment_info.domain_name, results.info
     world = worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL)
     ids, user = {t.id for t in results.tasks}, info.user_info
-    basis = next((b for b in BASES if _same(worlds.load(domain, b, bench.LEAST_RETRIEVAL), results.tasks)), None)
+    scored_on = {b: worlds.load(domain, retail_basis=b, retrieval=bench.LEAST_RETRIEVAL) for b in BASES}
+    basis = next((b for b, w in scored_on.items() if _same(w, results.tasks)), None)
     own = json.dumps([t.model_dump(mode="json") for t in results.tasks]).encode()
     split = next(
         (s for s, t in world.splits.items() if basis and set(t) == ids), None

@@ -54,7 +54,9 @@ def check(config: Tau2Config, tasks: Iterable[tuple[str, str]], trained: Collect
 
 
 def _tested(config: Tau2Config, domain: str, task_id: str) -> bool:
-    return task_id in worlds.load(domain, config.retail_basis, config.retrieval).splits.get(TEST, ())
+    return task_id in worlds.load(domain, retail_basis=config.retail_basis, retrieval=config.retrieval).splits.get(
+        TEST, ()
+    )
 
 
 def _named(path: str, key: str) -> Iterator[tuple[str, str]]:

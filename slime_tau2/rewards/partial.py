@@ -11,7 +11,7 @@ Pure: plain values in, plain values out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,7 +103,7 @@ def _weight(gold: GoldAction) -> float:
     return WRITE_WEIGHT if gold.is_write else READ_WEIGHT
 
 
-def weighted(components: dict[str, float], weights: dict[str, float]) -> float:
+def weighted(components: Mapping[str, float], weights: Mapping[str, float]) -> float:
     """Weighted mean of the components present, weights renormalised; 0.0 when there are none."""
     total = sum(weights[k] for k in components)
     return sum(weights[k] * v for k, v in components.items()) / total if total else 0.0

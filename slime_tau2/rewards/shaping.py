@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from slime_tau2 import traits
 from slime_tau2.rewards.partial import weighted
 from slime_tau2.types import is_success
-
-CARD_WEIGHTS = {"action": 0.5, "communicate": 0.15, "env_assertion": 0.35}
-CARD_TELECOM_WEIGHTS = {"action": 0.35, "communicate": 0.35, "env_assertion": 0.30}
-CARD_DOMAIN = {"retail": 0.8, "airline": 1.0, "telecom": 1.6}
 
 
 def shaped(
@@ -36,8 +33,8 @@ def shaped(
     if kind == "gated":
         return reward if is_success(reward) else max(reward, min(alpha, 1.0) * partial)
     if kind == "card":
-        weights = CARD_TELECOM_WEIGHTS if domain.startswith("telecom") else CARD_WEIGHTS
-        return reward + alpha * CARD_DOMAIN.get(domain.split("-")[0], 1.0) * weighted(card_components or {}, weights)
+        card = traits.of(domain)
+        return reward + alpha * card.card_multiplier * weighted(card_components or {}, card.card_weights)
     raise ValueError(f"unknown shaping {kind!r}")
 
 

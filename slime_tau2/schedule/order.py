@@ -30,7 +30,7 @@ def training_tasks(config: Tau2Config) -> dict[str, TaskRef]:
     """
     tasks: dict[str, TaskRef] = {}
     for domain in config.domains:
-        world = worlds.load(domain, config.retail_basis, config.retrieval)
+        world = worlds.load(domain, retail_basis=config.retail_basis, retrieval=config.retrieval)
         for task_id in world.task_ids(config.split):
             task = TaskRef(domain, task_id)
             tasks[str(task)] = task

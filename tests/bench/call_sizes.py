@@ -18,7 +18,7 @@ from slime_tau2.episode.users import GoldUser
 
 
 async def sizes(domain, tokenizer):
-    world, calls, results = worlds.load(domain, "communicate"), [], []
+    world, calls, results = worlds.load(domain, retail_basis="communicate"), [], []
     for task_id in world.task_ids("test"):
         episode = await run_episode(
             world, task_id, ScriptedAgent(scripts.script("gold", world.task(task_id))), GoldUser()

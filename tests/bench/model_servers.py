@@ -31,7 +31,7 @@ SIGMA = 0.4
 
 class ModelServers:
     def __init__(self, domain: str, tokenizer):
-        self.world, self.tokenizer = worlds.load(domain, "communicate"), tokenizer
+        self.world, self.tokenizer = worlds.load(domain, retail_basis="communicate"), tokenizer
         self.ids = [*self.world.task_ids("train+val"), *self.world.task_ids("test")]
         self.waited: dict[int, float] = defaultdict(float)
         self._seen: dict[int, int] = {}

@@ -33,7 +33,7 @@ COUNT = 2000
 async def play() -> list[dict]:
     out = []
     for domain in ("airline", "retail", "telecom"):
-        world = worlds.load(domain, "communicate")
+        world = worlds.load(domain, retail_basis="communicate")
         ids = [*world.task_ids("train+val"), *world.task_ids("test")]
         for n in range(COUNT // 3 + 1):
             task_id, rng = ids[n % len(ids)], random.Random(n)

@@ -284,7 +284,7 @@ async def test_concurrent_episodes_share_nothing_mutable(helpdesk):
 
 
 async def test_copy_on_write_protects_the_shared_database():
-    from slime_tau2.episode import worlds
+    from slime_tau2.episode import environments, worlds
 
     retail = worlds.load("retail")
     first, second = retail.environments.fresh(), retail.environments.fresh()
@@ -296,6 +296,7 @@ async def test_copy_on_write_protects_the_shared_database():
     with pytest.raises(AssertionError, match="changed the shared database"):
         retail.environments.check()
     worlds._load.cache_clear()
+    environments.shared.cache_clear()
 
 
 async def test_live_score_equals_tau2s_evaluator_on_helpdesk(helpdesk):
@@ -316,5 +317,5 @@ async def test_live_score_equals_tau2s_evaluator_on_helpdesk(helpdesk):
         run.begin()
         await run.converse()
         live = helpdesk.grader.score(run.task, run.environment, run.messages(), run.episode.termination.tau2_reason)
-        official = bench.evaluate(bench.finalize(run.orchestrator, 0.0), run.task, "helpdesk")
+        official = bench.evaluate(bench.finalize(run.orchestrator, 0.0), run.task, helpdesk.spec)
         assert live.model_dump_json() == official.model_dump_json(), task_id

@@ -27,7 +27,7 @@ def answer(*met):
 @pytest.fixture
 def judged():
     """mock's world with one of its tasks judged, as 40 of v1.0.x's retail tasks are."""
-    world = worlds.World("mock")
+    world = worlds.build(bench.EnvironmentSpec(domain="mock"))
     task = next(t for t in world.tasks.values() if t.evaluation_criteria and t.evaluation_criteria.nl_assertions)
     criteria = task.evaluation_criteria.model_copy(update={"reward_basis": [bench.RewardType.NL_ASSERTION]})
     world.tasks[task.id] = task.model_copy(update={"evaluation_criteria": criteria})

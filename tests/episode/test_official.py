@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from slime_tau2 import bench
 from slime_tau2.episode import driver, official, scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.official import OfficialCheck
@@ -34,7 +35,7 @@ async def test_it_agrees_and_counts(check):
 
 
 async def test_a_score_that_differs_is_masked_and_says_where(check, monkeypatch):
-    world = worlds.World("mock")
+    world = worlds.build(bench.EnvironmentSpec(domain="mock"))
     monkeypatch.setattr(world.grader, "db_match", lambda environment, task: False)
     episode = await play(check, world, "create_task_1")
     assert episode.termination is Termination.SCORE_MISMATCH and episode.termination.disposition.value == "mask"

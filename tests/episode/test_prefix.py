@@ -103,7 +103,7 @@ async def test_a_scripted_user_remembers_what_was_said(helpdesk):
         lambda text, error: bench.AssistantMessage(role="assistant", content="Done, swapped.", cost=0.0)
     )
     await run_episode(helpdesk, "orders_3", agent, user, prefix=said[:at], limits=Limits(max_steps=60))
-    assert user.user.opened, "it does not open the conversation a second time"
+    assert user.user.user.opened, "it does not open the conversation a second time"
 
 
 async def test_a_prefix_that_cannot_be_played_is_an_error_with_its_reason(helpdesk):

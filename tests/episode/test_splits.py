@@ -76,20 +76,20 @@ def tasks(ids, known="{}"):
 
 def test_tasks_that_are_added_move_the_boundary_only():
     some, more = [f"t{n}" for n in range(100)], [f"t{n}" for n in range(110)]
-    before = set(splits.made("own", {"train": some}, tasks(some))["val"])
-    after = set(splits.made("own", {"train": more}, tasks(more))["val"])
+    before = set(splits.complete("own", {"train": some}, tasks(some))["val"])
+    after = set(splits.complete("own", {"train": more}, tasks(more))["val"])
     assert len(before) == 20 and len(after) == 22 and len(before - after) <= 4
 
 
 def test_small_domains_and_domains_with_a_val_of_their_own():
     six = [f"t{n}" for n in range(6)]
-    made = splits.made("own", {"train": six, "test": ["x"]}, tasks([*six, "x"]))
+    made = splits.complete("own", {"train": six, "test": ["x"]}, tasks([*six, "x"]))
     assert (len(made["train"]), len(made["val"]), made["train+val"], made["test"]) == (5, 1, six, ["x"])
-    own = splits.made("own", {"train": six[:4], "val": six[4:]}, tasks(six))
+    own = splits.complete("own", {"train": six[:4], "val": six[4:]}, tasks(six))
     assert (own["train"], own["val"], own["train+val"]) == (six[:4], six[4:], six)
-    alike = splits.made("own", {"train": six}, tasks(six, "the same caller"))
+    alike = splits.complete("own", {"train": six}, tasks(six, "the same caller"))
     assert "val" not in alike and alike["train"] == six, (
         "all of them are one group, which would not leave a task to train on"
     )
-    assert splits.made("own", {"train": ["t0"]}, tasks(six))["train"] == ["t0"]
-    assert splits.made("own", {"base": six}, tasks(six)) == {"base": six}
+    assert splits.complete("own", {"train": ["t0"]}, tasks(six))["train"] == ["t0"]
+    assert splits.complete("own", {"base": six}, tasks(six)) == {"base": six}

@@ -109,7 +109,7 @@ async def test_a_silent_server_times_out_and_the_cap_holds():
 async def test_scripted_users():
     airline = worlds.load("airline")
     task_id = airline.task_ids("test")[0]
-    with pytest.raises(ConfigError, match="tau2_user=scripted exists for helpdesk only"):
+    with pytest.raises(ConfigError, match=r"tau2_user=scripted exists for helpdesk(, lockers)? only, not airline"):
         DomainUser().start(airline, airline.task(task_id), None, [], 0)
     episode = await driver.run_episode(airline, task_id, ScriptedAgent(scripts.noop(None)), PlainUser(turns=2))
     assert (

@@ -29,7 +29,7 @@ def test_they_are_the_known_figures_by_domain_and_together(tmp_path):
 
 
 def test_a_task_that_needs_a_judge_is_not_counted_as_lost(tmp_path):
-    world = worlds.World("mock")
+    world = worlds.build(bench.EnvironmentSpec(domain="mock"))
     task = next(t for t in world.tasks.values() if t.evaluation_criteria and t.evaluation_criteria.nl_assertions)
     criteria = task.evaluation_criteria.model_copy(update={"reward_basis": [bench.RewardType.NL_ASSERTION]})
     world.tasks[task.id] = task.model_copy(update={"evaluation_criteria": criteria})

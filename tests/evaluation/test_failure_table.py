@@ -115,7 +115,7 @@ def elsewhere(world, few=3):
 
 @pytest.mark.parametrize("domain", TABLE)
 def test_every_way_to_fail_has_its_kind(domain):
-    world = worlds.load(domain, "communicate")
+    world = worlds.load(domain, retail_basis="communicate")
     told = {}
     for task_id in world.task_ids("test"):
         task = world.task(task_id)
@@ -129,7 +129,7 @@ def test_every_way_to_fail_has_its_kind(domain):
 
 @pytest.mark.parametrize("domain", TABLE)
 def test_a_write_of_another_task(domain):
-    world = worlds.load(domain, "communicate")
+    world = worlds.load(domain, retail_basis="communicate")
     told = Counter()
     for task_id in world.task_ids("test"):
         gold = scripts.gold(world.task(task_id))

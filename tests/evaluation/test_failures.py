@@ -32,7 +32,7 @@ def kind_of(world, task_id, script, **limits):
 
 @pytest.fixture(scope="module")
 def retail():
-    return worlds.load("retail", "communicate")
+    return worlds.load("retail", retail_basis="communicate")
 
 
 def task_with_a_write(world):

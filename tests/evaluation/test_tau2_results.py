@@ -51,7 +51,7 @@ def test_tau2s_metrics_and_evaluator_agree(run, cli, tmp_path, domain, policy):
     }
     for simulation in results.simulations[:12]:
         task = next(t for t in results.tasks if t.id == simulation.task_id)
-        assert bench.evaluate(simulation, task, domain).reward == simulation.reward_info.reward, (
+        assert bench.evaluate(simulation, task, worlds.load(domain).spec).reward == simulation.reward_info.reward, (
             "graded again from the file alone"
         )
 
@@ -113,7 +113,7 @@ def test_what_the_leaderboard_would_refuse():
     assert some.startswith("it holds 113 of the 114 tasks of split base")
     first = world.task(once[0]["task_id"])
     other = first.evaluation_criteria.model_copy(update={"reward_basis": [bench.RewardType.ACTION]})
-    rescored = worlds.World("retail")
+    rescored = worlds.build(bench.EnvironmentSpec(domain="retail"))
     rescored.tasks[first.id] = first.model_copy(update={"evaluation_criteria": other})
     (basis,) = tau2_export._refused(rescored, once, 1)
     assert basis.startswith("1 tasks were not scored on tau2's own basis")

@@ -51,7 +51,7 @@ def test_every_other_kind_that_needs_no_key(cli, tmp_path, searchable, kind):
     code, out, error = cli(*EVAL, "--policy", "gold", "--set", f"retrieval={kind}", *ids, "--output", tmp_path / "o")
     assert code == 0 and "3 of 3 attempts scored; 3 earned reward 1.0" in out, error
     assert len(records.read(tmp_path / "o" / "attempts.jsonl")) == 3
-    world = worlds.load(bench.KNOWLEDGE, "no_judge", kind)
+    world = worlds.load(bench.KNOWLEDGE, retail_basis="no_judge", retrieval=kind)
     policies = {world.policy_for(f"task_{n}") for n in ("001", "004", "102")}
     assert len(policies) == (3 if kind == "golden_retrieval" else 1)
 

@@ -58,7 +58,7 @@ def test_what_scripts_win(cell):
     domain, basis, split = cell
     if domain == bench.KNOWLEDGE and importlib.util.find_spec("rank_bm25") is None:
         pytest.skip("pip install rank-bm25")
-    world = worlds.load(domain, basis)
+    world = worlds.load(domain, retail_basis=basis)
     ids, won = world.task_ids(split), []
 
     async def play(kind: str) -> list:

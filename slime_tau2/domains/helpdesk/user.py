@@ -9,9 +9,19 @@ from __future__ import annotations
 import random
 import re
 
-from slime_tau2.bench import STOP, TRANSFER, ToolCall, UserMessage
+from slime_tau2.bench import (
+    STOP,
+    TRANSFER,
+    AssistantMessage,
+    Delivered,
+    Message,
+    MultiToolMessage,
+    Task,
+    ToolCall,
+    UserMessage,
+)
 from slime_tau2.domains.helpdesk.environment import SETTINGS
-from slime_tau2.domains.helpdesk.tasks import LINE_IDS, ORDER_IDS, Facts
+from slime_tau2.domains.helpdesk.tasks import LINE_IDS, ORDER_IDS, Facts, facts_of
 
 OPENINGS = {
     "orders": ("Please swap {id} to {item}.", "Can you change {id} to {item}?", "I want {item} instead in {id}."),
@@ -25,6 +35,27 @@ WITHOUT_ID = {
 }
 LEAVES_ID_OUT, MISTYPES_ID, FORGETS_TOGGLE, HANGS_UP = 0.1, 0.1, 0.08, 0.02
 PATIENCE = 4  # replies it did not understand, before it gives up
+
+
+class ScriptedUser:
+    """helpdesk's user simulator (`episode.users.User`): a HelpdeskUser that is handed tau2's messages."""
+
+    def start(self, world: object, task: Task, environment: object, history: list[Message], seed: int) -> None:
+        """Who the user is. What it has heard in `history` it remembers; what it said then is said."""
+        self.user = HelpdeskUser(facts_of(task), seed)
+        for message in history:
+            if not isinstance(message, UserMessage):
+                self._reply(message)
+
+    async def respond(self, message: Delivered) -> UserMessage:
+        """The user's next message."""
+        return self._reply(message)
+
+    def _reply(self, message: Delivered) -> UserMessage:
+        if isinstance(message, AssistantMessage):
+            return self.user.reply(message.content or "", [])
+        parts = message.tool_messages if isinstance(message, MultiToolMessage) else [message]
+        return self.user.reply("", [part.content or "" for part in parts])
 
 
 class HelpdeskUser:

@@ -8,7 +8,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
 
 PER_FAMILY = 10
-_world = worlds.load("helpdesk", Tau2Config().retail_basis)
+_world = worlds.load("helpdesk", retail_basis=Tau2Config().retail_basis)
 _train = _world.task_ids("train+val")
 TASKS = [
     t for family in ("orders", "refunds", "phones") for t in [t for t in _train if t.startswith(family)][:PER_FAMILY]

@@ -1,0 +1,88 @@
+"""What is peculiar to a domain, in one table.
+
+Code that must behave differently from domain to domain asks `of(domain)`; nothing else compares names. A domain of your
+own brings its traits when it registers (`slime_tau2.bench.register_domain(…, traits=Traits(…))`); without any it gets
+the defaults, which are right for every domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+BENCHMARKS = ("airline", "retail", "telecom")
+"""The three domains of tau2's leaderboard: the model card reports them, the launch profiles train on them."""
+
+_CARD_WEIGHTS = MappingProxyType({"action": 0.5, "communicate": 0.15, "env_assertion": 0.35})
+_CARD_WEIGHTS_TELECOM = MappingProxyType({"action": 0.35, "communicate": 0.35, "env_assertion": 0.30})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """The traits of one domain."""
+
+    copy_on_write: bool = False
+    """The database is plain tables, {key: row} each, and tools change a row only after they took it out by its key.
+    Then environments share one copy of the tables and copy a row when it is taken out; else each gets a whole copy."""
+
+    without_judge: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """How tasks are scored without the judge of natural-language assertions: {value of `retail_basis`: kinds of reward
+    that take the judge's place}. Empty: `retail_basis` changes nothing."""
+
+    retrieval: bool = False
+    """The environment is built for a retrieval kind (the option `retrieval`)."""
+
+    scripted_user: str = ""
+    """Import path (`module:Class`) of a user simulator that needs no model, for `user: scripted`; empty: none."""
+
+    teacher: str = ""
+    """Import path of `Teacher(seed, flaws)`, a scripted agent with `act(text, is_error)`; empty: none."""
+
+    family: Callable[[str], str] | None = None
+    """The group of a task in tables, from its id; None: the whole domain is one group."""
+
+    card_multiplier: float = 1.0
+    """Factor of the partial score in `shaping: card`."""
+
+    card_weights: Mapping[str, float] = field(default_factory=lambda: _CARD_WEIGHTS)
+    """Weights of the partial score's components in `shaping: card`."""
+
+
+def _without_number(task_id: str) -> str:
+    return task_id.rsplit("_", 1)[0]
+
+
+_TELECOM = Traits(card_multiplier=1.6, card_weights=_CARD_WEIGHTS_TELECOM)
+_table: dict[str, Traits] = {
+    "airline": Traits(copy_on_write=True),
+    "retail": Traits(
+        copy_on_write=True,
+        without_judge={"communicate": ("COMMUNICATE",), "no_judge": ()},
+        card_multiplier=0.8,
+    ),
+    "telecom": _TELECOM,
+    "telecom-workflow": _TELECOM,
+    "banking_knowledge": Traits(without_judge={"communicate": (), "no_judge": ()}, retrieval=True),
+    "helpdesk": Traits(
+        scripted_user="slime_tau2.domains.helpdesk.user:ScriptedUser",
+        teacher="slime_tau2.domains.helpdesk.teacher:Teacher",
+        family=_without_number,
+    ),
+}
+_default = Traits()
+
+
+def of(domain: str) -> Traits:
+    """The traits of a domain; the defaults for one that has none of its own."""
+    return _table.get(domain, _default)
+
+
+def register(domain: str, traits: Traits) -> None:
+    """Set a domain's traits."""
+    _table[domain] = traits
+
+
+def domains_with(has: Callable[[Traits], object]) -> str:
+    """Names of the domains whose traits satisfy `has`, for a message."""
+    return ", ".join(name for name, traits in _table.items() if has(traits)) or "no domain"
