@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "guards": set(),
     "vintage": {"errors"},
     "bench": {"vintage", "guards", "errors", "traits"},
-    "rewards": {"errors", "types", "masks", "traits"},
+    "rewards": {"types", "masks", "terminations", "traits"},
     "episode": {*BORDER, "bench", "guards", "rewards", "domains"},
     "domains": {"bench"},
     "data": {*BORDER, "bench", "domains", "episode"},

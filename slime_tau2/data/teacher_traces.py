@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from slime_tau2 import bench, plugins, traits
 from slime_tau2.data.traces import to_row
-from slime_tau2.domains.helpdesk import MAX_STEPS, NAME
+from slime_tau2.domains.helpdesk import MAX_STEPS
+from slime_tau2.domains.helpdesk.environment import NAME
 from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.driver import run_episode

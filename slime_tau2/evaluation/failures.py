@@ -18,6 +18,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from slime_tau2.rewards.partial import same_arguments
 from slime_tau2.terminations import Termination
 from slime_tau2.types import is_success
 
@@ -202,10 +203,7 @@ def _mistaken(calls: Sequence[Mapping[str, Any]], missed: Sequence[Mapping[str, 
 def _same(call: Mapping[str, Any], action: Mapping[str, Any]) -> bool:
     if call["name"] != action["name"] or whose(call) != whose(action):
         return False
-    keys = action.get("compare_args")
-    if keys is None:
-        return call["arguments"] == action["arguments"]
-    return all(call["arguments"].get(k) == action["arguments"].get(k) for k in keys)
+    return same_arguments(call["arguments"], action["arguments"], action.get("compare_args"))
 
 
 def _told(call: Mapping[str, Any]) -> str:

@@ -11,33 +11,27 @@ Pure: plain values in, plain values out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 WEIGHTS = {"action": 0.5, "communicate": 0.15, "env_assertion": 0.35}
-WRITE_WEIGHT, READ_WEIGHT = 2.0, 1.0
+"""Weights of the components."""
+WRITE_WEIGHT = 2.0
+READ_WEIGHT = 1.0
+"""Weights of gold actions within their component."""
 
 
-@dataclass(frozen=True)
-class GoldAction:
-    """One gold call. `compare` names the arguments that count (None: all); `errs`: the gold call itself returns an
-    error.
+def same_arguments(made: Mapping[str, Any], gold: Mapping[str, Any], compare: Collection[str] | None) -> bool:
+    """Whether a call's arguments are the gold call's.
+
+    Args:
+        compare: names of the arguments that count; None for all. As in tau2, an argument of `compare` that neither call
+            has makes no difference, and one that only one of them has does, even if its value is None.
     """
-
-    name: str
-    requestor: str
-    arguments: dict[str, Any]
-    compare: tuple[str, ...] | None = None
-    is_write: bool = True
-    errs: bool = False
-
-    def matches(self, call: Call) -> bool:
-        if (call.name, call.requestor) != (self.name, self.requestor) or call.error != self.errs:
-            return False
-        if self.compare is None:
-            return call.arguments == self.arguments
-        return all(k in call.arguments and call.arguments[k] == self.arguments.get(k) for k in self.compare)
+    if compare is None:
+        return made == gold
+    return {k: v for k, v in made.items() if k in compare} == {k: v for k, v in gold.items() if k in compare}
 
 
 @dataclass(frozen=True)
@@ -50,9 +44,45 @@ class Call:
     error: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class GoldAction:
+    """One gold call.
+
+    Attributes:
+        requestor: who makes the call, "user" or "assistant".
+        compare: names of the arguments that count; None for all.
+        is_write: whether the tool changes the database.
+        errs: whether the gold call itself returns an error.
+    """
+
+    name: str
+    requestor: str
+    arguments: dict[str, Any]
+    compare: tuple[str, ...] | None = None
+    is_write: bool = True
+    errs: bool = False
+
+    def matches(self, call: Call) -> bool:
+        """Whether `call` does what the gold call does, and comes out alike."""
+        if (call.name, call.requestor, call.error) != (self.name, self.requestor, self.errs):
+            return False
+        return same_arguments(call.arguments, self.arguments, self.compare)
+
+    @property
+    def weight(self) -> float:
+        """Its share of the component `action`, relative to the other actions'."""
+        return WRITE_WEIGHT if self.is_write else READ_WEIGHT
+
+
 @dataclass
 class StrictScorer:
-    """Incremental scorer of one episode: feed it calls and texts as they come, ask for `components()` at any time."""
+    """Incremental scorer of one episode: feed it calls and texts as they come, ask for `components()` at any time.
+
+    Attributes:
+        gold: the task's gold actions.
+        told: what the user must be told.
+        assertions: how many env assertions the task has.
+    """
 
     gold: Sequence[GoldAction]
     told: Sequence[str]
@@ -63,32 +93,36 @@ class StrictScorer:
     _met_before: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self._open, self._untold = list(self.gold), set(self.told)
+        self._open = list(self.gold)
+        self._untold = set(self.told)
 
     def start(self, met: int) -> None:
-        """How many env assertions hold before the agent has done anything: they are nobody's merit."""
-        self._met = self._met_before = met
+        """Say how many env assertions hold before the agent has done anything: these earn nothing."""
+        self._met = met
+        self._met_before = met
 
     def add_call(self, call: Call) -> None:
+        """Count a call for the first open gold action that it matches."""
         for n, gold in enumerate(self._open):
             if gold.matches(call):
                 del self._open[n]
                 return
 
     def add_text(self, text: str) -> None:
-        """A text that reached the user (tau2's rule: case is ignored, commas are dropped from the text only)."""
-        said = text.lower().replace(",", "")
-        self._untold = {info for info in self._untold if info.lower() not in said}
+        """Count a text that reached the user (tau2's rule: case is ignored, commas are dropped from the text only)."""
+        plain = text.lower().replace(",", "")
+        self._untold = {info for info in self._untold if info.lower() not in plain}
 
     def set_assertions_met(self, met: int) -> None:
+        """Say how many env assertions hold now."""
         self._met = met
 
     def components(self) -> dict[str, float]:
         """{component: fraction in [0, 1]} of the components that the task has."""
         scores: dict[str, float] = {}
         if self.gold:
-            total = sum(_weight(g) for g in self.gold)
-            scores["action"] = (total - sum(_weight(g) for g in self._open)) / total
+            total = sum(gold.weight for gold in self.gold)
+            scores["action"] = (total - sum(gold.weight for gold in self._open)) / total
         if self.told:
             scores["communicate"] = 1 - len(self._untold) / len(set(self.told))
         if self.assertions > self._met_before:
@@ -96,11 +130,8 @@ class StrictScorer:
         return scores
 
     def value(self) -> float:
+        """The partial score, in [0, 1]."""
         return weighted(self.components(), WEIGHTS)
-
-
-def _weight(gold: GoldAction) -> float:
-    return WRITE_WEIGHT if gold.is_write else READ_WEIGHT
 
 
 def weighted(components: Mapping[str, float], weights: Mapping[str, float]) -> float:

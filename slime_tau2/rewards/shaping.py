@@ -7,11 +7,48 @@ which adds the partial to successes too and uses tau2's own fractions. `none` is
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from slime_tau2 import traits
 from slime_tau2.rewards.partial import weighted
+from slime_tau2.terminations import Termination
 from slime_tau2.types import is_success
+
+Shaping: TypeAlias = Callable[[float, Mapping[str, Any]], float]
+"""A shaping of your own: (task reward, what is known of the episode) -> training reward (docs/extending.md)."""
+
+
+def training_reward(
+    reward: float, episode: Mapping[str, Any], *, shaping: str | Shaping, alpha: float, overlong_penalty: float = 0.0
+) -> float:
+    """The training reward of one finished episode: shaped, less the penalty of one that ran out of tokens or steps.
+
+    Args:
+        reward: tau2's, in [0, 1].
+        episode: what is known of the episode: `domain`, `termination`, `partial` (the strict score, in [0, 1]),
+            `card_components` (`card_fractions`). Each may be absent.
+        shaping: a kind (`shaped`), or a function of your own.
+        alpha: factor of the partial score.
+        overlong_penalty: subtracted from an episode that ran out; 0.0 for none.
+    """
+    if callable(shaping):
+        earned = float(shaping(reward, episode))
+    else:
+        earned = shaped(
+            shaping,
+            reward,
+            episode.get("partial", 0.0),
+            alpha,
+            episode.get("domain", ""),
+            episode.get("card_components"),
+        )
+    return earned - overlong_penalty if exhausted(episode.get("termination")) else earned
+
+
+def exhausted(termination: str | None) -> bool:
+    """Whether an episode that ended in `termination` ran out of tokens or steps."""
+    return termination is not None and Termination(termination).exhausted
 
 
 def shaped(
@@ -20,13 +57,18 @@ def shaped(
     partial: float,
     alpha: float,
     domain: str = "",
-    card_components: dict[str, float] | None = None,
+    card_components: Mapping[str, float] | None = None,
 ) -> float:
-    """The training reward of one finished episode.
+    """The shaped reward of one finished episode.
 
     Args:
-        reward: tau2's, in [0, 1]; partial: the strict score, in [0, 1].
+        kind: gated, card or none.
+        reward: tau2's, in [0, 1].
+        partial: the strict score, in [0, 1].
         card_components: tau2's own fractions (`card_fractions`), for kind `card` only.
+
+    Raises:
+        ValueError: no such kind.
     """
     if kind == "none":
         return reward
@@ -38,18 +80,16 @@ def shaped(
     raise ValueError(f"unknown shaping {kind!r}")
 
 
-def card_fractions(reward_info: dict[str, Any]) -> dict[str, float]:
-    """tau2's own fraction of each component that a RewardInfo (as JSON) reports; {} for an episode that
-    did not finish.
-    """
+def card_fractions(reward_info: Mapping[str, Any]) -> dict[str, float]:
+    """tau2's own fraction of each component that a RewardInfo (as JSON) reports; {} for an episode without an end."""
     sources = {
         "action": ("action_checks", "action_match"),
         "communicate": ("communicate_checks", "met"),
         "env_assertion": ("env_assertions", "met"),
     }
-    out = {}
-    for name, (field, flag) in sources.items():
+    fractions = {}
+    for component, (field, flag) in sources.items():
         checks = reward_info.get(field) or []
         if checks:
-            out[name] = sum(bool(c[flag]) for c in checks) / len(checks)
-    return out
+            fractions[component] = sum(bool(check[flag]) for check in checks) / len(checks)
+    return fractions

@@ -2,11 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slime_tau2.rewards.partial import Call, GoldAction, StrictScorer, weighted
+from slime_tau2 import bench
+from slime_tau2.evaluation import failures
+from slime_tau2.rewards.partial import Call, GoldAction, StrictScorer, same_arguments, weighted
 
 
 def gold(name="write", errs=False, compare=None, is_write=True, **arguments):
-    return GoldAction(name, "assistant", arguments, compare, is_write, errs)
+    return GoldAction(
+        name=name, requestor="assistant", arguments=arguments, compare=compare, is_write=is_write, errs=errs
+    )
 
 
 def call(name="write", error=False, **arguments):
@@ -45,6 +49,30 @@ def test_compare_args_and_requestor():
     assert action([gold(a=1)], [Call("write", "user", {"a": 1}, False)]) == 0.0
 
 
+some_arguments = st.dictionaries(st.sampled_from("abc"), st.none() | st.integers(0, 1))
+
+
+@given(made=some_arguments, wanted=some_arguments, compare=st.none() | st.sets(st.sampled_from("abc")))
+def test_calls_are_compared_as_tau2_compares_them(made, wanted, compare):
+    """Where both lack an argument of `compare_args`, where one lacks it, where it is None; only without `compare_args`
+    is tau2 more lenient: it compares the arguments that the call happens to have.
+    """
+    names = None if compare is None else sorted(compare)
+    action = bench.Action(action_id="1", name="write", arguments=wanted, compare_args=names)
+    same = same_arguments(made, wanted, compare)
+    tau2s = action.compare_with_tool_call(bench.ToolCall(name="write", arguments=made))
+    assert same == tau2s if compare is not None else same == (tau2s and made.keys() == wanted.keys())
+    compared = None if names is None else tuple(names)
+    assert gold(compare=compared, **wanted).matches(call(**made)) == same
+    record = {"name": "write", "arguments": wanted, "compare_args": names}
+    assert failures._same({"name": "write", "arguments": made}, record) == same
+
+
+def test_an_argument_that_neither_call_has_makes_no_difference():
+    assert same_arguments({"a": 1}, {"a": 1}, ("a", "b")) and same_arguments({}, {}, ("b",))
+    assert not same_arguments({"a": 1, "b": None}, {"a": 1}, ("a", "b")), "one that only one has does"
+
+
 def test_writes_weigh_twice_a_read():
     golds = [gold(a=1), gold("read", is_write=False, a=1)]
     assert action(golds, [call(a=1)]) == pytest.approx(2 / 3)
@@ -71,9 +99,7 @@ def test_hand_computed_total():
 
 
 names, values = st.sampled_from("ab"), st.integers(0, 2)
-golds = st.builds(
-    lambda n, v, e, w: GoldAction(n, "assistant", {"v": v}, None, w, e), names, values, st.booleans(), st.booleans()
-)
+golds = st.builds(lambda n, v, e, w: gold(n, errs=e, is_write=w, v=v), names, values, st.booleans(), st.booleans())
 calls = st.builds(
     lambda n, v, e: Call(n, "assistant", {"v": v} if v is not None else {}, e), names, st.none() | values, st.booleans()
 )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slime_tau2.rewards.groups import normalise
-from slime_tau2.rewards.shaping import card_fractions, shaped
+from slime_tau2.rewards.shaping import card_fractions, shaped, training_reward
 
 share = st.floats(0, 1)
 
@@ -42,6 +42,20 @@ def test_none_and_unknown():
     assert shaped("none", 0.0, 0.9, 0.5) == 0.0
     with pytest.raises(ValueError, match="unknown shaping"):
         shaped("more", 0.0, 0.0, 0.0)
+
+
+def test_the_training_reward_of_an_episode():
+    episode = {"domain": "retail", "termination": "user_stop", "partial": 0.8, "card_components": {"action": 1.0}}
+    gated = {"shaping": "gated", "alpha": 0.25, "overlong_penalty": 0.3}
+    assert (
+        training_reward(0.0, episode, **gated) == pytest.approx(0.2) and training_reward(1.0, episode, **gated) == 1.0
+    )
+    for ran_out in ("length", "context_overflow", "max_steps"):
+        assert training_reward(0.0, {**episode, "termination": ran_out}, **gated) == pytest.approx(0.2 - 0.3)
+    assert training_reward(1.0, episode, shaping="card", alpha=0.25) == pytest.approx(1.0 + 0.25 * 0.8)
+    assert training_reward(1.0, {}, shaping="none", alpha=0.25) == 1.0, "nothing is known of it"
+    own = training_reward(0.5, episode, shaping=lambda reward, known: reward * known["partial"], alpha=9.0)
+    assert own == pytest.approx(0.4)
 
 
 @given(

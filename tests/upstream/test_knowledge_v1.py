@@ -10,7 +10,7 @@ import pytest
 from slime_tau2 import bench
 from slime_tau2.bench import knowledge
 from slime_tau2.data import records
-from slime_tau2.episode import worlds
+from slime_tau2.episode import environments, worlds
 from slime_tau2.evaluation import plan
 
 pytestmark = [
@@ -91,6 +91,7 @@ def test_a_missing_package_is_named(cli, tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "rank_bm25", None)
     worlds._load.cache_clear()
+    environments.shared.cache_clear()
     code, _, error = cli(*EVAL, "--output", tmp_path / "o")
     assert (
         code == 2
