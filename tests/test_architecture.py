@@ -20,6 +20,7 @@ BORDER = {
     "options",
     "plugins",
     "seeds",
+    "silence",
     "masks",
     "files",
     "tokenizer",

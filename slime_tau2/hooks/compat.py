@@ -1,5 +1,7 @@
 """The only importer of slime: its Sample, GenerateState, filter output and logging where it is installed, else
 `stand_ins`.
+
+Type checkers always see the stand-ins, which have the fields that the hooks use.
 """
 
 from __future__ import annotations
@@ -10,26 +12,33 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from slime_tau2.hooks.arguments import option
 
 log = logging.getLogger(__name__)
 
 _RUNS_UNDER_SLIME = "slime" in sys.modules
 
-try:
-    from slime.rollout.filter_hub.base_types import DynamicFilterOutput
-    from slime.rollout.sglang_rollout import GenerateState
-    from slime.utils.types import Sample
+if TYPE_CHECKING:
+    from slime_tau2.hooks.stand_ins import DynamicFilterOutput, GenerateState, Sample
 
-    HAS_SLIME = True
-except ImportError as error:
-    if _RUNS_UNDER_SLIME:
-        raise  # stand-ins would train on samples that are not slime's
-    if importlib.util.find_spec("slime") is not None:
-        log.warning("slime is installed and cannot be imported, so stand-ins take its place: %s", error)
-    HAS_SLIME = False
+    HAS_SLIME: bool
+else:
+    try:
+        from slime.rollout.filter_hub.base_types import DynamicFilterOutput
+        from slime.rollout.sglang_rollout import GenerateState
+        from slime.utils.types import Sample
 
-    from slime_tau2.hooks.stand_ins import DynamicFilterOutput, GenerateState, Sample  # type: ignore[assignment]
+        HAS_SLIME = True
+    except ImportError as error:
+        if _RUNS_UNDER_SLIME:
+            raise  # stand-ins would train on samples that are not slime's
+        if importlib.util.find_spec("slime") is not None:
+            log.warning("slime is installed and cannot be imported, so stand-ins take its place: %s", error)
+        HAS_SLIME = False
+
+        from slime_tau2.hooks.stand_ins import DynamicFilterOutput, GenerateState, Sample
 
 __all__ = [
     "HAS_SLIME",
@@ -42,7 +51,7 @@ __all__ = [
     "throws_groups_away",
 ]
 
-_IDENTITY = {
+_IDENTITY = {  # what a sample is, whatever its episode
     "group_index",
     "index",
     "rollout_id",
@@ -61,12 +70,11 @@ _IDENTITY = {
 
 
 def restart(sample: Sample) -> None:
-    """Clear what an earlier try left, whatever fields this slime has; the sample stays the same one, of
-    the same task.
-    """
-    for f in fields(sample):
-        if f.name not in _IDENTITY:
-            setattr(sample, f.name, f.default_factory() if f.default_factory is not MISSING else f.default)
+    """Clear what an earlier try left, whatever fields this slime has; it stays the same sample of the same task."""
+    for field in fields(sample):
+        if field.name not in _IDENTITY:
+            make = field.default_factory
+            setattr(sample, field.name, field.default if make is MISSING else make())
     sample.metadata.pop("tau2", None)
 
 
@@ -81,8 +89,9 @@ def throws_groups_away() -> bool:
     return "limit" not in inspect.signature(AsyncRolloutWorker.get_completed_groups).parameters
 
 
-def log_metrics(args: Any, metrics: dict[str, Any], step_key: str) -> None:
-    """To the trackers that `args` turns on: through slime where it is installed, else to the W&B run of this process.
+def log_metrics(args: object, metrics: dict[str, float], step_key: str) -> None:
+    """Send numbers to the trackers that `args` turns on: through slime where it is installed, else to this process's
+    W&B run.
 
     A tracker that fails is reported, and never stops a rollout.
     """
@@ -99,20 +108,20 @@ def log_metrics(args: Any, metrics: dict[str, Any], step_key: str) -> None:
         log.exception("metrics of step %s were not logged", metrics.get(step_key))
 
 
-def log_table(args: Any, name: str, columns: Sequence[str | int], rows: Callable[[], Iterable[list]]) -> None:
-    """A table to W&B where it is on (only then are its rows made); TensorBoard has none."""
+def log_table(args: object, name: str, columns: Sequence[str], rows: Callable[[], Iterable[Sequence[Any]]]) -> None:
+    """Send a table to W&B where it is on; only then are `rows` made. TensorBoard has no tables."""
     try:
         run = _wandb_run(args)
         if run is not None:
             import wandb
 
-            run.log({name: wandb.Table(columns=list(columns), data=list(rows()))})
+            run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows()])})
     except Exception:
         log.exception("the table %s was not logged", name)
 
 
-def _wandb_run(args: Any) -> Any:
-    if not getattr(args, "use_wandb", False):
+def _wandb_run(args: object) -> Any:
+    if not option(args, "use_wandb", False):
         return None
     import wandb
 

@@ -1,6 +1,6 @@
 """`--data-source-path slime_tau2.hooks.data_source.Tau2DataSource`: tasks in, groups of samples out, nothing lost.
 
-Groups that come back are served first, then those that `TaskOrder` names. `group_book` has the life of a group,
+Groups that came back are served first, then those that `TaskOrder` names. `group_book` has the life of a group,
 `rollout_states` the files. The state as of the end of a rollout: order, curriculum, counters, and the groups that are
 neither trained nor dropped.
 """
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import copy
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.errors import CheckpointError
-from slime_tau2.hooks import advantages, eval_tasks
+from slime_tau2.hooks import advantages, current, eval_tasks
+from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import Sample, throws_groups_away
 from slime_tau2.hooks.filters import buffer_filter, keeps
 from slime_tau2.hooks.group_book import GroupBook, key_of, spoiled, unfinished
@@ -21,29 +23,36 @@ from slime_tau2.hooks.group_factory import GroupFactory
 from slime_tau2.hooks.liveness import Liveness
 from slime_tau2.hooks.modes import ends_idle, fully_async
 from slime_tau2.hooks.rollout_states import RolloutStates
-from slime_tau2.hooks.samples import info
+from slime_tau2.hooks.samples import info, task_name, task_reward
 from slime_tau2.schedule.order import TaskOrder, training_tasks
 from slime_tau2.types import is_success
 
 STATE_VERSION = 2
-_current: Tau2DataSource | None = None
 
 
-def current() -> Tau2DataSource | None:
-    """The process's data source, for the hooks that slime does not hand it to."""
-    return _current
+class Metadata(TypedDict):
+    """What the data source counts over the whole training."""
+
+    terminations: dict[str, int]
+    """How the episodes of closed groups ended: {value of a `Termination`: how many}."""
 
 
 class Tau2DataSource:
-    """slime's data-source interface. Locked: under fully-async rollout another thread ends a rollout
-    while one serves.
+    """slime's data-source interface.
+
+    Locked: under fully-async rollout another thread ends a rollout while one serves.
     """
 
-    def __init__(self, args: Any):
-        global _current
-        self.args, self.config = args, Tau2Config.from_args(args)
+    def __init__(self, args: object):
+        """Load the tasks, and register as this process's data source (`hooks.current`).
+
+        Raises:
+            UserError: options, domains or evaluation data that will not do.
+        """
+        self.args = args
+        self.config = Tau2Config.from_args(args)
         advantages.check(args, self.config)
-        self.group_size: int = getattr(args, "n_samples_per_prompt", 1)
+        self.group_size: int = option(args, "n_samples_per_prompt", 1)
         self.tasks = training_tasks(self.config)
         eval_tasks.check_training(self.config, self.tasks)
         eval_tasks.check_files(args, self.config, self.tasks)
@@ -51,11 +60,11 @@ class Tau2DataSource:
         self.factory = GroupFactory(self.order, self.group_size)
         self.groups = GroupBook(self.group_size)
         self.liveness = Liveness(args, self.group_size)
-        self.metadata: dict[str, Any] = {"terminations": {}}
+        self.metadata: Metadata = {"terminations": {}}
         self._lock = threading.RLock()
-        save = getattr(args, "save", None)
+        save: str | None = option(args, "save", None)
         self._states = RolloutStates(save) if save else None
-        _current = self
+        current.register(self)
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -65,11 +74,10 @@ class Tau2DataSource:
         """Groups that came back and wait to be served again."""
         return self.groups.returned
 
-    # --- serving
-    # -------------------------------------------------------------------------------------------------------
+    # Serving
 
     def get_samples(self, num_samples: int) -> list[list[Sample]]:
-        """`num_samples` groups of `n_samples_per_prompt` fresh samples; returned groups first.
+        """`num_samples` groups of `n_samples_per_prompt` samples each; returned groups first, then fresh ones.
 
         Raises:
             PolicyError: fetch after fetch, not one episode came back scored; says what ended the last.
@@ -86,8 +94,7 @@ class Tau2DataSource:
             return []
         return buffer_filter(self.args, None, self.buffer, count)
 
-    # --- what becomes of what was served
-    # ---------------------------------------------------------------------------------
+    # What becomes of the groups that were served
 
     def add_samples(self, samples: list[list[Sample]]) -> None:
         """Take groups back from slime, to be served again; their finished episodes stay as they are."""
@@ -96,16 +103,16 @@ class Tau2DataSource:
     def reclaim(self, finished: list[list[Sample]]) -> int:
         """Take back what a synchronous rollout spoiled or cut off, to begin anew; returns how many groups.
 
-        At its end slime aborts what is in flight and, without `--partial-rollout`, throws it away; with it, slime hands
-        it back itself. `finished` are the groups that ended before.
+        At its end slime aborts what is in flight. Without `--partial-rollout` it throws that away; with it, it hands it
+        back itself. `finished` are the groups that ended before.
         """
         with self._lock:
-            ended = {key_of(g) for g in finished}
-            back = [g for g in finished if spoiled(g)]
-            if not getattr(self.args, "partial_rollout", False):
-                back += [g for k, g in self.groups.out.items() if k not in ended and unfinished(g)]
-            self._take_back(back, anew=True)
-            return len(back)
+            groups = [group for group in finished if spoiled(group)]
+            if not option(self.args, "partial_rollout", False):
+                ended = {key_of(group) for group in finished}
+                groups += [g for key, g in self.groups.out.items() if key not in ended and unfinished(g)]
+            self._take_back(groups, anew=True)
+            return len(groups)
 
     def _take_back(self, groups: list[list[Sample]], anew: bool) -> None:
         with self._lock:
@@ -114,10 +121,10 @@ class Tau2DataSource:
                 self.groups.take_back(group, anew)
 
     def end_rollout(self, samples: list[Sample], rollout_id: int | None = None) -> None:
-        """A rollout is over and `samples` are what trains: closes their groups, tells the curriculum, settles what is
-        left.
+        """A rollout is over and `samples` are what trains.
 
-        Idempotent: every hook that sees a rollout end calls it. The one that knows `rollout_id` has the state written.
+        Closes their groups, tells the curriculum, settles what is left. Every hook that sees a rollout end calls it;
+        doing so again changes nothing. The hook that knows `rollout_id` has the state written.
         """
         with self._lock:
             trained: dict[int, list[Sample]] = {}
@@ -131,34 +138,46 @@ class Tau2DataSource:
                     self._close(key_of(group), group)
             elif rollout_id is not None and fully_async(self.args) and throws_groups_away():
                 self.groups.take_back_thrown_away()
-            state = self.state_dict() if rollout_id is not None and self._states is not None else None
-        if state is not None:  # the disk is not waited for under the lock
-            self._states.write(rollout_id, state)  # type: ignore[union-attr, arg-type]
+            if rollout_id is None or self._states is None:
+                return
+            states, state = self._states, self.state_dict()
+        states.write(rollout_id, state)  # outside the lock: nobody waits for the disk
 
     def _close(self, key: int, group: list[Sample]) -> None:
+        """Count a group and tell the curriculum, unless it was closed before."""
         if not self.groups.close(key):
             return
+        counts = self.metadata["terminations"]
         for s in group:
-            ended = info(s).get("termination", "unknown")
-            self.metadata["terminations"][ended] = self.metadata["terminations"].get(ended, 0) + 1
+            termination = info(s).get("termination", "unknown")
+            counts[termination] = counts.get(termination, 0) + 1
             if not s.remove_sample:
                 self.liveness.scored()
-                self.order.observe(
-                    f"{s.metadata.get('domain')}/{s.metadata.get('task_id')}",
-                    is_success(s.reward),
-                    "prefix" in s.metadata,
-                )
+                self.order.observe(task_name(s), is_success(task_reward(s)), eased="prefix" in s.metadata)
 
-    # --- state
-    # ---------------------------------------------------------------------------------------------------------
+    # What is logged
+
+    def progress(self) -> dict[str, float]:
+        """What is logged of the order: tasks per pool of the curriculum, and passes over the tasks."""
+        with self._lock:
+            pools = self.order.curriculum.pools(list(self.tasks))
+            figures = {f"curriculum/{pool}": float(size) for pool, size in pools.items()}
+            return {**figures, "epoch": float(self.order.epoch)}
+
+    # State
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to serve each group once: JSON, a copy."""
         with self._lock:
-            own = {"version": STATE_VERSION, "returned": self.groups.state(), "metadata": copy.deepcopy(self.metadata)}
-            return self.order.state_dict() | self.factory.state_dict() | own
+            return {
+                **self.order.state_dict(),
+                **self.factory.state_dict(),
+                "version": STATE_VERSION,
+                "returned": self.groups.state(),
+                "metadata": copy.deepcopy(self.metadata),
+            }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict()`, of this version or of the one before.
 
         Raises:
@@ -166,22 +185,25 @@ class Tau2DataSource:
         """
         with self._lock:
             try:
-                if state.get("version", 1) > STATE_VERSION:
-                    raise ValueError(
-                        f"it is of version {state['version']}, and this slime_tau2 reads up to {STATE_VERSION}"
-                    )
-                self.order.load_state_dict(state)
-                self.factory.load_state_dict(state)
-                groups, metadata = self.factory.again(state["returned"]), copy.deepcopy(state["metadata"])
-                if not isinstance(metadata["terminations"], dict):
-                    raise TypeError(f"terminations is {metadata['terminations']!r}, and no table of counts")
+                self._load(state)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise CheckpointError(
                     f"the data source's state cannot be used: {type(error).__name__}: {error}"
                 ) from error
-            self.groups, self.metadata = GroupBook(self.group_size), metadata
-            for group in groups:
-                self.groups.take_back(group, anew=False)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        if state.get("version", 1) > STATE_VERSION:
+            raise ValueError(f"it is of version {state['version']}, and this slime_tau2 reads up to {STATE_VERSION}")
+        self.order.load_state_dict(state)
+        self.factory.load_state_dict(state)
+        groups = self.factory.again(state["returned"])
+        metadata: Metadata = copy.deepcopy(state["metadata"])
+        if not isinstance(metadata["terminations"], dict):
+            raise TypeError(f"terminations is {metadata['terminations']!r}, and no table of counts")
+        self.groups = GroupBook(self.group_size)
+        self.metadata = metadata
+        for group in groups:
+            self.groups.take_back(group, anew=False)
 
     def save(self, rollout_id: int) -> None:
         """A checkpoint of this rollout exists: keep the state as it was when the rollout ended.
@@ -191,21 +213,20 @@ class Tau2DataSource:
         """
         if self._states is None or self._states.keep(rollout_id):
             return
-        with (
-            self._lock
-        ):  # no hook of ours saw the rollout end: what has finished has trained, or slime's filter dropped it
+        with self._lock:
+            # no hook of ours saw the rollout end: what has finished has trained, or slime's filter dropped it
             self.end_rollout([s for g in self.groups.out.values() if not unfinished(g) for s in g])
             self._states.write(rollout_id, self.state_dict())
         self._states.keep(rollout_id)
 
     def load(self, rollout_id: int | None = None) -> None:
-        """Restore the state as of the end of `rollout_id` from `args.load`; without it the newest older one, or a fresh
-        start.
+        """Restore the state as of the end of `rollout_id` from `args.load`; without that state the newest older one,
+        or a fresh start.
 
         Raises:
             CheckpointError: the file is damaged, or of a later version.
         """
-        directory = getattr(self.args, "load", None)
+        directory: str | None = option(self.args, "load", None)
         if directory is None or rollout_id is None or rollout_id < 0:
             return
         RolloutStates(directory).restore(rollout_id, self.load_state_dict)

@@ -1,5 +1,4 @@
-"""What a training may not look at: test tasks, in training or evaluation, and in its evaluation the tasks that it
-trains on.
+"""What a training may not look at: test tasks at all, and in its evaluation the tasks that it trains on.
 
 Checked when the data source is made, from the files that slime's `--eval-config` or `--eval-prompt-data` name, and
 again at each evaluation sample, for whoever has another data source. `tau2_i_know: true` lets all of it pass.
@@ -10,19 +9,25 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
 from slime_tau2.episode.splits import TEST
 from slime_tau2.errors import ConfigError
+from slime_tau2.hooks.arguments import option
 
 USE_VAL = "evaluate on val (`slime-tau2 tasks --split val`), or say tau2_i_know: true"
 
 
 def check_training(config: Tau2Config, tasks: Collection[str]) -> None:
-    """Raises ConfigError where a task that trains, `domain/task id`, is a test task."""
-    tested = [] if config.i_know else [t for t in tasks if _tested(config, *t.split("/", 1))]
+    """See that none of the tasks that train (`domain/task_id`) is a test task.
+
+    Raises:
+        ConfigError: one is.
+    """
+    if config.i_know:
+        return
+    tested = [name for name in tasks if _tested(config, *name.split("/", 1))]
     if tested:
         raise ConfigError(
             f"tau2_split = {config.split}: {len(tested)} of its {len(tasks)} tasks are test tasks, the first "
@@ -31,20 +36,29 @@ def check_training(config: Tau2Config, tasks: Collection[str]) -> None:
         )
 
 
-def check_files(args: Any, config: Tau2Config, trained: Collection[str]) -> None:
+def check_files(args: object, config: Tau2Config, trained: Collection[str]) -> None:
     """The same for the evaluation's data sets, as far as they are files that name tau2's tasks.
 
     Raises:
         ConfigError: one holds a test task, or one of `trained`; names the data set and the task.
     """
-    for dataset in getattr(args, "eval_datasets", None) or ():
-        key = getattr(dataset, "metadata_key", None) or getattr(args, "metadata_key", None) or "metadata"
+    for dataset in option(args, "eval_datasets", None) or ():
+        key = option(dataset, "metadata_key", None) or option(args, "metadata_key", None) or "metadata"
         check(config, _named(str(dataset.path), key), trained, f"evaluation data {dataset.name} ({dataset.path})")
 
 
 def check(config: Tau2Config, tasks: Iterable[tuple[str, str]], trained: Collection[str], what: str) -> None:
-    """Raises ConfigError at the first of `tasks`, (domain, task id), that is a test task or one of `trained`."""
-    for domain, task_id in () if config.i_know else tasks:
+    """See that an evaluation (`what` names it) looks at none of `trained` and at no test task.
+
+    Args:
+        tasks: (domain, task id) of what is evaluated.
+
+    Raises:
+        ConfigError: at the first task of which that is not so.
+    """
+    if config.i_know:
+        return
+    for domain, task_id in tasks:
         if f"{domain}/{task_id}" in trained:
             raise ConfigError(f"{what}: {domain}/{task_id} is trained on (tau2_split = {config.split}); {USE_VAL}")
         if _tested(config, domain, task_id):

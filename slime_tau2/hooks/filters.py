@@ -1,26 +1,34 @@
-"""slime's four filters: which groups train, in what order returned groups are served, which samples are masked, what is
-counted.
+"""slime's four filters: which groups train, in what order returned groups are served, which samples are masked, and
+what is handed back to the data source.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
+from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import DynamicFilterOutput, Sample
 from slime_tau2.hooks.group_book import spoiled
-from slime_tau2.hooks.samples import flatten
-from slime_tau2.hooks.training_reward import ran_out, training_reward
+from slime_tau2.hooks.samples import flatten, task_reward
+from slime_tau2.hooks.training_reward import exhausted, training_reward
 
 
-def dynamic_sampling_filter(args: Any, samples: list[Sample], **kwargs: Any) -> DynamicFilterOutput:
+class DynamicFilter(Protocol):
+    """slime's dynamic filter; older ones answer with a bool."""
+
+    def __call__(self, args: Any, samples: list[Sample], /) -> DynamicFilterOutput | bool: ...
+
+
+def dynamic_sampling_filter(args: object, samples: list[Any], **kwargs: object) -> DynamicFilterOutput:
     """Keep a group that can teach: at least two valid samples whose training rewards differ.
 
     A dropped group is kept after all when too few remain, which spares slime a whole further round of sampling.
     """
     config = Tau2Config.from_args(args)
-    rewards = [training_reward(config, s, float(s.reward or 0.0)) for s in flatten(samples) if not s.remove_sample]
+    valid = [s for s in flatten(samples) if not s.remove_sample]
+    rewards = [training_reward(config, s, task_reward(s)) for s in valid]
     if len(rewards) < 2:
         return DynamicFilterOutput(keep=False, reason="infrastructure")
     if max(rewards) - min(rewards) < 1e-6:
@@ -29,24 +37,25 @@ def dynamic_sampling_filter(args: Any, samples: list[Sample], **kwargs: Any) -> 
 
 
 def buffer_filter(
-    args: Any, rollout_id: int | None, buffer: list[list[Sample]], num_samples: int
+    args: object, rollout_id: int | None, buffer: list[list[Sample]], num_samples: int
 ) -> list[list[Sample]]:
     """Oldest returned groups first; takes what it returns out of the buffer."""
     buffer.sort(key=lambda group: min(s.index or 0 for s in group))
-    taken, buffer[:] = buffer[:num_samples], buffer[num_samples:]
+    taken = buffer[:num_samples]
+    buffer[:] = buffer[num_samples:]
     return taken
 
 
-def rollout_sample_filter(args: Any, groups: list) -> None:
+def rollout_sample_filter(args: object, groups: list[Any]) -> None:
     """Mask samples out of training: with `tau2_overlong: mask`, episodes that ran out of tokens or steps."""
     if Tau2Config.from_args(args).overlong != "mask":
         return
     for s in flatten(groups):
-        if ran_out(s):
+        if exhausted(s):
             s.remove_sample = True
 
 
-def process_all_samples(args: Any, all_groups: list, data_source: Any) -> None:
+def process_all_samples(args: object, all_groups: list[Any], data_source: Any) -> None:
     """Hand back groups that infrastructure spoiled, or that the end of the rollout cut off, so that their tasks are
     served again.
 
@@ -60,12 +69,14 @@ def process_all_samples(args: Any, all_groups: list, data_source: Any) -> None:
         source.add_samples([g for g in groups if spoiled(g)])
 
 
-def keeps(args: Any, group: list[Sample]) -> bool:
+def keeps(args: object, group: list[Sample]) -> bool:
     """The verdict of the run's dynamic filter (`--dynamic-sampling-filter-path`; ours where `args` do not say) on a
     finished group.
     """
-    path = getattr(args, "dynamic_sampling_filter_path", f"{__name__}.dynamic_sampling_filter")
+    path: str | None = option(args, "dynamic_sampling_filter_path", f"{__name__}.dynamic_sampling_filter")
     if path is None:
         return True
-    verdict = plugins.load(":".join(path.rpartition(".")[::2]), "dynamic_sampling_filter_path")(args, group)
+    module, _, name = path.rpartition(".")
+    judge: DynamicFilter = plugins.load(f"{module}:{name}", "dynamic_sampling_filter_path")
+    verdict = judge(args, group)
     return bool(getattr(verdict, "keep", verdict))

@@ -17,26 +17,30 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from slime_tau2.hooks.compat import Sample, restart
+from slime_tau2.hooks.samples import task_name
 
 OVER = (Sample.Status.COMPLETED, Sample.Status.TRUNCATED, Sample.Status.FAILED)
 """Statuses of an episode that will not be tried again."""
 
 
 class GroupBook:
-    """Groups by index. `returned` is in the order in which they came back; the buffer filter decides
-    which goes first.
+    """The groups that are not closed.
+
+    Attributes:
+        out: those that are being generated, or wait to be trained on, by index.
+        returned: those that wait to be served again, in the order in which they came back. The buffer filter decides
+            which goes first.
     """
 
     def __init__(self, group_size: int):
         self.group_size = group_size
         self.out: dict[int, list[Sample]] = {}
         self.returned: list[list[Sample]] = []
-        self._passed_over: dict[int, int] = {}  # finished groups that nobody has trained: how many rollouts ended since
+        self._passed_over: dict[int, int] = {}
+        """How many rollouts have ended since a group was finished and nobody trained it."""
 
     def served(self, groups: Iterable[list[Sample]]) -> None:
-        """These groups are being generated. What an aborted try left is cleared: tau2's environment cannot be
-        resumed.
-        """
+        """These groups are being generated. Clears what an aborted try left: tau2's environment cannot be resumed."""
         for group in groups:
             for s in group:
                 if s.status is Sample.Status.ABORTED:
@@ -44,7 +48,7 @@ class GroupBook:
             self.out[key_of(group)] = group
 
     def take_back(self, group: list[Sample], anew: bool) -> None:
-        """To be served again; a group that is there already is not taken twice.
+        """Have a group served again; one that is `returned` already is not taken twice.
 
         `anew` serves copies without its finished episodes, so that weights of one age sample all of it (slime may still
         hold the samples themselves, and train on them); without, slime serves those episodes as they are.
@@ -61,13 +65,15 @@ class GroupBook:
             self.returned.append([_another_try(s) for s in group] if anew else group)
 
     def close(self, key: int) -> bool:
-        """It will not be served again, though it may have come back; False where it was closed before, or never served
-        by this book.
+        """A group will not be served again, though it may have come back; False where it was closed before, or never
+        served by this book.
         """
         self._passed_over.pop(key, None)
-        came_back = [g for g in self.returned if key_of(g) == key]
-        self.returned[:] = [g for g in self.returned if key_of(g) != key]
-        return self.out.pop(key, None) is not None or bool(came_back)
+        others = [group for group in self.returned if key_of(group) != key]
+        came_back = len(others) < len(self.returned)
+        self.returned[:] = others
+        was_out = self.out.pop(key, None) is not None
+        return was_out or came_back
 
     def settle(self, keeps: Callable[[list[Sample]], bool]) -> list[list[Sample]]:
         """A rollout is over in which nothing is in flight any more, and what trained is closed. The rest is served
@@ -89,9 +95,10 @@ class GroupBook:
         rollout begins with what its predecessor left finished, so what has not trained after the second one was thrown
         away.
         """
-        over = [k for k, g in self.out.items() if not unfinished(g)]
-        self._passed_over = {k: self._passed_over.get(k, 0) + 1 for k in over}
-        for group in [self.out[k] for k, rollouts in self._passed_over.items() if rollouts > 2]:
+        finished = [key for key, group in self.out.items() if not unfinished(group)]
+        self._passed_over = {key: self._passed_over.get(key, 0) + 1 for key in finished}
+        thrown_away = [self.out[key] for key, rollouts in self._passed_over.items() if rollouts > 2]
+        for group in thrown_away:
             self.take_back(group, anew=True)
 
     def state(self) -> list[dict[str, Any]]:
@@ -101,7 +108,7 @@ class GroupBook:
 
 def key_of(group: list[Sample]) -> int:
     """The group's index."""
-    index = group[0].group_index
+    index: int | None = group[0].group_index
     if index is None:
         raise ValueError(
             f"a group of {group[0].prompt!r} has no group_index; only groups that the data source served can come back"
@@ -121,9 +128,7 @@ def unfinished(group: list[Sample]) -> bool:
 
 
 def _begin_anew(sample: Sample) -> Sample:
-    """As if it had never been served. Another conversation, so that no server mistakes it for the one
-    that was cut off.
-    """
+    """Make it as if it had never been served, and another conversation: no server may take it for the one before."""
     restart(sample)
     sample.session_id = None
     return sample
@@ -142,6 +147,8 @@ def _state(group: list[Sample]) -> dict[str, Any]:
         "group": first.group_index,
         "index": first.index,
         "size": len(group),
-        "task": f"{first.metadata['domain']}/{first.metadata['task_id']}",
+        "task": task_name(first),
     }
-    return state | ({"prefix": first.metadata["prefix"]} if "prefix" in first.metadata else {})
+    if "prefix" in first.metadata:
+        state["prefix"] = first.metadata["prefix"]
+    return state

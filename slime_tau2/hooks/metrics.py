@@ -1,26 +1,27 @@
 """`--custom-rollout-log-function-path` and its evaluation twin: what the episodes did, over all and by domain.
 
 Everything is a number under a key that docs/hooks.md lists, so that W&B and TensorBoard take it alike; W&B also gets a
-few whole conversations as a table. Both return False: slime's own logging runs too.
+few whole conversations as a table. Both hooks return False: slime's own logging runs too.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.hooks import data_source
+from slime_tau2.hooks import current
 from slime_tau2.hooks.compat import GenerateState, Sample, log_metrics, log_table
 from slime_tau2.hooks.generate import take_faults
-from slime_tau2.hooks.samples import flatten, info
+from slime_tau2.hooks.samples import flatten, info, task_reward
 from slime_tau2.hooks.training_reward import training_reward
 from slime_tau2.types import is_success
 
 TABLE_COLUMNS = ["rollout", "domain", "task", "reward", "partial", "termination", "turns", "conversation"]
 LONGEST_TEXT = 20_000
+"""Characters of a conversation in the table; the rest is cut off."""
 _MEANS = {
     "partial": "partial",
     "turns": "turns",
@@ -31,104 +32,134 @@ _MEANS = {
     "policy_s": "policy_s",
     "user_stopped_early": "user_stopped_early",
 }
+"""{key that is logged: field of `SampleInfo` that it is the mean of}."""
 
 
-def episode_metrics(samples: list[Sample], prefix: str) -> dict[str, float]:
-    """Reward, partial, lengths, errors and terminations of a batch, over all and by domain. Pure."""
-    out: dict[str, float] = {}
-    domains = sorted({s.metadata.get("domain", "") for s in samples})
-    for domain in ["", *(domains if len(domains) > 1 else [])]:
-        part = [s for s in samples if not domain or s.metadata.get("domain") == domain]
-        valid, name = [s for s in part if not s.remove_sample], f"{prefix}/{domain}/" if domain else f"{prefix}/"
-        for termination, count in Counter(info(s).get("termination", "unknown") for s in part).items():
-            out[f"{name}ended_{termination}"] = count / len(part)
-        if valid:
-            infos = [info(s) for s in valid]
-            out[f"{name}reward"] = fmean(float(s.reward or 0.0) for s in valid)
-            out[f"{name}success"] = fmean(is_success(s.reward) for s in valid)
-            out |= {f"{name}{key}": fmean(float(i.get(field) or 0.0) for i in infos) for key, field in _MEANS.items()}
-            out[f"{name}user_s_per_turn"] = _ratio(infos, "user_s", "turns")
-            out[f"{name}prefix_cache_hits"] = _ratio(
-                [i.get("usage", {}).get("policy", {}) for i in infos], "cached", "prompt"
-            )
-            out[f"{name}response_tokens"] = fmean(s.response_length for s in valid)
-            out[f"{name}trained_tokens"] = fmean(sum(s.loss_mask or []) for s in valid)
-            out[f"{name}longest_tokens"] = float(max(len(s.tokens) for s in valid))
-            out[f"{name}weight_updates_within"] = fmean(len(set(s.weight_versions)) > 1 for s in valid)
-        out[f"{name}dropped"] = 1 - len(valid) / len(part) if part else 0.0
-    return out
+def episode_metrics(samples: Sequence[Sample], prefix: str) -> dict[str, float]:
+    """Rewards, partials, lengths, errors and terminations of a batch: over all, and by domain where it has several.
 
-
-def _ratio(infos: Sequence[dict[str, Any]], over: str, under: str) -> float:
-    total = sum(float(i.get(under) or 0.0) for i in infos)
-    return sum(float(i.get(over) or 0.0) for i in infos) / total if total else 0.0
-
-
-def group_metrics(config: Tau2Config, samples: list[Sample], prefix: str) -> dict[str, float]:
-    """Of the groups that train: the share without variance in their training rewards, and with one
-    outcome only. Pure.
+    Pure.
     """
-    groups: dict[Any, list[Sample]] = defaultdict(list)
+    metrics = _of_batch(samples, prefix)
+    domains = sorted({s.metadata.get("domain", "") for s in samples})
+    if len(domains) > 1:
+        for domain in filter(None, domains):
+            metrics |= _of_batch([s for s in samples if s.metadata.get("domain") == domain], f"{prefix}/{domain}")
+    return metrics
+
+
+def _of_batch(samples: Sequence[Sample], prefix: str) -> dict[str, float]:
+    if not samples:
+        return {f"{prefix}/dropped": 0.0}
+    valid = [s for s in samples if not s.remove_sample]
+    metrics = {"dropped": 1 - len(valid) / len(samples)}
+    terminations = Counter(info(s).get("termination", "unknown") for s in samples)
+    metrics |= {f"ended_{termination}": count / len(samples) for termination, count in terminations.items()}
+    if valid:
+        metrics |= _of_valid(valid)
+    return {f"{prefix}/{key}": value for key, value in metrics.items()}
+
+
+def _of_valid(samples: Sequence[Sample]) -> dict[str, float]:
+    """What is logged of the samples that count, at least one."""
+    infos = [info(s) for s in samples]
+    policy_tokens: list[Mapping[str, object]] = [i.get("usage", {}).get("policy") or {} for i in infos]
+    rewards = [task_reward(s) for s in samples]
+    return {
+        "reward": fmean(rewards),
+        "success": fmean(map(is_success, rewards)),
+        **{key: fmean(_number(i, field) for i in infos) for key, field in _MEANS.items()},
+        "user_s_per_turn": _ratio(infos, "user_s", "turns"),
+        "prefix_cache_hits": _ratio(policy_tokens, "cached", "prompt"),
+        "response_tokens": fmean(s.response_length for s in samples),
+        "trained_tokens": fmean(sum(s.loss_mask or []) for s in samples),
+        "longest_tokens": float(max(len(s.tokens) for s in samples)),
+        "weight_updates_within": fmean(len(set(s.weight_versions)) > 1 for s in samples),
+    }
+
+
+def _number(values: Mapping[str, object], field: str) -> float:
+    value = values.get(field)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _ratio(values: Iterable[Mapping[str, object]], over: str, under: str) -> float:
+    pairs = [(_number(v, over), _number(v, under)) for v in values]
+    total = sum(u for _, u in pairs)
+    return sum(o for o, _ in pairs) / total if total else 0.0
+
+
+def group_metrics(config: Tau2Config, samples: Sequence[Sample], prefix: str) -> dict[str, float]:
+    """Shares of the groups that train: those without variance in their training rewards, and those of one outcome only.
+
+    Pure.
+    """
+    groups: dict[int | None, list[Sample]] = defaultdict(list)
     for s in samples:
         if not s.remove_sample:
             groups[s.group_index].append(s)
     if not groups:
         return {}
-    rewards = [[training_reward(config, s, float(s.reward or 0.0)) for s in g] for g in groups.values()]
-    raw = [[float(s.reward or 0.0) for s in g] for g in groups.values()]
+    task_rewards = [[task_reward(s) for s in group] for group in groups.values()]
+    rewards = [[training_reward(config, s, task_reward(s)) for s in group] for group in groups.values()]
     return {
         f"{prefix}/zero_variance_groups": fmean(max(r) - min(r) < 1e-6 for r in rewards),
-        f"{prefix}/solved_groups": fmean(all(map(is_success, r)) for r in raw),
-        f"{prefix}/unsolved_groups": fmean(not any(map(is_success, r)) for r in raw),
+        f"{prefix}/solved_groups": fmean(all(map(is_success, r)) for r in task_rewards),
+        f"{prefix}/unsolved_groups": fmean(not any(map(is_success, r)) for r in task_rewards),
     }
 
 
 def log_rollout(
-    rollout_id: int, args: Any, samples: list[Sample], rollout_extra_metrics: dict | None, rollout_time: float
+    rollout_id: int,
+    args: object,
+    samples: list[Any],
+    rollout_extra_metrics: dict[str, Any] | None,
+    rollout_time: float,
 ) -> bool:
     """Log a training rollout and have our data source close it; False lets slime's default logging run too.
 
-    It runs when the rollout has ended and before the model trains on it, in every mode of slime, and alone among the
-    hooks it is told the rollout's id: so the data source's state of this rollout is written here.
+    It runs when the rollout has ended and before the model trains on it, in every mode of slime. Of all hooks it alone
+    is told the rollout's id, so the data source writes its state of this rollout here.
     """
     flat, config = flatten(samples), Tau2Config.from_args(args)
     metrics = episode_metrics(flat, "tau2") | group_metrics(config, flat, "tau2")
-    metrics |= {f"tau2/faults/{kind}": float(n) for kind, n in take_faults().items()}
+    metrics |= {f"tau2/faults/{kind}": float(count) for kind, count in take_faults().items()}
     metrics["tau2/episodes_per_s"] = len(flat) / rollout_time if rollout_time else 0.0
-    source = data_source.current()
+    source = current.data_source()
     if source is not None:
         source.end_rollout(flat, rollout_id)
-        metrics |= {
-            f"tau2/curriculum/{pool}": float(n) for pool, n in source.order.curriculum.pools(list(source.tasks)).items()
-        }
-        metrics["tau2/epoch"] = float(source.order.epoch)
+        metrics |= {f"tau2/{key}": value for key, value in source.progress().items()}
     log_metrics(args, {**metrics, "rollout/step": rollout_id}, "rollout/step")
     if config.log_samples and flat:
         log_table(args, "tau2/samples", TABLE_COLUMNS, lambda: sample_rows(args, rollout_id, flat, config.log_samples))
     return False
 
 
-def sample_rows(args: Any, rollout_id: int, samples: list[Sample], count: int) -> Iterable[list]:
-    """Rows of TABLE_COLUMNS for `count` samples, evenly spread; the conversation as the policy's tokens, decoded."""
+def sample_rows(args: object, rollout_id: int, samples: Sequence[Sample], count: int) -> Iterable[list[object]]:
+    """Rows of TABLE_COLUMNS for `count` samples, evenly spread; the conversation is the policy's tokens, decoded."""
     tokenizer = GenerateState(args).tokenizer
-    for n in range(min(count, len(samples))):
-        s = samples[n * len(samples) // min(count, len(samples))]
-        text = tokenizer.decode(s.tokens[len(s.tokens) - s.response_length :], skip_special_tokens=False)
-        told = info(s)
+    count = min(count, len(samples))
+    for n in range(count):
+        s = samples[n * len(samples) // count]
+        response = s.tokens[len(s.tokens) - s.response_length :]
+        text: str = tokenizer.decode(response, skip_special_tokens=False)
+        episode = info(s)
         yield [
             rollout_id,
             s.metadata.get("domain"),
             s.metadata.get("task_id"),
-            float(s.reward or 0.0),
-            told.get("partial", 0.0),
-            told.get("termination"),
-            told.get("turns", 0),
+            task_reward(s),
+            episode.get("partial", 0.0),
+            episode.get("termination"),
+            episode.get("turns", 0),
             text[:LONGEST_TEXT],
         ]
 
 
-def log_eval(rollout_id: int, args: Any, data: dict[str, dict], extra_metrics: dict | None) -> bool:
-    """Log an evaluation, one set of figures a dataset."""
+def log_eval(
+    rollout_id: int, args: object, data: dict[str, dict[str, Any]], extra_metrics: dict[str, Any] | None
+) -> bool:
+    """Log an evaluation, one set of figures per data set; False lets slime's default logging run too."""
     metrics: dict[str, float] = {}
     for name, dataset in data.items():
         metrics |= episode_metrics(flatten(dataset.get("samples") or []), f"tau2_eval/{name}")

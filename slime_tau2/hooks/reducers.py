@@ -8,7 +8,10 @@ constant instead, every token weighs the same whatever the length of its episode
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 DR_GRPO_TOKENS = 1024.0
 """The divisor, in tokens: about what an episode samples. It only scales the learning rate."""
@@ -17,10 +20,11 @@ DR_GRPO_TOKENS = 1024.0
 def dr_grpo(
     total_lengths: Sequence[int],
     response_lengths: Sequence[int],
-    loss_masks: Sequence[Any],
+    loss_masks: Sequence[torch.Tensor],
     calculate_per_token_loss: bool = False,
-) -> Callable[[Any], Any]:
-    """slime's reducer: from one tensor over all response tokens to one number, the sum over samples.
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """slime's reducer: from one tensor over the response tokens of all samples to one number, their masked sum over
+    `DR_GRPO_TOKENS`.
 
     Raises:
         ValueError: with `--calculate-per-token-loss`, which is another divisor; with context parallelism, which slices
@@ -29,13 +33,14 @@ def dr_grpo(
     if calculate_per_token_loss:
         raise ValueError("dr_grpo cannot be combined with --calculate-per-token-loss; drop one of them")
 
-    def total(x: Any) -> Any:
+    def total(x: torch.Tensor) -> torch.Tensor:
         if x.numel() != sum(response_lengths):
             raise ValueError(
                 f"dr_grpo got {x.numel()} of {sum(response_lengths)} tokens; it cannot be used with "
                 "--context-parallel-size"
             )
-        parts = x.split(list(response_lengths), dim=0)
-        return sum((part * mask).sum() for part, mask in zip(parts, loss_masks, strict=True)) / DR_GRPO_TOKENS
+        samples = x.split(list(response_lengths), dim=0)  # type: ignore[no-untyped-call]
+        sums = [(losses * mask).sum() for losses, mask in zip(samples, loss_masks, strict=True)]
+        return sum(sums, x.new_zeros(())) / DR_GRPO_TOKENS
 
     return total

@@ -1,7 +1,7 @@
 """What slime's trainer replays of the sampler's choices: the tokens that top-p kept, the experts that a mixture's
 router chose.
 
-`--rollout-top-p` other than 1 and `--use-rollout-routing-replay` need a record of every sampled token. It comes with
+`--rollout-top-p` other than 1 and `--use-rollout-routing-replay` need a record per sampled token. It comes with
 the server's `meta_info` and goes to the trainer through `Sample.append_response_tokens`. slime misses it only after a
 whole rollout, with an assertion; here its absence is an error at the first sample that should have had it. Evaluation
 replays nothing.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.types import Reply
 
@@ -23,27 +24,26 @@ _FIX = (
 )
 
 
-def top_p(args: Any) -> bool:
+def top_p(args: object) -> bool:
     """Whether the trainer masks its logits to the tokens that top-p kept."""
-    return float(getattr(args, "rollout_top_p", None) or 1.0) != 1.0
+    return float(option(args, "rollout_top_p", None) or 1.0) != 1.0
 
 
-def experts(args: Any) -> bool:
+def experts(args: object) -> bool:
     """Whether the trainer routes tokens as the server did."""
-    return bool(getattr(args, "use_rollout_routing_replay", False))
+    return bool(option(args, "use_rollout_routing_replay", False))
 
 
 def missing(args: Any, replies: Sequence[Reply]) -> str | None:
     """What a training sample of these replies would lack, with the fix; None where it lacks nothing."""
-    told = [r.meta for r in replies if r.end > r.start]
-    if top_p(args) and not all(any(key in meta for key in _TOP_P_META) for meta in told):
+    metas = [reply.meta for reply in replies if reply.end > reply.start]
+    if top_p(args) and not all(any(key in meta for key in _TOP_P_META) for meta in metas):
         return (
             f"--rollout-top-p {args.rollout_top_p}: a reply of the policy server has no {_TOP_P_META[0]}; "
             f"{_FIX} set --rollout-top-p 1.0"
         )
-    if (
-        experts(args) and told and _EXPERTS_META not in told[-1]
-    ):  # each reply also brings the rows that one before it did not
+    # each reply also brings the rows that one before it did not, so the last must have them
+    if experts(args) and metas and _EXPERTS_META not in metas[-1]:
         return (
             f"--use-rollout-routing-replay: a reply of the policy server has no {_EXPERTS_META}; {_FIX} drop the flag"
         )
@@ -72,7 +72,7 @@ def _integers(value: Any) -> int:
     return sum(map(_integers, value)) if isinstance(value, Sequence) else 1
 
 
-def start(args: Any, sample: Sample, replayed: bool) -> None:
+def start(args: object, sample: Sample, replayed: bool) -> None:
     """Open the records of a sample that holds none, before the first response token."""
     if replayed and top_p(args):
         sample.rollout_top_p_token_ids, sample.rollout_top_p_token_offsets = [], [0]

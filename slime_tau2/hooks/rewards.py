@@ -1,54 +1,61 @@
 """`--custom-rm-path` and `--custom-reward-post-process-path`.
 
 `reward` hands back what `generate` has already set: tau2's reward, binary in the benchmarks. `reward_post_process` sees
-whole
-groups, so all group maths happens there: shaping, then normalisation within `group_index`, over the samples that count,
-then, with turn-level credit, one advantage a token, which `hooks.advantages` copies in the trainer.
+whole groups, so all group maths happens there: shaping; then normalisation within `group_index`, over the samples that
+count; then, with turn-level credit, one advantage per token, which `hooks.advantages` copies in the trainer.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import overload
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.hooks import data_source
-from slime_tau2.hooks.advantages import FIELD, check
+from slime_tau2.hooks import advantages, current
 from slime_tau2.hooks.compat import Sample
-from slime_tau2.hooks.samples import info
+from slime_tau2.hooks.samples import info, task_reward
 from slime_tau2.hooks.training_reward import training_reward
 from slime_tau2.rewards import credit, groups
 from slime_tau2.types import is_success
 
 
-async def reward(args: Any, sample: Sample | list[Sample], **kwargs: Any) -> float | list[float]:
+@overload
+async def reward(args: object, sample: Sample, **kwargs: object) -> float: ...
+@overload
+async def reward(args: object, sample: list[Sample], **kwargs: object) -> list[float]: ...
+async def reward(args: object, sample: Sample | list[Sample], **kwargs: object) -> float | list[float]:
     """tau2's reward of one sample, or of each of a list."""
     if isinstance(sample, list):
-        return [float(s.reward or 0.0) for s in sample]
-    return float(sample.reward or 0.0)
+        return [task_reward(s) for s in sample]
+    return task_reward(sample)
 
 
-def reward_post_process(args: Any, samples: list[Sample]) -> tuple[list[float], list[float]]:
-    """(tau2's rewards, advantages), one each a sample, in order. Closes their groups in our data source, and so tells
-    the curriculum.
+def reward_post_process(args: object, samples: list[Sample]) -> tuple[list[float], list[float]]:
+    """(tau2's rewards, advantages), one of each per sample, in order.
+
+    Closes the samples' groups in our data source, and so tells the curriculum. With turn-level credit every sample also
+    gets its advantages per token.
+
+    Raises:
+        ConfigError: the options will not do, or turn-level credit cannot reach the trainer.
     """
     config = Tau2Config.from_args(args)
-    raw = [float(s.reward or 0.0) for s in samples]
+    task_rewards = [task_reward(s) for s in samples]
     valid = [not s.remove_sample for s in samples]
-    rewards = [training_reward(config, s, r) for s, r in zip(samples, raw)]
-    source = data_source.current()
+    rewards = [training_reward(config, s, r) for s, r in zip(samples, task_rewards)]
+    source = current.data_source()
     if source is not None:
         source.end_rollout(samples)
     keys = [s.group_index if s.group_index is not None else id(s) for s in samples]
-    advantages = groups.normalise(rewards, keys, valid, config.advantage)
+    normalised = groups.normalise(rewards, keys, valid, config.advantage)
     if config.credit != "episode":
-        check(args, config)  # whoever brings a data source of his own is told here
-        credited = [_credited(s, a, ok) for s, a, ok in zip(samples, advantages, valid)]
+        advantages.check(args, config)  # whoever brings a data source of his own is told here
+        credited = [_credited(s, a, ok) for s, a, ok in zip(samples, normalised, valid)]
         discount = config.credit_discount if config.credit == "turn_discounted" else 0.0
-        for s, tokens in zip(samples, credit.token_advantages(credited, keys, discount)):
-            setattr(s, FIELD, tokens)
-    return raw, advantages
+        for s, per_token in zip(samples, credit.token_advantages(credited, keys, discount)):
+            setattr(s, advantages.FIELD, per_token)
+    return task_rewards, normalised
 
 
 def _credited(sample: Sample, advantage: float, valid: bool) -> credit.Credited:
-    gains = info(sample).get("turn_gains", ())
-    return credit.Credited(advantage, is_success(sample.reward), valid, sample.loss_mask or [], gains)
+    gains = info(sample).get("turn_gains", [])
+    return credit.Credited(advantage, is_success(task_reward(sample)), valid, sample.loss_mask or [], gains)

@@ -30,14 +30,16 @@ class RolloutStates:
 
     def __init__(self, directory: str | Path):
         self.directory = Path(directory) / "rollout"
-        self._unkept: dict[int, dict[str, Any] | None] = {}  # None where the file is there
+        self._unkept: dict[int, dict[str, Any] | None] = {}
+        """States that no checkpoint has asked for, by rollout id; None where the file is written."""
 
     def path(self, rollout_id: int) -> Path:
         return self.directory / f"tau2_data_source_{rollout_id}.json"
 
     def write(self, rollout_id: int, state: dict[str, Any]) -> None:
-        """Write one state, and prune what this process wrote and no checkpoint asked for. A disk that is full stops no
-        rollout: the state is held, and `keep` tries again.
+        """Write one state, and prune what this process wrote and no checkpoint asked for.
+
+        A full disk stops no rollout: the state is held, and `keep` tries again.
         """
         self._unkept.pop(rollout_id, None)
         try:
@@ -80,19 +82,22 @@ class RolloutStates:
                 f"cannot save the data source to {path}: {error.strerror}; the previous state is untouched"
             ) from error
 
+    def _written(self) -> list[int]:
+        """The rollouts whose states are there."""
+        names = [_NAME.fullmatch(path.name) for path in self.directory.glob("tau2_data_source_*.json")]
+        return [int(name[1]) for name in names if name is not None]
+
     def restore(self, rollout_id: int, load: Callable[[dict[str, Any]], None]) -> None:
-        """Give `load` the state as of the end of a rollout. Where it is absent, with a warning, the newest older one;
-        nothing without any.
+        """Give `load` the state as of the end of a rollout.
+
+        Where it is absent, `load` gets the newest older one, with a warning, and without any it is not called.
 
         Raises:
             CheckpointError: the file is not what was written.
         """
         path = self.path(rollout_id)
         if not path.exists():
-            found = [
-                int(m[1]) for p in self.directory.glob("tau2_data_source_*.json") if (m := _NAME.fullmatch(p.name))
-            ]
-            older = max((n for n in found if n < rollout_id), default=None)
+            older = max((n for n in self._written() if n < rollout_id), default=None)
             if older is None:
                 log.warning(
                     "%s is absent, and so is every older one: the data source starts afresh, at the first task "

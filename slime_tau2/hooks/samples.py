@@ -1,16 +1,95 @@
-"""What hooks read of a sample that `generate` has filled, and of the nested lists in which slime hands samples over."""
+"""How an episode becomes a sample of slime's, and what the other hooks read of it.
+
+`fill` writes tokens, mask and log-probs from the ledger, tau2's reward, and under `metadata["tau2"]` a `SampleInfo`,
+which filters, rewards and metrics read. `placeholder` writes what trains nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypedDict
 
-from slime_tau2.hooks.compat import Sample
+from slime_tau2.hooks import replay
+from slime_tau2.hooks.compat import Sample, restart
+from slime_tau2.record import Provenance, TokenCounts
+from slime_tau2.rewards.shaping import card_fractions
+from slime_tau2.terminations import Disposition, Termination
+from slime_tau2.types import Episode
+
+KEY = "tau2"
 
 
-def info(sample: Sample) -> dict[str, Any]:
+class SampleInfo(TypedDict, total=False):
+    """What `generate` leaves about the episode in `metadata["tau2"]`, as JSON.
+
+    A placeholder has the first four fields alone.
+    """
+
+    termination: str
+    """How it ended: the value of a `Termination`."""
+    detail: str
+    """What ended it, where the termination alone does not say it."""
+    partial: float
+    """The strict partial score in [0, 1]; 0.0 without a score."""
+    components: dict[str, float]
+    """The parts of the partial score by kind, each in [0, 1]."""
+    card_components: dict[str, float]
+    """tau2's own fractions by kind, each in [0, 1], for `tau2_shaping: card`."""
+    steps: int
+    """tau2's count of hops."""
+    turns: int
+    """The agent's turns."""
+    turn_partials: list[float]
+    """The strict partial score after each turn."""
+    turn_gains: list[float]
+    """What each turn that has tokens added to the partial score: one per span of the loss mask."""
+    calls: int
+    """The agent's tool calls."""
+    tool_errors: int
+    """Error results of tools, the user's included."""
+    malformed: int
+    """The agent's calls that could not be parsed."""
+    policy_s: float
+    """Seconds that waited for the policy."""
+    user_s: float
+    """Seconds that waited for the user."""
+    wall_s: float
+    """Seconds from beginning to score."""
+    usage: dict[str, TokenCounts]
+    """Tokens by role (`policy`, `user`, `judge`), as their servers reported them."""
+    user_stopped_early: bool
+    """Whether the user hung up right after confirming, before the agent could act."""
+    tau2: str
+    """The tau2 that ran and scored it: vintage and version."""
+    tasks_sha256: str
+    """SHA-256 of the domain's task file."""
+    reward_basis: list[str]
+    """The kinds of check that the reward was the product of."""
+
+
+def info(sample: Sample) -> SampleInfo:
     """What `generate` left about the sample's episode; {} where none has run."""
-    return sample.metadata.get("tau2") or {}
+    left: SampleInfo | None = sample.metadata.get(KEY)
+    return left or {}
+
+
+def ended(sample: Sample) -> Termination | None:
+    """How the sample's episode ended; None where none has run."""
+    value = info(sample).get("termination")
+    return None if value is None else Termination(value)
+
+
+def task_reward(sample: Sample) -> float:
+    """tau2's reward, as `generate` set it; 0.0 where there is none."""
+    reward = sample.reward or 0.0
+    if isinstance(reward, dict):
+        raise TypeError(f"sample {sample.index}: a reward of several parts, {sorted(reward)}, is none of generate's")
+    return float(reward)
+
+
+def task_name(sample: Sample) -> str:
+    """The sample's task, `domain/task_id`."""
+    return f"{sample.metadata.get('domain')}/{sample.metadata.get('task_id')}"
 
 
 def flatten(samples: Iterable[Any]) -> list[Sample]:
@@ -19,3 +98,84 @@ def flatten(samples: Iterable[Any]) -> list[Sample]:
     for element in samples:
         flat += flatten(element) if isinstance(element, list) else [element]
     return flat
+
+
+def fill(args: object, sample: Sample, episode: Episode, replayed: bool = True) -> None:
+    """Write an episode into a sample.
+
+    Each reply of the server goes in with its own `meta_info`, from which slime counts prefix-cache hits and
+    speculation, and takes what the trainer replays (`replayed`). Status and weight versions are the episode's.
+    """
+    ledger = episode.ledger
+    aborted = episode.termination is Termination.ABORTED
+    if ledger is None or ledger.sampled == 0 or (episode.outcome is None and not aborted):
+        placeholder(sample, episode.detail, episode.termination, args)
+        return
+    restart(sample)
+    replay.start(args, sample, replayed)
+    sample.tokens = ledger.tokens[: ledger.prompt_length]
+    response, log_probs = ledger.tokens[ledger.prompt_length :], ledger.log_probs
+    done = 0
+    for reply in episode.replies:  # what follows the last turn trains nothing, and may be what outgrew the context
+        if reply.end > reply.start > done:
+            sample.append_response_tokens(args, tokens=response[done : reply.start], trainable=False)
+        sample.append_response_tokens(
+            args,
+            tokens=response[reply.start : reply.end],
+            log_probs=log_probs[reply.start : reply.end],
+            trainable=True,
+            meta_info=replay.meta_info(args, sample, reply, replayed),
+        )
+        done = max(done, reply.end)
+    sample.response = "\n".join(turn.text for turn in episode.turns)
+    sample.weight_versions = list(episode.weight_versions)
+    sample.non_generation_time = max(0.0, episode.wall_s - episode.policy_s)
+    sample.metadata[KEY] = _summary(episode)
+    if aborted:
+        sample.status = Sample.Status.ABORTED
+        sample.reward = 0.0  # slime's metrics round every reward
+        sample.remove_sample = True
+        return
+    sample.status = Sample.Status.TRUNCATED if episode.termination.exhausted else Sample.Status.COMPLETED
+    sample.reward = episode.reward
+
+
+def placeholder(
+    sample: Sample, detail: str, termination: Termination = Termination.ENVIRONMENT_ERROR, args: object = None
+) -> None:
+    """Make it a sample that trains nothing and counts for nothing, in the shape that the trainer needs."""
+    restart(sample)
+    sample.tokens = [0, 0]
+    sample.response_length = 1
+    sample.loss_mask = [0]
+    sample.rollout_log_probs = [0.0]
+    sample.reward = 0.0
+    sample.remove_sample = True
+    replay.pad(args, sample)
+    sample.status = Sample.Status.ABORTED if termination.disposition is Disposition.RETRY else Sample.Status.FAILED
+    sample.metadata[KEY] = SampleInfo(termination=termination.value, detail=detail, partial=0.0, components={})
+
+
+def _summary(episode: Episode) -> SampleInfo:
+    outcome, turns = episode.outcome, episode.turns
+    provenance: Provenance = episode.provenance
+    return SampleInfo(
+        termination=episode.termination.value,
+        detail=episode.detail,
+        partial=outcome.partial if outcome else 0.0,
+        components=outcome.components if outcome else {},
+        card_components=card_fractions(outcome.reward_info) if outcome else {},
+        steps=episode.steps,
+        turns=len(turns),
+        turn_partials=[turn.partial for turn in turns],
+        turn_gains=[turn.gain for turn in turns if turn.end > turn.start],
+        calls=sum(turn.calls for turn in turns),
+        tool_errors=episode.tool_errors,
+        malformed=sum(turn.malformed for turn in turns),
+        policy_s=episode.policy_s,
+        user_s=episode.user_s,
+        wall_s=episode.wall_s,
+        usage=episode.usage,
+        user_stopped_early=episode.user_stopped_early,
+        **provenance,
+    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from slime_tau2.hooks.arguments import option
 from slime_tau2.tokenizer import load_tokenizer
 
 
@@ -50,10 +51,10 @@ class Sample:
     remove_sample: bool = False
     teacher_log_probs: list[float] | None = None
     status: Status = Status.PENDING
-    metadata: dict = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     generate_function_path: str | None = None
     custom_rm_path: str | None = None
-    train_metadata: dict | None = None
+    train_metadata: dict[str, Any] | None = None
     session_id: str | None = None
     non_generation_time: float = 0.0
     spec_info: SpecInfo = field(default_factory=SpecInfo)
@@ -62,13 +63,13 @@ class Sample:
     rollout_top_p_token_offsets: list[int] | None = None
     rollout_routed_experts: Any = None
 
-    def get_reward_value(self, args: Any) -> float:
-        key = getattr(args, "reward_key", None)
+    def get_reward_value(self, args: object) -> float:
+        key = option(args, "reward_key", None)
         return self.reward if not key else self.reward[key]  # type: ignore[index, return-value]
 
     def append_response_tokens(
         self,
-        args: Any = None,
+        args: object = None,
         *,
         tokens: list[int],
         log_probs: list[float] | None = None,
@@ -110,7 +111,7 @@ class DynamicFilterOutput:
 
 
 class GenerateState:
-    """Stand-in for slime's per-process state of a rollout; one an `args` object."""
+    """Stand-in for slime's state of a rollout, of which a process has one; here each `args` object has its own."""
 
     def __new__(cls, args: Any) -> GenerateState:
         state = getattr(args, "_tau2_generate_state", None)

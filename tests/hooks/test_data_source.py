@@ -10,7 +10,7 @@ from argparse import Namespace
 import pytest
 
 from slime_tau2.errors import CheckpointError, PolicyError
-from slime_tau2.hooks import data_source, filters, generate, liveness, rewards
+from slime_tau2.hooks import current, filters, generate, liveness, rewards
 from slime_tau2.hooks import metrics as log_hooks
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
@@ -379,4 +379,4 @@ def test_nothing_is_logged_where_nothing_is_wrong(tmp_path, caplog):
         end(source, 0, finish(source.get_samples(1)[0], 1, 0))
         source.save(0)
         resumed(tmp_path, 0)
-    assert not caplog.records and data_source.current() is not source
+    assert not caplog.records and current.data_source() is not source

@@ -8,14 +8,14 @@ import pytest
 from slime_tau2.config import Tau2Config
 from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.errors import ConfigError
-from slime_tau2.hooks import data_source, generate
+from slime_tau2.hooks import current, generate
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
 
 
 @pytest.fixture(autouse=True)
 def no_data_source(monkeypatch):
-    monkeypatch.setattr(data_source, "_current", None)
+    monkeypatch.setattr(current, "_source", None)
 
 
 def args_with(tmp_path, tasks, domain="helpdesk", path=None, **over):

@@ -8,7 +8,7 @@ import pytest
 from test_hooks import make_args, scored
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.hooks import data_source
+from slime_tau2.hooks import current, data_source
 from slime_tau2.hooks import metrics as log_hooks
 
 DOCS = Path(__file__).parents[2] / "docs" / "hooks.md"
@@ -57,7 +57,7 @@ def test_every_key_is_documented(tmp_path, monkeypatch):
     sent = {}
     monkeypatch.setattr(log_hooks, "log_metrics", lambda args, metrics, step: sent.update(metrics))
     monkeypatch.setattr(log_hooks, "take_faults", lambda: {"user/http_500": 2})
-    monkeypatch.setattr(data_source, "_current", None)
+    monkeypatch.setattr(current, "_source", None)
     data_source.Tau2DataSource(Namespace(n_samples_per_prompt=2, tau2_user="scripted"))
     log_hooks.log_rollout(3, Namespace(tau2_log_samples=0), batch(), None, 2.0)
     log_hooks.log_eval(3, Namespace(), {"airline": {"samples": batch()}}, None)

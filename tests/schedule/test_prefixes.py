@@ -42,7 +42,7 @@ def test_a_file_that_is_of_no_use_is_refused(tmp_path):
         prefixes.load(path, {"a"})
     path.write_text('{"x": 1}\n')
     with pytest.raises(
-        ConfigError, match="line 1: no record of an attempt: tau2: Field required; is it the file that you mean"
+        ConfigError, match="line 1: no record of an attempt: domain: Field required; is it the file that you mean"
     ):
         prefixes.load(path, {"a"})
     path.write_text(json.dumps(record()) + "\n")

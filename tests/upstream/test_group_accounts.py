@@ -141,13 +141,13 @@ def test_each_group_ends_once_for_every_rollout_id(mode, tokenizer, tmp_path):
 
 def fresh_source(args):
     """Another data source beside the one that runs, which stays the current one."""
-    from slime_tau2.hooks import data_source
+    from slime_tau2.hooks import current, data_source
 
-    running = data_source.current()
+    running = current.data_source()
     try:
         return data_source.Tau2DataSource(args)
     finally:
-        data_source._current = running
+        current.register(running)
 
 
 DEAD = """
