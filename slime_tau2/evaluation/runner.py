@@ -28,6 +28,7 @@ from slime_tau2.evaluation.plan import SUMMARY, RunPlan, TaskKey
 from slime_tau2.looplag import LoopLag
 from slime_tau2.record import AttemptRecord
 from slime_tau2.seeds import derive_seed
+from slime_tau2.silence import Silence
 from slime_tau2.types import Episode
 
 LEAST_IN_A_ROW, MOST_IN_A_ROW = 4, 16
@@ -138,8 +139,9 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
             bug = bug or error
             stop(str(error))
             return
-        if outage.after(episode.reward is not None):
-            stop(f"the infrastructure ended {outage.in_a_row} attempts in a row, the last by: {episode.detail}")
+        if outage.after(episode):
+            silence = outage.silence
+            stop(f"the infrastructure ended {silence.in_a_row} attempts in a row, the last by: {silence.detail}")
 
     with job.records_path.open("a", encoding="utf-8") as sink:
         async with LoopLag() as lag, job.guard(stop):
@@ -155,22 +157,23 @@ class _Outage:
     """Tells an outage, which ends a run, from attempts that the infrastructure ends here and there."""
 
     def __init__(self, most: int):
-        self.most, self.in_a_row = most, 0
-        self._row_began, self._last_score = 0.0, time.monotonic()
+        self.most = most
+        self.silence = Silence()
+        self._last_score = time.monotonic()
 
-    def after(self, scored: bool) -> bool:
+    def after(self, episode: Episode) -> bool:
         """Whether this is one, now that one more attempt has ended."""
         now = time.monotonic()
-        if scored:
-            self.in_a_row, self._last_score = 0, now
+        if episode.reward is not None:
+            self.silence.broken()
+            self._last_score = now
             return False
-        if not self.in_a_row:
-            self._row_began = now
-        self.in_a_row += 1
-        if self.in_a_row >= self.most:
+        self.silence.lasts(episode.detail, now)
+        if self.silence.in_a_row >= self.most:
             return True
-        is_burst = now - self._row_began <= WITHOUT_A_SCORE_S / 2
-        return self.in_a_row >= LEAST_IN_A_ROW and not is_burst and now - self._last_score > WITHOUT_A_SCORE_S
+        is_burst = now - self.silence.began <= WITHOUT_A_SCORE_S / 2
+        unscored = now - self._last_score > WITHOUT_A_SCORE_S
+        return self.silence.in_a_row >= LEAST_IN_A_ROW and not is_burst and unscored
 
 
 def _record(job: Run, episode: Episode, attempt: int) -> AttemptRecord:
