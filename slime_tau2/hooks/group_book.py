@@ -1,13 +1,19 @@
 """The life of a group: served, then either closed or taken back to be served again. Nothing is lost, nothing is served
 twice.
 
-    served ──► out ──► closed      it trained, or the dynamic filter dropped it: it counts, and the curriculum has heard
-                of it │  ▲ ▼  │
-              returned             the rollout cut it off, infrastructure spoiled it, or slime handed it back
+    state     the group                                              comes here by              leaves by
+    out       is being generated, or is finished and waits           `served`                   `close`, `take_back`
+    closed    trained, or the dynamic filter dropped it: it counts,  `close`                    `take_back`
+              and the curriculum has heard of it, once, whole
+    returned  waits to be served again                               `take_back`                `served`, `close`
 
-Whoever hands a closed group back wants it served again, and gets that. A group keeps its index and its samples' indices
-for life, over restarts too. So every index below `next_group` is in exactly one of the three places, and `out` and
-`returned` together are what a state must remember. Pure bookkeeping: no IO, no lock.
+`settle` and `take_back_thrown_away` decide between the three when a rollout is over. Whoever hands a closed group back
+wants it served again, and gets that. What slime does to a group, and where that brings it: docs/hooks.md, "The life of
+a group".
+
+A group keeps its index and its samples' indices for life, over restarts too. So every index that was ever given is in
+exactly one of the three states, and `out` and `returned` together are what a saved state must remember. Pure
+bookkeeping: no IO, no lock.
 """
 
 from __future__ import annotations
