@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,16 +21,17 @@ console = Console()
 
 
 def _version(asked: bool) -> None:
-    if asked:
-        from slime_tau2 import vintage
-        from slime_tau2.errors import BenchDataError
+    if not asked:
+        return
+    from slime_tau2 import vintage
+    from slime_tau2.errors import BenchDataError
 
-        try:
-            tau2 = str(vintage.find())
-        except BenchDataError as error:
-            tau2 = f"no tau2: {error}"
-        print(f"slime_tau2 {slime_tau2.__version__}, {tau2}")
-        raise typer.Exit
+    try:
+        tau2 = str(vintage.find())
+    except BenchDataError as error:
+        tau2 = f"no tau2: {error}"
+    print(f"slime_tau2 {slime_tau2.__version__}, {tau2}")
+    raise typer.Exit
 
 
 @app.callback()
@@ -42,11 +44,6 @@ def top(
     """Train and evaluate tool-using agents on tau2-bench."""
 
 
-for name, command in {**cli_data.COMMANDS, **cli_evaluation.COMMANDS, **cli_options.COMMANDS}.items():
-    app.command(name)(command)
-
-
-@app.command()
 def serve(
     model: Annotated[Path, typer.Argument(help="Directory of a Hugging Face model.")],
     host: str = "127.0.0.1",
@@ -61,7 +58,6 @@ def serve(
     run(model, host, port, device, threads, with_parent)
 
 
-@app.command()
 def quickstart(
     output: Annotated[
         Path, typer.Option(help="Where everything goes; the same command resumes an interrupted run.")
@@ -78,7 +74,6 @@ def quickstart(
     run(output, smoke, set_ or [], console)
 
 
-@app.command()
 def study(
     output: Annotated[
         Path, typer.Option(help="Where everything goes; the same command resumes an interrupted study.")
@@ -99,7 +94,6 @@ def study(
     run(output=output, seeds=seeds, variants=variant, smoke=smoke, assignments=set_ or [], console=console)
 
 
-@app.command("export-hf")
 def export_hf(
     checkpoint: Annotated[
         Path, typer.Argument(help="torch_dist checkpoint of Megatron: iter_0000100, or the folder above it.")
@@ -127,7 +121,6 @@ def export_hf(
     )
 
 
-@app.command()
 def doctor(
     gpus: Annotated[int, typer.Option(min=0, help="GPUs that the run needs on this node.")] = 0,
     train: Annotated[bool, typer.Option("--train", help="slime and Megatron are needed.")] = False,
@@ -196,6 +189,31 @@ def doctor(
     )
     raise typer.Exit(run(question, as_json, quiet, console))
 
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "prepare-data": cli_data.prepare_data,
+    "tasks": cli_data.tasks,
+    "collect": cli_data.collect,
+    "import-sft": cli_data.import_sft,
+    "rft": cli_data.rft,
+    "check-sft": cli_data.check_sft,
+    "eval": cli_evaluation.evaluate,
+    "compare": cli_evaluation.compare,
+    "select": cli_evaluation.select,
+    "report": cli_evaluation.report,
+    "export-tau2": cli_evaluation.export_tau2,
+    "import-tau2": cli_evaluation.import_tau2,
+    "card": cli_evaluation.card,
+    "options": cli_options.options,
+    "serve": serve,
+    "quickstart": quickstart,
+    "study": study,
+    "export-hf": export_hf,
+    "doctor": doctor,
+}
+"""Every command, in the order in which `--help` lists them."""
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 
 INTERRUPTED = 130  # a shell's exit code for Ctrl-C, which typer raises by itself too
 _UsageError: Any = typer.BadParameter.__mro__[1]  # typer carries its own click and exports only the subclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -233,13 +232,3 @@ def _write_rows(output: Path, rows: list[dict[str, Any]], counts: dict[str, int]
     if not rows:
         raise ConfigError(f"no row qualified, {output} was not written: {why_none(counts)}")
     print(f"{write_jsonl(output, rows)} rows written to {output}")
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "prepare-data": prepare_data,
-    "tasks": tasks,
-    "collect": collect,
-    "import-sft": import_sft,
-    "rft": rft,
-    "check-sft": check_sft,
-}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -138,28 +137,30 @@ def report(
     """Print tables and what went wrong, and write one page with plots and every conversation (of a quickstart
     report.json, too).
     """
-    for directory in directories:
-        study = (directory / "study.json").exists()
-        if not study and not ((directory / "settings.json").exists() and not (directory / "attempts.jsonl").exists()):
-            continue
-        kind = "study" if study else "quickstart"
-        if len(directories) > 1:
-            raise ConfigError(f"{directory} is a {kind}, which has a report of its own: name it alone")
-        if prices is not None or (study and output is not None):
-            option = "--prices" if prices is not None else "--output"
-            raise ConfigError(f"{option}: a {kind}'s report has no such thing; leave it out")
-        if study:
-            from slime_tau2.experiments.study_report import write_report as write_study
+    from slime_tau2.experiments.directory import kind
 
-            write_study(directory, console)
-        else:
+    for directory in directories:
+        what = kind(directory)
+        if what is None:
+            continue
+        if len(directories) > 1:
+            raise ConfigError(f"{directory} is a {what}, which has a report of its own: name it alone")
+        if prices is not None:
+            raise ConfigError(f"--prices: a {what}'s report has no such thing; leave it out")
+        if what == "quickstart":
             from slime_tau2.experiments.quickstart import write_report
 
             write_report(directory, console, output)
-        return
-    from slime_tau2.evaluation.report import write as run
+            return
+        if output is not None:
+            raise ConfigError(f"--output: a {what}'s report has no such thing; leave it out")
+        from slime_tau2.experiments.study_report import write_report as write_study
 
-    run(directories, output, prices, console)
+        write_study(directory, console)
+        return
+    from slime_tau2.evaluation.report import write
+
+    write(directories, output, prices, console)
 
 
 def export_tau2(
@@ -209,14 +210,3 @@ def card(
     from slime_tau2.evaluation.card import write
 
     write(runs, output, name, base_model, license_name, partial, prices, console)
-
-
-COMMANDS: dict[str, Callable] = {
-    "eval": evaluate,
-    "compare": compare,
-    "select": select,
-    "report": report,
-    "export-tau2": export_tau2,
-    "import-tau2": import_tau2,
-    "card": card,
-}

@@ -10,7 +10,7 @@ import difflib
 import json
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -136,6 +136,3 @@ def _name(annotation: Any) -> str:
     if origin in (tuple, list):
         return "list"
     return WORDS.get(origin or annotation, str(annotation))
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"options": options}

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from slime_tau2 import files
+from slime_tau2.data import records
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation.plan import SUMMARY
+from slime_tau2.experiments.settings import PipelineSettings
+from slime_tau2.experiments.study_grid import StudySettings
 
 USAGE = "usage.json"
 METRICS = "metrics.jsonl"
 REPORT = "report.json"
 STAGES = ("base", "sft", "rft", "grpo")
 """In their order: each but the first trains the model of the one before it."""
+
+
+def kind(directory: Path) -> Literal["study", "quickstart"] | None:
+    """Which experiment a directory holds; None: none, perhaps an evaluation."""
+    if (directory / StudySettings.FILE).exists():
+        return "study"
+    is_evaluation = (directory / records.FILE).exists()  # old ones have a settings.json, too
+    return "quickstart" if (directory / PipelineSettings.FILE).exists() and not is_evaluation else None
 
 
 def before(stage: str) -> str:
