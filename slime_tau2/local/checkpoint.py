@@ -1,6 +1,6 @@
 """Checkpoints that survive kill -9, a full disk and a flipped bit.
 
-One directory an iteration: model (Hugging Face layout), optimizer, and `state.json` with everything else (RNG, data
+One directory per iteration: model (Hugging Face layout), optimizer, and `state.json` with everything else (RNG, data
 source, curriculum, stage position). A manifest of sha256 sums is written last; the directory is renamed into place
 whole. Loading takes the newest one whose sums hold and says so when it is not the newest.
 """
@@ -22,11 +22,14 @@ from slime_tau2.local.models import atomic_directory, load_weights
 from slime_tau2.local.trainer import Trainer
 
 log = logging.getLogger(__name__)
-KEEP = 2
+KEEP = 2  # checkpoints of a stage
 
 
 def save(root: Path, iteration: int, trainer: Trainer, tokenizer: Any, state: dict[str, Any]) -> Path:
     """Write checkpoint `iteration` and delete all but the newest KEEP.
+
+    Args:
+        state: whatever else a stage needs to resume, as JSON can hold it.
 
     Raises:
         CheckpointError: the disk refused; earlier checkpoints are untouched.
@@ -67,26 +70,29 @@ def broken(path: Path) -> str:
 
 
 def load(root: Path, trainer: Trainer) -> dict[str, Any] | None:
-    """Restore the newest whole checkpoint into the trainer; returns its state, or None where there is no checkpoint.
+    """Restore the newest whole checkpoint into the trainer.
+
+    Returns:
+        What `save` was given as its state, with `iteration`, `step_count` and `rng`; None where there is no checkpoint.
 
     Raises:
         CheckpointError: there are checkpoints and none is whole.
     """
-    found = checkpoints(root)
-    for path in reversed(found):
+    saved = checkpoints(root)
+    for path in reversed(saved):
         reason = broken(path)
         if reason:
             log.warning("checkpoint %s is corrupt (%s); trying the one before it", path, reason)
             continue
         load_weights(trainer.model, path)
         trainer.optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
         trainer.step_count = state["step_count"]
         _restore_rng(state["rng"])
         return state
-    if found:
+    if saved:
         raise CheckpointError(
-            f"all {len(found)} checkpoints in {root} are corrupt; delete the directory to start this stage anew"
+            f"all {len(saved)} checkpoints in {root} are corrupt; delete the directory to start this stage anew"
         )
     return None
 

@@ -10,32 +10,48 @@ import asyncio
 import logging
 import queue
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 from slime_tau2.local.engine import Engine, Request
 
 log = logging.getLogger(__name__)
 
+Kind = Literal["generate", "abort", "weights", "flush"]
+"""What is asked, by what goes with it: a Request; a rid or None for all; the directory of a model; None."""
+
 
 class EngineThread:
-    """Runs an Engine in a thread; everything crosses through one inbox, results come back as futures."""
+    """Runs an Engine in a thread.
 
-    def __init__(self, engine: Engine, load_weights: Any):
-        self.engine, self._load = engine, load_weights
-        self.inbox: queue.SimpleQueue[tuple[str, Any, asyncio.Future]] = queue.SimpleQueue()
-        self._futures: dict[str, asyncio.Future] = {}
+    Args:
+        load_weights: replaces the model's weights by those of a directory; runs in the thread.
+    """
+
+    def __init__(self, engine: Engine, load_weights: Callable[[str], None]):
+        self.engine = engine
+        self.inbox: queue.SimpleQueue[tuple[Kind, Any, asyncio.Future[Any]]] = queue.SimpleQueue()
         self.loop = asyncio.get_running_loop()
+        self._load_weights = load_weights
+        self._futures: dict[str, asyncio.Future[Any]] = {}  # of the requests under way, by rid
         threading.Thread(target=self._run, name="engine", daemon=True).start()
 
-    def submit(self, kind: str, value: Any) -> asyncio.Future:
+    def submit(self, kind: Kind, value: Any) -> asyncio.Future[Any]:
+        """The answer to come: for `generate` the ended Request, for `abort` how many were ended, else None."""
         future = self.loop.create_future()
         self.inbox.put((kind, value, future))
         return future
 
-    def _answer(self, future: asyncio.Future, result: Any) -> None:
+    # --- in the thread -----------------------------------------------------------------------------------------------
+
+    def _answer(self, future: asyncio.Future[Any], result: Any) -> None:
         def deliver() -> None:
-            if not future.done():
-                future.set_exception(result) if isinstance(result, Exception) else future.set_result(result)
+            if future.done():  # cancelled meanwhile
+                return
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
 
         self.loop.call_soon_threadsafe(deliver)
 
@@ -58,19 +74,19 @@ class EngineThread:
                     self._answer(self._futures.pop(request.rid), error)
                 engine.flush()
 
-    def _handle(self, kind: str, value: Any, future: asyncio.Future) -> None:
+    def _handle(self, kind: Kind, value: Any, future: asyncio.Future[Any]) -> None:
         engine = self.engine
         try:
             if kind == "generate":
                 engine.admit(value)
                 self._futures[value.rid] = future
             elif kind == "abort":
-                hit = engine.abort(value)
-                self._finish(hit)
-                self._answer(future, len(hit))
+                aborted = engine.abort(value)
+                self._finish(aborted)
+                self._answer(future, len(aborted))
             elif kind == "weights":
                 self._finish(engine.abort())
-                self._load(value)
+                self._load_weights(value)
                 engine.flush()
                 self._answer(future, None)
             elif kind == "flush":

@@ -41,7 +41,7 @@ class Information:
         )
 
     async def tokenize(self, http: web.Request) -> web.Response:
-        """The ids of `prompt`, or of `messages` by the chat template, as SGLang and vLLM tell them."""
+        """The ids of `prompt`, or of `messages` by the chat template, as SGLang and vLLM answer."""
         body = await http.json()
         try:
             text = body.get("prompt")
@@ -53,9 +53,7 @@ class Information:
         return web.json_response({"tokens": ids, "count": len(ids), "max_model_len": self.engine.context_length})
 
     async def server_info(self, _: web.Request) -> web.Response:
-        """Layout as SGLang names it (one device, nothing offloaded: slime compares these with what it expects), then
-        figures of ours.
-        """
+        """The layout, as SGLang names it, then figures of ours. slime compares the layout with what it expects."""
         info: dict[str, Any] = {
             "version": "slime_tau2.local",
             "model_path": self.model_path,

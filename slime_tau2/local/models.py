@@ -11,16 +11,17 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from slime_tau2.errors import CheckpointError, ConfigError
 from slime_tau2.files import one_line
+from slime_tau2.local.causal_lm import CausalLM
 
 
-def new_model(vocabulary: int, context: int, seed: int, hidden: int = 128, layers: int = 2) -> Any:
-    """A freshly initialised Qwen3 of about half a million parameters (at the defaults)."""
+def new_model(vocabulary: int, context: int, seed: int, hidden: int = 128, layers: int = 2) -> CausalLM:
+    """A freshly initialised Qwen3; at the defaults and the bundled vocabulary, about half a million parameters."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
@@ -37,46 +38,57 @@ def new_model(vocabulary: int, context: int, seed: int, hidden: int = 128, layer
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Qwen3ForCausalLM(config)
+        return cast(CausalLM, Qwen3ForCausalLM(config))
+
+
+def _no_progress_bar() -> None:
+    from transformers.utils import logging as hf_logging
+
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_model(path: Path, device: str | None = None) -> Any:
-    """A causal LM in float32.
+def load_model(path: Path, device: str | None = None) -> CausalLM:
+    """A causal LM in float32. `device` None is `default_device()`.
 
     Raises:
         ConfigError: the directory holds no model that transformers can load.
     """
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as hf_logging
 
-    hf_logging.disable_progress_bar()
+    _no_progress_bar()
     if not (Path(path) / "config.json").exists():
         raise ConfigError(f"{path} holds no model (no config.json); give the directory of a Hugging Face model")
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
-        return model.to(device or default_device())
+        loaded = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+        model = cast(CausalLM, loaded)
+        model.to(device or default_device())
+        return model
     except Exception as error:  # what its many readers stumble over
         raise ConfigError(
             f"cannot load a model from {path} ({type(error).__name__}: {one_line(error)}); copy its files anew"
         ) from error
 
 
-def load_weights(model: Any, path: Path) -> None:
-    """Replace a model's weights in place; all or nothing."""
+def load_weights(model: CausalLM, path: Path) -> None:
+    """Replace a model's weights in place; all or nothing.
+
+    Raises:
+        CheckpointError: the directory holds no weights, or those of another architecture.
+    """
     from safetensors.torch import load_file
 
     files = sorted(Path(path).glob("*.safetensors"))
     if not files:
         raise CheckpointError(f"{path} holds no safetensors")
     state = {k: v for file in files for k, v in load_file(file).items()}
-    own = model.state_dict()
-    wrong = [k for k, v in state.items() if k not in own or own[k].shape != v.shape]
+    current = model.state_dict()
+    wrong = [k for k, v in state.items() if k not in current or current[k].shape != v.shape]
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    missing = set(own) - set(state) - tied
+    missing = set(current) - set(state) - tied
     if wrong or missing:
         raise CheckpointError(
             f"{path} does not fit the model: {len(wrong)} unknown or misshapen, {len(missing)} missing tensors"
@@ -84,13 +96,11 @@ def load_weights(model: Any, path: Path) -> None:
     model.load_state_dict(state, strict=False)
 
 
-def save_model(path: Path, model: Any, tokenizer: Any) -> None:
+def save_model(path: Path, model: CausalLM, tokenizer: Any) -> None:
     """Save a model and its tokenizer as one Hugging Face directory, whole or not at all."""
 
     def write(staging: Path) -> None:
-        from transformers.utils import logging as hf_logging
-
-        hf_logging.disable_progress_bar()
+        _no_progress_bar()
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
 

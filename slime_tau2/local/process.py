@@ -17,35 +17,36 @@ from typing import Any
 from slime_tau2.errors import ConfigError, PolicyError
 
 START_S = 120.0
+REFUSED = 2
+"""The command line's exit code for bad input."""
 
 
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+        return int(s.getsockname()[1])
 
 
 class ServerProcess:
-    """`with ServerProcess(model_dir, log_path) as server:`; `server.url`, `server.load(model_dir)`, `server.info()`."""
+    """`with ServerProcess(model_dir, log_path) as server:`; then `server.url`, `server.load(model_dir)`,
+    `server.info()`.
+
+    Raises:
+        ConfigError: the server refused what it was given, e.g. a directory without a model; says what it said.
+        PolicyError: it died, or did not answer within START_S seconds.
+    """
 
     def __init__(self, model: Path, log: Path, port: int | None = None, threads: int = 1):
-        self.model, self.log, self.port, self.threads = Path(model), Path(log), port or free_port(), threads
+        self.model = Path(model)
+        self.log = Path(log)
+        self.port = port or free_port()
+        self.threads = threads
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> ServerProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            "slime_tau2.cli",
-            "serve",
-            str(self.model),
-            "--port",
-            str(self.port),
-            "--threads",
-            str(self.threads),
-        ]
-        command += ["--with-parent", str(os.getpid())]
+        command = [sys.executable, "-m", "slime_tau2.cli", "serve", str(self.model)]
+        command += ["--port", str(self.port), "--threads", str(self.threads), "--with-parent", str(os.getpid())]
         with self.log.open("ab") as sink:
             # its own session: Ctrl-C reaches the pipeline, which then stops the server in order
             self.process = subprocess.Popen(
@@ -65,16 +66,22 @@ class ServerProcess:
         )
 
     def check(self) -> None:
-        """Raise if the server has died; its last words are in the message."""
-        code = self.process.poll()
-        if code is not None:
-            words = self.log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise ConfigError(
-                f"the local server exited with code {code}: {' | '.join(words)} (log: {self.log}); run the same "
-                "command to resume"
-            )
+        """Whether the server lives.
 
-    def _call(self, path: str, body: dict | None = None) -> Any:
+        Raises:
+            ConfigError: it refused what it was given and ended.
+            PolicyError: it died. The same command resumes.
+        """
+        code = self.process.poll()
+        if code is None:
+            return
+        last_words = " | ".join(self.log.read_text(errors="replace").strip().splitlines()[-3:])
+        message = (
+            f"the local server exited with code {code}: {last_words} (log: {self.log}); run the same command to resume"
+        )
+        raise ConfigError(message) if code == REFUSED else PolicyError(message)
+
+    def _call(self, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data=data, headers={"Content-Type": "application/json"})
         try:
@@ -87,11 +94,17 @@ class ServerProcess:
             raise PolicyError(f"{self.url}{path}: {error}") from error
 
     def load(self, model: Path) -> None:
-        """Serve other weights of the same architecture."""
+        """Serve other weights of the same architecture.
+
+        Raises:
+            PolicyError: they do not fit, or the server does not answer; it serves what it served before.
+        """
         self._call("/update_weights_from_disk", {"model_path": str(model)})
 
     def info(self) -> dict[str, Any]:
-        return self._call("/server_info")
+        """The server's `/server_info`."""
+        info: dict[str, Any] = self._call("/server_info")
+        return info
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -15,6 +15,7 @@ import asyncio
 import itertools
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -24,17 +25,29 @@ from slime_tau2.local.engine_thread import EngineThread
 from slime_tau2.local.information import Information
 from slime_tau2.local.sampling import sampling_params
 
+MAX_CONVERSATIONS = 4096
+"""How many conversations are remembered, to check that the next request extends the last one."""
+
 
 class Server(Information):
-    """The HTTP face. `tokenizer` decodes for the `text` field, and answers `/tokenize`; what is sampled never passes
-    it.
+    """The HTTP face of an engine.
+
+    Args:
+        tokenizer: decodes for the `text` field and answers `/tokenize`; what is sampled never passes it.
+        load_weights: replaces the engine's weights by those of a directory.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Any, model_path: str, load_weights: Any):
-        self.engine, self.tokenizer, self.model_path, self._load = engine, tokenizer, model_path, load_weights
-        self.weight_version, self._counter, self.served = "0", itertools.count(), 0
-        self._conversations: OrderedDict[str, list[int]] = OrderedDict()
-        self.prefix_checked, self.prefix_mismatches = 0, 0
+    def __init__(self, engine: Engine, tokenizer: Any, model_path: str, load_weights: Callable[[str], None]):
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.model_path = model_path
+        self.weight_version = "0"
+        self.served = 0
+        self.prefix_checked = 0
+        self.prefix_mismatches = 0
+        self._load_weights = load_weights
+        self._counter = itertools.count()
+        self._conversations: OrderedDict[str, list[int]] = OrderedDict()  # what each has sent and sampled
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 2**20)
@@ -63,7 +76,7 @@ class Server(Information):
         return app
 
     async def _start(self, _: web.Application) -> None:
-        self.thread = EngineThread(self.engine, self._load)
+        self.thread = EngineThread(self.engine, self._load_weights)
         self._open = asyncio.Event()  # cleared while generation is paused
         self._open.set()
 
@@ -71,14 +84,15 @@ class Server(Information):
         return web.Response()
 
     async def generate(self, http: web.Request) -> web.Response:
-        started, request = time.perf_counter(), None
+        started = time.perf_counter()
+        request: Request | None = None
         try:
             body = await http.json()
             ids = body.get("input_ids")
             if ids is None:
                 ids = self.tokenizer.encode(body["text"], add_special_tokens=False)
             if not isinstance(ids, list) or not all(type(i) is int for i in ids):
-                raise ValueError("input_ids must be one list of integers (one request a call)")
+                raise ValueError("input_ids must be one list of integers (one request per call)")
             request = Request(
                 str(body.get("rid") or f"r{next(self._counter)}"),
                 ids,
@@ -98,16 +112,9 @@ class Server(Information):
             return web.json_response({"error": {"message": f"{type(error).__name__}: {error}"}}, status=500)
         self.served += 1
         self._check_prefix(http.headers.get("X-SMG-Routing-Key"), ids, done)
-        reason: dict[str, Any] = {"type": done.finish}
-        if done.finish == "stop":
-            reason["matched"] = done.output_ids[-1]
-        elif done.finish == "length":
-            reason["length"] = done.params.max_new_tokens
-        else:
-            reason["message"] = "aborted"
         meta = {
             "id": done.rid,
-            "finish_reason": reason,
+            "finish_reason": _finish_reason(done),
             "prompt_tokens": len(ids),
             "completion_tokens": len(done.output_ids),
             "cached_tokens": done.cached_tokens,
@@ -121,9 +128,7 @@ class Server(Information):
         )
 
     def _check_prefix(self, conversation: str | None, ids: list[int], done: Request) -> None:
-        """Count requests that do not extend what their conversation had sent and sampled before (invariant 1, seen from
-        here).
-        """
+        """Count requests that do not extend what their conversation had sent and sampled (invariant 1, from here)."""
         if conversation is None:
             return
         before = self._conversations.pop(conversation, None)
@@ -132,7 +137,7 @@ class Server(Information):
             self.prefix_mismatches += len(ids) <= len(before) or ids[: len(before)] != before
         if done.finish == "stop":
             self._conversations[conversation] = ids + done.output_ids
-            while len(self._conversations) > 4096:
+            while len(self._conversations) > MAX_CONVERSATIONS:
                 self._conversations.popitem(last=False)
 
     async def abort(self, http: web.Request) -> web.Response:
@@ -147,7 +152,7 @@ class Server(Information):
         body = await http.json()
         try:
             await self.thread.submit("weights", body["model_path"])
-        except Exception as error:
+        except Exception as error:  # whatever a reader of weights stumbles over; the engine keeps those it has
             message = f"cannot load weights from {body.get('model_path')!r}: {type(error).__name__}: {error}"
             return web.json_response({"success": False, "message": message}, status=400)
         self.model_path = body["model_path"]
@@ -159,9 +164,7 @@ class Server(Information):
         return web.Response()
 
     async def pause(self, http: web.Request) -> web.Response:
-        """End what is being sampled as aborted and hold new requests until `/continue_generation`, as a trainer does
-        around an update.
-        """
+        """Abort what is being sampled, and hold new requests until `/continue_generation`."""
         body = await http.json() if http.can_read_body else {}
         if body.get("mode", "abort") != "abort":
             return web.json_response(
@@ -174,3 +177,12 @@ class Server(Information):
     async def resume(self, _: web.Request) -> web.Response:
         self._open.set()
         return web.json_response({"status": "ok", "message": "Generation continued successfully."})
+
+
+def _finish_reason(done: Request) -> dict[str, Any]:
+    """Why a request ended, as SGLang says it."""
+    if done.finish == "stop":
+        return {"type": "stop", "matched": done.output_ids[-1]}
+    if done.finish == "length":
+        return {"type": "length", "length": done.params.max_new_tokens}
+    return {"type": done.finish, "message": "aborted"}

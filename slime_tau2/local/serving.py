@@ -1,4 +1,4 @@
-"""`slime-tau2 serve`: checks what it was told, loads a model, says that it listens, and serves it until interrupted."""
+"""`slime-tau2 serve`: checks its options, loads a model, says that it listens, and serves it until interrupted."""
 
 from __future__ import annotations
 
@@ -41,13 +41,18 @@ def _check_device(device: str | None) -> None:
 
 def serve(
     model_path: Path,
+    *,
     host: str = "127.0.0.1",
     port: int = 30000,
     device: str | None = None,
     threads: int = 1,
     with_parent: int | None = None,
 ) -> None:
-    """Load a model and serve it until interrupted; `with_parent` is the process id with whose end it ends.
+    """Load a model and serve it until interrupted.
+
+    Args:
+        threads: torch's.
+        with_parent: the id of the process that started this one; the server ends with it.
 
     Raises:
         ConfigError: there is no such port, device or number of threads, the port is in use, or the directory holds no
@@ -75,10 +80,11 @@ def serve(
     if with_parent is not None:
         exit_with_parent(with_parent)
     torch.set_num_threads(threads)
-    tokenizer, model = load_tokenizer(model_path), load_model(model_path, device)
+    tokenizer = load_tokenizer(model_path)
+    model = load_model(model_path, device)
     engine = Engine(model, tokenizer.eos_token_id)
     server = Server(engine, tokenizer, str(model_path), lambda path: load_weights(model, Path(path)))
-    told = (
+    announcement = (
         f"serving {model_path} at http://{host}:{port}, context length {model.config.max_position_embeddings}; "
         "Ctrl-C stops it"
     )
@@ -86,7 +92,7 @@ def serve(
         server.app(),
         host=host,
         port=port,
-        print=lambda _: print(told, flush=True),
+        print=lambda _: print(announcement, flush=True),
         access_log=None,
         handle_signals=True,
         handler_cancellation=True,

@@ -152,7 +152,7 @@ class Trainer:
         """
         self.model.train()
         pairs = zip(samples, advantages, strict=True)
-        used = [(s, a) for s, a in pairs if not s.remove_sample and sum(s.loss_mask or [])]
+        used = [(s, a) for s, a in pairs if not s.remove_sample and any(s.loss_mask or ())]
         if not used:
             return {"loss": 0.0, "trained_samples": 0}
         rows = [s for s, _ in used]
@@ -186,7 +186,7 @@ class Trainer:
                 the rollout's first step (None: this is the only one), `ref` the reference model's (None: no KL term).
         """
         o = self.options.loss
-        tokens = sum(sum(r.loss_mask or []) for r in rows)
+        tokens = sum(sum(r.loss_mask or ()) for r in rows)
         denominator = tokens if o.calculate_per_token_loss else len(rows)
         sums: dict[str, float] = {}
         for batch in micro_batches(rows, self.options.max_tokens_per_gpu):

@@ -73,7 +73,7 @@ def test_generate_speaks_sglang(server, tokenizer, tiny_model):
     [
         ({"input_ids": [1], "sampling_params": {"max_new_tokens": 99_999}}, "maximum context length"),
         ({"input_ids": [99_999]}, "must lie in"),
-        ({"input_ids": [[1], [2]]}, "one request a call"),
+        ({"input_ids": [[1], [2]]}, "one request per call"),
         ({"input_ids": []}, "maximum context length"),
         ({}, "text"),
         ({"input_ids": [1], "sampling_params": {"tempreature": 1}}, "unknown sampling parameters: tempreature"),
@@ -241,7 +241,7 @@ async def test_a_server_that_dies_mid_run_is_infrastructure(tiny_model_dir, tmp_
         assert Counter(e.termination for e in episodes) == {Termination.POLICY_FAILURE: 4} and all(
             e.reward is None for e in episodes
         )
-        with pytest.raises(ConfigError, match=r"the local server exited with code -9.*run the same command to resume"):
+        with pytest.raises(PolicyError, match=r"the local server exited with code -9.*run the same command to resume"):
             process.check()
 
 
