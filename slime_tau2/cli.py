@@ -55,7 +55,7 @@ def serve(
     """Serve a small model with SGLang's /generate protocol."""
     from slime_tau2.local.serving import serve as run
 
-    run(model, host, port, device, threads, with_parent)
+    run(model, host=host, port=port, device=device, threads=threads, with_parent=with_parent)
 
 
 def quickstart(
@@ -168,26 +168,26 @@ def doctor(
     from slime_tau2.doctor.run import main as run
 
     question = Question(
-        gpus,
-        train,
-        serve,
-        tuple(model or ()),
-        rotary_base,
-        policy,
-        user,
-        user_model,
-        user_key,
-        ray,
-        tuple(port or ()),
-        output,
-        disk,
-        None if plan is None else Plan.parse(plan),
-        runtime_env,
-        tuple(shared or ()),
-        tuple(job_key or ()),
-        router_policy,
+        gpus=gpus,
+        train=train,
+        serve=serve,
+        models=tuple(model or ()),
+        rotary_base=rotary_base,
+        policy=policy,
+        user=user,
+        user_model=user_model,
+        user_key=user_key,
+        ray=ray,
+        ports=tuple(port or ()),
+        output=output,
+        disk_gib=disk,
+        plan=None if plan is None else Plan.parse(plan),
+        runtime_env=runtime_env,
+        shared=tuple(shared or ()),
+        job_keys=tuple(job_key or ()),
+        router_policy=router_policy,
     )
-    raise typer.Exit(run(question, as_json, quiet, console))
+    raise typer.Exit(run(question, console, as_json=as_json, quiet=quiet))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -29,8 +29,11 @@ def test_this_machine(tmp_path):
 def test_what_a_run_needs_fails_where_it_is_absent(monkeypatch, tmp_path):
     monkeypatch.setattr(installation.vintage, "locations", lambda name: [])
     for needed, status in ((True, Status.FAIL), (False, Status.OK)):
-        assert installation.package("sglang", "sglang", needed, "fix it").status is status
-    assert installation.torch(99)[1].status is Status.FAIL and "wants 99" in installation.torch(99)[1].text
+        assert installation.package("sglang", "sglang", needed=needed, fix="fix it").status is status
+    assert (
+        installation.torch_and_gpus(99)[1].status is Status.FAIL
+        and "wants 99" in installation.torch_and_gpus(99)[1].text
+    )
     assert (
         installation.disk(tmp_path, 10**9).status is Status.FAIL
         and installation.disk(tmp_path / "a" / "b", 0).status is Status.OK
@@ -52,8 +55,8 @@ def test_banking_knowledge_is_there_with_v1_and_says_what_its_search_needs(monke
 
 def test_another_version_than_was_verified_is_a_warning(monkeypatch, tmp_path):
     monkeypatch.setattr(installation.vintage, "locations", lambda name: [tmp_path])
-    monkeypatch.setattr(installation, "_version", lambda name: "9.9")
-    found = installation.package("sglang", "sglang", True, "")
+    monkeypatch.setattr(installation.vintage, "distribution_version", lambda name: "9.9")
+    found = installation.package("sglang", "sglang", needed=True, fix="")
     assert found.status is Status.WARN and "9.9" in found.text and installation.VERIFIED["sglang"] in found.fix
 
 
@@ -73,7 +76,7 @@ def test_keys_are_never_shown(monkeypatch, tmp_path, cli):
         code, out, err = cli("doctor", "--output", str(tmp_path), *options)
         assert code == 0 and "WANDB_API_KEY" in out and "is set" in out and "sekret" not in out + err
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert installation.key("OPENAI_API_KEY", True).status is Status.FAIL
+    assert installation.key("OPENAI_API_KEY", needed=True).status is Status.FAIL
 
 
 @pytest.fixture

@@ -220,9 +220,15 @@ def report(*nodes, gpus=8, free=8, cpus=64):
 def test_the_job_is_sent_with_the_runs_own_environment(tmp_path):
     environment = {"env_vars": {"PYTHONPATH": "/m:/s", "TAU2_DATA_DIR": "/d"}}
     jobs = Jobs(report(NODE))
-    found = job.examine(
-        jobs, job.Ask(Plan(), environment, ("/m",), tmp_path / "out", ("WANDB_API_KEY",), "http://u/v1")
+    ask = job.Ask(
+        plan=Plan(),
+        runtime_env=environment,
+        folders=("/m",),
+        output=tmp_path / "out",
+        keys=("WANDB_API_KEY",),
+        user="http://u/v1",
     )
+    found = job.examine(jobs, ask)
     assert [f.status for f in found] == [Status.OK, Status.OK], shown(found)
     ((entry, sent),) = jobs.submitted
     python, flag, script, question = shlex.split(entry)
@@ -265,13 +271,13 @@ def test_what_one_node_lacks_is_named_by_its_address(change, said):
     told = json.loads(
         report(NODE, NODE | {"ip": "10.0.0.2"} | change, gpus=16, free=16).splitlines()[1].removeprefix(probe.MARK)
     )
-    (found,) = job.inside(told, job.Ask(Plan(nodes=2, gpus=16), {}, user="http://u/v1"))
+    (found,) = job.inside(told, job.Ask(plan=Plan(nodes=2, gpus=16), runtime_env={}, user="http://u/v1"))
     assert found.status is Status.FAIL and found.what == "node 10.0.0.2" and said in as_line(found)
 
 
 def test_a_node_that_cannot_even_run_a_task():
     told = {"nodes": [{"ip": "10.0.0.2", "gpus": 8, "error": "NodeDiedError: gone"}]}
-    (found,) = job.inside(told, job.Ask(Plan(), {}))
+    (found,) = job.inside(told, job.Ask(plan=Plan(), runtime_env={}))
     assert found.status is Status.FAIL and "NodeDiedError: gone" in found.text
 
 
@@ -316,20 +322,20 @@ def test_rays_gpus_and_cpus_against_the_plan(gpus, free, cpus, nodes, running, s
 
 def test_a_job_that_ends_without_a_report_is_one_line(tmp_path):
     (found,) = job.examine(
-        Jobs("Traceback…\nModuleNotFoundError: No module named 'ray'\n", "FAILED"), job.Ask(Plan(), {})
+        Jobs("Traceback…\nModuleNotFoundError: No module named 'ray'\n", "FAILED"), job.Ask(plan=Plan(), runtime_env={})
     )
     assert found.status is Status.FAIL and "No module named 'ray'" in found.text and "ray job logs j1" in found.fix
-    (found,) = job.examine(Jobs("", "FAILED", message="a\nthe supervisor died"), job.Ask(Plan(), {}))
+    (found,) = job.examine(Jobs("", "FAILED", message="a\nthe supervisor died"), job.Ask(plan=Plan(), runtime_env={}))
     assert "ended as FAILED, and said last: the supervisor died" in found.text
     hangs = Jobs("", "RUNNING")
-    (found,) = job.examine(hangs, job.Ask(Plan(), {}, output=tmp_path, patience_s=0.0))
+    (found,) = job.examine(hangs, job.Ask(plan=Plan(), runtime_env={}, output=tmp_path, patience_s=0.0))
     assert "did not end within 0 s" in found.text and hangs.stopped == ["j1"] and not list(tmp_path.iterdir())
 
 
 def test_without_ray_it_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setitem(sys.modules, "ray.job_submission", None)
-    (found,) = job.check("http://127.0.0.1:1", job.Ask(Plan(), {}))
+    (found,) = job.check("http://127.0.0.1:1", job.Ask(plan=Plan(), runtime_env={}))
     assert found.status is Status.FAIL and "ray is not installed here" in found.text
 
 

@@ -144,12 +144,12 @@ def test_what_an_interface_variable_means(variable, value, meant):
 
 def test_this_machines_interfaces():
     assert network.interfaces()["lo"] == "127.0.0.1" and network.towards("127.0.0.1") == "127.0.0.1"
-    assert network.own("127.0.0.1") and not network.own("192.0.2.77")
+    assert network.is_own("127.0.0.1") and not network.is_own("192.0.2.77")
 
 
 def test_a_nodes_own_settings_are_checked(monkeypatch):
     monkeypatch.setattr(network, "interfaces", lambda: {"lo": "127.0.0.1", "eth0": "10.9.9.9"})
-    monkeypatch.setattr(network, "own", lambda address: address in ("127.0.0.1", "10.9.9.9"))
+    monkeypatch.setattr(network, "is_own", lambda address: address in ("127.0.0.1", "10.9.9.9"))
     for variable in network.IFACE_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("SLIME_HOST_IP", "10.9.9.9")

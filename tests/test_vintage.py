@@ -36,7 +36,7 @@ def test_a_clone_of_v1_is_found_with_its_data(installed):
 def test_a_clone_says_its_own_version_whatever_is_installed(installed, monkeypatch):
     repo = installed("orchestrator", "runner")
     (repo / "data" / "tau2" / "domains").mkdir(parents=True)
-    monkeypatch.setattr(vintage, "_distribution_version", lambda name: "2.4.0")  # PyPI's physics package of this name
+    monkeypatch.setattr(vintage, "distribution_version", lambda name: "2.4.0")  # PyPI's physics package of this name
     (repo / "pyproject.toml").write_text('[project]\nname = "tau2"\nversion = "1.0.1"\n')
     assert vintage.find().version == "1.0.1" and str(vintage.find()).startswith("tau2 1.0.1 (v1, ")
     for broken in ("not toml", "[project]\n", ""):

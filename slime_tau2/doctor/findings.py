@@ -1,4 +1,4 @@
-"""What a check found, and how it is shown."""
+"""What a check finds, and how it is shown."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. `fix` is empty where there is nothing to mend."""
+    """One line of the report."""
 
     what: str
+    """What was looked at: `disk`, `port 30000`, `node 10.0.0.2`."""
     status: Status
     text: str
+    """What is there, or what is wrong."""
     fix: str = ""
+    """How to mend it; empty where there is nothing to mend."""
 
 
 def ok(what: str, text: str) -> Finding:
@@ -44,7 +47,7 @@ def failed(findings: Sequence[Finding]) -> bool:
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:
-    """A table on a terminal, a line each in a log."""
+    """A table on a terminal, one line per finding in a log."""
     if not console.is_terminal:
         for f in findings:
             console.print(as_line(f), soft_wrap=True, highlight=False, markup=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -17,55 +16,51 @@ from slime_tau2.errors import UserError
 
 VERIFIED = {"sglang": "0.5.15.post1", "megatron-core": "0.17.1", "transformer-engine": "2.16.1"}
 """What the GPU path was written for (docs/training.md, "The stack")."""
+IDLE_BYTES = 2 * 2**30
+"""Memory that is taken on a GPU which nobody uses: the driver's, and a display's."""
 
 
 def python() -> Finding:
     return ok("python", f"{'.'.join(map(str, sys.version_info[:3]))} at {sys.executable}")
 
 
-def torch(gpus: int) -> list[Finding]:
-    """torch and the GPUs that it sees.
-
-    Args:
-        gpus: how many the run needs.
-    """
+def torch_and_gpus(needed: int) -> list[Finding]:
+    """torch, and the GPUs that it sees against those that the run needs."""
     try:
-        import torch as t
+        import torch
     except ImportError:
         return [warn("torch", "not installed", "pip install -e '.[local]'; evaluation of servers alone needs none")]
-    out = [ok("torch", t.__version__)]
-    seen = t.cuda.device_count() if t.cuda.is_available() else 0
-    if seen < gpus:
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    out = [ok("torch", torch.__version__)]
+    if seen < needed:
         fix = "choose another --profile, or set CUDA_VISIBLE_DEVICES; the bare machine's way in is launch/quickstart.sh"
-        out.append(fail("gpus", f"this run wants {gpus}, torch sees {seen}", fix))
+        out.append(fail("gpus", f"this run wants {needed}, torch sees {seen}", fix))
     for n in range(seen):
-        free, total = t.cuda.mem_get_info(n)
-        name, size = t.cuda.get_device_name(n), f"{total / 2**30:.0f} GiB, {free / 2**30:.0f} free"
-        used = total - free > 2 * 2**30
-        out.append(
-            warn(f"gpu {n}", f"{name}, {size}", "who holds the rest will compete with this run")
-            if used
-            else ok(f"gpu {n}", f"{name}, {size}")
-        )
-    return out or [ok("gpus", "none; only the GPU path needs them")]
+        free, total = torch.cuda.mem_get_info(n)
+        text = f"{torch.cuda.get_device_name(n)}, {total / 2**30:.0f} GiB, {free / 2**30:.0f} free"
+        if total - free > IDLE_BYTES:
+            out.append(warn(f"gpu {n}", text, "who holds the rest will compete with this run"))
+        else:
+            out.append(ok(f"gpu {n}", text))
+    return out
 
 
-def package(name: str, module: str, needed: bool, fix: str) -> Finding:
-    """Whether a package is there, and whether its version is the one that was verified."""
-    found, version = vintage.locations(module), _version(name)
-    if not found:
+def package(name: str, module: str, *, needed: bool, fix: str) -> Finding:
+    """Whether a package is there, and whether its version is the one that was verified.
+
+    Args:
+        name: the distribution's.
+        module: what is imported of it.
+    """
+    locations = vintage.locations(module)
+    if not locations:
         return fail(name, "not installed", fix) if needed else ok(name, "not installed; only the GPU path needs it")
-    text, wanted = f"{version or 'of no version'} at {found[0]}", VERIFIED.get(name)
-    if wanted is not None and version is not None and version != wanted:
-        return warn(name, text, f"verified with {wanted}")
+    version = vintage.distribution_version(name)
+    text = f"{version or 'of no version'} at {locations[0]}"
+    verified = VERIFIED.get(name)
+    if verified is not None and version is not None and version != verified:
+        return warn(name, text, f"verified with {verified}")
     return ok(name, text)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def tau2() -> list[Finding]:
@@ -90,14 +85,14 @@ def _knowledge(found: vintage.Vintage) -> list[Finding]:
     folder = found.data_dir / "tau2" / "domains" / "banking_knowledge"
     if found.name != "v1" or not folder.is_dir():
         return []
-    tasks = f"{sum(1 for _ in folder.glob('tasks/task_*.json'))} tasks"
+    search = "tau2_retrieval: bm25, which needs no key, can run"
     if importlib.util.find_spec("rank_bm25") is None:
-        none = (
+        search = (
             "rank_bm25 is not installed, and only this domain's searches need it: pip install rank-bm25, or "
             "tau2_retrieval: no_knowledge"
         )
-        return [ok("tau2 banking_knowledge", f"{tasks}; {none}")]
-    return [ok("tau2 banking_knowledge", f"{tasks}; tau2_retrieval: bm25, which needs no key, can run")]
+    count = sum(1 for _ in folder.glob("tasks/task_*.json"))
+    return [ok("tau2 banking_knowledge", f"{count} tasks; {search}")]
 
 
 def disk(directory: Path, gib: float, how: str = "") -> Finding:
@@ -108,15 +103,13 @@ def disk(directory: Path, gib: float, how: str = "") -> Finding:
     free = shutil.disk_usage(existing).free / 2**30
     if free < gib:
         made_of = f": {how}" if how else ""
-        return fail(
-            "disk",
-            f"{free:.0f} GiB free at {existing}, and this needs about {gib:.0f}{made_of}",
-            "make room, or write elsewhere",
-        )
+        text = f"{free:.0f} GiB free at {existing}, and this needs about {gib:.0f}{made_of}"
+        return fail("disk", text, "make room, or write elsewhere")
     return ok("disk", f"{free:.0f} GiB free at {existing}")
 
 
 def port(number: int) -> Finding:
+    """Whether nobody listens there on this machine."""
     with socket.socket() as probe:
         probe.settimeout(2.0)
         taken = probe.connect_ex(("127.0.0.1", number)) == 0
@@ -125,12 +118,10 @@ def port(number: int) -> Finding:
     return ok(f"port {number}", "is free")
 
 
-def key(variable: str, needed: bool) -> Finding:
+def key(variable: str, *, needed: bool) -> Finding:
     """Whether a key is in the environment; it is never shown."""
     if os.environ.get(variable):
         return ok(variable, "is set")
-    return (
-        fail(variable, "is not set", "export it")
-        if needed
-        else ok(variable, "is not set; nothing that was asked about needs it")
-    )
+    if needed:
+        return fail(variable, "is not set", "export it")
+    return ok(variable, "is not set; nothing that was asked about needs it")

@@ -17,6 +17,7 @@ _PREPARE = "bash launch/prepare.sh downloads it"
 
 
 def files(directory: Path) -> Finding:
+    """Whether the directory holds a configuration, a tokenizer and weights."""
     what = f"model {directory}"
     if not directory.is_dir():
         return fail(what, "does not exist", _PREPARE)

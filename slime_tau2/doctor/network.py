@@ -1,7 +1,7 @@
 """Addresses and interfaces of this node, and whether nodes reach each other at those that slime will announce.
 
-Standard library only, for it runs in places where little else does: `python3 -P network.py` from `launch/node.sh`
-before Ray is there, and on every node of a cluster, sent there by the doctor's probe. IPv4, as slime's default is.
+Standard library only: `launch/node.sh` runs `python3 -P network.py` before Ray is there, and the doctor's probe sends
+it to every node of a cluster. IPv4, as slime's default is.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ def interfaces() -> dict[str, str]:
     """{name: its IPv4 address, or "" without one} of this node (Linux)."""
     import fcntl
 
-    found = {}
+    addresses = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
             try:
-                answer = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-                found[name] = socket.inet_ntoa(answer[20:24])
+                reply = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+                addresses[name] = socket.inet_ntoa(reply[20:24])
             except OSError:
-                found[name] = ""
-    return found
+                addresses[name] = ""
+    return addresses
 
 
 def towards(address: str) -> str:
-    """This node's address on the way to another one; empty where no route leads there. Nothing is sent."""
+    """This node's address on the way to `address`; empty where no route leads there. Nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((address, 9))
@@ -44,23 +44,25 @@ def towards(address: str) -> str:
 
 
 def announced() -> str:
-    """The address that slime's servers on this node will give to all others: SLIME_HOST_IP, else that of the way out,
-    else its name's.
+    """The address that slime's servers on this node give to all others.
+
+    SLIME_HOST_IP; else this node's on the way out; else its host name's.
     """
     if os.environ.get(HOST_VARIABLE):
         return os.environ[HOST_VARIABLE]
-    found = towards("8.8.8.8")
-    if found and not found.startswith("127."):
-        return found
+    outwards = towards("8.8.8.8")
+    if outwards and not outwards.startswith("127."):
+        return outwards
     try:
-        own = [str(i[4][0]) for i in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET, socket.SOCK_STREAM)]
+        resolved = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET, socket.SOCK_STREAM)
     except OSError:
-        own = []
-    return next((a for a in own if not a.startswith("127.")), "127.0.0.1")
+        resolved = []
+    named = [str(entry[4][0]) for entry in resolved]
+    return next((a for a in named if not a.startswith("127.")), "127.0.0.1")
 
 
-def own(address: str) -> bool:
-    """Whether an address is one of this node's; also a second one of an interface, which `interfaces` does not show."""
+def is_own(address: str) -> bool:
+    """Whether an address is this node's. An interface's second one is, too, though `interfaces` does not show it."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
             probe.bind((address, 0))
@@ -70,31 +72,35 @@ def own(address: str) -> bool:
 
 
 def matching(variable: str, value: str, names: list[str]) -> list[str]:
-    """The interfaces that a variable means: names; for NCCL also their beginnings, `=` for the whole name, `^` for all
-    but these.
+    """The interfaces, of those that there are, that a variable names.
+
+    Gloo's takes names. NCCL's takes what they begin with, or after `=` whole names; `^` means all but these.
     """
     if not variable.startswith("NCCL_"):
         return [n for n in value.split(",") if n in names]
-    leave_out, exact = value.startswith("^"), value.lstrip("^").startswith("=")
-    wanted = [w for w in value.lstrip("^").lstrip("=").split(",") if w]
-    hit = [n for n in names if any(n == w or (not exact and n.startswith(w)) for w in wanted)]
-    return [n for n in names if n not in hit] if leave_out else hit
+    leave_out = value.startswith("^")
+    pattern = value.lstrip("^")
+    exact = pattern.startswith("=")
+    wanted = [w for w in pattern.lstrip("=").split(",") if w]
+    named = [n for n in names if any(n == w or (not exact and n.startswith(w)) for w in wanted)]
+    return [n for n in names if n not in named] if leave_out else named
 
 
 def wrong(several: bool) -> list[str]:
-    """What is wrong with this node's own network settings, as this process has them: a line each.
+    """What is wrong with this node's own network settings, as this process has them, one line each.
 
     Args:
         several: the run has more than one node, so that a loopback address will not do.
     """
-    here, out = interfaces(), []
+    here = interfaces()
+    out = []
     shown = ", ".join(f"{name} {address}".strip() for name, address in here.items())
     for variable in IFACE_VARIABLES:
         value = os.environ.get(variable, "")
         if value and not any(here[n] for n in matching(variable, value, list(here))):
             out.append(f"{variable}={value} is no interface with an address there; it has {shown}")
     address = announced()
-    if not own(address):
+    if not is_own(address):
         out.append(f"{HOST_VARIABLE}={address} is not that node's address; it has {shown}")
     elif several and address.startswith("127."):
         out.append(f"slime would announce {address}, which no other node reaches; it has {shown}")
@@ -102,7 +108,7 @@ def wrong(several: bool) -> list[str]:
 
 
 class Listener:
-    """A port of this node, as long as this object lives, at the address that slime will announce.
+    """A port that listens, as long as this object lives, at the address that slime will announce.
 
     Raises:
         OSError: that address is not this node's own.
@@ -115,6 +121,7 @@ class Listener:
         threading.Thread(target=self._greet, daemon=True).start()
 
     def where(self) -> tuple[str, int]:
+        """(address, port)."""
         host, port = self.socket.getsockname()
         return host, port
 
@@ -130,7 +137,7 @@ class Listener:
 
 
 def unreachable(addresses: list[tuple[str, int]]) -> list[str]:
-    """Those of other nodes' listeners that this one cannot connect to, with the reason: a line each."""
+    """Those of other nodes' listeners that this one cannot connect to, with the reason, one line each."""
     out = []
     for host, port in addresses:
         try:
@@ -141,8 +148,10 @@ def unreachable(addresses: list[tuple[str, int]]) -> list[str]:
 
 
 def choose(interface: str, address: str, head: str) -> tuple[str, str]:
-    """(interface, address) of this node for a cluster; what is not given is found: by the way to `head`, or the way
-    out.
+    """(interface, address) of this node for a cluster.
+
+    An address that is not given is the interface's, or else the one on the way to `head`, or else on the way out. An
+    interface that is not given is the one that has the address.
 
     Raises:
         ValueError: there is no such interface or address, or none that others could reach; names what there is.
@@ -152,10 +161,13 @@ def choose(interface: str, address: str, head: str) -> tuple[str, str]:
     if interface and not here.get(interface):
         raise ValueError(f"IFACE={interface} is no interface with an address here; there are: {shown}")
     if not address:
-        address = here[interface] if interface else towards(head) if head else announced()
+        if interface:
+            address = here[interface]
+        else:
+            address = towards(head) if head else announced()
     if not address:
         raise ValueError(f"no route leads to HEAD_IP={head} from here; there are: {shown}")
-    if not own(address):
+    if not is_own(address):
         raise ValueError(f"NODE_IP={address} is no address of this machine; there are: {shown}")
     if address.startswith("127.") and address != head:
         raise ValueError(
@@ -171,8 +183,9 @@ def choose(interface: str, address: str, head: str) -> tuple[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """`INTERFACE ADDRESS HEAD PORT` (each may be empty): prints `interface address`; with a head, only where it answers
-    at the port.
+    """`INTERFACE ADDRESS HEAD PORT`, each of which may be empty: prints `interface address` of this node.
+
+    With a head and a port, only if the head answers there.
     """
     interface, address, head, port = arguments
     try:

@@ -1,15 +1,18 @@
 """What a profile will need of the machine, computed before the job: disk for its checkpoints, host memory, GPUs and
 CPUs of Ray.
 
-The figures are arithmetic over the model's parameters, in slime's and Megatron's own terms: a checkpoint holds bf16
-weights and Adam's fp32 state (2 + 12 bytes a parameter); the trainers keep a copy of their weights in pinned host
-memory (2 bytes / TP each), and Adam's state too while another process has the GPU (`colocate`, 12 bytes) or all the
-time (`cpu_optimizer`, with a copy of the gradients, 16 bytes).
+The figures are arithmetic over the model's parameters, in slime's and Megatron's own terms. In bytes per parameter:
+
+* a checkpoint: 2 for bf16 weights, 12 for Adam's fp32 state;
+* pinned host memory: 2 / TP per trainer for a copy of its weights;
+* pinned host memory for Adam's state, shared by all trainers: 12 while another process has the GPU (`colocate`), or 16
+  all the time, with a copy of the gradients (`cpu_optimizer`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from dataclasses import dataclass, fields
@@ -19,31 +22,37 @@ from slime_tau2.doctor.findings import Finding, fail, ok, warn
 from slime_tau2.errors import ConfigError
 
 GIB = 2.0**30
-CHECKPOINT_BYTES, WEIGHT_BYTES, ADAM_BYTES, CPU_ADAM_BYTES = 14, 2, 12, 16
+CHECKPOINT_BYTES = 14
+WEIGHT_BYTES = 2
+ADAM_BYTES = 12
+CPU_ADAM_BYTES = 16
 MAY_BE_ZERO = ("engines", "colocate", "cpu_optimizer", "kept")
 PROCESS_GIB = 4.0
 """Taken for each process with torch and CUDA, beside what is computed: an assumption, not measured."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`nodes` × `gpus_per_node` is the machine.
-
-    `trainers` Megatron ranks (on `trainer_nodes`) and `engines` SGLang GPUs run on `gpus` of them.
-
-    `kept` checkpoints lie on the disk at most: two where the run deletes old ones, for it writes the next one first.
-    """
+    """What a run takes of the machine, which has `nodes` × `gpus_per_node` GPUs."""
 
     nodes: int = 1
     gpus_per_node: int = 8
     gpus: int = 8
+    """Those that the run uses."""
     trainers: int = 8
+    """Megatron's ranks, one per GPU."""
     trainer_nodes: int = 1
+    """The nodes that they are on."""
     engines: int = 0
+    """GPUs of SGLang."""
     tp: int = 1
+    """Tensor parallelism of the trainers."""
     colocate: int = 0
+    """1: trainers and engines take turns on the same GPUs."""
     cpu_optimizer: int = 0
+    """1: Adam's state lives in host memory."""
     kept: int = 2
+    """Checkpoints on the disk at most: two where the run deletes old ones, for it writes the next one first."""
 
     @classmethod
     def parse(cls, text: str) -> Plan:
@@ -52,31 +61,38 @@ class Plan:
         Raises:
             ConfigError: a name that is none of the fields, no whole number, or one that is too small.
         """
-        known, values = {f.name for f in fields(cls)}, {}
+        known = {f.name for f in fields(cls)}
+        values: dict[str, int] = {}
         for part in filter(None, text.split(",")):
             name, _, value = part.partition("=")
-            if name not in known or not value.isdecimal() or int(value) < (name not in MAY_BE_ZERO):
+            least = 0 if name in MAY_BE_ZERO else 1
+            if name not in known or not value.isdecimal() or int(value) < least:
                 names = ", ".join(n if n in MAY_BE_ZERO else f"{n} (at least 1)" for n in sorted(known))
                 raise ConfigError(f"--plan {part}: expected NAME=NUMBER with one of {names}")
             values[name] = int(value)
         return cls(**values)
 
     def checkpoint_gib(self, parameters: int) -> float:
-        """One checkpoint of Megatron's, with the optimizer."""
+        """Size of one checkpoint of Megatron's, with the optimizer."""
         return parameters * CHECKPOINT_BYTES / GIB
 
     def host_gib(self, parameters: int) -> float:
         """Pinned host memory of the busiest node."""
-        trainers = -(-self.trainers // self.trainer_nodes)
-        adam = CPU_ADAM_BYTES if self.cpu_optimizer else ADAM_BYTES if self.colocate else 0
+        trainers = math.ceil(self.trainers / self.trainer_nodes)
+        adam = 0
+        if self.cpu_optimizer:
+            adam = CPU_ADAM_BYTES
+        elif self.colocate:
+            adam = ADAM_BYTES
         return parameters * (WEIGHT_BYTES * trainers / self.tp + adam * trainers / self.trainers) / GIB
 
     def processes_gib(self) -> float:
-        return PROCESS_GIB * -(-(self.trainers + self.engines) // self.nodes)
+        """Host memory of the processes themselves, on the busiest node."""
+        return PROCESS_GIB * math.ceil((self.trainers + self.engines) / self.nodes)
 
 
 def parameters(model: Path) -> int | None:
-    """Of the safetensors in a Hugging Face directory, from their headers; None where they cannot be read."""
+    """How many a Hugging Face directory's safetensors hold, from their headers; None where they cannot be read."""
     count = 0
     try:
         for shard in sorted(model.glob("*.safetensors")):
@@ -85,40 +101,37 @@ def parameters(model: Path) -> int | None:
                 header = json.loads(file.read(min(length, shard.stat().st_size)))
             for name, tensor in header.items():
                 if name != "__metadata__":
-                    size = 1
-                    for extent in tensor["shape"]:
-                        size *= extent
-                    count += size
+                    count += math.prod(tensor["shape"])
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return None
     return count or None
 
 
 def disk_gib(plan: Plan, count: int, output: Path) -> tuple[float, str]:
-    """(GiB that checkpoints will still take, how that is computed): those that lie there already are on the disk."""
+    """(GiB that checkpoints will still take, how that is computed). Those that lie there have taken theirs already."""
     there = len([p for p in (output / "checkpoints").glob("iter_*") if re.fullmatch(r"iter_\d{7}", p.name)])
     new = max(1, plan.kept - there)  # even a run that deletes writes the next one first
-    one = plan.checkpoint_gib(count)
-    return new * one, f"{new} more checkpoint{'s' * (new > 1)} of {one:.0f} GiB" + (
-        f" beside the {there} there" if there else ""
-    )
+    each = plan.checkpoint_gib(count)
+    how = f"{new} more checkpoint{'s' if new > 1 else ''} of {each:.0f} GiB"
+    return new * each, f"{how} beside the {there} there" if there else how
 
 
 def host_memory(
     plan: Plan, count: int, meminfo: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")
 ) -> Finding:
-    """Whether this node's memory holds what the trainers keep there (the busiest node's share; every node is taken to
-    be alike).
+    """Whether this node's memory holds what the busiest node's trainers keep; all nodes are taken to be alike.
+
+    Args:
+        count: the model's parameters.
+        meminfo, limit: where the machine and the container say how much memory there is.
     """
     what = "host memory"
     pinned, beside = plan.host_gib(count), plan.processes_gib()
     need = pinned + beside
     try:
-        told = {
-            k: int(v.split()[0]) / 2**20
-            for k, v in (line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        }
-        total, free = told["MemTotal"], told["MemAvailable"]
+        lines = (line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        gib = {name: int(value.split()[0]) / 2**20 for name, value in lines}  # the file has kB
+        total, free = gib["MemTotal"], gib["MemAvailable"]
         bound = limit.read_text().strip() if limit.exists() else "max"
         if bound.isdigit():
             total = min(total, int(bound) / GIB)
@@ -132,7 +145,6 @@ def host_memory(
         fix = "a node with more, or another profile" + ("; CPU_OPTIMIZER=0 needs less" if plan.cpu_optimizer else "")
         return fail(what, f"{text}, this one has {total:.0f}", fix)
     if free < need:
-        return warn(
-            what, f"{text}, {free:.0f} of {total:.0f} are free now", "what holds the rest will compete with this run"
-        )
+        text = f"{text}, {free:.0f} of {total:.0f} are free now"
+        return warn(what, text, "what holds the rest will compete with this run")
     return ok(what, f"{text}, {free:.0f} are free")

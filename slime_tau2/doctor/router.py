@@ -1,8 +1,8 @@
 """The router that slime starts: which of its policies keeps a conversation on one engine.
 
-slime's fork has `consistent_hashing`; PyPI's sglang-router 0.3.2, which some of slime's images install, has `manual` in
-its place, which is sticky by the same header (X-SMG-Routing-Key) and forgets its table with the router. A policy that
-the installed router does not know ends slime's `parse_args`. `python -m slime_tau2.doctor.router` prints the best one.
+slime's fork has `consistent_hashing`. PyPI's sglang-router 0.3.2, which some of slime's images install, has `manual`
+instead: sticky by the same header (X-SMG-Routing-Key), but its table goes with the router. A policy that the installed
+router does not know ends slime's `parse_args`. `python -m slime_tau2.doctor.router` prints the best one.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def policies() -> tuple[str, ...] | None:
     """
     try:
         try:
-            from sglang_router.router_args import RouterArgs  # type: ignore[import-not-found]
+            from sglang_router.router_args import RouterArgs
         except ImportError:
-            from sglang_router.launch_router import RouterArgs  # type: ignore[import-not-found]
+            from sglang_router.launch_router import RouterArgs
         parser: Any = argparse.ArgumentParser(allow_abbrev=False)
         RouterArgs.add_cli_args(parser, use_router_prefix=True, exclude_host_port=True)
         return tuple(parser._option_string_actions["--router-policy"].choices or ()) or None
@@ -36,27 +36,22 @@ def policies() -> tuple[str, ...] | None:
 
 
 def best(choices: tuple[str, ...] | None) -> str:
-    """What to ask for: the first of STICKY that there is, the fork's where nobody can be asked."""
-    return next((p for p in STICKY if p in choices), STICKY[0]) if choices else STICKY[0]
+    """What to ask for: the first of STICKY that is among the choices, and the fork's where they are not known."""
+    return next((p for p in STICKY if p in (choices or ())), STICKY[0])
 
 
 def check(wanted: str) -> Finding:
     """Whether the installed router knows the policy that a run asks for."""
-    what, choices = "router policy", policies()
+    what = "router policy"
+    choices = policies()
     if choices is None:
-        return warn(
-            what, f"no sglang_router here whose choices could be compared with {wanted}", "slime's container has one"
-        )
+        text = f"no sglang_router here whose choices could be compared with {wanted}"
+        return warn(what, text, "slime's container has one")
+    fix = f"--set ROUTER_POLICY={best(choices)}"
     if wanted not in choices:
-        return fail(
-            what,
-            f"{wanted} is none of the installed router's ({', '.join(choices)})",
-            f"--set ROUTER_POLICY={best(choices)}",
-        )
+        return fail(what, f"{wanted} is none of the installed router's ({', '.join(choices)})", fix)
     if wanted not in STICKY[:2]:
-        return warn(
-            what, f"{wanted} does not keep a conversation on one engine", f"--set ROUTER_POLICY={best(choices)}"
-        )
+        return warn(what, f"{wanted} does not keep a conversation on one engine", fix)
     return ok(what, f"{wanted}, of {', '.join(choices)}")
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -20,37 +18,55 @@ from slime_tau2.episode import credentials
 from slime_tau2.errors import ConfigError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
-    """The command line of `doctor`. What is not named is not asked about; without a name, only this machine is looked
-    at.
-
-    `rotary_base` is that of the first model. With a `plan`, disk and host memory are computed from it and the first
-    model, and a job is sent to Ray that looks around with `runtime_env`; `shared` folders must be there for it on every
-    node, `job_keys` in its environment.
-    """
+    """The command line of `doctor`. This machine is always looked at; models and servers only where they are named."""
 
     gpus: int = 0
+    """GPUs that the run needs on this node."""
     train: bool = False
+    """Whether slime and Megatron are needed."""
     serve: bool = False
+    """Whether SGLang is needed."""
     models: tuple[Path, ...] = ()
+    """Hugging Face directories."""
     rotary_base: int | None = None
+    """Megatron's, to be compared with the first model's."""
     policy: str | None = None
+    """URL of the policy's server."""
     user: str | None = None
+    """URL of the user simulator's server, and the model and the key's variable to use there."""
     user_model: str = ""
     user_key: str | None = None
     ray: str | None = None
+    """Address of Ray's job server."""
     ports: tuple[int, ...] = ()
+    """Ports that must be free."""
     output: Path = Path()
+    """Where the run will write."""
     disk_gib: float = 1.0
+    """How much it will write there, beside the checkpoints of a `plan`."""
     plan: Plan | None = None
+    """What the run takes. With it, disk and host memory are computed for the first model, and Ray gets a job that looks
+    around.
+    """
     runtime_env: str = "{}"
+    """Runtime environment of that job, as JSON."""
     shared: tuple[Path, ...] = ()
+    """Folders that the job must find on every node."""
     job_keys: tuple[str, ...] = ()
+    """Variables that its environment must hold."""
     router_policy: str | None = None
+    """A policy that the installed router must know."""
 
 
 def examine(question: Question) -> list[Finding]:
+    """The findings of every check that the question asks for.
+
+    Raises:
+        ConfigError: the question itself is wrong: a port that is none, a key in place of its variable's name, a runtime
+            environment that is no JSON.
+    """
     q = question
     if any(not VARIABLE.fullmatch(name) for name in (q.user_key, *q.job_keys) if name is not None):
         raise ConfigError(f"--user-key and --job-key {NO_KEY}")
@@ -58,40 +74,53 @@ def examine(question: Question) -> list[Finding]:
         if not 1 <= number <= 65535:
             raise ConfigError(f"--port {number}: a port is a number from 1 to 65535")
     container = "run this inside slime's container"
-    out = [installation.python(), *installation.torch(q.gpus)]
-    out += [
-        installation.package("slime", "slime", q.train, f"{container}, or pip install --no-deps -e SLIME_DIR"),
-        installation.package(
-            "megatron-core", "megatron.core", q.train, f"{container}, or put Megatron-LM on PYTHONPATH"
-        ),
-        installation.package("sglang", "sglang", q.serve, container),
+    slime_fix = f"{container}, or pip install --no-deps -e SLIME_DIR"
+    megatron_fix = f"{container}, or put Megatron-LM on PYTHONPATH"
+    out = [
+        installation.python(),
+        *installation.torch_and_gpus(q.gpus),
+        installation.package("slime", "slime", needed=q.train, fix=slime_fix),
+        installation.package("megatron-core", "megatron.core", needed=q.train, fix=megatron_fix),
+        installation.package("sglang", "sglang", needed=q.serve, fix=container),
         *installation.tau2(),
         *_room(q),
         *(installation.port(n) for n in q.ports),
-        installation.key("WANDB_API_KEY", False),
+        installation.key("WANDB_API_KEY", needed=False),
         _users_key(q),
     ]
     for n, model in enumerate(dict.fromkeys(q.models)):
-        checked = models.files(model)
-        out.append(checked)
-        if checked.status is Status.OK:
-            out.append(models.template(model))
-            if q.rotary_base is not None and n == 0:
-                out.append(models.rotary_base(model, q.rotary_base))
+        out += _model(model, q.rotary_base if n == 0 else None)
     if q.router_policy is not None:
         out.append(router.check(q.router_policy))
-    asked: list[Awaitable[Any]] = []
-    said = {k: v for k, v in from_environment().items() if k in ("hosts", "plain_http")}
-    access = Tau2Config.from_mapping(said, ENVIRONMENT).access
-    if q.policy is not None:
-        asked.append(servers.policy(q.policy, access, q.models[0] if q.models else None))
-    if q.user is not None:
-        asked.append(servers.user(q.user, q.user_model, q.user_key, access))
-    if q.ray is not None:
-        asked.append(servers.ray(q.ray))
-    out += asyncio.run(servers.gathered(*asked))
-    if q.ray is not None and q.plan is not None and out[-1].status is Status.OK:
+    out += asyncio.run(_servers(q))
+    ray_answers = q.ray is not None and out[-1].status is Status.OK  # it is asked last
+    if q.ray is not None and q.plan is not None and ray_answers:
         out += job.check(q.ray, _ask(q, q.plan))
+    return out
+
+
+def _model(directory: Path, rotary_base: int | None) -> list[Finding]:
+    """A model's files; where they are whole, what is in them."""
+    whole = models.files(directory)
+    if whole.status is not Status.OK:
+        return [whole]
+    out = [whole, models.template(directory)]
+    if rotary_base is not None:
+        out.append(models.rotary_base(directory, rotary_base))
+    return out
+
+
+async def _servers(q: Question) -> list[Finding]:
+    """Policy, user and Ray, in this order, as far as they are named."""
+    given = {k: v for k, v in from_environment().items() if k in ("hosts", "plain_http")}
+    access = Tau2Config.from_mapping(given, ENVIRONMENT).access
+    out: list[Finding] = []
+    if q.policy is not None:
+        out += await servers.policy(q.policy, access, q.models[0] if q.models else None)
+    if q.user is not None:
+        out += await servers.user(q.user, q.user_model, q.user_key, access)
+    if q.ray is not None:
+        out.append(await servers.ray(q.ray))
     return out
 
 
@@ -109,11 +138,18 @@ def _ask(q: Question, of: Plan) -> job.Ask:
         environment = json.loads(q.runtime_env)
     except ValueError as error:
         raise ConfigError(f"--runtime-env is no JSON: {error}") from error
-    users = _users_variable(q)
-    keys = [*q.job_keys, *([users] if users else [])]
-    folders = tuple(str(p) for p in (*q.shared, *q.models))
-    asked = (of, environment, folders, q.output, tuple(dict.fromkeys(keys)), q.user or "", users or "")
-    return job.Ask(*asked, patience_s=float(os.environ.get("DOCTOR_WAIT_S", job.PATIENCE_S)))
+    users_key = _users_variable(q)
+    keys = [*q.job_keys, users_key] if users_key else q.job_keys
+    return job.Ask(
+        plan=of,
+        runtime_env=environment,
+        folders=tuple(str(p) for p in (*q.shared, *q.models)),
+        output=q.output,
+        keys=tuple(dict.fromkeys(keys)),
+        user=q.user or "",
+        user_key=users_key or "",
+        patience_s=float(os.environ.get("DOCTOR_WAIT_S", job.PATIENCE_S)),
+    )
 
 
 def _users_variable(q: Question) -> str | None:
@@ -127,11 +163,11 @@ def _users_variable(q: Question) -> str | None:
 def _users_key(q: Question) -> Finding:
     """Whether the key that the user's server will see is set; without a server, whether OpenAI's is."""
     variable = _users_variable(q)
-    return installation.key(variable or q.user_key or credentials.OPENAI_KEY, variable is not None)
+    return installation.key(variable or q.user_key or credentials.OPENAI_KEY, needed=variable is not None)
 
 
-def main(question: Question, as_json: bool, quiet: bool, console: Console) -> int:
-    """Print the findings; the exit code is 1 where one failed."""
+def main(question: Question, console: Console, *, as_json: bool, quiet: bool) -> int:
+    """Print the findings (`quiet`: only those that are not ok); the exit code is 1 where one failed."""
     found = examine(question)
     if as_json:
         print(findings.as_json(found))

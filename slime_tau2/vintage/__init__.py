@@ -40,7 +40,7 @@ def find() -> Vintage:
     for location in locations("tau2"):
         if (location / "orchestrator" / "orchestrator.py").exists():
             name = "v1" if (location / "runner").is_dir() else "pin"
-            version = _version_beside(location) or _distribution_version("tau2") or name
+            version = _version_beside(location) or distribution_version("tau2") or name
             data = Path(os.environ.get("TAU2_DATA_DIR") or location.parents[1] / "data")
             if not (data / "tau2" / "domains").is_dir():
                 raise BenchDataError(
@@ -58,7 +58,7 @@ def find() -> Vintage:
         )
     data = Path(os.environ.get("TAU2_DATA_DIR") or pypi_data.default_dir())
     pypi_data.verify(data)
-    return Vintage("pypi", "vendor.tau2", f"0.1 via eval-protocol {_distribution_version('eval-protocol')}", data)
+    return Vintage("pypi", "vendor.tau2", f"0.1 via eval-protocol {distribution_version('eval-protocol')}", data)
 
 
 def locations(package: str) -> list[Path]:
@@ -83,7 +83,8 @@ def _version_beside(package: Path) -> str | None:
         return None
 
 
-def _distribution_version(name: str) -> str | None:
+def distribution_version(name: str) -> str | None:
+    """The version of an installed distribution; None where there is none."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

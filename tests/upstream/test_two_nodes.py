@@ -70,8 +70,8 @@ from slime_tau2.doctor.findings import as_line
 from slime_tau2.doctor.plan import Plan
 question = json.loads(sys.argv[1])
 plan = Plan(nodes=2, gpus_per_node=2, gpus=4, trainers=2, engines=2, tp=2)
-ask = job.Ask(plan, {"env_vars": {"PYTHONPATH": question["path"]}}, tuple(question["folders"]), Path(question["output"]), (), question["user"], "",
-              ("slime_tau2", "slime"), "slime_tau2.doctor.router", 600.0)
+ask = job.Ask(plan=plan, runtime_env={"env_vars": {"PYTHONPATH": question["path"]}}, folders=tuple(question["folders"]),
+              output=Path(question["output"]), user=question["user"], modules=("slime_tau2", "slime"), patience_s=600.0)
 print("\\n".join(as_line(f) for f in job.check("http://127.0.0.1:8265", ask)))
 """
 
