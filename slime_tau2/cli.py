@@ -113,7 +113,7 @@ def export_hf(
     from slime_tau2.checkpoints.export import export
 
     started = time.perf_counter()
-    done = export(checkpoint, hf_config, output, dtype, int(shard_gib * 2**30))
+    done = export(checkpoint, hf_config, output, dtype=dtype, shard_bytes=int(shard_gib * 2**30))
     seconds = time.perf_counter() - started
     print(
         f"{done.tensors} tensors, {done.size / 2**30:.2f} GiB in {done.shards} files, "

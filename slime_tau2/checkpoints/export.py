@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ def export(
     checkpoint: Path,
     hf_config: Path,
     output: Path,
+    *,
     dtype: str | None = None,
     shard_bytes: int = 2 << 30,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -48,8 +49,8 @@ def export(
     Args:
         hf_config: directory with `config.json`; its tokenizer and generation files are copied.
         dtype: of the weights; None is the checkpoint's.
-        shard_bytes: most weights in a file; a single larger tensor gets a file of its own.
-        progress: told (bytes written, bytes in all).
+        shard_bytes: most bytes of weights in a file; a single larger tensor gets a file of its own.
+        progress: called with (bytes written, bytes in all).
 
     Raises:
         CheckpointError: the checkpoint is incomplete, or disagrees with config.json; nothing is written then.
@@ -75,10 +76,9 @@ def export(
     for n, shard in enumerate(shards, 1):
         file = "model.safetensors" if len(shards) == 1 else f"model-{n:05d}-of-{len(shards):05d}.safetensors"
         places |= {entry: file for group in shard for entry, _ in group.entries}
-        base = done
-        done += _write(
-            staging / file, shard, torch_dtype, code, lambda written, base=base: progress(base + written, total)
-        )  # type: ignore[misc]
+        for written in _write(staging / file, shard, torch_dtype, code):
+            done += written
+            progress(done, total)
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": places}
         (staging / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
@@ -111,10 +111,8 @@ def _shards(groups: Sequence[Group], item: int, most: int) -> list[list[Group]]:
     return shards
 
 
-def _write(path: Path, groups: Sequence[Group], dtype: torch.dtype, code: str, progress: Callable[[int], None]) -> int:
-    """One safetensors file (format: huggingface.co/docs/safetensors), tensor by tensor; returns the bytes
-    of weights.
-    """
+def _write(path: Path, groups: Sequence[Group], dtype: torch.dtype, code: str) -> Iterator[int]:
+    """Write one safetensors file (format: huggingface.co/docs/safetensors), group by group; yields each one's bytes."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for group in groups:
@@ -125,15 +123,14 @@ def _write(path: Path, groups: Sequence[Group], dtype: torch.dtype, code: str, p
     raw += b" " * (-len(raw) % 8)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
-        written = 0
         for group in groups:
+            written = 0
             for (name, shape), tensor in zip(group.entries, group.read(), strict=True):
                 if tuple(tensor.shape) != shape:
                     raise CheckpointError(f"{name} came out as {tuple(tensor.shape)}, not {shape}")
                 data = tensor.to(dtype).contiguous().view(-1).view(torch.uint8).numpy().data
                 file.write(data)
                 written += len(data)
-            progress(written)
+            yield written
         file.flush()
         os.fsync(file.fileno())
-    return written

@@ -19,18 +19,16 @@ import torch
 from slime_tau2.checkpoints.torch_dist import TorchDist
 from slime_tau2.errors import CheckpointError
 
-EMBEDDING, HEAD, FINAL_NORM = (
-    "embedding.word_embeddings.weight",
-    "output_layer.weight",
-    "decoder.final_layernorm.weight",
-)
-MOST_PADDING = 128 * 64
+EMBEDDING = "embedding.word_embeddings.weight"
+HEAD = "output_layer.weight"
+FINAL_NORM = "decoder.final_layernorm.weight"
+MAX_PADDING = 128 * 64
 """Megatron pads the vocabulary to a multiple of 128 · TP."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Tensors that are read together: [(name, shape)] and what reads them."""
+    """Tensors that are read together: their names and shapes in Hugging Face's model, and what reads them in order."""
 
     entries: tuple[tuple[str, tuple[int, ...]], ...]
     read: Callable[[], list[torch.Tensor]]
@@ -49,14 +47,14 @@ class Qwen3:
                 f"config.json has model_type {config.get('model_type')!r}; only dense 'qwen3' models are exported"
             )
         self.source = source
-        self.layers, self.hidden, self.ffn = (
-            config["num_hidden_layers"],
-            config["hidden_size"],
-            config["intermediate_size"],
-        )
-        self.heads, self.kv = config["num_attention_heads"], config["num_key_value_heads"]
-        self.head_dim = config.get("head_dim") or self.hidden // self.heads
-        self.vocab, self.tied = config["vocab_size"], config.get("tie_word_embeddings", False)
+        self.layers: int = config["num_hidden_layers"]
+        self.hidden: int = config["hidden_size"]
+        self.ffn: int = config["intermediate_size"]
+        self.heads: int = config["num_attention_heads"]
+        self.kv: int = config["num_key_value_heads"]
+        self.head_dim: int = config.get("head_dim") or self.hidden // self.heads
+        self.vocab: int = config["vocab_size"]
+        self.tied: bool = config.get("tie_word_embeddings", False)
         self._check()
 
     @property
@@ -64,6 +62,7 @@ class Qwen3:
         return self.source.tensors[FINAL_NORM].dtype
 
     def _layer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """A layer's tensors in Megatron, by name."""
         return {
             "self_attention.linear_qkv.layer_norm_weight": (self.hidden,),
             "self_attention.linear_qkv.weight": ((self.heads + 2 * self.kv) * self.head_dim, self.hidden),
@@ -120,10 +119,9 @@ class Qwen3:
         if isinstance(trained, int) and self.vocab < trained:
             raise CheckpointError(
                 f"config.json has vocab_size {self.vocab}, the checkpoint was trained with {trained}: "
-                f"{trained - self.vocab} rows of "
-                f"{name} would be lost; use the config.json that it was trained with"
+                f"{trained - self.vocab} rows of {name} would be lost; use the config.json that it was trained with"
             )
-        if not isinstance(trained, int) and rows - self.vocab >= MOST_PADDING:
+        if not isinstance(trained, int) and rows - self.vocab >= MAX_PADDING:
             raise CheckpointError(
                 f"{name} has {rows} rows, config.json says {self.vocab}: more than padding; is vocab_size right?"
             )
@@ -157,13 +155,16 @@ class Qwen3:
         yield single("mlp.down_proj.weight", (hidden, self.ffn), "mlp.linear_fc2.weight")
 
     def _attention(self, n: int) -> list[torch.Tensor]:
+        """A layer's queries [heads * head_dim, hidden], keys and values [key-value heads * head_dim, hidden]."""
+        # per key-value head: its queries, its key, its value
         grouped = self._read("self_attention.linear_qkv.weight", n).view(
             self.kv, self.heads // self.kv + 2, self.head_dim, self.hidden
         )
         return [part.reshape(-1, self.hidden) for part in (grouped[:, :-2], grouped[:, -2], grouped[:, -1])]
 
     def _read(self, name: str, layer: int) -> torch.Tensor:
-        one = f"decoder.layers.{layer}.{name}"
-        return (
-            self.source.read(one) if one in self.source.tensors else self.source.read(f"decoder.layers.{name}", layer)
-        )
+        """A layer's tensor, whether it is stored by itself or stacked with those of the other layers."""
+        alone = f"decoder.layers.{layer}.{name}"
+        if alone in self.source.tensors:
+            return self.source.read(alone)
+        return self.source.read(f"decoder.layers.{name}", layer)

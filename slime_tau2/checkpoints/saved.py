@@ -1,7 +1,7 @@
 """Reads what `torch.save` wrote without trusting it, and without copying it.
 
-A pickle is read by an unpickler that turns whatever is no plain container of torch's or Python's (Megatron's enums, a
-trainer's arguments) into inert stubs. A tensor is built on the file's own mapped memory.
+A pickle is read by an unpickler that knows the plain containers of torch and Python. Everything else in it (Megatron's
+enums, a trainer's arguments) becomes an inert stub. A tensor is built on the file's own mapped memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -36,7 +36,7 @@ class _Stub:
     def __init__(self, *args: Any, **kwargs: Any):
         pass
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         self.__dict__["state"] = state
 
     def __hash__(self) -> int:
@@ -60,27 +60,28 @@ class Unpickler(pickle.Unpickler):
         if module in ("torch", "torch.serialization", "torch._utils", "torch.storage") or module.startswith(
             "torch.distributed.checkpoint"
         ):
-            found = super().find_class(module, name)
-            plain = isinstance(found, type | torch.dtype | torch.layout | torch.memory_format)
-            return found if plain or module == "torch._utils" or name.startswith("_get_layout") else _Stub
+            known = super().find_class(module, name)
+            plain = isinstance(known, type | torch.dtype | torch.layout | torch.memory_format)
+            return known if plain or module == "torch._utils" or name.startswith("_get_layout") else _Stub
         return _Stub
 
 
 PICKLE_MODULE = types.SimpleNamespace(
     Unpickler=Unpickler, load=lambda file, **_: Unpickler(file).load(), __name__="restricted_pickle"
 )
+"""In place of `pickle`, for `torch.load(pickle_module=…)`."""
 
 
 class _TensorUnpickler(Unpickler):
-    """Rebuilds a tensor on storages that `storage(key)` gives."""
+    """Rebuilds a tensor on the memory that `storage(key)` gives for a storage's key."""
 
-    def __init__(self, file: Any, storage: Callable[[str], memoryview]):
+    def __init__(self, file: IO[bytes], storage: Callable[[str], memoryview]):
         super().__init__(file)
         self._storage = storage
 
-    def persistent_load(self, saved: tuple) -> Any:
-        _, kind, key, _, _ = saved
-        return torch.frombuffer(self._storage(key), dtype=torch.uint8).view(kind)
+    def persistent_load(self, saved: tuple[str, torch.dtype, str, str, int]) -> torch.Tensor:
+        _, dtype, key, _, _ = saved  # "storage", what `find_class` made of its class, its key, its device, its length
+        return torch.frombuffer(self._storage(key), dtype=torch.uint8).view(dtype)
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name.endswith("Storage"):
@@ -89,7 +90,9 @@ class _TensorUnpickler(Unpickler):
         return _rebuild if rebuild else super().find_class(module, name)
 
 
-def _rebuild(flat: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> torch.Tensor:
+def _rebuild(
+    flat: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
+) -> torch.Tensor:
     return flat.as_strided(size, stride, offset)
 
 
@@ -97,7 +100,8 @@ class _View(io.RawIOBase):
     """A memoryview as a file, without a copy."""
 
     def __init__(self, view: memoryview):
-        self._view, self._at = view, 0
+        self._view = view
+        self._at = 0
 
     def readable(self) -> bool:
         return True
@@ -127,13 +131,16 @@ def mapped_tensor(path: Path, offset: int, length: int) -> torch.Tensor:
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), offset + length - start, access=mmap.ACCESS_COPY, offset=start)
     view = memoryview(mapped)[offset - start :]
-    with zipfile.ZipFile(_View(view)) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(_View(view)) as archive:
         root = archive.namelist()[0].split("/")[0]
 
         def storage(key: str) -> memoryview:
+            # torch stores them uncompressed, so that the bytes lie in the file as they are, behind the entry's header:
+            # 30 bytes, whose last four are the lengths of the name and of the extra field that follow
             entry = archive.getinfo(f"{root}/data/{key}")
             name, extra = struct.unpack_from("<HH", view, entry.header_offset + 26)
             data = entry.header_offset + 30 + name + extra
             return view[data : data + entry.file_size]
 
-        return _TensorUnpickler(io.BytesIO(archive.read(f"{root}/data.pkl")), storage).load()
+        tensor: torch.Tensor = _TensorUnpickler(io.BytesIO(archive.read(f"{root}/data.pkl")), storage).load()
+        return tensor

@@ -60,7 +60,7 @@ def test_a_model_comes_back_bit_for_bit(request, tmp_path, tokenizer, which, sta
 
 def test_shards_dtype_and_index(written, tmp_path, model):
     checkpoint, hf = written
-    done = export(checkpoint, hf, tmp_path / "out", "bfloat16", shard_bytes=100_000)
+    done = export(checkpoint, hf, tmp_path / "out", dtype="bfloat16", shard_bytes=100_000)
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
     assert done.shards > 2 and done.size == index["metadata"]["total_size"] and len(index["weight_map"]) == done.tensors
     assert sum(p.stat().st_size > 110_000 for p in (tmp_path / "out").glob("*.safetensors")) == 1, (
@@ -151,7 +151,7 @@ def test_an_output_that_holds_something_is_left_alone(written, tmp_path):
     with pytest.raises(CheckpointError, match=r"config\.json is absent"):
         export(written[0], tmp_path, tmp_path / "out")
     with pytest.raises(CheckpointError, match="dtype 'int8' is none of bfloat16"):
-        export(*written, tmp_path / "out", "int8")
+        export(*written, tmp_path / "out", dtype="int8")
 
 
 class Hostile:
