@@ -71,7 +71,7 @@ async def test_a_user_without_a_model_on_the_new_domain(scratch):
 async def test_a_domain_brings_its_traits(scratch):
     config = Tau2Config.from_mapping({"plugins": ["lockers"], "user": "scripted", "domains": ["lockers"]}, "test")
     world, box = worlds.load("lockers"), Harness(config)
-    episode = await box.run(world, "open_7", ScriptedAgent(script("gold", world.task("open_7"))), 1)
+    episode = await box.run(world, "open_7", ScriptedAgent(script("gold", world.task("open_7"))), seed=1)
     await box.close()
     assert episode.reward == 1.0 and any("You want locker 7" in (m.get("content") or "") for m in episode.messages)
     table = world.environments.fresh().tools.db.open

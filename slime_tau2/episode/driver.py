@@ -1,8 +1,8 @@
 """Runs one episode: a conversation from its beginning to its score.
 
 Invariant 3: an episode that starts ends exactly once, with one Termination. Failures are values: whatever goes wrong in
-a participant, a server or tau2 comes back as the Termination of the returned Episode. Two things are raised:
-cancellation, and LedgerError, which is a bug in this package.
+a participant, a server or tau2 comes back as the Termination of the returned Episode. Three things are raised:
+cancellation; UserError, a configuration that will not do; and LedgerError, a bug in this package.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from slime_tau2.episode.judge import Judge
 from slime_tau2.episode.official import OfficialCheck
 from slime_tau2.episode.users import User
 from slime_tau2.episode.worlds import World
-from slime_tau2.errors import EpisodeError, LedgerError, ScoreMismatch
+from slime_tau2.errors import EpisodeError, LedgerError, ScoreMismatch, UserError
 from slime_tau2.limits import Limits
 from slime_tau2.record import MessageRecord
 from slime_tau2.terminations import Disposition, Termination
@@ -53,7 +53,8 @@ async def run_episode(
             prompt, and earns it nothing.
 
     Raises:
-        LedgerError: a token record broke an invariant: to train on it would be worse than to stop.
+        UserError: the configuration will not do, which only this episode found out (`Harness.check` finds most).
+        LedgerError: a token record broke an invariant.
     """
     started = time.perf_counter()
     await turnstile()
@@ -82,8 +83,8 @@ async def run_episode(
             _end(episode, error.termination, str(error))
             if isinstance(error, ScoreMismatch):
                 log.error("episode %s: %s", episode.task, error)
-        except LedgerError:
-            raise
+        except (UserError, LedgerError):
+            raise  # no episode would fare better; and to train on a wrong token record is worse than to stop
         except Exception as error:
             _end(episode, Termination.ENVIRONMENT_ERROR, f"{type(error).__name__}: {error}")
             log.exception("episode %s ended by an exception", episode.task)

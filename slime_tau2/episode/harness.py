@@ -144,16 +144,23 @@ class Harness:
         return kind()
 
     def check(self) -> None:
-        """Make what a bad option spoils for every episode, before the first: both users, and the renderer of the first
-        domain.
+        """Make what episodes are made of, before the first: a bad option is found here and not in each of them.
+
+        Both users, the judge and the agent's prompt; for each domain its tasks, its scripted user if that is asked for,
+        and, where agents have tokens, its renderer.
 
         Raises:
             UserError: what the first episode would have met.
         """
-        for evaluation in (False, True):
-            self.user(evaluation)
-        if self.tokenizer is not None:
-            self.chat(self.config.domains[0])
+        for make in (self.user, lambda: self.user(evaluation=True), lambda: self.judge):
+            make()
+        for domain in self.config.domains:
+            world = self.world(domain)
+            self.system_prompt(world, next(iter(world.tasks), None))
+            if self.config.user == "scripted":
+                users.scripted_user(domain)
+            if self.tokenizer is not None:
+                self.chat(domain)
 
     async def run(
         self,

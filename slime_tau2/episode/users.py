@@ -84,15 +84,24 @@ class DomainUser:
     """The scripted user that a domain brings (`Traits.scripted_user`); helpdesk has one."""
 
     def start(self, world: Any, task: Any, environment: Any, history: list, seed: int) -> None:
-        path = traits.of(world.domain).scripted_user
-        if not path:
-            only = traits.domains_with(lambda t: t.scripted_user)
-            raise ConfigError(f"tau2_user=scripted exists for {only} only, not {world.domain}; use llm, gold or plain")
-        self.user: User = plugins.load(path, "user")()
+        self.user: User = plugins.load(scripted_user(world.domain), "user")()
         self.user.start(world, task, environment, history, seed)
 
     async def respond(self, message: Any) -> Any:
         return await self.user.respond(message)
+
+
+def scripted_user(domain: str) -> str:
+    """The import path of a domain's scripted user.
+
+    Raises:
+        ConfigError: the domain has none.
+    """
+    path = traits.of(domain).scripted_user
+    if not path:
+        only = traits.domains_with(lambda t: t.scripted_user)
+        raise ConfigError(f"tau2_user=scripted exists for {only} only, not {domain}; use llm, gold or plain")
+    return path
 
 
 class LLMUser:

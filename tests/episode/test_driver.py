@@ -15,7 +15,7 @@ from slime_tau2.episode.conversation import Conversation
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser, GoldUser, PlainUser
-from slime_tau2.errors import JudgeError, UserSimulatorError
+from slime_tau2.errors import ConfigError, JudgeError, LedgerError, UserSimulatorError
 from slime_tau2.evaluation import audit
 from slime_tau2.limits import Limits, Retries
 from slime_tau2.terminations import Disposition, Termination
@@ -240,6 +240,12 @@ async def test_failures_of_others_are_never_a_zero(helpdesk, error, termination)
     assert (
         episode.termination is termination and episode.reward is None and "down" in episode.detail
     ) or "bug" in episode.detail
+
+
+@pytest.mark.parametrize("error", [ConfigError("no such option"), LedgerError("a broken record")])
+async def test_what_no_episode_would_survive_is_raised(helpdesk, error):
+    with pytest.raises(type(error), match=str(error)):
+        await driver.run_episode(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), FailingUser(error))
 
 
 async def test_a_failing_user_does_not_lose_the_turn_before_it(helpdesk, chat, tokenizer):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from fake_openai import FakeOpenAI
 
 from slime_tau2 import bench
@@ -9,6 +10,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode import scripts
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.harness import Harness
+from slime_tau2.errors import UserError
 from slime_tau2.terminations import Termination
 
 
@@ -45,3 +47,28 @@ async def test_the_cross_check_is_a_matter_of_configuration(helpdesk):
     assert episode.reward == 0.0 and box.official.compared == 1
     await box.close()
     assert Harness(Tau2Config(user="gold")).official is None
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"agent_prompt": "no/such/prompt.txt"}, r"tau2_agent_prompt = no/such/prompt\.txt"),
+        ({"user": "no_such_module:User"}, "tau2_user: no module no_such_module"),
+        (
+            {"user": "scripted", "domains": ["helpdesk", "mock"]},
+            "tau2_user=scripted exists for helpdesk only, not mock",
+        ),
+        ({"user": "gold", "domains": ["helpdesk", "nowhere"]}, "nowhere"),
+        ({"user": "llm", "user_base_url": "localhost:30001"}, "localhost:30001"),
+        ({"user": "gold", "judge_base_url": "localhost:30001"}, "localhost:30001"),
+    ],
+)
+def test_a_bad_option_is_found_before_the_first_episode(options, message):
+    with pytest.raises(UserError, match=message):
+        Harness(Tau2Config(**options)).check()
+
+
+def test_the_renderer_of_each_domain_is_made_before_the_first_episode(tokenizer):
+    box = Harness(Tau2Config(user="gold", domains=["helpdesk", "mock"]), tokenizer)
+    box.check()
+    assert set(box._chats) == {"helpdesk", "mock"}
