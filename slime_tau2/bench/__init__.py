@@ -1,15 +1,16 @@
 """tau2-bench, as the rest of this package sees it.
 
 Three vintages will do: tau2 v1.0.x, the model card's pin (commit 337326e), and the v0.1 copy that PyPI carries as
-`vendor.tau2`; `VINTAGE` says which one was found.
+`vendor.tau2`; `VINTAGE` says which one was found. `bench.Task` and its like are tau2's classes at run time, and the
+types of `shapes.py` for mypy.
 
 Invariant: a caller cannot tell the vintages apart. Where one lacks what v1.0.x has, one adapter function supplies it:
 `load_tasks`, `register_domain` (tasks.py), `user_tools`, `check_termination`, `finalize` (orchestration.py),
-`evaluate`, `action_checks` (evaluation.py); and `build_environment` (knowledge.py) gives the one domain that has
-options its own. Only tau2.py imports tau2.
+`evaluate`, `action_checks` (evaluation.py). `build_environment` (knowledge.py) knows the options of the one domain that
+has any. Only tau2.py imports tau2; its docstring lists the effects of importing this package.
 """
 
-from slime_tau2.bench.calculator import guard
+from slime_tau2.bench.calculator import guard, guard_all
 from slime_tau2.bench.environments import Database, EnvironmentSpec
 from slime_tau2.bench.evaluation import (
     CommunicateEvaluator,
@@ -18,6 +19,7 @@ from slime_tau2.bench.evaluation import (
     action_checks,
     evaluate,
     judge_request,
+    take_over_judge,
     unjudged,
     with_answer,
 )
@@ -103,3 +105,6 @@ from slime_tau2.bench.tau2 import (
     registry,
     writing_tools,
 )
+
+guard_all()
+take_over_judge()

@@ -1,9 +1,9 @@
-"""tau2's `calculate` tool evaluates what a model writes: every toolkit's goes through `guards` first."""
+"""tau2's tool `calculate` evaluates what a model writes; here `guards` looks at it first, in every toolkit."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from slime_tau2 import guards
@@ -22,19 +22,19 @@ def _guarded(function: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
 
 
 def guard(toolkit: type) -> None:
-    """Wrap `calculate` where a toolkit class or one above it defines it. Idempotent; every environment's class passes
-    here.
+    """Wrap `calculate` where a toolkit class or one above it defines it. Idempotent.
+
+    Toolkits that are imported after `guard_all` pass here when `episode.environments` builds their environment.
     """
     for cls in toolkit.__mro__:
-        own = vars(cls).get("calculate")
-        if own is not None and not hasattr(own, "__guarded__"):
-            cls.calculate = _guarded(own)  # type: ignore[attr-defined]
+        calculate = vars(cls).get("calculate")
+        if calculate is not None and not hasattr(calculate, "__guarded__"):
+            cls.calculate = _guarded(calculate)  # type: ignore[attr-defined]
 
 
-def _guard_all(classes: Iterable[type]) -> None:
-    for cls in classes:
-        guard(cls)
-        _guard_all(cls.__subclasses__())
-
-
-_guard_all([ToolKitBase])
+def guard_all(toolkit: type = ToolKitBase) -> None:
+    """Guard a toolkit class and every class below it that exists."""
+    guard(toolkit)
+    subclasses: list[type] = toolkit.__subclasses__()
+    for cls in subclasses:
+        guard_all(cls)

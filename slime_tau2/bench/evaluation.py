@@ -1,4 +1,4 @@
-"""tau2's own evaluators, with its judge's call to a model taken out: whoever scores awaits the judge beforehand."""
+"""tau2's own evaluators, without their judge's call to a model: a caller asks the judge first and brings its answer."""
 
 from __future__ import annotations
 
@@ -57,9 +57,17 @@ def _generate(*args: Any, **options: Any) -> Any:
     return AssistantMessage(role="assistant", content=answer, cost=0.0)
 
 
-if not hasattr(_nl, "generate"):
-    raise BenchDataError(f"{VINTAGE}: the judge of natural-language assertions is not where it was: an unknown vintage")
-_nl.generate = _generate
+def take_over_judge() -> None:
+    """Put `_generate` in the place of the judge's call to a model.
+
+    Raises:
+        BenchDataError: the call is not where every known vintage has it.
+    """
+    if not hasattr(_nl, "generate"):
+        raise BenchDataError(
+            f"{VINTAGE}: the judge of natural-language assertions is not where it was: an unknown vintage"
+        )
+    _nl.generate = _generate
 
 
 def judge_request(task: Task, messages: Sequence[Message]) -> JudgeRequest | None:

@@ -1,4 +1,17 @@
-"""The only file that imports tau2: everything else takes tau2's names from `slime_tau2.bench`."""
+"""The only file that imports tau2: everything else takes tau2's names from `slime_tau2.bench`.
+
+Effects of importing `slime_tau2.bench`, all of them:
+
+* TAU2_DATA_DIR is set to the vintage's data, for tau2 reads it once, at its import.
+* LITELLM_LOCAL_MODEL_COST_MAP is set unless it is, for litellm must not fetch anything at import.
+* tau2's log is switched off, for it formats whole conversations at DEBUG and INFO.
+* The vendored copy is imported past its wheel's `__init__` (`_import_vendored`).
+* `calculator.guard_all` wraps the `calculate` of every toolkit that exists; `evaluation.take_over_judge` puts a
+  function of ours in the place of the judge's call to a model. `bench/__init__.py` calls both.
+
+Later effects: `slime_tau2.domains.helpdesk` registers its domain when it is imported, `episode.worlds.load` freezes
+what the garbage collector knows when it makes a world, `plugins.load` puts the current folder on the import path.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +26,21 @@ from slime_tau2.errors import BenchDataError
 from slime_tau2.vintage import find, locations
 
 VINTAGE = find()
-os.environ["TAU2_DATA_DIR"] = str(VINTAGE.data_dir)  # read once, at tau2's import
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # litellm must not fetch anything at import
 
-from loguru import logger as _loguru  # noqa: E402
 
-_loguru.disable(VINTAGE.root)  # tau2 formats whole conversations at DEBUG and INFO
+def _prepare_process() -> None:
+    """What must happen before tau2 is imported."""
+    os.environ["TAU2_DATA_DIR"] = str(VINTAGE.data_dir)
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    from loguru import logger
+
+    logger.disable(VINTAGE.root)
+    if VINTAGE.name == "pypi":
+        _import_vendored()
 
 
 def _import_vendored() -> None:
-    """Import the vendored copy without running its wheel's package `__init__`, which imports an agent framework under
-    pytest.
-    """
+    """Import the vendored copy without its wheel's `__init__`, which imports an agent framework under pytest."""
     if "eval_protocol" in sys.modules:
         return
     bare = types.ModuleType("eval_protocol")
@@ -37,12 +53,12 @@ def _import_vendored() -> None:
             del sys.modules[name]  # whoever wants the real package still gets it
 
 
-if VINTAGE.name == "pypi":
-    _import_vendored()
-
-
 def load(*paths: str) -> Any:
-    """The first of tau2's modules that is there, named without its import root."""
+    """The first of tau2's modules that is there, named without its import root.
+
+    Raises:
+        BenchDataError: none is there.
+    """
     for path in paths:
         try:
             return importlib.import_module(f"{VINTAGE.root}.{path}")
@@ -52,6 +68,7 @@ def load(*paths: str) -> Any:
     raise BenchDataError(f"{VINTAGE} has none of the modules {paths}: an unknown vintage")
 
 
+_prepare_process()
 _message, _simulation, _tasks = load("data_model.message"), load("data_model.simulation"), load("data_model.tasks")
 _orchestrator, _registry = load("orchestrator.orchestrator"), load("registry")
 _toolkit, _environment, _db = load("environment.toolkit"), load("environment.environment"), load("environment.db")
