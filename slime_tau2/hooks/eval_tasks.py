@@ -68,9 +68,8 @@ def check(config: Tau2Config, tasks: Iterable[tuple[str, str]], trained: Collect
 
 
 def _tested(config: Tau2Config, domain: str, task_id: str) -> bool:
-    return task_id in worlds.load(domain, retail_basis=config.retail_basis, retrieval=config.retrieval).splits.get(
-        TEST, ()
-    )
+    world = worlds.load(domain, retail_basis=config.retail_basis, retrieval=config.retrieval)
+    return task_id in world.splits.get(TEST, ())
 
 
 def _named(path: str, key: str) -> Iterator[tuple[str, str]]:

@@ -47,7 +47,7 @@ class _Process:
 _processes: weakref.WeakKeyDictionary[GenerateState, _Process] = weakref.WeakKeyDictionary()
 
 
-def harness(args: Any) -> Harness:
+def harness(args: object) -> Harness:
     """The process's harness for these arguments; made, checked and its configuration printed once.
 
     Raises:
@@ -56,13 +56,14 @@ def harness(args: Any) -> Harness:
     return _process(args).harness
 
 
-def _process(args: Any) -> _Process:
+def _process(args: object) -> _Process:
     state = GenerateState(args)
     if state not in _processes:
         config = resolved(args, Tau2Config.from_args(args))
         log.info("%s\nslime_tau2 options:\n%s", bench.VINTAGE, config.resolved())
+        router = option(args, "sglang_router_ip", None), option(args, "sglang_router_port", None)
         policy = PolicyClient(
-            f"http://{args.sglang_router_ip}:{args.sglang_router_port}",
+            "http://{}:{}".format(*router),
             concurrency=config.policy_concurrency,
             plain_http=config.plain_http,
             retries=config.policy_client_retries,
@@ -82,8 +83,8 @@ def resolved(args: object, config: Tau2Config) -> Tau2Config:
     Raises:
         ConfigError: slime serves no model of that name.
     """
-    told = [option(args, name, None) for name in ("sglang_context_length", "rollout_max_context_len")]
-    lengths = [int(length) for length in told if length]
+    limits = [option(args, name, None) for name in ("sglang_context_length", "rollout_max_context_len")]
+    lengths = [int(limit) for limit in limits if limit]
     update: dict[str, Any] = {"max_context_tokens": min([config.max_context_tokens, *lengths])}
     routers: dict[str, tuple[str, int]] = option(args, "sglang_model_routers", None) or {}
     for name in ("user_base_url", "eval_user_base_url"):
@@ -109,7 +110,7 @@ def take_faults() -> Counter[str]:
     return faults
 
 
-async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], evaluation: bool = False) -> Sample:
+async def generate(args: object, sample: Sample, sampling_params: dict[str, Any], evaluation: bool = False) -> Sample:
     """Run the episode that `sample.metadata` names (`domain`, `task_id`), fill the sample, and return it.
 
     Raises:
@@ -128,7 +129,7 @@ async def generate(args: Any, sample: Sample, sampling_params: dict[str, Any], e
         end_run(args, error)
 
 
-async def _generate(args: Any, sample: Sample, sampling_params: dict[str, Any], evaluation: bool) -> Sample:
+async def _generate(args: object, sample: Sample, sampling_params: dict[str, Any], evaluation: bool) -> Sample:
     """As `generate`; raises whatever it may raise."""
     process = _process(args)
     if process.bug is not None:
@@ -142,7 +143,15 @@ async def _generate(args: Any, sample: Sample, sampling_params: dict[str, Any], 
     if evaluation:
         _may_evaluate(process.harness.config, world.name, task_id)
     try:
-        episode = await _play(args, sample, sampling_params, process.harness, world, task_id, evaluation)
+        episode = await _play(
+            args,
+            sample,
+            box=process.harness,
+            world=world,
+            task_id=task_id,
+            sampling_params=sampling_params,
+            evaluation=evaluation,
+        )
         lacking = None if evaluation else replay.missing(args, episode.replies)
         if lacking is None:
             fill(args, sample, episode, replayed=not evaluation)
@@ -167,12 +176,13 @@ def _may_evaluate(config: Tau2Config, domain: str, task_id: str) -> None:
 
 
 async def _play(
-    args: Any,
+    args: object,
     sample: Sample,
-    sampling_params: dict[str, Any],
+    *,
     box: Harness,
     world: World,
     task_id: str,
+    sampling_params: dict[str, Any],
     evaluation: bool,
 ) -> Episode:
     """Run the episode, and again where infrastructure ended it; the last try counts."""

@@ -20,13 +20,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from slime_tau2.hooks.compat import Sample, restart
 from slime_tau2.hooks.samples import task_name
+from slime_tau2.record import MessageRecord
 
 OVER = (Sample.Status.COMPLETED, Sample.Status.TRUNCATED, Sample.Status.FAILED)
 """Statuses of an episode that will not be tried again."""
+
+
+class GroupState(TypedDict):
+    """What a saved state remembers of a group: what it takes to make it again, as JSON."""
+
+    group: int
+    """The group's index."""
+    index: int
+    """The index of the first sample."""
+    size: int
+    """How many samples."""
+    task: str
+    """The task, `domain/task_id`."""
+    prefix: NotRequired[list[MessageRecord]]
+    """Behind which messages the group begins, where not at the beginning."""
 
 
 class GroupBook:
@@ -107,7 +123,7 @@ class GroupBook:
         for group in thrown_away:
             self.take_back(group, anew=True)
 
-    def state(self) -> list[dict[str, Any]]:
+    def state(self) -> list[GroupState]:
         """What a resumed run must serve again, oldest first: what it takes to make each group again."""
         return [_state(g) for g in sorted([*self.returned, *self.out.values()], key=key_of)]
 
@@ -147,14 +163,9 @@ def _another_try(sample: Sample) -> Sample:
     return _begin_anew(again)
 
 
-def _state(group: list[Sample]) -> dict[str, Any]:
+def _state(group: list[Sample]) -> GroupState:
     first = group[0]
-    state = {
-        "group": first.group_index,
-        "index": first.index,
-        "size": len(group),
-        "task": task_name(first),
-    }
+    state = GroupState(group=key_of(group), index=first.index or 0, size=len(group), task=task_name(first))
     if "prefix" in first.metadata:
         state["prefix"] = first.metadata["prefix"]
     return state

@@ -34,12 +34,13 @@ def experts(args: object) -> bool:
     return bool(option(args, "use_rollout_routing_replay", False))
 
 
-def missing(args: Any, replies: Sequence[Reply]) -> str | None:
+def missing(args: object, replies: Sequence[Reply]) -> str | None:
     """What a training sample of these replies would lack, with the fix; None where it lacks nothing."""
     metas = [reply.meta for reply in replies if reply.end > reply.start]
     if top_p(args) and not all(any(key in meta for key in _TOP_P_META) for meta in metas):
+        value = option(args, "rollout_top_p", None)
         return (
-            f"--rollout-top-p {args.rollout_top_p}: a reply of the policy server has no {_TOP_P_META[0]}; "
+            f"--rollout-top-p {value}: a reply of the policy server has no {_TOP_P_META[0]}; "
             f"{_FIX} set --rollout-top-p 1.0"
         )
     # each reply also brings the rows that one before it did not, so the last must have them
@@ -50,7 +51,7 @@ def missing(args: Any, replies: Sequence[Reply]) -> str | None:
     return None
 
 
-def meta_info(args: Any, sample: Sample, reply: Reply, replayed: bool) -> dict[str, Any]:
+def meta_info(args: object, sample: Sample, reply: Reply, replayed: bool) -> dict[str, Any]:
     """A reply's `meta_info` for `sample`, whose tokens are those that the request was sent."""
     meta = dict(reply.meta)
     if not (replayed and experts(args) and reply.end > reply.start):
@@ -58,14 +59,20 @@ def meta_info(args: Any, sample: Sample, reply: Reply, replayed: bool) -> dict[s
     elif _EXPERTS_META in meta:
         # the rows end at the token before the last; where they start depends on whether the router let our request for
         # a start through
-        rows = _integers(meta[_EXPERTS_META]) // (args.num_layers * args.moe_router_topk)
+        layers, chosen = _experts_shape(args)
+        rows = _integers(meta[_EXPERTS_META]) // (layers * chosen)
         meta["routed_experts_start_len"] = len(sample.tokens) + reply.end - reply.start - 1 - rows
     if not (replayed and top_p(args) and reply.end > reply.start):
         meta = {k: v for k, v in meta.items() if not k.startswith("top_p_")}
     return meta
 
 
-def _integers(value: Any) -> int:
+def _experts_shape(args: object) -> tuple[int, int]:
+    """(layers of the model, experts that a token meets in each)."""
+    return option(args, "num_layers", 0), option(args, "moe_router_topk", 0)
+
+
+def _integers(value: object) -> int:
     """How many 32-bit integers a field of `meta_info` holds, in base64 as SGLang sends them, or as lists."""
     if isinstance(value, str):
         return (len(value) * 3 // 4 - value[-2:].count("=")) // 4
@@ -78,7 +85,7 @@ def start(args: object, sample: Sample, replayed: bool) -> None:
         sample.rollout_top_p_token_ids, sample.rollout_top_p_token_offsets = [], [0]
 
 
-def pad(args: Any, sample: Sample) -> None:
+def pad(args: object, sample: Sample) -> None:
     """Records for a sample that trains nothing, in the shape that the trainer asks of every sample."""
     start(args, sample, True)
     if top_p(args):
@@ -86,5 +93,6 @@ def pad(args: Any, sample: Sample) -> None:
     if experts(args):
         import torch
 
-        row = torch.arange(args.moe_router_topk, dtype=torch.int32)
-        sample.rollout_routed_experts = row.expand(len(sample.tokens) - 1, args.num_layers, -1).contiguous()
+        layers, chosen = _experts_shape(args)
+        row = torch.arange(chosen, dtype=torch.int32)
+        sample.rollout_routed_experts = row.expand(len(sample.tokens) - 1, layers, -1).contiguous()
