@@ -39,6 +39,8 @@ class CallRecord(TypedDict):
     """What it was called with."""
     requestor: NotRequired[str]
     """`assistant` or `user`."""
+    compare_args: NotRequired[list[str] | None]
+    """Of a solution's call: the arguments that count; all where it is not said."""
 
 
 @with_config(_STRICT)

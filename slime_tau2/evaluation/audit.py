@@ -7,9 +7,12 @@ the policy sampled another spelling of the same text, the decoded texts must be.
 
 from __future__ import annotations
 
+from typing import Any
+
 from slime_tau2.data.traces import spoken
 from slime_tau2.episode.chat import AWAITED, END_OF_TURN, ChatRenderer
 from slime_tau2.episode.protocols import PROTOCOLS, Native
+from slime_tau2.record import MessageRecord
 from slime_tau2.types import Episode
 
 
@@ -20,37 +23,41 @@ def is_mismatch(
     ledger = episode.ledger
     if ledger is None or not episode.turns:
         return False
-    said, last = spoken(episode.messages, protocol), episode.turns[-1]
-    sent = [t.text for t in episode.turns if t.sent]
-    agents = [n for n, m in enumerate(said) if m["role"] == "assistant"]
-    for n, text in zip(
-        agents[len(agents) - len(sent) :], sent
-    ):  # those before were not sampled: a greeting, a history, a prefix
-        said[n] = {"role": "assistant", "content": chat.opening + text}
-    messages = [{"role": "system", "content": system_prompt}, *said]
+    last = episode.turns[-1]
+    messages = [{"role": "system", "content": system_prompt}, *_as_sampled(episode, chat, protocol)]
     written = chat.tokenizer.decode(ledger.tokens, skip_special_tokens=False)
     waits = ledger.loss_mask[-1:] == [0] and written.endswith(AWAITED + chat.opening)
     if waits or not last.sent:  # a turn that never came, or one that ended the episode
         messages += protocol.chat(_unanswered(episode))
-    if (
-        not waits and not last.sent
-    ):  # a budget that is used up before the turn leaves a turn in which nothing was sampled
+    if not waits and not last.sent:  # a budget used up before the turn leaves a turn in which nothing was sampled
         messages.append({"role": "assistant", "content": chat.opening + last.text})
     whole = chat.render(messages, chat.tools, waits)
     if not whole.startswith(written) or whole[len(written) :] not in ("", "\n", f"{END_OF_TURN}\n"):
         return True
+
+    def encoded(text: str) -> list[int]:
+        return list(chat.tokenizer.encode(text, add_special_tokens=False))
+
     response = ledger.tokens[ledger.prompt_length :]
     spans = [response[start:end] for start, end in ledger.spans()]
-    canonical = all(
-        chat.tokenizer.encode(chat.tokenizer.decode(s, skip_special_tokens=False), add_special_tokens=False) == s
-        for s in spans
-    )
-    return canonical and chat.tokenizer.encode(written, add_special_tokens=False) != ledger.tokens
+    canonical = all(encoded(chat.tokenizer.decode(span, skip_special_tokens=False)) == span for span in spans)
+    return canonical and encoded(written) != ledger.tokens
 
 
-def _unanswered(episode: Episode) -> list[dict]:
+def _as_sampled(episode: Episode, chat: ChatRenderer, protocol: Native) -> list[dict[str, Any]]:
+    """The conversation as chat messages, each turn with the text that was sampled rather than what was read in it."""
+    messages = spoken(episode.messages, protocol)
+    texts = [turn.text for turn in episode.turns if turn.sent]
+    agents = [n for n, m in enumerate(messages) if m["role"] == "assistant"]
+    # the agent's earlier messages were not sampled: a greeting, a history, a prefix
+    for n, text in zip(agents[len(agents) - len(texts) :], texts):
+        messages[n] = {"role": "assistant", "content": chat.opening + text}
+    return messages
+
+
+def _unanswered(episode: Episode) -> list[MessageRecord]:
     """What the agent had read before a turn that was never sent."""
-    tail: list[dict] = []
+    tail: list[MessageRecord] = []
     for m in reversed(episode.messages):
         if m["role"] == "assistant":
             break

@@ -1,73 +1,88 @@
-"""Conversations as the report's viewer reads them: a row each for its list, their messages and checks in compressed
-chunks.
-"""
+"""Conversations as the report's viewer (`viewer.js`) reads them: rows for its list, bodies in compressed chunks."""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 from slime_tau2.evaluation import failures, scores
+from slime_tau2.record import AttemptRecord, MessageRecord, RewardInfoRecord
 
 CHUNK = 40
 """Conversations compressed together: opening one unpacks so many."""
 
 
-def row(run: str, record: dict[str, Any]) -> list[Any]:
-    """[run, family, task, attempt, reward, partial, termination, turns] of a conversation."""
-    r, partial = record, None if record["partial"] is None else round(record["partial"], 2)
-    return [
+Row = tuple[str, str, str, int, float | None, float | None, str, int]
+"""(run, family, task, attempt, reward, partial, termination, turns) of a conversation."""
+
+
+class Mark(TypedDict):
+    """What the viewer shows beside a turn of the agent."""
+
+    partial: float
+    gain: float
+    malformed: int
+    tokens: list[tuple[str, float]]
+    """(text, log-prob) of each sampled token; [] where none are known."""
+
+
+class Message(TypedDict):
+    """A message as the viewer shows it."""
+
+    role: str
+    by: str
+    """Who spoke, or made the call that a tool answers; `unsent`: a turn that tau2 never read."""
+    text: str
+    calls: list[tuple[str, dict[str, Any]]]
+    """(tool, arguments)."""
+    error: bool
+    turn: Mark | None
+
+
+Check = tuple[bool, str, str, bool]
+"""(met, kind, what, whether the reward counts it) of one of tau2's checks."""
+
+
+class Body(TypedDict):
+    """One conversation as the viewer shows it."""
+
+    detail: str
+    messages: list[Message]
+    checks: list[Check]
+
+
+def row(run: str, record: AttemptRecord) -> Row:
+    """The line of a conversation in the viewer's list."""
+    partial = record["partial"]
+    return (
         run,
-        scores.family((r["domain"], r["task_id"])),
-        r["task_id"],
-        r["attempt"],
-        r["reward"],
-        partial,
-        r["termination"],
-        len(r["turns"]),
-    ]
+        scores.family((record["domain"], record["task_id"])),
+        record["task_id"],
+        record["attempt"],
+        record["reward"],
+        None if partial is None else round(partial, 2),
+        record["termination"],
+        len(record["turns"]),
+    )
 
 
-def pack(bodies: Sequence[Mapping[str, Any]]) -> list[str]:
+def pack(bodies: Sequence[Body]) -> list[str]:
     """Bodies in chunks of CHUNK, each gzip in base64."""
     chunks = [bodies[n : n + CHUNK] for n in range(0, len(bodies), CHUNK)]
     return [base64.b64encode(gzip.compress(json.dumps(c, ensure_ascii=False).encode(), 6)).decode() for c in chunks]
 
 
-def body(record: Mapping[str, Any]) -> dict[str, Any]:
-    """One conversation as the viewer reads it: messages, each agent message with its turn's scores and tokens, and the
-    checks.
-    """
-    turns, tokens = record["turns"], iter(record.get("turn_tokens") or [])
-    marks = [
-        {
-            "partial": t["partial"],
-            "gain": t["gain"],
-            "malformed": t["malformed"],
-            "tokens": next(tokens, []) if t["end"] > t["start"] else [],
-        }
-        for t in turns
-    ]
-    sent = sum(t["sent"] for t in turns)
-    spoken = [n for n, m in enumerate(record["messages"]) if m["role"] == "assistant"]
-    own = dict(zip(spoken[len(spoken) - sent :], marks))
-    messages = []
-    for n, m in enumerate(record["messages"]):
-        calls = [[c["name"], c["arguments"]] for c in m.get("tool_calls") or []]
-        by = m.get("requestor", "assistant") if m["role"] == "tool" else m["role"]
-        messages.append(
-            {
-                "role": m["role"],
-                "by": by,
-                "text": m.get("content") or "",
-                "calls": calls,
-                "error": bool(m.get("error")),
-                "turn": own.get(n),
-            }
-        )
+def body(record: AttemptRecord) -> Body:
+    """One conversation as the viewer reads it."""
+    turns = record["turns"]
+    marks = _marks(record)
+    sent = sum(turn["sent"] for turn in turns)
+    agents = [n for n, m in enumerate(record["messages"]) if m["role"] == "assistant"]
+    mark_of = dict(zip(agents[len(agents) - sent :], marks))  # the agent's earlier messages were not sampled
+    messages = [_message(message, mark_of.get(n)) for n, message in enumerate(record["messages"])]
     if sent < len(turns):
         messages.append(
             {
@@ -79,23 +94,55 @@ def body(record: Mapping[str, Any]) -> dict[str, Any]:
                 "turn": marks[-1],
             }
         )
-    return {"detail": record["detail"], "messages": messages, "checks": _checks(record.get("reward_info") or {})}
+    return {"detail": record["detail"], "messages": messages, "checks": _checks(record["reward_info"])}
 
 
-def _checks(info: Mapping[str, Any]) -> list[list[Any]]:
-    """[met, kind, what, whether the reward counts it] of each of tau2's checks."""
+def _marks(record: AttemptRecord) -> list[Mark]:
+    """The marks of the agent's turns, in order."""
+    tokens = iter(record.get("turn_tokens") or [])
+    return [
+        {
+            "partial": turn["partial"],
+            "gain": turn["gain"],
+            "malformed": turn["malformed"],
+            "tokens": next(tokens, []) if turn["end"] > turn["start"] else [],
+        }
+        for turn in record["turns"]
+    ]
+
+
+def _message(message: MessageRecord, turn: Mark | None) -> Message:
+    role = message["role"]
+    return {
+        "role": role,
+        "by": message.get("requestor", "assistant") if role == "tool" else role,
+        "text": message.get("content") or "",
+        "calls": [(call["name"], call["arguments"]) for call in message.get("tool_calls") or []],
+        "error": bool(message.get("error")),
+        "turn": turn,
+    }
+
+
+def _checks(info: RewardInfoRecord | None) -> list[Check]:
+    """Each of tau2's checks, those that the reward does not count too."""
+    if info is None:
+        return []
     basis = set(info.get("reward_basis") or ())
-    found: list[tuple[bool, str, str, str]] = []
-    if info.get("db_check"):
-        found.append((info["db_check"]["db_match"], "database", "in the state that the solution leaves", "DB"))
-    for c in info.get("action_checks") or []:
-        found.append(
-            (c["action_match"], f"{failures.whose(c['action'])} action", failures.called(c["action"]), "ACTION")
-        )
-    for c in info.get("env_assertions") or []:
-        found.append((c["met"], "assertion", failures.wanted(c["env_assertion"]), "ENV_ASSERTION"))
-    for c in info.get("communicate_checks") or []:
-        found.append((c["met"], "told", c["info"], "COMMUNICATE"))
-    for c in info.get("nl_assertions") or []:
-        found.append((c["met"], "judged", c.get("nl_assertion", ""), "NL_ASSERTION"))
-    return [[bool(met), kind, what, source in basis] for met, kind, what, source in found]
+    database = info.get("db_check")
+    out: list[Check] = []
+
+    def add(met: bool, kind: str, what: str, source: str) -> None:
+        out.append((met, kind, what, source in basis))
+
+    if database:
+        add(database["db_match"], "database", "in the state that the solution leaves", "DB")
+    for action in info.get("action_checks") or []:
+        call = action["action"]
+        add(bool(action.get("action_match")), f"{failures.whose(call)} action", failures.called(call), "ACTION")
+    for assertion in info.get("env_assertions") or []:
+        add(assertion["met"], "assertion", failures.wanted(assertion["env_assertion"]), "ENV_ASSERTION")
+    for saying in info.get("communicate_checks") or []:
+        add(saying["met"], "told", saying["info"], "COMMUNICATE")
+    for judgement in info.get("nl_assertions") or []:
+        add(judgement["met"], "judged", judgement.get("nl_assertion", ""), "NL_ASSERTION")
+    return out

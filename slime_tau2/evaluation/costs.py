@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from slime_tau2 import files
 from slime_tau2.errors import ConfigError
+from slime_tau2.record import AttemptRecord
 
 ROLES = {"policy": "model", "user": "user_model", "judge": "judge_model"}
 """{role: the setting that names its model}"""
@@ -70,7 +71,11 @@ class _Table(RootModel[dict[str, Price]]):
 
 
 def read_prices(path: Path) -> dict[str, Price]:
-    """Raises ConfigError: no file, no YAML, or no table of prices; names the entry."""
+    """{model: its price}.
+
+    Raises:
+        ConfigError: no file, no YAML, or no table of prices; names the entry.
+    """
     try:
         return _Table.model_validate(yaml.safe_load(files.read_text(path))).root
     except (yaml.YAMLError, RecursionError) as error:
@@ -84,17 +89,24 @@ def read_prices(path: Path) -> dict[str, Price]:
         ) from error
 
 
-def used(records: Sequence[Mapping[str, Any]]) -> dict[str, Tokens]:
+def used(records: Sequence[AttemptRecord]) -> dict[str, Tokens]:
     """{role: tokens} of all attempts, those that infrastructure ended included: they cost, too."""
     out: dict[str, Tokens] = {}
-    for r in records:
-        for role, spent in (r.get("usage") or {}).items():
-            out[role] = out.get(role, Tokens()) + Tokens(**{f.name: spent.get(f.name, 0) for f in fields(Tokens)})
+    for record in records:
+        for role, counts in record["usage"].items():
+            spent = Tokens(
+                requests=counts["requests"],
+                prompt=counts["prompt"],
+                cached=counts["cached"],
+                completion=counts["completion"],
+                unreported=counts.get("unreported", 0),
+            )
+            out[role] = out.get(role, Tokens()) + spent
     return out
 
 
 def lines(spent: Mapping[str, Tokens], settings: Mapping[str, Any], prices: Mapping[str, Price] | None) -> list[str]:
-    """A line a role, with its cost where its model has a price, and the sum.
+    """A line per role, with its cost where its model has a price, and the sum.
 
     Raises:
         ConfigError: a model without a price: a sum without it would be too low.
@@ -120,9 +132,11 @@ def lines(spent: Mapping[str, Tokens], settings: Mapping[str, Any], prices: Mapp
 
 
 def model_of(role: str, settings: Mapping[str, Any]) -> str:
-    found = str(settings.get(ROLES.get(role, ""), None) or settings.get(role) or role)
-    return "served" if found.startswith(("http://", "https://")) else found  # an address is nobody else's to read
+    """The name of a role's model in a run with these settings; `served` for an address, which is nobody's to read."""
+    name = str(settings.get(ROLES.get(role, "")) or settings.get(role) or role)
+    return "served" if name.startswith(("http://", "https://")) else name
 
 
 def millions(tokens: float) -> str:
+    """`21,600`, or `0.22 M`."""
     return f"{tokens:,.0f}" if tokens < 1e5 else f"{tokens / 1e6:.2f} M"

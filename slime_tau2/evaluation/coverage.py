@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation.plan import RunPlan, TaskKey
+from slime_tau2.record import AttemptRecord
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Attempts of a plan. `causes`: {termination: how many} of those that the infrastructure ended."""
+    """Attempts of a plan."""
 
     planned: int
     scored: int
     causes: dict[str, int] = field(default_factory=dict)
+    """{termination: how many} of the attempts that the infrastructure ended."""
 
     @property
     def excluded(self) -> int:
@@ -42,9 +43,11 @@ class Coverage:
         return ", ".join(parts)
 
 
-def of(plan: RunPlan, records: Sequence[dict[str, Any]]) -> Coverage:
-    """Raises ConfigError where there is a record of an attempt that is not in the plan: the files are not
-    of one run.
+def of(plan: RunPlan, records: Sequence[AttemptRecord]) -> Coverage:
+    """How much of a plan its records are.
+
+    Raises:
+        ConfigError: a record is of an attempt that is not in the plan, or of another run.
     """
     keys: set[TaskKey] = set(plan.keys)
     for r in records:

@@ -1,16 +1,15 @@
 """What went wrong in a failed attempt, read from its record: tau2's checks, the calls that were made, how it ended.
-Pure but for the table.
 
-One kind an attempt, the first that fits. A check that the reward does not count is no reason: telecom's reward does not
-ask for its databases, which differ from the solution's after many a success. Kinds sort failures for a reader; they
-judge nothing.
+Pure but for the table. An attempt has one kind, the first that fits. A check that the reward does not count is no
+reason: telecom's reward does not ask for its databases, which differ from the solution's after many a success. Kinds
+sort failures for a reader; they judge nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from slime_tau2.record import Assertion, AttemptRecord, CallRecord, RewardInfoRecord
 from slime_tau2.rewards.partial import same_arguments
 from slime_tau2.terminations import Termination
 from slime_tau2.types import is_success
@@ -40,11 +40,12 @@ KINDS = {
     "other": "none of these, by the checks",
 }
 RAN_OUT = {t.value for t in Termination if t.exhausted}
+EXHAUSTED = frozenset(t for t in Termination if t.exhausted)
 TRANSFER = "transfer_to_human"
 """What tools that hand over to a human have in their names. tau2 types them as it types the calculator: generic."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Failure:
     """One failed attempt: its kind, and what in it says so."""
 
@@ -72,7 +73,7 @@ def table(failures: Sequence[Failure]) -> Table:
     return out
 
 
-def classify(record: Mapping[str, Any], writes: AbstractSet[str]) -> Failure | None:
+def classify(record: AttemptRecord, writes: AbstractSet[str]) -> Failure | None:
     """The failure of one record of `attempts.jsonl`; None for a success, or what infrastructure ended.
 
     Args:
@@ -80,113 +81,190 @@ def classify(record: Mapping[str, Any], writes: AbstractSet[str]) -> Failure | N
     """
     if record["reward"] is None or is_success(record["reward"]):
         return None
-    kind, detail = _kind(record, writes)
-    return Failure(kind, detail, record["domain"], record["task_id"], record["attempt"])
+    kind, detail = _by_ending(record) or _by_checks(record, writes)
+    return Failure(
+        kind=kind, detail=detail, domain=record["domain"], task_id=record["task_id"], attempt=record["attempt"]
+    )
 
 
-def called(call: Mapping[str, Any]) -> str:
-    """A call or an assertion in one line: `name({"argument": "value"})`."""
-    return f"{call.get('name') or call['func_name']}({json.dumps(call['arguments'], ensure_ascii=False)})"
+def called(call: CallRecord) -> str:
+    """A call in one line: `name({"argument": "value"})`."""
+    return _call(call["name"], call["arguments"])
 
 
-def whose(action: Mapping[str, Any]) -> str:
+def whose(action: CallRecord) -> str:
     """Who is to make a call, or made it."""
     return "the user's" if action.get("requestor") == "user" else "the agent's"
 
 
-def wanted(assertion: Mapping[str, Any]) -> str:
+def wanted(assertion: Assertion) -> str:
     """An assertion on the environment with its arguments and the value that it should have."""
-    return f"{called(assertion)} should be {json.dumps(assertion.get('assert_value', True))}"
+    value = json.dumps(assertion.get("assert_value", True))
+    return f"{_call(assertion['func_name'], assertion.get('arguments', {}))} should be {value}"
 
 
-def _kind(record: Mapping[str, Any], writes: AbstractSet[str]) -> tuple[str, str]:
+def _call(name: str, arguments: Mapping[str, Any]) -> str:
+    return f"{name}({json.dumps(arguments, ensure_ascii=False)})"
+
+
+def _by_ending(record: AttemptRecord) -> tuple[str, str] | None:
+    """(kind, detail) where the way in which the attempt ended says what went wrong."""
     ended, turns = record["termination"], record["turns"]
     malformed, calls = sum(t["malformed"] for t in turns), sum(t["calls"] for t in turns)
-    if ended == "agent_error" or (malformed and (ended == "too_many_errors" or 2 * malformed >= calls)):
-        return "parse errors", "an empty turn" if ended == "agent_error" else f"{malformed} of {calls} calls malformed"
-    if ended == "too_many_errors":
+    if ended == Termination.AGENT_ERROR:
+        return "parse errors", "an empty turn"
+    if malformed and (ended == Termination.TOO_MANY_ERRORS or 2 * malformed >= calls):
+        return "parse errors", f"{malformed} of {calls} calls malformed"
+    if ended == Termination.TOO_MANY_ERRORS:
         return "too many errors", f"{record['tool_errors']} error results"
-    if ended in RAN_OUT:
+    if ended in EXHAUSTED:
         return "ran out", f"{ended} after {record['steps']} steps"
     if record.get("user_stopped_early"):
         return "user error suspected", str(record["messages"][-1].get("content"))
-    return _by_checks(record, writes)
+    return None
 
 
-def _by_checks(record: Mapping[str, Any], writes: AbstractSet[str]) -> tuple[str, str]:
-    info = record["reward_info"] or {}
-    basis = info.get("reward_basis") or ("DB", "ENV_ASSERTION", "ACTION", "COMMUNICATE", "NL_ASSERTION")
+@dataclass(frozen=True)
+class _Made:
+    """A call that was made, by the agent or by the user."""
 
-    def failed(kind: str, checks: str, met: str) -> list[Mapping[str, Any]]:
-        return [c for c in info.get(checks) or [] if kind in basis and not c[met]]
+    call: CallRecord
+    error: bool
+    """Whether its result was an error."""
+    before: bool
+    """Whether the task's history holds it, so that nobody in the attempt is to blame."""
 
-    def refused(action: Mapping[str, Any]) -> bool:
-        return any(c["error"] and _same(c, action) for c in calls)
 
-    def missing(action: Mapping[str, Any]) -> str:
-        return called(action) + (", refused" if refused(action) else "")
+@dataclass(frozen=True, kw_only=True)
+class _Evidence:
+    """What tau2 checked, as far as the reward counts it, and what was done."""
 
-    gold, calls = [c["action"] for c in info.get("action_checks") or []], _calls(record)
-    own = [c for c in calls if not c["before"]]
-    changed = "DB" in basis and not (info.get("db_check") or {}).get("db_match", True)
-    undone = [c["action"] for c in failed("ACTION", "action_checks", "action_match")]
-    unmet = [wanted(c["env_assertion"]) for c in failed("ENV_ASSERTION", "env_assertions", "met")]
-    missed, extra, tried = [], [], []
-    if changed or undone or unmet:  # else what was done is not at fault
-        missed, extra = _difference(
-            [a for a in gold if a["name"] in writes], [c for c in calls if c["name"] in writes and not c["error"]]
+    writes: AbstractSet[str]
+    """The domain's tools that write."""
+    gold: list[CallRecord]
+    """The solution's calls."""
+    undone: list[CallRecord]
+    """The solution's calls that count and were not made."""
+    changed: bool
+    """Whether the database counts and differs from the solution's."""
+    unmet: list[str]
+    """Assertions that do not hold."""
+    unsaid: list[str]
+    """What the user was not told."""
+    judged: list[str]
+    """What the judge found unmet."""
+    calls: list[_Made]
+    """Every call of agent and user, in order."""
+
+    @classmethod
+    def of(cls, record: AttemptRecord, writes: AbstractSet[str]) -> _Evidence:
+        info: RewardInfoRecord = record["reward_info"] or {"reward": 0.0}
+        basis = info.get("reward_basis") or ("DB", "ENV_ASSERTION", "ACTION", "COMMUNICATE", "NL_ASSERTION")
+        actions = info.get("action_checks") or []
+        assertions = (info.get("env_assertions") or []) if "ENV_ASSERTION" in basis else []
+        sayings = (info.get("communicate_checks") or []) if "COMMUNICATE" in basis else []
+        judgements = (info.get("nl_assertions") or []) if "NL_ASSERTION" in basis else []
+        database = info.get("db_check") or {"db_match": True}
+        return cls(
+            writes=writes,
+            gold=[check["action"] for check in actions],
+            undone=[c["action"] for c in actions if not c.get("action_match")] if "ACTION" in basis else [],
+            changed="DB" in basis and not database["db_match"],
+            unmet=[wanted(check["env_assertion"]) for check in assertions if not check["met"]],
+            unsaid=[f"never said {check['info']!r}" for check in sayings if not check["met"]],
+            judged=[check.get("nl_assertion", "") for check in judgements if not check["met"]],
+            calls=_calls(record),
         )
-        tried = [c for c in own if c["name"] in writes and not any(_same(c, a) for a in gold)]
-        missed.sort(key=refused)  # some solutions hold calls that are refused: named last
-    untried = [a for a in missed if not refused(a)]
-    strange = [c for c in tried if not c["error"] and changed]
-    sent = [c for c in own if _hands_over(c, writes) and not c["error"]]
-    reasons: tuple[tuple[str, list[str]], ...] = (
-        ("wrong argument", _mistaken(strange, untried)),
-        ("forbidden write", [_told(c) for c in strange]),
-        ("transfer not made", [called(a) for a in undone if _hands_over(a, writes)]),
-        ("transferred without need", [called(c) for c in sent if not any(_hands_over(a, writes) for a in gold)]),
-        ("wrong argument", _mistaken(tried, untried)),
-        *(
-            (f"missing write, {side}", [missing(a) for a in missed if whose(a) == side])
-            for side in ("the agent's", "the user's")
-        ),
-        ("missing read", [_told(a) for a in undone if a["name"] not in writes]),
-        ("forbidden write", [_told(c) for c in extra if not c["before"]]),
-        ("assertion unmet", unmet),
-        (
-            "wrong amount told",
-            [f"never said {c['info']!r}" for c in failed("COMMUNICATE", "communicate_checks", "met")],
-        ),
-        ("judged unmet", [c.get("nl_assertion", "") for c in failed("NL_ASSERTION", "nl_assertions", "met")]),
-        ("other", ["the database differs from the solution's" if changed else ""]),
-    )
-    kind, found = next((kind, found) for kind, found in reasons if found)
+
+    def is_write(self, call: CallRecord) -> bool:
+        return call["name"] in self.writes
+
+    def is_transfer(self, call: CallRecord) -> bool:
+        return TRANSFER in call["name"] and not self.is_write(call)
+
+    def is_gold(self, call: CallRecord) -> bool:
+        return any(_same(call, action) for action in self.gold)
+
+    def is_refused(self, action: CallRecord) -> bool:
+        """Whether the call was made, and its result was an error."""
+        return any(made.error and _same(made.call, action) for made in self.calls)
+
+    @property
+    def own(self) -> list[_Made]:
+        """The calls that the attempt itself made."""
+        return [made for made in self.calls if not made.before]
+
+    def writes_apart(self) -> tuple[list[CallRecord], list[_Made], list[_Made]]:
+        """(writes of the solution that were not done, writes beyond it, writes of the attempt that it does not hold).
+
+        All empty where nothing that counts says that what was done is at fault.
+        """
+        if not (self.changed or self.undone or self.unmet):
+            return [], [], []
+        done = [made for made in self.calls if self.is_write(made.call) and not made.error]
+        missed, extra = _difference([a for a in self.gold if self.is_write(a)], done)
+        missed.sort(key=self.is_refused)  # some solutions hold calls that are refused: named last
+        tried = [made for made in self.own if self.is_write(made.call) and not self.is_gold(made.call)]
+        return missed, extra, tried
+
+    def reasons(self) -> Iterator[tuple[str, list[str]]]:
+        """(kind, what in the attempt says so), the most telling kind first; [] where nothing says so."""
+        missed, extra, tried = self.writes_apart()
+        untried = [action for action in missed if not self.is_refused(action)]
+        strange = [made for made in tried if not made.error and self.changed]
+        transfers = [made for made in self.own if self.is_transfer(made.call) and not made.error]
+        needless = transfers if not any(self.is_transfer(action) for action in self.gold) else []
+        yield "wrong argument", _mistaken(strange, untried)
+        yield "forbidden write", [_with_side(made.call) for made in strange]
+        yield "transfer not made", [called(action) for action in self.undone if self.is_transfer(action)]
+        yield "transferred without need", [called(made.call) for made in needless]
+        yield "wrong argument", _mistaken(tried, untried)
+        for side in ("the agent's", "the user's"):
+            missing = [action for action in missed if whose(action) == side]
+            refused = [", refused" if self.is_refused(action) else "" for action in missing]
+            yield f"missing write, {side}", [called(action) + note for action, note in zip(missing, refused)]
+        yield "missing read", [_with_side(action) for action in self.undone if not self.is_write(action)]
+        yield "forbidden write", [_with_side(made.call) for made in extra if not made.before]
+        yield "assertion unmet", self.unmet
+        yield "wrong amount told", self.unsaid
+        yield "judged unmet", self.judged
+        yield "other", ["the database differs from the solution's" if self.changed else ""]
+
+
+def _by_checks(record: AttemptRecord, writes: AbstractSet[str]) -> tuple[str, str]:
+    """(kind, detail) by what tau2 checked and what was done."""
+    evidence = _Evidence.of(record, writes)
+    kind, found = next((kind, found) for kind, found in evidence.reasons() if found)
     if kind == "assertion unmet":
-        return kind, "; ".join(unmet)
-    return kind, "; ".join([found[0] + (f" and {len(found) - 1} more" if len(found) > 1 else ""), *unmet])
+        return kind, "; ".join(found)
+    first = found[0] + (f" and {len(found) - 1} more" if len(found) > 1 else "")
+    return kind, "; ".join([first, *evidence.unmet])
 
 
-def _calls(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every call of agent and user, in order, each with whether its result was an error, and whether the task's history
-    has it.
-    """
-    messages, sent = record["messages"], sum(t.get("sent", True) for t in record["turns"])
-    errors = {m["id"] for m in messages if m["role"] == "tool" and m.get("error")}
-    begun = [n for n, m in enumerate(messages) if m["role"] == "assistant"][-sent:][:1] or [
-        0
-    ]  # no turns are known of an import
-    made = [(n < begun[0], c) for n, m in enumerate(messages) if m["role"] != "tool" for c in m.get("tool_calls") or []]
-    return [{**c, "error": c["id"] in errors, "before": before} for before, c in made]
+def _calls(record: AttemptRecord) -> list[_Made]:
+    """Every call of agent and user, in order."""
+    messages = record["messages"]
+    errors = {m.get("id") for m in messages if m["role"] == "tool" and m.get("error")}
+    # the agent's last messages are its turns; what stands before the first of them is the task's history
+    sent = sum(turn.get("sent", True) for turn in record["turns"])
+    agents = [n for n, m in enumerate(messages) if m["role"] == "assistant"]
+    begun = (agents[-sent:] or [0])[0]  # an import knows no turns: its first message of the agent's
+    return [
+        _Made(call=call, error=call.get("id") in errors, before=n < begun)
+        for n, message in enumerate(messages)
+        if message["role"] != "tool"
+        for call in message.get("tool_calls") or []
+    ]
 
 
-def _difference(actions: Sequence[Mapping[str, Any]], made: Sequence[Mapping[str, Any]]) -> tuple[list, list]:
+def _difference(actions: Sequence[CallRecord], made: Sequence[_Made]) -> tuple[list[CallRecord], list[_Made]]:
     """(actions that no call made, calls that made none): what is wanted twice has to be made twice, a switch turned
     say.
     """
-    extra, missed = list(made), []
+    missed: list[CallRecord] = []
+    extra = list(made)
     for action in actions:
-        done = next((n for n, call in enumerate(extra) if _same(call, action)), None)
+        done = next((n for n, one in enumerate(extra) if _same(one.call, action)), None)
         if done is None:
             missed.append(action)
         else:
@@ -194,21 +272,22 @@ def _difference(actions: Sequence[Mapping[str, Any]], made: Sequence[Mapping[str
     return missed, extra
 
 
-def _mistaken(calls: Sequence[Mapping[str, Any]], missed: Sequence[Mapping[str, Any]]) -> list[str]:
+def _mistaken(made: Sequence[_Made], missed: Sequence[CallRecord]) -> list[str]:
     """The calls whose tool the same side should have called with other arguments."""
-    pairs = ((c, next((a for a in missed if a["name"] == c["name"] and whose(a) == whose(c)), None)) for c in calls)
-    return [f"{_told(c)} for {called(a)}" for c, a in pairs if a is not None]
+    out = []
+    for call in (one.call for one in made):
+        meant = next((a for a in missed if a["name"] == call["name"] and whose(a) == whose(call)), None)
+        if meant is not None:
+            out.append(f"{_with_side(call)} for {called(meant)}")
+    return out
 
 
-def _same(call: Mapping[str, Any], action: Mapping[str, Any]) -> bool:
+def _same(call: CallRecord, action: CallRecord) -> bool:
+    """Whether a call is the solution's: the same tool, side and, as far as they count, arguments."""
     if call["name"] != action["name"] or whose(call) != whose(action):
         return False
     return same_arguments(call["arguments"], action["arguments"], action.get("compare_args"))
 
 
-def _told(call: Mapping[str, Any]) -> str:
+def _with_side(call: CallRecord) -> str:
     return called(call) if whose(call) == "the agent's" else f"{whose(call)} {called(call)}"
-
-
-def _hands_over(call: Mapping[str, Any], writes: AbstractSet[str]) -> bool:
-    return TRANSFER in call["name"] and call["name"] not in writes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -18,38 +18,48 @@ from slime_tau2 import bench, files
 from slime_tau2.episode import worlds
 from slime_tau2.errors import BenchDataError, ConfigError
 from slime_tau2.evaluation import conversations, estimators, failures, plots, runs, scores
+from slime_tau2.evaluation.estimators import Estimate
 from slime_tau2.evaluation.plan import TaskKey
 from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell
+from slime_tau2.record import AttemptRecord
+from slime_tau2.terminations import Termination
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One run of `eval`: its name on the page, its records, and the tasks and attempts of its plan."""
+class ShownRun:
+    """One run of `eval` on a page."""
 
     name: str
-    records: list[dict[str, Any]]
+    """What the page calls it."""
+    records: list[AttemptRecord]
     tasks: list[TaskKey]
+    """The tasks of its plan."""
     attempts: int
+    """The plan's attempts at each task."""
 
     @classmethod
-    def of(cls, run: EvaluatedRun) -> Stage:
+    def of(cls, run: EvaluatedRun) -> ShownRun:
         return cls(run.title, run.records, run.plan.keys, run.plan.attempts)
 
     @property
     def successes(self) -> dict[TaskKey, list[bool]]:
+        """{task: success of each scored attempt}."""
         return runs.successes(self.tasks, self.records)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a page shows. `facts` are lines of text; `training` the lines of a local run's metrics.jsonl."""
+    """What a page shows."""
 
     title: str
-    stages: list[Stage]
+    runs: list[ShownRun]
     facts: list[str] = field(default_factory=list)
+    """Lines of text below the title."""
     training: list[dict[str, Any]] = field(default_factory=list)
+    """Lines of a pipeline's metrics.jsonl, for the plots of its training."""
     snippet: str = ""
+    """Code that loads the model."""
 
 
 def check_target(path: Path) -> None:
@@ -66,17 +76,17 @@ def write(page: Page, path: Path) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    rows = [conversations.row(stage.name, r) for stage in page.stages for r in stage.records]
-    chunks = conversations.pack([conversations.body(r) for stage in page.stages for r in stage.records])
-    metrics, score_rows = _scores(page.stages)
+    rows = [conversations.row(run.name, record) for run in page.runs for record in run.records]
+    chunks = conversations.pack([conversations.body(record) for run in page.runs for record in run.records])
+    metrics, score_rows = _scores(page.runs)
     html = environment.get_template("page.html").render(
         page=page,
         metrics=metrics,
         score_rows=score_rows,
-        health=_health(page.stages),
-        terminations=_terminations(page.stages),
-        failures=_failures(page.stages),
-        curves=plots.pass_curves(_curves(page.stages)),
+        health=_health(page.runs),
+        terminations=_terminations(page.runs),
+        failures=_failures(page.runs),
+        curves=plots.pass_curves(_curves(page.runs)),
         training=plots.training(page.training) if page.training else "",
         script=(here / "viewer.js").read_text(encoding="utf-8"),
         rows=json.dumps(rows).replace("<", "\\u003c"),
@@ -86,76 +96,98 @@ def write(page: Page, path: Path) -> None:
     files.write_whole(path, html)
 
 
-def _scores(stages: Sequence[Stage]) -> tuple[list[str], list[dict[str, Any]]]:
-    """The metrics' names, and a row a stage and family: its name and one cell a metric."""
-    tables = [(stage.name, scores.scores(stage.successes, scores.ks(stage.attempts))) for stage in stages]
-    found = dict.fromkeys(m for _, table in tables for m in table[scores.OVERALL])
-    metrics = [m for m in found if m != "pass^1"]  # it is pass@1
+@dataclass(frozen=True)
+class _ScoreRow:
+    """A row of the page's table of scores."""
+
+    run: str
+    """The run's name in its first row, else empty."""
+    name: str
+    """Which tasks."""
+    cells: list[str]
+    """One per metric."""
+
+
+def _scores(shown: Sequence[ShownRun]) -> tuple[list[str], list[_ScoreRow]]:
+    """The metrics' names, and a row per run and family."""
+    tables = [(run.name, scores.scores(run.successes, scores.ks(run.attempts))) for run in shown]
+    names = dict.fromkeys(metric for _, table in tables for metric in table[scores.OVERALL])
+    metrics = [metric for metric in names if metric != "pass^1"]  # it is pass@1
     out = []
-    for stage, table in tables:
+    for run, table in tables:
         for n, (name, row) in enumerate(table.items()):
-            out.append({"stage": stage if n == 0 else "", "name": name, "cells": [cell(row.get(m)) for m in metrics]})
+            out.append(_ScoreRow(run if n == 0 else "", name, [cell(row.get(metric)) for metric in metrics]))
     return metrics, out
 
 
-def _curves(stages: Sequence[Stage]) -> dict[str, dict[int, tuple[estimators.Estimate, estimators.Estimate]]]:
+def _curves(shown: Sequence[ShownRun]) -> dict[str, dict[int, tuple[Estimate, Estimate]]]:
+    """{run: {k: (pass@k, pass^k)}}."""
     out = {}
-    for stage in stages:
-        found = estimators.summarise(stage.successes, range(1, stage.attempts + 1))
-        ks = [k for k in range(1, stage.attempts + 1) if f"pass@{k}" in found]
-        out[stage.name] = {k: (found[f"pass@{k}"], found[f"pass^{k}"]) for k in ks}
+    for run in shown:
+        ks = range(1, run.attempts + 1)
+        estimates = estimators.summarise(run.successes, ks)
+        out[run.name] = {k: (estimates[f"pass@{k}"], estimates[f"pass^{k}"]) for k in ks if f"pass@{k}" in estimates}
     return out
 
 
-def _health(stages: Sequence[Stage]) -> tuple[list[str], list[list[str]]]:
-    """What the episodes did, a column a stage: lengths, tools, the user simulator."""
+def _health(shown: Sequence[ShownRun]) -> tuple[list[str], list[list[str]]]:
+    """(names of the runs, rows of a name and one value per run): lengths, tools, the user simulator."""
     lines: dict[str, list[str]] = {}
-    for stage in stages:
-        scored = [r for r in stage.records if r["reward"] is not None]
-        mean = lambda f, part=scored: f"{fmean(map(f, part)):.2f}" if part else "–"  # noqa: E731
-        turns = sum(len(r["turns"]) for r in scored) or 1
-        figures = {
-            "attempts, of these ended by the infrastructure": (
-                f"{len(stage.records)}, {len(stage.records) - len(scored)}"
-            ),
-            "agent turns an episode": mean(lambda r: len(r["turns"])),
-            "tool calls an episode": mean(lambda r: sum(t["calls"] for t in r["turns"])),
-            "tool errors an episode": mean(lambda r: r["tool_errors"]),
-            "malformed calls an episode": mean(lambda r: sum(t["malformed"] for t in r["turns"])),
-            "response tokens an episode": mean(lambda r: r["response_tokens"]),
-            "seconds for the user's reply, a turn": f"{sum(r['user_s'] for r in scored) / turns:.2f}",
-            "user confirmed and hung up too early": mean(lambda r: bool(r.get("user_stopped_early"))),
-            "failures of the user simulator": str(sum(r["termination"] == "user_failure" for r in stage.records)),
-        }
-        for name, value in figures.items():
+    for run in shown:
+        for name, value in _figures(run.records).items():
             lines.setdefault(name, []).append(value)
-    return [s.name for s in stages], [[name, *values] for name, values in lines.items()]
+    return [run.name for run in shown], [[name, *values] for name, values in lines.items()]
 
 
-def _terminations(stages: Sequence[Stage]) -> list[list[str]]:
-    counts = [Counter(r["termination"] for r in s.records) for s in stages]
-    kinds = sorted({k for c in counts for k in c}, key=lambda k: -sum(c[k] for c in counts))
-    return [
-        [k, *(f"{c[k]} ({100 * c[k] / max(1, sum(c.values())):.0f} %)" if c[k] else "–" for c in counts)] for k in kinds
-    ]
+def _figures(records: Sequence[AttemptRecord]) -> dict[str, str]:
+    """{name: value} of what a run's episodes did."""
+    scored = [record for record in records if record["reward"] is not None]
+    turns = sum(len(record["turns"]) for record in scored) or 1
+
+    def mean(of: Callable[[AttemptRecord], float]) -> str:
+        return f"{fmean(map(of, scored)):.2f}" if scored else "–"
+
+    return {
+        "attempts, of these ended by the infrastructure": f"{len(records)}, {len(records) - len(scored)}",
+        "agent turns an episode": mean(lambda r: len(r["turns"])),
+        "tool calls an episode": mean(lambda r: sum(t["calls"] for t in r["turns"])),
+        "tool errors an episode": mean(lambda r: r["tool_errors"]),
+        "malformed calls an episode": mean(lambda r: sum(t["malformed"] for t in r["turns"])),
+        "response tokens an episode": mean(lambda r: r["response_tokens"]),
+        "seconds for the user's reply, a turn": f"{sum(r['user_s'] for r in scored) / turns:.2f}",
+        "user confirmed and hung up too early": mean(lambda r: r["user_stopped_early"]),
+        "failures of the user simulator": str(sum(r["termination"] == Termination.USER_FAILURE for r in records)),
+    }
 
 
-def _failures(stages: Sequence[Stage]) -> list[list[str]]:
-    """Kinds of failure, a column a stage, and an example of the last stage that has one."""
-    found = [failed(stage.records) for stage in stages]
+def _terminations(shown: Sequence[ShownRun]) -> list[list[str]]:
+    """Rows of an ending and its share of each run's attempts, the most frequent first."""
+    counts = [Counter(record["termination"] for record in run.records) for run in shown]
+    kinds = sorted(set().union(*counts), key=lambda kind: -sum(c[kind] for c in counts))
+    return [[kind, *(_share(c[kind], c.total()) for c in counts)] for kind in kinds]
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count} ({100 * count / of:.0f} %)" if count else "–"
+
+
+def _failures(shown: Sequence[ShownRun]) -> list[list[str]]:
+    """Rows of a kind of failure, its count in each run, and an example from the last run that has one."""
+    by_run = [failed(run.records) for run in shown]
     out = []
     for kind, what in failures.KINDS.items():
-        parts = [[f for f in one if f.kind == kind] for one in found]
+        parts = [[failure for failure in found if failure.kind == kind] for found in by_run]
         if any(parts):
-            example = next(p[0] for p in reversed(parts) if p)
-            out.append([f"{kind}: {what}", *(str(len(p)) if p else "–" for p in parts), example.example])
+            example = next(part[0] for part in reversed(parts) if part)
+            out.append([f"{kind}: {what}", *(str(len(part)) if part else "–" for part in parts), example.example])
     return out
 
 
-def failed(records: Sequence[Mapping[str, Any]]) -> list[failures.Failure]:
+def failed(records: Sequence[AttemptRecord]) -> list[failures.Failure]:
     """The failed attempts among records, each with what went wrong."""
     writes = {d: _writes(d) for d in {r["domain"] for r in records}}
-    return [f for r in records if (f := failures.classify(r, writes[r["domain"]])) is not None]
+    found = (failures.classify(record, writes[record["domain"]]) for record in records)
+    return [failure for failure in found if failure is not None]
 
 
 def _writes(domain: str) -> set[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from slime_tau2.evaluation import costs, failures, page, published, runs, scores
+from slime_tau2.evaluation.page import Page, ShownRun
 from slime_tau2.evaluation.tables import metrics_table
 
 
@@ -33,7 +34,7 @@ def write(directories: Sequence[Path], output: Path | None, prices: Path | None,
         console.print(failures.table(page.failed(run.records)))
     facts = [f"{run.title}: {run.plan.name}, {run.coverage}; tau2 {run.plan.tau2}; {_hashes(run)}" for run in found]
     facts += [f"{name}: {'; '.join(lines)}" for name, lines in spent.items() if lines]
-    page.write(page.Page("slime_tau2 evaluation", [page.Stage.of(run) for run in found], facts), path)
+    page.write(Page(title="slime_tau2 evaluation", runs=[ShownRun.of(run) for run in found], facts=facts), path)
     console.print(f"every conversation: {path}", soft_wrap=True)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from slime_tau2 import files, manifest
@@ -177,7 +178,8 @@ class _Outage:
 
 
 def _record(job: Run, episode: Episode, attempt: int) -> AttemptRecord:
-    record: AttemptRecord = {"run": job.plan.run, "attempt": attempt, **episode.record()}
+    # mypy: an EpisodeRecord might hold more than its fields say, a `turn_tokens` of another type among it
+    record: AttemptRecord = {"run": job.plan.run, "attempt": attempt, **episode.record()}  # type: ignore[typeddict-item]
     sampled = turn_tokens(episode, job.tokenizer)
     if sampled is not None:
         record["turn_tokens"] = sampled
@@ -207,7 +209,8 @@ def _end_cleanly(path: Path) -> None:
 
 def summary(of: RunPlan, found: list[AttemptRecord], covered: Coverage) -> dict[str, Any]:
     """What `summary.json` holds."""
-    scored = [r for r in found if r["reward"] is not None]
+    rewards = [r["reward"] for r in found if r["reward"] is not None]
+    hung_up = [r["user_stopped_early"] for r in found if r["reward"] is not None]
     table = scores.scores(runs.successes(of.keys, found), scores.ks(of.attempts))
     return {
         "plan": of.model_dump(mode="json", exclude_none=True),
@@ -217,8 +220,8 @@ def summary(of: RunPlan, found: list[AttemptRecord], covered: Coverage) -> dict[
         "scored": covered.scored,
         "excluded_infrastructure": covered.excluded,
         "not_run": covered.not_run,
-        "user_stopped_early": sum(bool(r.get("user_stopped_early")) for r in scored) / len(scored) if scored else None,
+        "user_stopped_early": fmean(hung_up) if hung_up else None,
         "terminations": dict(Counter(r["termination"] for r in found)),
-        "mean_reward": sum(r["reward"] for r in scored) / len(scored) if scored else None,
+        "mean_reward": fmean(rewards) if rewards else None,
         "metrics": {row: {m: e.to_json() for m, e in cells.items()} for row, cells in table.items()},
     }

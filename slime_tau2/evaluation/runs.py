@@ -1,13 +1,13 @@
-"""A run as it lies on the disk: its plan, its records, and how far the one covers the other. Every reader of results
-begins here.
+"""A run as it lies on the disk: its plan, its records, and how far the one covers the other.
+
+Every reader of results begins here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.data import records
@@ -16,18 +16,22 @@ from slime_tau2.errors import BenchDataError, ConfigError, EvaluationStopped
 from slime_tau2.evaluation import coverage, estimators, plan
 from slime_tau2.evaluation.coverage import Coverage
 from slime_tau2.evaluation.plan import RunPlan, TaskKey, TaskSet
+from slime_tau2.record import AttemptRecord
 from slime_tau2.types import is_success
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluatedRun:
-    """One directory of `slime-tau2 eval`. `records` has one an attempt, by domain, task and attempt."""
+    """One directory of `slime-tau2 eval`."""
 
     name: str
+    """The directory's name, or as much of its path as tells it from others."""
     directory: Path
     plan: RunPlan
-    records: list[dict[str, Any]]
+    records: list[AttemptRecord]
+    """One per attempt, by domain, task and attempt."""
     coverage: Coverage
+    """How much of the plan the records are."""
 
     @property
     def title(self) -> str:
@@ -62,7 +66,7 @@ def load(directory: Path) -> EvaluatedRun:
         raise ConfigError(
             f"{directory}: infrastructure ended all {len(rows)} attempts; mend it and run the same command again"
         )
-    return EvaluatedRun(directory.name, directory, found, rows, covered)
+    return EvaluatedRun(name=directory.name, directory=directory, plan=found, records=rows, coverage=covered)
 
 
 def load_all(directories: Sequence[Path]) -> list[EvaluatedRun]:
@@ -92,9 +96,7 @@ def require_whole(run: EvaluatedRun, partial: bool, what: str) -> None:
 
 
 def _as_installed(tasks: TaskSet) -> bool:
-    """Whether a set that says it is a split is the one that the installed tau2 has, where that has the
-    same task file.
-    """
+    """Whether a set that says it is a split is the installed tau2's, where that has the same task file."""
     try:
         world = worlds.load(tasks.domain, retrieval=bench.LEAST_RETRIEVAL)
     except BenchDataError:
@@ -104,10 +106,8 @@ def _as_installed(tasks: TaskSet) -> bool:
     return tasks.split in world.splits and set(world.task_ids(tasks.split)) == set(tasks.tasks)
 
 
-def finished(directory: Path, sets: Sequence[TaskSet], attempts: int) -> tuple[RunPlan, list[dict[str, Any]]] | None:
-    """Plan and records of a run that has a score for each of just these attempts; None where something is
-    left to do.
-    """
+def finished(directory: Path, sets: Sequence[TaskSet], attempts: int) -> tuple[RunPlan, list[AttemptRecord]] | None:
+    """Plan and records of a run that has a score for each of just these attempts; None where some are missing."""
     if not (directory / plan.FILE).exists():
         return None
     before, rows = plan.read(directory), records.so_far(directory / records.FILE)
@@ -115,7 +115,7 @@ def finished(directory: Path, sets: Sequence[TaskSet], attempts: int) -> tuple[R
     return (before, rows) if same and coverage.of(before, rows).whole else None
 
 
-def require_scores(covered: Coverage, rows: Sequence[Mapping[str, Any]], directory: Path) -> None:
+def require_scores(covered: Coverage, rows: Sequence[AttemptRecord], directory: Path) -> None:
     """Raises EvaluationStopped where attempts have no score: whoever scripts this must not go on as if they had."""
     if not covered.whole:
         failed = next((r for r in rows if r["reward"] is None), None)
@@ -125,7 +125,7 @@ def require_scores(covered: Coverage, rows: Sequence[Mapping[str, Any]], directo
         )
 
 
-def successes(keys: Sequence[TaskKey], rows: Sequence[Mapping[str, Any]]) -> dict[TaskKey, list[bool]]:
+def successes(keys: Sequence[TaskKey], rows: Sequence[AttemptRecord]) -> dict[TaskKey, list[bool]]:
     """{task: success of each scored attempt}; [] where a task has none."""
     out: dict[TaskKey, list[bool]] = {key: [] for key in keys}
     for r in rows:

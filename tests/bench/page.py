@@ -87,9 +87,9 @@ def main() -> None:
     started = time.perf_counter()
     page.write(
         page.Page(
-            "bench",
-            [
-                page.Stage(
+            title="bench",
+            runs=[
+                page.ShownRun(
                     "gold and noop", records, list(dict.fromkeys((r["domain"], r["task_id"]) for r in records)), 1
                 )
             ],

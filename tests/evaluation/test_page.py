@@ -48,7 +48,7 @@ async def _records(helpdesk, tokenizer, directory):
 
 
 def stage(name, records):
-    return page.Stage(name, records, list(dict.fromkeys((r["domain"], r["task_id"]) for r in records)), 2)
+    return page.ShownRun(name, records, list(dict.fromkeys((r["domain"], r["task_id"]) for r in records)), 2)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,13 @@ def path(records, tmp_path_factory):
     hostile[0] |= {"termination": "length", "reward": 0.0}
     out = tmp_path_factory.mktemp("page") / "report.html"
     page.write(
-        page.Page(f"A {EVIL} page", [stage("first", records), stage(f"hostile {EVIL}", hostile)], [EVIL], [], EVIL), out
+        page.Page(
+            title=f"A {EVIL} page",
+            runs=[stage("first", records), stage(f"hostile {EVIL}", hostile)],
+            facts=[EVIL],
+            snippet=EVIL,
+        ),
+        out,
     )
     return out
 
