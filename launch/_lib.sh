@@ -8,6 +8,7 @@ DRY_RUN=0
 EXTRA=()
 PROFILES=()
 SETTINGS=()
+DOMAINS=(airline retail telecom)                                  # trained and evaluated on; TAU2_CONFIG narrows what is trained on
 
 say()  { echo "[$(basename "$0" .sh)] $*" >&2; }
 fail() { echo "error: $*" >&2; exit 2; }
@@ -122,6 +123,9 @@ setting() {
   esac
 }
 
+# joined_domains: DOMAINS as an option of slime-tau2 takes them
+joined_domains() { local IFS=,; echo "${DOMAINS[*]}"; }
+
 # --- checks: each names the thing, the value and the fix ------------------------------------------------------------------
 need_directory() { [ -d "$2" ] || fail "$1=$2 does not exist; $3"; }
 need_file()      { [ -f "$1" ] || fail "$1 does not exist; $2"; }
@@ -221,61 +225,19 @@ write_file() {
   cat > "$1.part" && mv "$1.part" "$1"
 }
 
-# overrides: TAU2_OVERRIDES, a line each; of several for one key the last
-overrides() { printf '%s\n' ${TAU2_OVERRIDES[@]+"${TAU2_OVERRIDES[@]}"} | tac | awk -F= '$1 != "" && !seen[$1]++' | tac; }
-
-# effective_options: TAU2_CONFIG with the overrides in place of its own lines, its paths whole
-effective_options() {
-  local overridden
-  overridden=$(overrides | sed 's/=.*//' | paste -sd'|' -)
-  { grep -vE "^(${overridden:-nothing}):" "$TAU2_CONFIG" || [ $? = 1 ] || exit 2; overrides | sed 's/=/: /'; } \
-    | sed -E "/: *(null|~)? *\$/! s#^(tau2_(agent_prompt|prefix_starts): *)([\"']?)(\./)?([^/\"' ])#\1\3$PWD/\5#"
-}
-
 # need_options: TAU2_CONFIG must be there, or every option of it would be the default
 need_options() { need_file "$TAU2_CONFIG" "TAU2_CONFIG is the YAML file of slime_tau2's options; leave it unset for launch/tau2.yaml"; }
 
-# check_options: the effective ones, by what reads them in the job. Where this shell's Python has no slime_tau2 it says nothing: grpo.sh
-# asks for the package before it submits, and `slime-tau2 eval` checks them itself. A dry run leaves plugins alone.
-check_options() {
-  local text
-  text=$(effective_options) || fail "TAU2_CONFIG=$TAU2_CONFIG cannot be read"
-  PYTHONPATH="$ROOT:${PYTHONPATH:-}" python3 -c '
-import sys
-try:
-    import yaml
-    from slime_tau2 import config, errors, plugins
-except (ImportError, SyntaxError):
-    sys.exit(0)
-source, dry_run = sys.argv[1:]
-if dry_run == "1":
-    plugins.import_all = lambda modules: None
-try:
-    given = yaml.safe_load(sys.stdin)
-    if not isinstance(given, dict):
-        raise errors.ConfigError(f"{source}: not YAML of the kind NAME: VALUE")
-    given = {k.removeprefix(config.PREFIX): v for k, v in given.items() if str(k).startswith(config.PREFIX)}
-    config.Tau2Config.from_mapping(given, source)
-    config.Tau2Config.from_mapping({k: v for k, v in config.from_environment().items() if k not in given}, "TAU2_* in the environment")
-except yaml.YAMLError as error:
-    sys.exit(print(f"error: {source}: not YAML:", " ".join(str(error).split()), file=sys.stderr) or 2)
-except errors.UserError as error:
-    sys.exit(print("error:", " ".join(str(error).split()), file=sys.stderr) or 2)
-' "$TAU2_CONFIG with the profile and --set" "$DRY_RUN" <<< "$text" || exit 2
-}
-
-# tau2_options PATH: the effective options, as slime's --custom-config-path reads them
-tau2_options() { effective_options | write_file "$1"; }
-
-# option KEY: its effective value ("": not set)
-option() { effective_options | sed -nE "s/^$1: *//p" | sed -E "s/ +#.*//; s/^[\"'](.*)[\"']\$/\1/" | tail -1; }
-
-# unless_set KEY VALUE…: overrides for the keys that neither the profile, --set nor TAU2_CONFIG names
-unless_set() {
-  while [ $# -gt 1 ]; do
-    if [ -z "$(option "$1")" ]; then TAU2_OVERRIDES+=("$1=$2"); fi
-    shift 2
-  done
+# resolve_options: the options that the job will have, by what reads them there; TAU2_DEFAULTS are those that nobody named.
+# Sets EFFECTIVE_OPTIONS, EPISODE_OPTIONS and OPTION_…, as effective_options.py says.
+TAU2_DEFAULTS=() EFFECTIVE_OPTIONS="" EPISODE_OPTIONS=() OPTION_credit="" OPTION_split="" OPTION_i_know=""
+resolve_options() {
+  local entry arguments=("$TAU2_CONFIG") assignments
+  if [ "$DRY_RUN" = 1 ]; then arguments+=(--dry-run); fi
+  for entry in ${TAU2_DEFAULTS[@]+"${TAU2_DEFAULTS[@]}"}; do arguments+=("--default=$entry"); done
+  for entry in ${TAU2_OVERRIDES[@]+"${TAU2_OVERRIDES[@]}"}; do arguments+=("--set=$entry"); done
+  assignments=$(PYTHONPATH="$ROOT:${PYTHONPATH:-}" python3 "$HERE/effective_options.py" "${arguments[@]}") || exit 2
+  eval "$assignments"
 }
 
 # show_or_run CMD…: the dry run prints one argument a line, quoted so that it can be pasted
@@ -288,25 +250,9 @@ show_or_run() {
   "$@" ${EXTRA[@]+"${EXTRA[@]}"}
 }
 
-# episode_options: sets EPISODE_OPTIONS, `--set KEY=VALUE` of the effective options, so that an episode is played as training plays it
-episode_options() {
-  local line key value
-  EPISODE_OPTIONS=()
-  while IFS= read -r line; do
-    [[ $line =~ ^tau2_([a-z_]+):[[:space:]]*(.*)$ ]] || continue
-    key=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
-    case "$key" in domains|split|i_know|seed|user_base_url|user_model|retail_basis) continue ;; esac
-    value=${value%%[[:space:]]#*}                                # a comment behind the value
-    value=${value%"${value##*[![:space:]]}"}
-    if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then value=${BASH_REMATCH[1]}; fi
-    [ -n "$value" ] || fail "$TAU2_CONFIG: write the value of tau2_$key on its own line, [a, b] for a list"
-    EPISODE_OPTIONS+=(--set "$key=$value")
-  done < <(effective_options)
-}
-
-# evaluate DOMAINS SPLIT ATTEMPTS USER_MODEL RETAIL_BASIS OUTPUT TEMPERATURE TOP_K: attempts of the served policy, against the user at USER_URL
+# evaluate DOMAINS SPLIT ATTEMPTS USER_MODEL RETAIL_BASIS OUTPUT TEMPERATURE TOP_K: attempts of the served policy, against the user at
+# USER_URL; after resolve_options
 evaluate() {
-  episode_options
   show_or_run slime-tau2 eval --policy "$POLICY_URL" --tokenizer "$MODEL_DIR" --domain "$1" --split "$2" --attempts "$3" \
     --temperature "$7" --top-k "$8" --concurrency "$CONCURRENCY" --output "$6" --set "max_context_tokens=$CONTEXT" \
     ${EPISODE_OPTIONS[@]+"${EPISODE_OPTIONS[@]}"} --set "user_base_url=$USER_URL" --set "user_model=$4" --set "retail_basis=$5" \

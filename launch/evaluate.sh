@@ -24,9 +24,9 @@ need_options
 : "${EVAL_USER_MODEL:=$USER_MODEL}"
 : "${RETAIL_BASIS:=judge}"
 whole_numbers EVAL_ATTEMPTS:1
-check_options
+resolve_options
 if [ "$DRY_RUN" = 0 ]; then
   doctor --policy "$POLICY_URL" --user "$USER_URL" --user-model "$EVAL_USER_MODEL"
 fi
-evaluate airline,retail,telecom "$EVAL_SPLIT" "$EVAL_ATTEMPTS" "$EVAL_USER_MODEL" "$RETAIL_BASIS" "$EVAL_DIR" \
+evaluate "$(joined_domains)" "$EVAL_SPLIT" "$EVAL_ATTEMPTS" "$EVAL_USER_MODEL" "$RETAIL_BASIS" "$EVAL_DIR" \
   "${EVAL_TEMPERATURE:-$TEMPERATURE}" "$EVAL_TOP_K"

@@ -23,6 +23,17 @@ ROLLOUT_GPUS=$((POLICY_GPUS + USER_GPUS)) TRAINER_NODES=$ACTOR_NODES TRAINERS=$(
 # slime multiplies its limit by every rollout GPU, the user's too
 SERVER_CONCURRENCY=$(((CONCURRENCY * POLICY_GPUS + ROLLOUT_GPUS - 1) / ROLLOUT_GPUS))
 LIVE=$((SERVER_CONCURRENCY * ROLLOUT_GPUS))
+
+[ $((USER_GPUS % USER_GPUS_PER_ENGINE)) = 0 ] || fail "USER_GPUS=$USER_GPUS is no multiple of USER_GPUS_PER_ENGINE=$USER_GPUS_PER_ENGINE"
+if [ "$USER_GPUS" -gt 0 ]; then
+  TAU2_OVERRIDES+=(tau2_user_base_url=slime:user_sim "tau2_user_model=$USER_MODEL_DIR")
+else
+  TAU2_OVERRIDES+=("tau2_user_base_url=$USER_URL" "tau2_user_model=$USER_MODEL")
+fi
+# a live episode has one request at a time, with the policy or with the user
+TAU2_DEFAULTS=("tau2_policy_concurrency=$LIVE" "tau2_user_concurrency=$LIVE")
+resolve_options
+
 checkpoint_arguments "$SAVE_INTERVAL" "$(((ROLLOUTS + SAVE_INTERVAL - 1) / SAVE_INTERVAL))"
 HOOK_ARGS=(
   --custom-generate-function-path slime_tau2.hooks.generate.generate
@@ -37,7 +48,7 @@ HOOK_ARGS=(
   --custom-eval-rollout-log-function-path slime_tau2.hooks.metrics.log_eval
   --custom-config-path "$OUTPUT_DIR/tau2.yaml"
 )
-case "$(option tau2_credit)" in turn*) HOOK_ARGS+=(--custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages) ;; esac
+case "$OPTION_credit" in turn*) HOOK_ARGS+=(--custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages) ;; esac
 ROLLOUT_ARGS=(
   --prompt-data "$DATA_DIR/tasks.jsonl" --input-key prompt --metadata-key metadata
   --num-rollout "$ROLLOUTS" --rollout-batch-size "$GROUPS_A_ROLLOUT" --n-samples-per-prompt "$SAMPLES"
@@ -46,7 +57,7 @@ ROLLOUT_ARGS=(
 )
 if [ "$EVAL_INTERVAL" -gt 0 ]; then
   # on val: the hooks refuse test tasks there, and tasks that are trained on
-  case "$(option tau2_split):$(option tau2_i_know)" in
+  case "$OPTION_split:$OPTION_i_know" in
     train+val:[Tt]rue) ;;
     train+val:*) fail "tau2_split=train+val trains on the tasks that EVAL_INTERVAL=$EVAL_INTERVAL evaluates on; --set EVAL_INTERVAL=0, or train on tau2_split=train" ;;
   esac
@@ -66,30 +77,21 @@ if [ "$FAULT_TOLERANCE" = 1 ]; then SERVER_ARGS+=(--use-fault-tolerance); fi
 ACTOR_ARGS=(--actor-num-nodes "$ACTOR_NODES" --actor-num-gpus-per-node "$ACTOR_GPUS")
 if [ "$COLOCATE" = 1 ]; then ACTOR_ARGS+=(--colocate); fi
 
-[ $((USER_GPUS % USER_GPUS_PER_ENGINE)) = 0 ] || fail "USER_GPUS=$USER_GPUS is no multiple of USER_GPUS_PER_ENGINE=$USER_GPUS_PER_ENGINE"
-if [ "$USER_GPUS" -gt 0 ]; then
-  # slime serves the simulator as a second model. `update_weights: false` must be spelled out: with the policy's own path it
-  # would be taken for one that is trained.
-  SERVER_ARGS+=(--sglang-config "$OUTPUT_DIR/sglang.yaml" --sglang-tool-call-parser qwen25)
-  TAU2_OVERRIDES+=(tau2_user_base_url=slime:user_sim "tau2_user_model=$USER_MODEL_DIR")
-else
-  TAU2_OVERRIDES+=("tau2_user_base_url=$USER_URL" "tau2_user_model=$USER_MODEL")
-fi
-# a live episode has one request at a time, with the policy or with the user
-unless_set tau2_policy_concurrency "$LIVE" tau2_user_concurrency "$LIVE"
-check_options
+if [ "$USER_GPUS" -gt 0 ]; then SERVER_ARGS+=(--sglang-config "$OUTPUT_DIR/sglang.yaml" --sglang-tool-call-parser qwen25); fi
 
 if [ "$DRY_RUN" = 0 ]; then
   if [ "$USER_GPUS" -gt 0 ]; then SIMULATOR=(--model "$USER_MODEL_DIR"); else SIMULATOR=(--user "$USER_URL" --user-model "$USER_MODEL"); fi
   need_training train.py "run launch/sft.sh and launch/rft.sh first, or leave INIT_DIR unset" --router-policy "$ROUTER_POLICY" "${SIMULATOR[@]}"
   python3 -c 'import slime_tau2.hooks.generate' || fail "slime_tau2 cannot be imported; bash launch/setup.sh"
-  [ -f "$DATA_DIR/tasks.jsonl" ] || slime-tau2 tasks --domain airline,retail,telecom --split train --output "$DATA_DIR/tasks.jsonl"
-  for domain in airline retail telecom; do
+  [ -f "$DATA_DIR/tasks.jsonl" ] || slime-tau2 tasks --domain "$(joined_domains)" --split train --output "$DATA_DIR/tasks.jsonl"
+  for domain in "${DOMAINS[@]}"; do
     [ -f "$DATA_DIR/val_$domain.jsonl" ] || slime-tau2 tasks --domain "$domain" --split val --output "$DATA_DIR/val_$domain.jsonl"
   done
 fi
-tau2_options "$OUTPUT_DIR/tau2.yaml"
+write_file "$OUTPUT_DIR/tau2.yaml" <<< "$EFFECTIVE_OPTIONS"
 if [ "$USER_GPUS" -gt 0 ]; then
+  # slime serves the simulator as a second model. `update_weights: false` must be spelled out: with the policy's own path it
+  # would be taken for one that is trained.
   write_file "$OUTPUT_DIR/sglang.yaml" <<YAML
 sglang:
   - name: actor
@@ -106,9 +108,9 @@ if [ "$EVAL_INTERVAL" -gt 0 ]; then
 eval:
   defaults: {max_response_len: $CONTEXT, temperature: ${EVAL_TEMPERATURE:-$TEMPERATURE}, top_p: 1.0, top_k: $EVAL_TOP_K, n_samples_per_eval_prompt: 1}
   datasets:
-    - {name: airline, path: $DATA_DIR/val_airline.jsonl, input_key: prompt, metadata_key: metadata}
-    - {name: retail, path: $DATA_DIR/val_retail.jsonl, input_key: prompt, metadata_key: metadata}
-    - {name: telecom, path: $DATA_DIR/val_telecom.jsonl, input_key: prompt, metadata_key: metadata}
+$(for domain in "${DOMAINS[@]}"; do
+  echo "    - {name: $domain, path: $DATA_DIR/val_$domain.jsonl, input_key: prompt, metadata_key: metadata}"
+done)
 YAML
 fi
 ENTRY=train.py

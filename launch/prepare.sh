@@ -26,8 +26,8 @@ fetch() {
 fetch "$MODEL_ID" "$MODEL_DIR"
 if [ "$USER_MODEL_DIR" != "$MODEL_DIR" ]; then fetch "$USER_MODEL_ID" "$USER_MODEL_DIR"; fi
 if [ -n "${TAU2_DATA_DIR:-}" ]; then say "tau2's data: $TAU2_DATA_DIR"; else show_or_run slime-tau2 prepare-data; fi
-show_or_run slime-tau2 tasks --domain airline,retail,telecom --split train --output "$DATA_DIR/tasks.jsonl"
-for domain in airline retail telecom; do
+show_or_run slime-tau2 tasks --domain "$(joined_domains)" --split train --output "$DATA_DIR/tasks.jsonl"
+for domain in "${DOMAINS[@]}"; do
   show_or_run slime-tau2 tasks --domain "$domain" --split val --output "$DATA_DIR/val_$domain.jsonl"
 done
 if [ "$CONVERT" = 1 ]; then

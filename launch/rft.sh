@@ -34,12 +34,12 @@ if [ "$STAGE" = train ]; then
 fi
 
 need_options
-check_options
+resolve_options
 if [ "$DRY_RUN" = 0 ]; then
   doctor --policy "$POLICY_URL" --user "$USER_URL" --user-model "$USER_MODEL"
 fi
 SELECT=(slime-tau2 rft)
-for domain in airline retail telecom; do
+for domain in "${DOMAINS[@]}"; do
   evaluate "$domain" train "$RFT_ATTEMPTS" "$USER_MODEL" communicate "$OUTPUT_DIR/rft/$domain" "$TEMPERATURE" -1
   SELECT+=("$OUTPUT_DIR/rft/$domain/attempts.jsonl")
 done

@@ -167,6 +167,51 @@ def test_turn_credit_brings_its_hook(how, slime, tmp_path, monkeypatch):
     assert HOOK not in back.stdout and HOOK not in launch("grpo", "--dry-run", **slime).stdout
 
 
+def test_the_environment_counts_as_it_does_in_the_job(slime):
+    """The job gets TAU2_* of this shell, under what the file says."""
+    done = launch("grpo", "--dry-run", TAU2_CREDIT="turn", TAU2_USER_CONCURRENCY="9", TAU2_USER="scripted", **slime)
+    assert options(commands(done.stdout)[0])[HOOK] == "slime_tau2.hooks.advantages.turn_advantages"
+    shown = yaml.safe_load(shown_file(done.stdout, "tau2.yaml"))
+    assert "tau2_user_concurrency" not in shown and shown["tau2_policy_concurrency"] == 288
+    assert shown["tau2_user"] == "llm", "launch/tau2.yaml names it, and a file wins over the environment"
+
+
+HOSTS = """tau2_hosts:   # nested
+  gw.example:
+    client: openai
+    headers_env: GW_HEADERS
+  other.example: {token: "mine:token"}
+
+  # a comment
+tau2_plugins:
+- a
+tau2_max_errors: 7
+"""
+
+
+def test_nested_options_reach_the_job_and_give_way_whole(slime, tmp_path):
+    config = tmp_path / "own.yaml"
+    config.write_text(HOSTS)
+    for set_, hosts in (
+        ((), yaml.safe_load(HOSTS)["tau2_hosts"]),
+        (("--set", "tau2_hosts={x.example: {}}"), {"x.example": {}}),
+    ):
+        done = launch("grpo", *set_, "--dry-run", TAU2_CONFIG=str(config), **slime)
+        assert done.returncode == 0, done.stderr
+        shown = yaml.safe_load(shown_file(done.stdout, "tau2.yaml"))
+        assert shown["tau2_hosts"] == hosts and (shown["tau2_plugins"], shown["tau2_max_errors"]) == (["a"], 7)
+        done = launch("evaluate", *set_, "--dry-run", TAU2_CONFIG=str(config), **slime)
+        told = pairs(commands(done.stdout)[0])
+        assert yaml.safe_load(told["hosts"]) == hosts and (told["plugins"], told["max_errors"]) == ("[a]", "7")
+
+
+def test_the_domains_stand_in_one_list():
+    named = [p.name for p in sorted(LAUNCH.rglob("*.sh")) for line in p.read_text().splitlines() if "airline" in line]
+    assert sorted(set(named)) == ["_lib.sh", "evaluate.sh"] and named.count("_lib.sh") == 1  # the other is a help text
+    config = yaml.safe_load((LAUNCH / "tau2.yaml").read_text())
+    assert f"DOMAINS=({' '.join(config['tau2_domains'])}) " in (LAUNCH / "_lib.sh").read_text()
+
+
 def test_settings_on_the_command_line_win_and_unknown_ones_are_refused(slime):
     done = launch(
         "grpo", "--set", "ROLLOUTS=7", "--set", "tau2_max_steps=30", "--set", "tau2_max_steps=40", "--dry-run", **slime
@@ -308,7 +353,9 @@ def test_an_episode_is_played_as_training_plays_it(script, slime, tmp_path):
     plain = pairs(commands(launch(*script, "--dry-run", **slime).stdout)[0])
     assert "protocol" not in plain and "max_steps" not in plain
     config.write_text("tau2_plugins:\n  - a\n")
-    wrong = launch(*script, "--dry-run", TAU2_CONFIG=str(config), **slime)
+    assert pairs(commands(launch(*script, "--dry-run", TAU2_CONFIG=str(config), **slime).stdout)[0])["plugins"] == "[a]"
+    (tmp_path / "yaml.py").write_text("raise ImportError\n")
+    wrong = launch(*script, "--dry-run", TAU2_CONFIG=str(config), PYTHONPATH=str(tmp_path), **slime)
     assert wrong.returncode == 2 and "write the value of tau2_plugins on its own line" in wrong.stderr
 
 
