@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -20,13 +21,15 @@ TAU2_RUNTIME = [
     "tenacity",
     "toml",
 ]
+HERE = Path(__file__).parent
+[VERSION] = re.findall(r'^__version__ = "(.+)"$', (HERE / "slime_tau2" / "__init__.py").read_text("utf-8"), re.MULTILINE)
 LOCAL = ["torch>=2.6", "transformers>=5.3", "safetensors>=0.5", "matplotlib>=3.8"]
 
 setup(
     name="slime-tau2",
-    version="0.2.0",
+    version=VERSION,
     description="Train a tool-using agent over many turns on tau2-bench: slime hooks, exact tokens, tau2's rewards.",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

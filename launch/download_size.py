@@ -1,36 +1,38 @@
-"""Prints how much pip would download for the given requirements, e.g. `2.7 GB in 21 packages`."""
+"""Prints how much pip would download for the given requirements, e.g. `2.70 GB in 21 packages`."""
+
+from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import urllib.request
+from typing import Any
 
-report = subprocess.run(
-    [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--dry-run",
-        "--quiet",
-        "--ignore-installed",
-        "--report",
-        "-",
-        *sys.argv[1:],
-    ],
-    capture_output=True,
-    text=True,
-    check=True,
-).stdout
-packages = json.loads(report)["install"]
-total = 0
-for package in packages:
-    url = package["download_info"]["url"]
+TIMEOUT_S = 20
+
+
+def packages(requirements: list[str]) -> list[dict[str, Any]]:
+    """What pip would install, as its report has it."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", "--report", "-"]
+    report = subprocess.run([*command, *requirements], capture_output=True, text=True, check=True).stdout
+    install: list[dict[str, Any]] = json.loads(report)["install"]
+    return install
+
+
+def size(url: str) -> int:
+    """Bytes of a file; 0 where its server does not say."""
     if url.startswith("file:"):
-        import os
+        return os.path.getsize(urllib.request.url2pathname(url.removeprefix("file://")))
+    request = urllib.request.Request(url, method="HEAD")
+    return int(urllib.request.urlopen(request, timeout=TIMEOUT_S).headers.get("Content-Length") or 0)
 
-        total += os.path.getsize(urllib.request.url2pathname(url.removeprefix("file://")))
-    else:
-        request = urllib.request.Request(url, method="HEAD")
-        total += int(urllib.request.urlopen(request, timeout=20).headers.get("Content-Length") or 0)
-print(f"{total / 1e9:.2f} GB in {len(packages)} packages")
+
+def main(requirements: list[str]) -> None:
+    needed = packages(requirements)
+    total = sum(size(package["download_info"]["url"]) for package in needed)
+    print(f"{total / 1e9:.2f} GB in {len(needed)} packages")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

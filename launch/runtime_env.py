@@ -2,10 +2,12 @@
 the job needs.
 
 Ray gives a job nothing of the shell that submits it: tau2's data, a network interface or a proxy's exceptions that are
-set here alone would be absent in the actors. What is passed on ends on a command line and in Ray's dashboard, so that
-no secret may be in it: a name that looks like a key is left out (or refused, where JOB_ENV asks for it), and so is a
-URL with a user or a password in it. Those belong into the environment of `ray start`, on every node.
+set here alone would be absent in the actors. What is passed on appears on a command line and in Ray's dashboard, so
+that no secret may be in it. A name that looks like a key is left out, and so is a URL with a user or a password; where
+JOB_ENV asks for one, the launch ends. They belong into the environment of `ray start`, on every node.
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -33,7 +35,7 @@ NAMES = (
     *("WANDB_MODE", "WANDB_DIR", "WANDB_BASE_URL", "WANDB_ENTITY", "LITELLM_LOCAL_MODEL_COST_MAP"),
 )
 OURS = ("SLIME_DIR", "TAU2_CONFIG")
-"""Settings of the launch scripts; the command has them already."""
+"""Settings of the launch scripts: the command has them already."""
 ONE_NODES = ("SLIME_HOST_IP",)
 """One node's own: given to all, each would announce its servers at the address of the one that submitted."""
 SECRET = re.compile(r"KEY|TOKEN|PASS|SECRET|CREDENTIAL|AUTH|(^|_)PAT(_|$)", re.IGNORECASE)
@@ -51,34 +53,40 @@ def secret(name: str, value: str) -> str:
 
 
 def environment(fixed: dict[str, str], here: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """(variables of the job, what is wrong or was left out: a line each, "error: " before those that end
-    the launch).
+    """The variables of the job, and what to say of those that it does not get.
+
+    Args:
+        fixed: settings that the job gets as they are.
+        here: this shell's variables; JOB_ENV names further ones to pass on.
+
+    Returns:
+        (variables, messages of one line); a message that begins with "error: " ends the launch.
     """
     asked = here.get("JOB_ENV", "").split()
-    told = [f"error: JOB_ENV names {n}, which is not set" for n in asked if n not in here]
-    passed = {}
+    messages = [f"error: JOB_ENV names {n}, which is not set" for n in asked if n not in here]
+    passed: dict[str, str] = {}
     for name, value in sorted(here.items()):
         if name in OURS or not (name in asked or name in NAMES or name.startswith(PREFIXES)):
             continue
         why = secret(name, value)
         if name in ONE_NODES and int(here.get("NODES") or 1) > 1:
-            told.append(f"{name} is one node's own and is not passed to the job: launch/node.sh sets it on each")
+            messages.append(f"{name} is one node's own and is not passed to the job: launch/node.sh sets it on each")
         elif not why:
             passed[name] = value
         elif name in asked:
-            told.append(f"error: JOB_ENV: {why}; export it before `ray start` instead, on every node")
+            messages.append(f"error: JOB_ENV: {why}; export it before `ray start` instead, on every node")
         else:
-            told.append(f"{why} and is not passed to the job: export it before `ray start`, on every node")
-    return {**passed, **fixed}, told
+            messages.append(f"{why} and is not passed to the job: export it before `ray start`, on every node")
+    return {**passed, **fixed}, messages
 
 
 def main() -> int:
     fixed = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    found, told = environment(fixed, dict(os.environ))
-    for line in told:
-        print(line, file=sys.stderr)
-    print(json.dumps({"env_vars": found}))
-    return 2 if any(line.startswith("error: ") for line in told) else 0
+    variables, messages = environment(fixed, dict(os.environ))
+    for message in messages:
+        print(message, file=sys.stderr)
+    print(json.dumps({"env_vars": variables}))
+    return 2 if any(message.startswith("error: ") for message in messages) else 0
 
 
 if __name__ == "__main__":
