@@ -22,7 +22,9 @@ TAU2_RUNTIME = [
     "toml",
 ]
 HERE = Path(__file__).parent
-[VERSION] = re.findall(r'^__version__ = "(.+)"$', (HERE / "slime_tau2" / "__init__.py").read_text("utf-8"), re.MULTILINE)
+[VERSION] = re.findall(
+    r'^__version__ = "(.+)"$', (HERE / "slime_tau2" / "__init__.py").read_text("utf-8"), re.MULTILINE
+)
 LOCAL = ["torch>=2.6", "transformers>=5.3", "safetensors>=0.5", "matplotlib>=3.8"]
 
 setup(

@@ -12,6 +12,7 @@ import yaml
 from launch_commands import LAUNCH, PROFILES, commands, fake_slime, launch, options, shown_file
 
 from slime_tau2.config import Tau2Config
+from slime_tau2.traits import BENCHMARKS
 
 SCRIPTS = ["node", "setup", "prepare", "serve_policy", "serve_user_sim", "sft", "rft", "grpo", "evaluate", "export_hf"]
 HALF = {"rft": ("sample",), "node": ("head",)}
@@ -209,7 +210,8 @@ def test_the_domains_stand_in_one_list():
     named = [p.name for p in sorted(LAUNCH.rglob("*.sh")) for line in p.read_text().splitlines() if "airline" in line]
     assert sorted(set(named)) == ["_lib.sh", "evaluate.sh"] and named.count("_lib.sh") == 1  # the other is a help text
     config = yaml.safe_load((LAUNCH / "tau2.yaml").read_text())
-    assert f"DOMAINS=({' '.join(config['tau2_domains'])}) " in (LAUNCH / "_lib.sh").read_text()
+    assert tuple(config["tau2_domains"]) == BENCHMARKS
+    assert f"DOMAINS=({' '.join(BENCHMARKS)}) " in (LAUNCH / "_lib.sh").read_text()
 
 
 def test_settings_on_the_command_line_win_and_unknown_ones_are_refused(slime):

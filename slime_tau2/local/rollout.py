@@ -96,7 +96,7 @@ async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSou
         cut = await _collect(args, state, source, groups)
         await harness(args).close()
 
-    kept = sorted(groups.kept, key=lambda group: group[0].index)
+    kept = sorted(groups.kept, key=lambda group: group[0].index or 0)
     filters.rollout_sample_filter(args, kept)
     filters.process_all_samples(args, groups.finished, source.get_samples)
     samples = [s for group in kept for s in group]
