@@ -26,7 +26,7 @@ PIP=("$VENV/bin/python" -m pip --disable-pip-version-check --no-input)
 install() { "${PIP[@]}" install --quiet "$@" 2>"$VENV/pip.log" || { cat "$VENV/pip.log" >&2; fail "pip could not install: $*"; }; }
 
 # What is installed is remembered by what asked for it, so that a second run takes a second.
-STAMP="$VENV/.slime_tau2_$(cat setup.py launch/_setup.sh launch/lock/*.txt | cksum | cut -d' ' -f1)_$EXTRAS"
+STAMP="$VENV/.slime_tau2_$(cat setup.py slime_tau2/__init__.py launch/_setup.sh launch/lock/*.txt | cksum | cut -d' ' -f1)_$EXTRAS"
 if [ ! -e "$STAMP" ]; then
   if "$VENV/bin/python" -c 'import torch' 2>/dev/null; then
     step "torch $("$VENV/bin/python" -c 'import torch; print(torch.__version__)') is installed and kept"
