@@ -82,7 +82,8 @@ def _integers(value: object) -> int:
 def start(args: object, sample: Sample, replayed: bool) -> None:
     """Open the records of a sample that holds none, before the first response token."""
     if replayed and top_p(args):
-        sample.rollout_top_p_token_ids, sample.rollout_top_p_token_offsets = [], [0]
+        sample.rollout_top_p_token_ids = []
+        sample.rollout_top_p_token_offsets = [0]
 
 
 def pad(args: object, sample: Sample) -> None:

@@ -10,15 +10,20 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, needs_slime, roll
 
 from slime_tau2.data import traces
+from slime_tau2.errors import LedgerError
 from slime_tau2.hooks.compat import HAS_SLIME, Sample
 from slime_tau2.hooks.samples import flatten
+from slime_tau2.ledger import TokenLedger
 
 pytestmark = [pytest.mark.upstream, needs_slime]
 
@@ -384,3 +389,54 @@ def test_generate_group_by_group_never_raises(tmp_path, tokenizer):
     for s in asyncio.run(run()):
         assert_trainable(s)
         assert s.remove_sample and s.metadata["tau2"]["termination"] == "policy_failure"
+
+
+BROKEN = """
+import sys
+sys.path[:0] = sys.argv[3:]
+from pathlib import Path
+from slime_harness import fresh, make_args, roll
+from slime_tau2.errors import LedgerError
+from slime_tau2.ledger import TokenLedger
+
+def append_sampled(self, ids, log_probs):
+    raise LedgerError("3 sampled ids came with 2 log-probs")
+
+TokenLedger.append_sampled = append_sampled
+args = make_args(Path(sys.argv[1]), int(sys.argv[2]), rollout_batch_size=2, sglang_server_concurrency=8, **OVER)
+roll(args, 0, fresh(args))
+print("goes on")
+"""
+FULLY_ASYNC = {"rollout_function_path": "slime.rollout.fully_async_rollout.generate_rollout_fully_async"}
+
+
+@pytest.mark.parametrize(
+    "over", [{}, {"partial_rollout": True}, FULLY_ASYNC], ids=["synchronous", "partial", "fully-async"]
+)
+def test_a_broken_ledger_ends_the_process_that_rolls_out(teacher, tmp_path, over):
+    """docs/hooks.md, "What generate raises": slime lets it through, or could not swallow it."""
+    here = Path(__file__).parent
+    script = BROKEN.replace("**OVER", f"**{over!r}")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path), str(teacher.port), str(here), str(here.parent)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1 and "3 sampled ids came with 2 log-probs" in done.stderr, done.stderr[-2000:]
+    assert "goes on" not in done.stdout
+
+
+def test_a_broken_ledger_ends_an_evaluation(teacher, tmp_path, monkeypatch):
+    from slime.utils.eval_config import build_eval_dataset_configs
+
+    def append_sampled(self, ids, log_probs):
+        raise LedgerError("3 sampled ids came with 2 log-probs")
+
+    monkeypatch.setattr(TokenLedger, "append_sampled", append_sampled)
+    args = make_args(tmp_path, teacher.port)
+    source = fresh(args)
+    datasets = [{"name": "helpdesk", "path": str(tmp_path / "tasks.jsonl"), "n_samples_per_eval_prompt": 2}]
+    args.eval_datasets = build_eval_dataset_configs(args, datasets, {"max_response_len": 600})
+    with pytest.raises(LedgerError, match="3 sampled ids"):
+        roll(args, 0, source, evaluation=True)
