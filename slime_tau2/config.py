@@ -1,4 +1,4 @@
-"""Typed options of the plugin, one docstring a field.
+"""Typed options of the plugin, one docstring per field.
 
 Under slime they come from `--custom-config-path` (YAML keys with the prefix `tau2_`, which slime sets on `args`);
 elsewhere from `TAU2_*` environment variables and the command line. An unknown `tau2_` key is an error that names the
@@ -20,15 +20,20 @@ from slime_tau2.hosts import Access, Host
 from slime_tau2.limits import Limits, Retries
 
 PREFIX = "tau2_"
+USERS = ("scripted", "llm", "gold", "plain")
+SHAPINGS = ("gated", "card", "none")
+Switch = Literal["auto", "on", "off"]
 ENVIRONMENT = "TAU2_* in the environment"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NO_KEY = "name the environment variable that holds the key, never the key itself"
 
 
 class Tau2Config(BaseModel):
-    """Everything the hooks and the episode driver can be told."""
+    """Everything that the hooks and the episode driver can be told. The keys are flat, as slime needs them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    # Core: which episodes are played
 
     plugins: tuple[str, ...] = ()
     """Modules to import first: those that register domains of your own (docs/extending.md)."""
@@ -42,20 +47,28 @@ class Tau2Config(BaseModel):
     """Let a training look at test tasks, and evaluate on what it trains on: without it both are refused."""
     seed: int = 0
     """Seed of the run: task order, users, and sampling where `seeded_sampling` is on."""
-    seeded_sampling: bool = False
-    """Send a `sampling_seed` with each request. The local engine honours it; SGLang only in deterministic mode."""
+
+    # Limits: how far an episode may go
 
     max_steps: int = Field(200, gt=0)
-    """tau2's limit on hops a conversation (the leaderboard's 200)."""
+    """tau2's limit on hops per conversation (the leaderboard's 200)."""
     max_errors: int = Field(10, gt=0)
-    """tau2's limit on error results a conversation, the user's included."""
+    """tau2's limit on error results per conversation, the user's included."""
     max_turn_tokens: int = Field(2048, gt=0)
     """Longest single agent turn, in tokens."""
     max_context_tokens: int = Field(32768, gt=0)
     """Longest prompt plus response of an episode, in tokens."""
+    episode_timeout_s: float = Field(1800.0, gt=0)
+    """Deadline of a whole episode, in seconds."""
+    episode_retries: int = Field(1, ge=0)
+    """Further tries of an episode that infrastructure ended, before its sample is dropped."""
+
+    # Agent: how the policy is asked
+
     protocol: Literal["native", "card"] = "native"
-    """How the agent speaks: Qwen's own tool format, or the model card's one action a turn with `respond` and `done`."""
-    thinking: Literal["auto", "on", "off"] = "auto"
+    """How the agent speaks: Qwen's own tool format, or the model card's one action per turn with `respond` and `done`.
+    """
+    thinking: Switch = "auto"
     """Whether the policy thinks: `auto` leaves that to its server and template; `on` and `off` switch a hybrid model.
     """
     stop_at_tool_call: bool = False
@@ -63,40 +76,15 @@ class Tau2Config(BaseModel):
     does.
     """
     agent_prompt: Path | None = None
-    """Template file of the agent's system prompt with `{policy}`, and `{tools}` for the card's protocol; None is tau2's
-    own, or ours.
+    """Template file of the agent's system prompt with `{policy}`, and `{tools}` for the card's protocol; None takes
+    tau2's own prompt, or this package's for the card's protocol.
     """
-
-    user: str = "llm"
-    """Who speaks for the user: `llm`, a model; `scripted`, helpdesk's own; the test users `gold` and `plain`; or
-    `module:Class`.
+    retrieval: str = "bm25"
+    """How the agent searches banking_knowledge's documents, on tau2 v1.0.x: one of its `--retrieval-config`; this one
+    needs no key.
     """
-    user_base_url: str = "http://127.0.0.1:30001/v1"
-    """OpenAI-compatible server of the user model; under slime also `slime:NAME`, a model of its `--sglang-config`."""
-    user_model: str = "Qwen/Qwen3-4B-Instruct-2507"
-    """Its model name."""
-    user_temperature: float = Field(0.7, ge=0)
-    """Its sampling temperature."""
-    user_thinking: Literal["auto", "on", "off"] = "auto"
-    """Whether the user model thinks, in the same way; a hybrid Qwen3-4B wants `off`: it thinks unless told not to."""
-    user_key_env: str | None = None
-    """Environment variable that holds its key, never the key. None: OPENAI_API_KEY at https://api.openai.com, elsewhere
-    no key.
-    """
-    user_concurrency: int = Field(128, gt=0)
-    """Requests to the user model at a time."""
-    user_timeout_s: float = Field(120.0, gt=0)
-    """Longest wait for one reply of the user model, in seconds."""
-    user_retries: int = Field(3, ge=0)
-    """Further tries after a failed, empty or malformed reply."""
-
-    eval_user_model: str | None = None
-    """Another user model for evaluation (slime's eval rollouts); None is the training user."""
-    eval_user_base_url: str | None = None
-    """Its server; None is `user_base_url`."""
-    eval_user_key_env: str | None = None
-    """Environment variable that holds its key; None is `user_key_env` where the server is the same, else as there."""
-
+    seeded_sampling: bool = False
+    """Send a `sampling_seed` with each request. The local engine honours it; SGLang only in deterministic mode."""
     policy_concurrency: int = Field(256, gt=0)
     """Requests to the policy server at a time."""
     policy_timeout_s: float = Field(300.0, gt=0)
@@ -107,16 +95,58 @@ class Tau2Config(BaseModel):
     """Environment variable with the key of the policy's server in `eval` and `collect` (SGLang's --api-key too); None
     as `user_key_env`.
     """
-    hosts: dict[str, Host] = {}
-    """Of hosts by name: `client`, `headers_env`, `token`, `api_version` (docs/evaluation.md, hosted models)."""
-    plain_http: tuple[str, ...] = ()
-    """Public hosts, or networks (130.60.0.0/16), to which conversations may go over plain http, readable to all; never
-    keys.
+
+    # User: who speaks for the customer, in training and in evaluation
+
+    user: str = "llm"
+    """Who speaks for the user: `llm`, a model; `scripted`, the domain's own (helpdesk has one); the test users `gold`
+    and `plain`; or `module:Class`.
     """
-    episode_timeout_s: float = Field(1800.0, gt=0)
-    """Deadline of a whole episode, in seconds."""
-    episode_retries: int = Field(1, ge=0)
-    """Further tries of an episode that infrastructure ended, before its sample is dropped."""
+    user_base_url: str = "http://127.0.0.1:30001/v1"
+    """OpenAI-compatible server of the user model; under slime also `slime:NAME`, a model of its `--sglang-config`."""
+    user_model: str = "Qwen/Qwen3-4B-Instruct-2507"
+    """Name of the user model at its server."""
+    user_temperature: float = Field(0.7, ge=0)
+    """Sampling temperature of the user model."""
+    user_thinking: Switch = "auto"
+    """Whether the user model thinks, as `thinking` says of the policy; a hybrid Qwen3-4B wants `off`: it thinks unless
+    told not to.
+    """
+    user_key_env: str | None = None
+    """Environment variable that holds the key of the user model's server, never the key. None: OPENAI_API_KEY at
+    https://api.openai.com, elsewhere no key.
+    """
+    user_concurrency: int = Field(128, gt=0)
+    """Requests to the user model at a time."""
+    user_timeout_s: float = Field(120.0, gt=0)
+    """Longest wait for one reply of the user model, in seconds."""
+    user_retries: int = Field(3, ge=0)
+    """Further tries after a failed, empty or malformed reply of the user model."""
+    eval_user_model: str | None = None
+    """Another user model for evaluation (slime's eval rollouts); None is the training user."""
+    eval_user_base_url: str | None = None
+    """Server of that other user model; None is `user_base_url`."""
+    eval_user_key_env: str | None = None
+    """Environment variable that holds the key of that other server; None is `user_key_env` where the server is the
+    same, else as there.
+    """
+
+    # Judge: how an episode is scored
+
+    retail_basis: Literal["communicate", "no_judge", "judge"] = "communicate"
+    """Reward basis of retail on tau2 v1.0.x, where 40 of 114 tasks (and one of banking_knowledge's 97) otherwise need a
+    judge.
+    """
+    judge_base_url: str = "https://api.openai.com/v1"
+    """OpenAI-compatible server of the judge, which `retail_basis: judge` and some tasks of other domains need."""
+    judge_model: str = "gpt-4.1-2025-04-14"
+    """Name of the judge's model at its server; tau2 v1.0.x's own by default."""
+    judge_key_env: str | None = None
+    """Environment variable that holds the key of the judge's server; None as `user_key_env`."""
+    official_check: int = Field(0, ge=0)
+    """Processes that grade every scored episode again with tau2's own evaluator; 0 is off."""
+
+    # Training: what becomes of scores
 
     shaping: str = "gated"
     """How partial scores enter the reward: `gated`, ordering failures only; `card`, its author's formula; `none`; or
@@ -131,34 +161,29 @@ class Tau2Config(BaseModel):
     partial score.
     """
     credit_discount: float = Field(0.8, ge=0, le=1)
-    """Discount a turn of the gains that follow it, for `credit: turn_discounted`."""
+    """Discount per turn of the gains that follow it, for `credit: turn_discounted`."""
     overlong: Literal["score", "mask", "penalty"] = "score"
     """What becomes of episodes that ran out of tokens or steps in training."""
     overlong_penalty: float = Field(0.25, ge=0)
     """What `overlong: penalty` takes from their training reward."""
-    retail_basis: Literal["communicate", "no_judge", "judge"] = "communicate"
-    """Reward basis of retail on tau2 v1.0.x, where 40 of 114 tasks (and one of banking_knowledge's 97) otherwise need a
-    judge.
-    """
-    retrieval: str = "bm25"
-    """How the agent searches banking_knowledge's documents, on tau2 v1.0.x: one of its `--retrieval-config`; this one
-    needs no key.
-    """
-    judge_base_url: str = "https://api.openai.com/v1"
-    """OpenAI-compatible server of the judge, which `retail_basis: judge` and some tasks of other domains need."""
-    judge_model: str = "gpt-4.1-2025-04-14"
-    """Its model name; tau2 v1.0.x's own by default."""
-    judge_key_env: str | None = None
-    """Environment variable that holds its key; None as `user_key_env`."""
-    official_check: int = Field(0, ge=0)
-    """Processes that grade every scored episode again with tau2's own evaluator; 0 is off."""
-    log_samples: int = Field(4, ge=0)
-    """Whole conversations a rollout that W&B gets as a table."""
     curriculum: bool = False
     """Sample tasks by what can be learned from them instead of in shuffled epochs."""
     prefix_starts: Path | None = None
     """attempts.jsonl with successes on train tasks: with `curriculum`, every other group of a hopeless task begins
     within one of them.
+    """
+    log_samples: int = Field(4, ge=0)
+    """Whole conversations per rollout that W&B gets as a table."""
+
+    # Advanced: hosts that want something of their own
+
+    hosts: dict[str, Host] = {}
+    """What hosts want, by their names: `client`, `headers_env`, `token`, `api_version` (docs/evaluation.md, hosted
+    models).
+    """
+    plain_http: tuple[str, ...] = ()
+    """Public hosts, or networks (130.60.0.0/16), to which conversations may go over plain http, readable to all; never
+    keys.
     """
 
     @field_validator("domains")
@@ -171,9 +196,7 @@ class Tau2Config(BaseModel):
     @field_validator("user", "shaping")
     @classmethod
     def _ours_or_by_path(cls, value: str, info: ValidationInfo) -> str:
-        known = {"user": ("scripted", "llm", "gold", "plain"), "shaping": ("gated", "card", "none")}[
-            info.field_name or ""
-        ]
+        known = USERS if info.field_name == "user" else SHAPINGS
         if value not in known and not plugins.named(value):
             raise ValueError(f"there are {', '.join(known)}, and module:name for your own")
         return value
@@ -181,9 +204,9 @@ class Tau2Config(BaseModel):
     @field_validator("thinking", "user_thinking", mode="before")
     @classmethod
     def _a_word(cls, value: Any) -> Any:
-        return (
-            {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-        )  # YAML takes on and off for booleans
+        if isinstance(value, bool):  # YAML takes on and off for booleans
+            return "on" if value else "off"
+        return value
 
     @field_validator("user_key_env", "eval_user_key_env", "policy_key_env", "judge_key_env")
     @classmethod
@@ -211,12 +234,13 @@ class Tau2Config(BaseModel):
         return config
 
     @classmethod
-    def from_args(cls, args: Any) -> Tau2Config:
+    def from_args(cls, args: object) -> Tau2Config:
         """From slime's args, an object of whatever class: TAU2_* variables first, then every attribute that starts with
         `tau2_`.
         """
-        found = {k[len(PREFIX) :]: getattr(args, k) for k in dir(args) if k.startswith(PREFIX) and hasattr(args, k)}
-        return cls.resolve((ENVIRONMENT, from_environment()), ("--custom-config-path", found))
+        keys = [name for name in dir(args) if name.startswith(PREFIX) and hasattr(args, name)]
+        options_of_slime = {name.removeprefix(PREFIX): getattr(args, name) for name in keys}
+        return cls.resolve((ENVIRONMENT, from_environment()), ("--custom-config-path", options_of_slime))
 
     @property
     def limits(self) -> Limits:
@@ -250,5 +274,9 @@ class Tau2Config(BaseModel):
 
 def from_environment() -> dict[str, Any]:
     """Options set as TAU2_<FIELD>; other TAU2_ variables (tau2's own TAU2_DATA_DIR among them) are left alone."""
-    given = {key: f"TAU2_{key.upper()}" for key in Tau2Config.model_fields if f"TAU2_{key.upper()}" in os.environ}
-    return {key: options.from_variable(Tau2Config, key, os.environ[name], name) for key, name in given.items()}
+    given: dict[str, Any] = {}
+    for key in Tau2Config.model_fields:
+        variable = f"TAU2_{key.upper()}"
+        if variable in os.environ:
+            given[key] = options.from_variable(Tau2Config, key, os.environ[variable], variable)
+    return given
