@@ -40,7 +40,7 @@ class TokenRow:
 NATIVE = PROTOCOLS["native"]
 
 
-def spoken(messages: Iterable[dict], protocol: Native = NATIVE) -> list[dict]:
+def until_last_turn(messages: Iterable[dict], protocol: Native = NATIVE) -> list[dict]:
     """Chat messages up to the agent's last turn; nothing trains on what follows it."""
     out = protocol.chat(messages)
     while out and out[-1]["role"] != "assistant":
@@ -61,7 +61,7 @@ def record_to_row(
     Args:
         tools: what the protocol gives to the chat template.
     """
-    said = spoken(record["messages"], protocol)
+    said = until_last_turn(record["messages"], protocol)
     first = next((n for n, m in enumerate(said) if m["role"] == "user"), len(said))
     if all(m["role"] != "assistant" for m in said[first:]):
         return None

@@ -12,7 +12,7 @@ from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.episode.agents import AgentAction, as_json
-from slime_tau2.episode.openai_chat import ChatClient, ChatReply, said_by_policy
+from slime_tau2.episode.openai_chat import ChatClient, ChatReply, policy_reply
 from slime_tau2.episode.protocols import Native
 from slime_tau2.errors import PolicyError
 from slime_tau2.ledger import TokenLedger
@@ -121,7 +121,7 @@ async def _asked(
     a server's fault.
     """
     try:
-        reply = await client.complete(messages, tools, seed, routing_key=routing_key, of=said_by_policy)
+        reply = await client.complete(messages, tools, seed, routing_key=routing_key, of=policy_reply)
     except PolicyError as error:
         if error.kind == "http_400" and TOO_LONG.search(str(error)):
             return AgentAction(

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from slime_tau2.episode.circuit import Circuit
-from slime_tau2.episode.transport import AiohttpTransport, Connection, Reply, Transport, Unreachable
+from slime_tau2.episode.transport import AiohttpTransport, Connection, Response, Transport, Unreachable
 from slime_tau2.errors import InfrastructureError
 from slime_tau2.limits import Retries
 
@@ -170,7 +170,7 @@ class Endpoint:
         error.kind = trouble.kind if trouble is not None else ""
         return error
 
-    async def _sent(self, send: Transport, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Reply:
+    async def _sent(self, send: Transport, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Response:
         try:
             async with asyncio.timeout(timeout_s):
                 return await send(self.url, body, headers)
@@ -180,7 +180,7 @@ class Endpoint:
             self.spent(None)
             raise
 
-    def _opened(self, reply: Reply) -> Any:
+    def _opened(self, reply: Response) -> Any:
         try:
             answer = json.loads(reply.body)
         except ValueError:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from slime_tau2 import plugins
 from slime_tau2.episode import credentials
-from slime_tau2.episode.transport import AiohttpTransport, Connection, Reply, Unreachable, redirected, seconds
+from slime_tau2.episode.transport import AiohttpTransport, Connection, Response, Unreachable, redirected, seconds
 from slime_tau2.errors import ConfigError
 from slime_tau2.hosts import Access, Host
 
@@ -132,7 +132,7 @@ class OpenAITransport:
             self._client.organization = self._client.project = None
             self._client._custom_headers = {}
 
-    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> Response:
         fields: dict[str, Any] = json.loads(body)
         model = fields.pop("model")
         sent: dict[str, Any] = {"Authorization": self._openai.Omit(), **headers}
@@ -148,7 +148,7 @@ class OpenAITransport:
             kind = Unreachable if type(cause).__name__ == "ConnectError" else ConnectionError
             raise kind(f"{type(cause).__name__}: {cause}") from error
         moved = redirected(answer.status_code, answer.headers.get("Location"))
-        return moved or Reply(answer.status_code, answer.content, seconds(answer.headers.get("Retry-After")))
+        return moved or Response(answer.status_code, answer.content, seconds(answer.headers.get("Retry-After")))
 
     async def close(self) -> None:
         await self._client.close()

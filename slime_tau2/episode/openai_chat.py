@@ -12,7 +12,8 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from slime_tau2.episode import credentials, hosted, model_names, strict_json, thoughts, toolcalls, usage
-from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Garbage, Transport
+from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Garbage
+from slime_tau2.episode.transport import Transport
 from slime_tau2.errors import ConfigError, InfrastructureError
 from slime_tau2.hosts import NOTHING_SAID, Access
 from slime_tau2.limits import Retries
@@ -100,7 +101,7 @@ class ChatClient:
         Args:
             messages, tools: JSON of each message and of the list of tool schemas.
             accept: raises ValueError for a reply that will not do; that is retried too.
-            of: reads the answer in another way (`said_by_policy`).
+            of: reads the answer in another way (`policy_reply`).
             routing_key: the same for all requests of one conversation; a router keeps them on one server and its cached
                 prefix.
 
@@ -178,7 +179,7 @@ BROKEN_OFF = ("error", "abort", "content_filter")
 """Reasons of the server's, not of the model's."""
 
 
-def said_by_policy(answer: dict) -> ChatReply:
+def policy_reply(answer: dict) -> ChatReply:
     """A reply as it is, for a policy: what it says badly is its own fault, and scored, so that nothing is asked again.
 
     A call whose arguments cannot be read becomes the call that `toolcalls` puts in its place; half a surrogate pair

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from slime_tau2.episode import credentials, lookup, usage
-from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Transport
+from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint
+from slime_tau2.episode.transport import Transport
 from slime_tau2.errors import PolicyAborted, PolicyError
 from slime_tau2.limits import Retries
 
 SAMPLE_S = 60.0
-MOST_LOG_PROB = 1e-3
+MAX_LOG_PROB = 1e-3
 """Rounding may lift a log-prob of 0 a little."""
 _LOG_PROBS = ("output_token_logprobs", "input_token_logprobs")
 
@@ -178,7 +179,7 @@ def _generation(body: dict) -> Generation:
         raise ValueError(
             f"output_ids and output_token_logprobs disagree: {len(body['output_ids'])} and {len(ids)} tokens"
         )
-    wrong = next((p for p in log_probs if not (math.isfinite(p) and p <= MOST_LOG_PROB)), None)
+    wrong = next((p for p in log_probs if not (math.isfinite(p) and p <= MAX_LOG_PROB)), None)
     if wrong is not None or any(i < 0 for i in ids):
         raise ValueError(
             f"{'a negative token id' if wrong is None else f'{wrong!r}, which is no log-prob'}, in its answer"

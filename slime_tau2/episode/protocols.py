@@ -28,7 +28,7 @@ LAST_WORD = "###STOP###"
 
 
 @dataclass(frozen=True)
-class Said:
+class AgentTurn:
     """An agent turn as tau2 takes it; `message` None for an empty turn. With `last` it ends the conversation."""
 
     message: Any | None
@@ -54,12 +54,12 @@ class Native:
         """tau2's messages (as JSON) in chat-template form."""
         return chat_messages(messages)
 
-    def read(self, text: str) -> Said:
+    def read(self, text: str) -> AgentTurn:
         """What a turn's text says, its thoughts left out."""
         turn = toolcalls.parse(thoughts.split(text)[1])
         if turn.empty:
-            return Said(None)
-        return Said(_message(turn.text, turn.calls), sum(bool(c.error) for c in turn.calls))
+            return AgentTurn(None)
+        return AgentTurn(_message(turn.text, turn.calls), sum(bool(c.error) for c in turn.calls))
 
 
 class Card(Native):
@@ -92,23 +92,23 @@ class Card(Native):
             out.append({"role": "user", "content": f"{m['role']}: {m['content']}"})
         return out
 
-    def read(self, text: str) -> Said:
+    def read(self, text: str) -> AgentTurn:
         """Exactly one call; words beside it are the policy's thoughts."""
         _, text = thoughts.split(text)
         turn = toolcalls.parse(text)
         if turn.empty:
-            return Said(None)
+            return AgentTurn(None)
         if len(turn.calls) != 1:
             return _malformed(f"{len(turn.calls)} tool calls in one turn, not 1", text)
         (call,) = turn.calls
         if call.name == DONE:
-            return Said(_message(LAST_WORD, []), last=True)
+            return AgentTurn(_message(LAST_WORD, []), last=True)
         if call.name != RESPOND:
-            return Said(_message(None, [call]), bool(call.error))
+            return AgentTurn(_message(None, [call]), bool(call.error))
         content = call.arguments.get("content")
         if not isinstance(content, str) or not content.strip():
             return _malformed("respond without a text as its content", text)
-        return Said(_message(content, []))
+        return AgentTurn(_message(content, []))
 
 
 PROTOCOLS: dict[str, Native] = {p.name: p for p in (Native(), Card())}
@@ -162,5 +162,5 @@ def _message(text: str | None, calls: list[toolcalls.ParsedCall]) -> Any:
     return bench.AssistantMessage(role="assistant", content=text, tool_calls=made or None, cost=0.0)
 
 
-def _malformed(error: str, text: str) -> Said:
-    return Said(_message(None, [toolcalls.malformed(error, text)]), 1)
+def _malformed(error: str, text: str) -> AgentTurn:
+    return AgentTurn(_message(None, [toolcalls.malformed(error, text)]), 1)

@@ -18,7 +18,7 @@ from slime_tau2.seeds import derive_seed
 from slime_tau2.terminations import Termination
 from slime_tau2.types import Reply
 
-MOST_INTERRUPTIONS = 64
+MAX_INTERRUPTIONS = 64
 """Aborted requests within one turn before the episode is given up (about two minutes of a server that aborts
 everything).
 """
@@ -150,7 +150,7 @@ class TokenAgent:
         said, params, start = _Sampled(), dict(self.sampling), ledger.response_length
         if self.stop_at_tool_call:
             params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]
-        for attempt in range(MOST_INTERRUPTIONS):
+        for attempt in range(MAX_INTERRUPTIONS):
             params["max_new_tokens"] = budget - len(said.ids)
             if self.seed is not None:
                 params["sampling_seed"] = derive_seed(self.seed, self.turn, *([attempt] if attempt else []))

@@ -10,7 +10,7 @@ import aiohttp
 
 
 @dataclass(frozen=True)
-class Reply:
+class Response:
     """An HTTP answer. `retry_after_s` is what the server asked for, 0 without one."""
 
     status: int
@@ -22,14 +22,14 @@ class Unreachable(ConnectionError):
     """Nobody was there to be asked."""
 
 
-Transport = Callable[[str, bytes, Mapping[str, str]], Awaitable[Reply]]
+Transport = Callable[[str, bytes, Mapping[str, str]], Awaitable[Response]]
 """(url, body, headers) -> the answer; raises OSError or aiohttp.ClientError where there is none."""
 
 
 class Connection(Protocol):
     """A transport that belongs to one event loop."""
 
-    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply: ...
+    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> Response: ...
 
     async def close(self) -> None: ...
 
@@ -43,20 +43,20 @@ class AiohttpTransport:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60), timeout=timeout
         )
 
-    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+    async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> Response:
         sent = {"Content-Type": "application/json", **headers}
         async with self.session.post(url, data=body, headers=sent, allow_redirects=False) as reply:
             moved = redirected(reply.status, reply.headers.get("Location"))
-            return moved or Reply(reply.status, await reply.read(), seconds(reply.headers.get("Retry-After")))
+            return moved or Response(reply.status, await reply.read(), seconds(reply.headers.get("Retry-After")))
 
     async def close(self) -> None:
         await self.session.close()
 
 
-def redirected(status: int, location: str | None) -> Reply | None:
+def redirected(status: int, location: str | None) -> Response | None:
     """A redirect is not followed: its server would see a conversation, or a key, that was meant for another."""
     if 300 <= status < 400:
-        return Reply(
+        return Response(
             status,
             f"it sends elsewhere, to {location}: name that URL instead, if it is to see the conversations".encode(),
         )

@@ -20,8 +20,9 @@ from contextlib import suppress
 from typing import Any
 
 from slime_tau2.episode import credentials, lookup, usage
-from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Transport
-from slime_tau2.episode.policy import MOST_LOG_PROB, SAMPLE_S, Generation, PolicyClient, Sample, tokenized
+from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint
+from slime_tau2.episode.policy import MAX_LOG_PROB, SAMPLE_S, Generation, PolicyClient, Sample, tokenized
+from slime_tau2.episode.transport import Transport
 from slime_tau2.errors import ConfigError, InfrastructureError, PolicyAborted, PolicyError
 from slime_tau2.limits import Retries
 
@@ -181,7 +182,7 @@ class VLLMClient(PolicyClient):
             raise ValueError(f"{len(ids)} token ids with {len(log_probs)} log-probs")
         if any(math.isnan(p) or p == -math.inf for p in log_probs) or any(i < 0 for i in ids):
             raise ValueError("a log-prob that is no number, or a negative token id, in its answer")
-        if any(p > MOST_LOG_PROB for p in log_probs):
+        if any(p > MAX_LOG_PROB for p in log_probs):
             raise self._unusable(
                 "it answers with logits where log-probs are asked for: start vLLM without --logprobs-mode, or "
                 "with raw_logprobs"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slime_tau2.data.traces import spoken
+from slime_tau2.data.traces import until_last_turn
 from slime_tau2.episode.chat import AWAITED, END_OF_TURN, ChatRenderer
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.record import MessageRecord
@@ -46,7 +46,7 @@ def is_mismatch(
 
 def _as_sampled(episode: Episode, chat: ChatRenderer, protocol: Native) -> list[dict[str, Any]]:
     """The conversation as chat messages, each turn with the text that was sampled rather than what was read in it."""
-    messages = spoken(episode.messages, protocol)
+    messages = until_last_turn(episode.messages, protocol)
     texts = [turn.text for turn in episode.turns if turn.sent]
     agents = [n for n, m in enumerate(messages) if m["role"] == "assistant"]
     # the agent's earlier messages were not sampled: a greeting, a history, a prefix

@@ -29,7 +29,7 @@ MESSAGES = [
     },
 ]
 SAMPLED = 32
-MOST_UNSHOWN = 4
+MAX_UNSHOWN = 4
 """Tokens at the end whose text a server may withhold: the one that ended the turn, and half a character."""
 
 
@@ -113,7 +113,7 @@ def _another_text(told: Sample, tokenizer: Any) -> str:
         return ""  # a server without a tokenizer: it has none that could be another
     theirs = told.text.replace("\ufffd", "")
     whole = len(told.ids)
-    for end in range(whole, max(-1, whole - MOST_UNSHOWN - 1), -1):
+    for end in range(whole, max(-1, whole - MAX_UNSHOWN - 1), -1):
         if tokenizer.decode(told.ids[:end], skip_special_tokens=False).replace("\ufffd", "") == theirs:
             return ""
     ours = tokenizer.decode(told.ids, skip_special_tokens=False)

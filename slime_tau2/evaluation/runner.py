@@ -32,7 +32,7 @@ from slime_tau2.seeds import derive_seed
 from slime_tau2.silence import Silence
 from slime_tau2.types import Episode
 
-LEAST_IN_A_ROW, MOST_IN_A_ROW = 4, 16
+MIN_IN_A_ROW, MAX_IN_A_ROW = 4, 16
 WITHOUT_A_SCORE_S = 30.0
 """Seconds after which the least number in a row is enough: attempts that fail slowly, few at a time, would else go on
 for minutes.
@@ -47,7 +47,7 @@ def most_in_a_row(attempts: int) -> int:
     """How many attempts in a row the infrastructure may end before it must be the servers, or the configuration: a
     fifth of all.
     """
-    return min(MOST_IN_A_ROW, max(LEAST_IN_A_ROW, attempts // 5))
+    return min(MAX_IN_A_ROW, max(MIN_IN_A_ROW, attempts // 5))
 
 
 @dataclass(kw_only=True)
@@ -174,7 +174,7 @@ class _Outage:
             return True
         is_burst = now - self.silence.began <= WITHOUT_A_SCORE_S / 2
         unscored = now - self._last_score > WITHOUT_A_SCORE_S
-        return self.silence.in_a_row >= LEAST_IN_A_ROW and not is_burst and unscored
+        return self.silence.in_a_row >= MIN_IN_A_ROW and not is_burst and unscored
 
 
 def _record(job: Run, episode: Episode, attempt: int) -> AttemptRecord:

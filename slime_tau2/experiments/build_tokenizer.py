@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from slime_tau2 import bench
-from slime_tau2.data.traces import spoken
+from slime_tau2.data.traces import until_last_turn
 from slime_tau2.domains.helpdesk import CONTEXT, TOKENIZER
 from slime_tau2.domains.helpdesk.tasks import AMOUNTS, ITEMS, LINE_IDS, ORDER_IDS
 from slime_tau2.domains.helpdesk.teacher import Teacher
@@ -38,7 +38,7 @@ def _conversations() -> list[list[dict]]:
         for n, task_id in enumerate(world.task_ids(WHOLE)):
             agent = CallableAgent(Teacher(n, flaws=float(n % 2)).act)
             episode = await run_episode(world, task_id, agent, DomainUser(), seed=n)
-            out.append(spoken(episode.messages))
+            out.append(until_last_turn(episode.messages))
         return out
 
     return asyncio.run(run())

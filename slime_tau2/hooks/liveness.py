@@ -16,7 +16,7 @@ from slime_tau2.hooks.samples import ended, info
 from slime_tau2.silence import Silence
 from slime_tau2.terminations import Disposition, Termination
 
-MOST_SPOILED_FETCHES = 8
+MAX_SPOILED_FETCHES = 8
 """Fetches without one scored episode before it must be the servers, or the configuration."""
 
 
@@ -57,7 +57,7 @@ class Liveness:
             return
         count = self._silence.in_a_row + len(waiting)
         fetch = max(1, num_samples, option(self.args, "rollout_batch_size", None) or 0)
-        if count == 0 or count < MOST_SPOILED_FETCHES * fetch * self.group_size:
+        if count == 0 or count < MAX_SPOILED_FETCHES * fetch * self.group_size:
             return
         details = [info(s).get("detail") for s in reversed(waiting)]
         detail = next(filter(None, details), self._silence.detail) or "no detail"

@@ -20,7 +20,7 @@ from slime_tau2.hooks.training_reward import training_reward
 from slime_tau2.types import is_success
 
 TABLE_COLUMNS = ["rollout", "domain", "task", "reward", "partial", "termination", "turns", "conversation"]
-LONGEST_TEXT = 20_000
+MAX_TEXT = 20_000
 """Characters of a conversation in the table; the rest is cut off."""
 _MEANS = {
     "partial": "partial",
@@ -152,7 +152,7 @@ def sample_rows(args: object, rollout_id: int, samples: Sequence[Sample], count:
             episode.get("partial", 0.0),
             episode.get("termination"),
             episode.get("turns", 0),
-            text[:LONGEST_TEXT],
+            text[:MAX_TEXT],
         ]
 
 

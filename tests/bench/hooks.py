@@ -27,7 +27,7 @@ from model_servers import ModelServers
 from transformers import AutoTokenizer
 
 from slime_tau2.domains.helpdesk import TOKENIZER
-from slime_tau2.episode.endpoint import Reply
+from slime_tau2.episode.transport import Response
 from slime_tau2.hooks import generate
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.seeds import derive_seed
@@ -91,13 +91,13 @@ async def long_conversation(args: Namespace, tokenizer) -> tuple[float, float, i
         f'{{"text":"","meta_info":{{"finish_reason":{{"type":"stop"}},"output_token_logprobs":[{pairs}]}}}}'.encode()
     )
 
-    async def transport(url: str, body: bytes, headers) -> Reply:
+    async def transport(url: str, body: bytes, headers) -> Response:
         at.append(time.process_time())
-        return Reply(200, reply)
+        return Response(200, reply)
 
-    async def user(url: str, body: bytes, headers) -> Reply:
+    async def user(url: str, body: bytes, headers) -> Response:
         said = b'{"choices":[{"message":{"role":"assistant","content":"I am still here and would like to know what happens next, please."}}]}'
-        return Reply(200, said)
+        return Response(200, said)
 
     box.policy.endpoint.transport, box.user_client.endpoint.transport = transport, user
     sample = Sample(index=0, metadata={"domain": "retail", "task_id": box.world("retail").task_ids("train")[0]})

@@ -24,7 +24,7 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from slime_tau2.episode import scripts, users, worlds
-from slime_tau2.episode.endpoint import Reply
+from slime_tau2.episode.transport import Response
 
 SIGMA = 0.4
 
@@ -99,21 +99,23 @@ class ModelServers:
 
     # --- in the same process: nothing is parsed that need not be -----------------------------------------------------
 
-    async def policy_transport(self, url: str, body: bytes, headers) -> Reply:
+    async def policy_transport(self, url: str, body: bytes, headers) -> Response:
         number = int(headers["X-SMG-Routing-Key"])
         turn = self._turns[-1 - number]
         self._turns[-1 - number] += 1
         reply, new = self.policy_reply(number, turn)
         await asyncio.sleep(self.policy_seconds(number, body.count(b","), new))
-        return Reply(200, reply)
+        return Response(200, reply)
 
-    async def user_transport(self, url: str, body: bytes, headers) -> Reply:
+    async def user_transport(self, url: str, body: bytes, headers) -> Response:
         head, _, seed = body.rpartition(b'],"seed":')
         last = json.loads(head[head.rfind(b'{"role": ') :])
         number = int(seed[:-1])
         message = self.user_reply(number, last)
         await asyncio.sleep(self.user_seconds(number))
-        return Reply(200, json.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}).encode())
+        return Response(
+            200, json.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}).encode()
+        )
 
     # --- over HTTP ---------------------------------------------------------------------------------------------------
 

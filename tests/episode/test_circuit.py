@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from slime_tau2.episode.circuit import OPENS_AFTER, PROBE_EVERY_S, Circuit
-from slime_tau2.episode.endpoint import Endpoint, Reply
+from slime_tau2.episode.endpoint import Endpoint
+from slime_tau2.episode.transport import Response
 from slime_tau2.errors import UserSimulatorError
 from slime_tau2.limits import Retries
 
@@ -24,7 +25,7 @@ class Server:
             await asyncio.sleep(3600)
         if self.mode == "refuses":
             raise ConnectionRefusedError("refused")
-        return Reply(500 if self.mode == "errs" else 200, b'{"said": 1}')
+        return Response(500 if self.mode == "errs" else 200, b'{"said": 1}')
 
 
 def endpoint(server, clock, concurrency=64, **more):

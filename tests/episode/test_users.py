@@ -10,9 +10,9 @@ from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import credentials, driver, scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
-from slime_tau2.episode.endpoint import Reply
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.transport import Response
 from slime_tau2.episode.users import DomainUser, GoldUser, LLMUser, PlainUser
 from slime_tau2.errors import ConfigError, UserSimulatorError
 from slime_tau2.limits import Retries
@@ -146,7 +146,7 @@ async def test_a_conversation_has_one_routing_key_and_only_our_own_servers_are_t
     async def transport(url, body, headers):
         sent.append((url, headers.get("X-SMG-Routing-Key")))
         text = f"Bye {bench.STOP}" if len(sent) % 2 == 0 else "Help me."
-        return Reply(200, json.dumps({"choices": [{"message": {"content": text}}]}).encode())
+        return Response(200, json.dumps({"choices": [{"message": {"content": text}}]}).encode())
 
     for url in ("http://node-7:30001/v1", "https://api.openai.com/v1"):
         box = Harness(Tau2Config(user="llm", user_base_url=url))

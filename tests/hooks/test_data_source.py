@@ -320,7 +320,7 @@ def test_a_state_of_the_version_before_can_be_read(tmp_path):
 
 def test_a_dead_server_ends_the_run_instead_of_the_budget(tmp_path):
     source = Tau2DataSource(source_args(tmp_path))
-    for _ in range(liveness.MOST_SPOILED_FETCHES):
+    for _ in range(liveness.MAX_SPOILED_FETCHES):
         for s in filters.flatten(source.get_samples(2)):
             generate.placeholder(s, "connection refused")
     with pytest.raises(PolicyError, match=r"all of the last 32 episodes .* the last by: connection refused"):
@@ -365,7 +365,7 @@ def test_slimes_fully_async_loop_cannot_swallow_a_dead_server(tries, termination
 
 def test_a_scored_episode_is_a_sign_of_life_under_fully_async_too(tmp_path):
     source = Tau2DataSource(source_args(tmp_path, rollout_function_path=FULLY_ASYNC, rollout_batch_size=1))
-    for n in range(3 * liveness.MOST_SPOILED_FETCHES):
+    for n in range(3 * liveness.MAX_SPOILED_FETCHES):
         group, other = source.get_samples(2)
         for s in group:
             generate.placeholder(s, "connection refused", Termination.USER_FAILURE)
