@@ -90,6 +90,7 @@ class OfficialCheck:
             except BrokenProcessPool as error:
                 if self._pool is pool:
                     self._pool = None
+                    pool.shutdown(wait=False, cancel_futures=True)
                 if attempt:
                     raise CheckError(
                         f"the process that grades {task_id} died twice, or took longer than {self.timeout_s} s"

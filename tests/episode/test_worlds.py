@@ -134,9 +134,9 @@ def test_a_database_of_another_kind_is_refused(tmp_path, domain, name, content, 
 
 def test_a_user_database_where_the_user_has_none(tmp_path):
     (tmp_path / "db.json").write_text("{}")
-    database = bench.Database(agent=domain_dir("mock") / "db.json", user=tmp_path / "db.json")
-    with pytest.raises(BenchDataError, match="mock takes no database 'user_db'"):
-        worlds.build(bench.EnvironmentSpec(domain="mock", database=database))
+    database = bench.Database(agent=domain_dir("airline") / "db.json", user=tmp_path / "db.json")
+    with pytest.raises(BenchDataError, match="airline takes no database 'user_db'"):
+        worlds.build(bench.EnvironmentSpec(domain="airline", database=database))
 
 
 def test_tasks_that_share_an_id_and_no_tasks_are_refused():
