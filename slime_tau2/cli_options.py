@@ -65,7 +65,7 @@ def entries() -> Iterator[dict[str, Any]]:
 
     models: Mapping[str, type[BaseModel]] = {"eval": Tau2Config, "quickstart": PipelineSettings}
     for command, model in models.items():
-        defaults = model().model_dump(mode="json") | (presets.OPTIONS if command == "eval" else {})
+        defaults = {**model().model_dump(mode="json"), **(presets.OPTIONS if command == "eval" else {})}
         for key, field in model.model_fields.items():
             told = " ".join((field.description or "").split())
             yield {"command": command, "key": key, "type": _type(field), "default": defaults[key], "help": told}

@@ -7,7 +7,7 @@ infrastructure ended are left out and counted.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import estimators, runs, tables
+from slime_tau2.evaluation.estimators import Estimate
 from slime_tau2.evaluation.plan import TaskKey
 from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell, points
@@ -36,6 +37,7 @@ OF_THE_POLICY = (
 )
 JUDGED = "NL_ASSERTION"
 UNKNOWN = object()
+"""In place of what a run does not say."""
 
 
 def main(directories: Sequence[Path], anyway: bool, console: Console) -> None:
@@ -73,66 +75,74 @@ def main(directories: Sequence[Path], anyway: bool, console: Console) -> None:
 
 def unlike(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
     """In what the shared tasks were not scored alike, as texts. What a run does not say is no difference (`untold`)."""
-    told, out = [_conditions(run, shared) for run in found], []
-    for key in dict.fromkeys(k for t in told for k in t):
-        values = {run.name: t[key] for run, t in zip(found, told) if t.get(key, UNKNOWN) is not UNKNOWN}
-        if len({json.dumps(v) for v in values.values()}) > 1:
+    conditions = [_conditions(run, shared) for run in found]
+    out = []
+    for key in dict.fromkeys(key for known in conditions for key in known):
+        values = {run.name: known[key] for run, known in zip(found, conditions) if _says(known, key)}
+        if len({json.dumps(value) for value in values.values()}) > 1:
             out.append(f"{key}: " + ", ".join(f"{name} {value!r}" for name, value in values.items()))
-    bases = [_bases(run) for run in found]
-    for key in sorted(shared):
-        values = {run.name: ", ".join(b[key]) for run, b in zip(found, bases) if b.get(key)}
+    return [*out, *_other_basis(found, shared)]
+
+
+def _other_basis(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
+    """The first task, as a text, whose reward is not made of the same in all runs; [] where there is none."""
+    bases = {run.name: _bases(run) for run in found}
+    for task in sorted(shared):
+        values = {name: ", ".join(basis[task]) for name, basis in bases.items() if basis.get(task)}
         if len(set(values.values())) > 1:
-            domain, task_id = key
-            out.append(
-                f"reward basis of {domain}, task {task_id}: "
-                + "; ".join(f"{name} {value}" for name, value in values.items())
-            )
-            break
-    return out
+            domain, task_id = task
+            each = "; ".join(f"{name} {value}" for name, value in values.items())
+            return [f"reward basis of {domain}, task {task_id}: {each}"]
+    return []
 
 
 def untold(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
     """What one run says and another does not, so that nobody can know whether they are alike."""
-    told = {run.name: _conditions(run, shared) for run in found}
+    conditions = {run.name: _conditions(run, shared) for run in found}
     lines = []
-    for name, known in told.items():
+    for name, known in conditions.items():
         silent = [
-            k for k, v in known.items() if v is UNKNOWN and any(t.get(k, UNKNOWN) is not UNKNOWN for t in told.values())
+            key for key in known if not _says(known, key) and any(_says(others, key) for others in conditions.values())
         ]
         if silent:
             lines.append(f"{name} does not say: {', '.join(silent)}")
     return lines
 
 
+def _says(conditions: Mapping[str, Any], key: str) -> bool:
+    return conditions.get(key, UNKNOWN) is not UNKNOWN
+
+
 def of_the_policies(found: Sequence[EvaluatedRun]) -> list[str]:
     """In what the policies were run otherwise: no reason to refuse, but what a difference may come from."""
-    told = {key: {run.name: run.plan.settings.get(key) for run in found} for key in OF_THE_POLICY}
-    differing = {key: by for key, by in told.items() if len({json.dumps(v) for v in by.values()}) > 1}
-    return [
-        f"the policies differ in {key}: {', '.join(f'{name} {value}' for name, value in by.items())}"
-        for key, by in differing.items()
-    ]
+    out = []
+    for key in OF_THE_POLICY:
+        values = {run.name: run.plan.settings.get(key) for run in found}
+        if len({json.dumps(value) for value in values.values()}) > 1:
+            out.append(f"the policies differ in {key}: {', '.join(f'{name} {v}' for name, v in values.items())}")
+    return out
 
 
 def _conditions(run: EvaluatedRun, shared: AbstractSet[TaskKey]) -> dict[str, Any]:
     """What the scores of these tasks depend on beside the policy; UNKNOWN where the run does not say."""
-    told, domains = run.plan.settings, {domain for domain, _ in shared}
+    settings = run.plan.settings
+    domains = {domain for domain, _ in shared}
     out: dict[str, Any] = {"tau2": run.plan.tau2}
     for s in run.plan.sets:
         if s.domain in domains:
             out[f"tasks_sha256 of {s.domain}"] = s.tasks_sha256
             out |= {} if s.retrieval is None else {f"retrieval of {s.domain}": s.retrieval}
-    out |= {key: told.get(key, UNKNOWN) for key in ("max_steps", "max_errors", "user")}
-    if told.get("user_model") is not None:
-        out |= {key: told.get(key, UNKNOWN) for key in OF_A_MODEL}
+    out |= {key: settings.get(key, UNKNOWN) for key in ("max_steps", "max_errors", "user")}
+    if settings.get("user_model") is not None:
+        out |= {key: settings.get(key, UNKNOWN) for key in OF_A_MODEL}
     if any(JUDGED in basis for key, basis in _bases(run).items() if key in shared):
-        out["judge_model"] = told.get("judge_model", UNKNOWN)
+        out["judge_model"] = settings.get("judge_model", UNKNOWN)
     return out
 
 
 def _bases(run: EvaluatedRun) -> dict[TaskKey, list[str]]:
     """{task: what its reward is made of}, as its scored records say."""
-    scored = (r for r in run.records if r["reward"] is not None and r.get("reward_basis"))
+    scored = (r for r in run.records if r["reward"] is not None and r["reward_basis"])
     return {(r["domain"], r["task_id"]): sorted(r["reward_basis"]) for r in scored}
 
 
@@ -140,11 +150,11 @@ def _runs_table(found: Sequence[EvaluatedRun]) -> Table:
     shown = sorted({k for run in found for k in range(1, run.plan.attempts + 1)})
     table = Table(title="Runs (%, 95 % CI over tasks)", title_justify="left")
     table.add_column("")
-    columns = []
+    columns: list[dict[str, Estimate]] = []
     for run in found:
         table.add_column(run.name, justify="right", overflow="fold")
-        columns.append(estimators.summarise(run.successes, shown))
-        columns[-1]["avg"] = estimators.bootstrap_mean(list(run.rates.values()), of=len(run.successes))
+        average = estimators.bootstrap_mean(list(run.rates.values()), of=len(run.successes))
+        columns.append({"avg": average, **estimators.summarise(run.successes, shown)})
     table.add_row("tasks", *(str(len(run.successes)) for run in found))
     for name in ("scored", "excluded", "not_run"):
         last = name == "not_run"
@@ -179,11 +189,11 @@ def _rows(a: EvaluatedRun, b: EvaluatedRun, shared: AbstractSet[TaskKey]) -> lis
 
 
 def _difference(name: str, a: Rates, b: Rates) -> tuple[str, ...]:
-    gain, sign = estimators.paired_difference(a, b), estimators.sign_test(a, b)
+    difference, sign = estimators.paired_difference(a, b), estimators.sign_test(a, b)
     return (
         name,
-        str(gain.tasks),
-        points(gain),
+        str(difference.tasks),
+        points(difference),
         f"{sign.better}, {sign.worse}",
         f"{sign.p:.2g}",
         f"{100 * estimators.smallest_difference(a, b):.1f}",

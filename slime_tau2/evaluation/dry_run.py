@@ -126,15 +126,12 @@ def _other_models(like: Path, models: Mapping[str, Any]) -> list[str]:
     """What an earlier run's tokens are of, where that is another policy or model than would act now."""
     settings = runs.load(like).plan.settings
     by_address = settings.get("model") is not None and models["model"] is not None  # then the model's name counts
-    differing = [
-        key
-        for key in models
-        if settings.get(key) is not None and settings[key] != models[key] and not (key == "policy" and by_address)
-    ]
-    if not differing:
-        return []
-    other = "; ".join(f"{key} {settings[key]} there, {models[key]} here" for key in differing)
-    return [f"the tokens of {like} are of another run: {other}"]
+    differing = []
+    for key, model in models.items():
+        earlier = settings.get(key)
+        if earlier is not None and earlier != model and not (key == "policy" and by_address):
+            differing.append(f"{key} {earlier} there, {model} here")
+    return [f"the tokens of {like} are of another run: {'; '.join(differing)}"] if differing else []
 
 
 def _measured(directory: Path, left: Mapping[str, int]) -> dict[str, dict[str, Tokens]]:

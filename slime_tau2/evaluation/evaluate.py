@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,7 +19,7 @@ from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import audit, baselines, costs, keys, policies, runner, runs, scores, vigil
 from slime_tau2.evaluation.dry_run import DryRun
-from slime_tau2.evaluation.plan import RunPlan, TaskSet
+from slime_tau2.evaluation.plan import PolicyServer, RunPlan, TaskSet
 from slime_tau2.evaluation.policies import EvaluatedPolicy
 from slime_tau2.evaluation.request import EvalRequest, ResolvedRequest
 from slime_tau2.evaluation.runner import Finished
@@ -125,12 +124,14 @@ class _Evaluation:
 
     def _plan(self, policy: EvaluatedPolicy, servers: Mapping[str, vigil.Client]) -> RunPlan:
         """The plan, with what the policy's server says about itself. A finished run asks no server again."""
-        settings = dict(policy.settings)
+        settings = policy.settings.copy()
         before = runs.finished(self.request.output, self.sets, self.resolved.attempts)
         if before is None:
-            settings |= asyncio.run(_identified(policy, servers))
-        elif "policy_server" in before[0].settings:
-            settings["policy_server"] = before[0].settings["policy_server"]
+            server = asyncio.run(_identified(policy, servers))
+        else:
+            server = before[0].settings.get("policy_server")
+        if server is not None:
+            settings["policy_server"] = server
         return RunPlan(sets=self.sets, attempts=self.resolved.attempts, seed=self.request.seed, settings=settings)
 
     def _is_mismatch(self, episode: Episode, harness: Harness) -> bool:
@@ -169,7 +170,7 @@ async def _to_the_end(run: runner.Run, harness: Harness) -> Finished:
         await harness.close()
 
 
-async def _identified(policy: EvaluatedPolicy, servers: Mapping[str, vigil.Client]) -> dict[str, Any]:
+async def _identified(policy: EvaluatedPolicy, servers: Mapping[str, vigil.Client]) -> PolicyServer | None:
     """Before anything is written: see that every server is there, and ask the policy's who it is."""
     try:
         await vigil.before(servers)

@@ -15,6 +15,7 @@ from typing import Any
 
 from slime_tau2.episode.policy import PolicyClient, Sample
 from slime_tau2.errors import ConfigError, InfrastructureError, UserError
+from slime_tau2.evaluation.plan import PolicyServer
 from slime_tau2.tokenizer import load_tokenizer
 
 MESSAGES = [
@@ -40,12 +41,8 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     return hashlib.sha256(f"{content}\0{tokenizer.chat_template}".encode()).hexdigest()
 
 
-async def check(client: PolicyClient, tokenizer: Any, max_context_tokens: int) -> dict[str, Any]:
-    """What the server is, if it can be trusted with this tokenizer's ids.
-
-    Returns:
-        server (kind and version), model_path, weight_version, context_length (None where the server does not say),
-        tokenizer_sha256.
+async def check(client: PolicyClient, tokenizer: Any, max_context_tokens: int) -> PolicyServer:
+    """What the server says it is, if it can be trusted with this tokenizer's ids.
 
     Raises:
         ConfigError: one line for each thing that is wrong: vocabulary, chat template, context length; with the fix.
@@ -77,8 +74,13 @@ async def check(client: PolicyClient, tokenizer: Any, max_context_tokens: int) -
         )
     if wrong:
         raise ConfigError("\n".join(wrong))
-    told = {key: about[key] for key in ("server", "model_path", "weight_version", "context_length")}
-    return {**told, "tokenizer_sha256": tokenizer_sha256(tokenizer)}
+    return {
+        "server": about["server"],
+        "model_path": about["model_path"],
+        "weight_version": about["weight_version"],
+        "context_length": about["context_length"],
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+    }
 
 
 async def _vocabulary(client: PolicyClient, tokenizer: Any) -> str:

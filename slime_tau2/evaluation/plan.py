@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, with_config
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 import slime_tau2
 from slime_tau2 import bench, files
@@ -84,6 +85,72 @@ class TaskSet(BaseModel):
         return f"{len(self.tasks)} chosen tasks, {self.in_split} of them of {self.split}"
 
 
+@with_config(ConfigDict(extra="allow"))
+class PolicyServer(TypedDict, total=False):
+    """What the policy's server said about itself before the first attempt."""
+
+    server: str | None
+    """Kind and version."""
+    model_path: str | None
+    """Where it has its model from."""
+    weight_version: str | None
+    """Which weights of it."""
+    context_length: int | None
+    """Longest sequence that it takes, in tokens."""
+    tokenizer_sha256: str
+    """Of the tokenizer that was used here, which was compared with the server's."""
+    model: str
+    """The model that an OpenAI-compatible server answered with, when it was asked for `RunSettings.model`."""
+
+
+@with_config(ConfigDict(extra="allow"))
+class RunSettings(TypedDict, total=False):
+    """Who acts in a run, and under which conditions. What a run does not say is absent."""
+
+    policy: str
+    """Who was evaluated: a script's name, a model directory, a server's URL; of a pipeline, a stage."""
+    model: str | None
+    """Model of an OpenAI-compatible server."""
+    policy_server: PolicyServer
+    """What the policy's server said about itself."""
+    protocol: str
+    """How the agent speaks."""
+    thinking: str
+    """Whether the policy thinks: auto, on, off."""
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    max_turn_tokens: int
+    """Longest turn of the agent, in tokens."""
+    max_context_tokens: int
+    """Longest episode, in tokens."""
+    stop_at_tool_call: bool
+    """Whether sampling stopped at the end of a tool call."""
+    seeded_sampling: bool
+    """Whether the policy's server was sent seeds."""
+    agent_prompt_sha256: str
+    """Of the agent's prompt template, where that is not the protocol's own."""
+    user: str
+    """Who spoke for the user."""
+    user_model: str | None
+    user_temperature: float | None
+    user_thinking: str
+    user_base_url: str
+    """The user model's server."""
+    judge_model: str
+    """Model of the judge, whether one was asked or not."""
+    retail_basis: str
+    """What the rewards of retail are made of."""
+    max_steps: int
+    """tau2's limit on hops."""
+    max_errors: int
+    """tau2's limit on error results."""
+    episode_timeout_s: float
+    """Deadline of an episode, in seconds."""
+    imported_from: str
+    """File of tau2's results that the run was read from."""
+
+
 class RunPlan(Manifest):
     """The manifest of a run."""
 
@@ -103,8 +170,8 @@ class RunPlan(Manifest):
     """Seed of the run; None: an imported run without one."""
     tau2: str = Field(default_factory=lambda: str(bench.VINTAGE.version))
     """Version of tau2."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Who acts, and how: policy, user, judge, sampling, limits, protocol, and what the servers said of themselves."""
+    settings: RunSettings = Field(default_factory=RunSettings)
+    """Who acts, and under which conditions."""
 
     @classmethod
     def of(cls, directory: Path) -> RunPlan | None:

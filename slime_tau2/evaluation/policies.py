@@ -25,17 +25,18 @@ from slime_tau2.episode.vllm import VLLMClient
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import identity, runner
+from slime_tau2.evaluation.plan import PolicyServer, RunSettings
 from slime_tau2.evaluation.request import ResolvedRequest
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.tokenizer import load_tokenizer
 from slime_tau2.types import Episode
 
-Identify = Callable[[], Awaitable[dict[str, Any]]]
-"""Asks the policy's server who it is, before the first attempt. Returns what the plan's settings keep of the answer."""
+Identify = Callable[[], Awaitable[PolicyServer | None]]
+"""Asks the policy's server who it is, before the first attempt; None where there is none that can say it."""
 
 
-async def _nobody() -> dict[str, Any]:
-    return {}
+async def _nobody() -> None:
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class EvaluatedPolicy:
 
     run_one: runner.RunOne
     """Plays one episode."""
-    settings: dict[str, Any]
+    settings: RunSettings
     """What the plan says about the policy and the conditions that it plays under."""
     harness: Harness
     """Its clients, for whoever watches and closes them."""
@@ -77,12 +78,12 @@ def policy(resolved: ResolvedRequest, config: Tau2Config, stack: ExitStack) -> E
         plain_http=config.plain_http,
         retries=config.policy_client_retries,
     )
-    return _by_tokens(resolved, config, client, tokenizer, {"model": request.model})
+    return _by_tokens(resolved, config, client, tokenizer, request.model)
 
 
-def _conditions(name: str, config: Tau2Config) -> dict[str, Any]:
+def _conditions(name: str, config: Tau2Config) -> RunSettings:
     """The settings that every policy has."""
-    settings: dict[str, Any] = {
+    settings: RunSettings = {
         "policy": name,
         "user": config.user,
         "max_steps": config.max_steps,
@@ -95,12 +96,10 @@ def _conditions(name: str, config: Tau2Config) -> dict[str, Any]:
         "episode_timeout_s": config.episode_timeout_s,
     }
     if config.user == "llm" or plugins.named(config.user):
-        settings |= {
-            "user_model": config.eval_user_model or config.user_model,
-            "user_temperature": config.user_temperature,
-            "user_thinking": config.user_thinking,
-            "user_base_url": eval_user_server(config)[0],
-        }
+        settings["user_model"] = config.eval_user_model or config.user_model
+        settings["user_temperature"] = config.user_temperature
+        settings["user_thinking"] = config.user_thinking
+        settings["user_base_url"] = eval_user_server(config)[0]
     if config.agent_prompt is not None:
         settings["agent_prompt_sha256"] = hashlib.sha256(read_template(config.agent_prompt).encode()).hexdigest()
     return settings
@@ -156,7 +155,7 @@ def _by_tokens(
     config: Tau2Config,
     client: PolicyClient,
     tokenizer: Any,
-    more_settings: dict[str, Any] | None = None,
+    model: str | None = None,
 ) -> EvaluatedPolicy:
     """A server that takes token ids and returns them with their log-probs."""
     harness = Harness(config, tokenizer, client)
@@ -169,17 +168,20 @@ def _by_tokens(
         )
         return await harness.run(world, task_id, agent, seed=seed, evaluation=True, routing_key=key)
 
-    async def identify() -> dict[str, Any]:
-        return {"policy_server": await identity.check(client, tokenizer, config.max_context_tokens)}
+    async def identify() -> PolicyServer:
+        return await identity.check(client, tokenizer, config.max_context_tokens)
 
-    settings = {
+    settings: RunSettings = {
         **_conditions(resolved.request.policy, config),
         "thinking": config.thinking,
-        **resolved.sampling,
+        "temperature": resolved.temperature,
+        "top_p": resolved.top_p,
+        "top_k": resolved.top_k,
         "max_turn_tokens": config.max_turn_tokens,
         "max_context_tokens": config.max_context_tokens,
-        **(more_settings or {}),
     }
+    if model is not None:
+        settings["model"] = model
     return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness, identify=identify)
 
 
@@ -218,5 +220,13 @@ def _by_text(resolved: ResolvedRequest, config: Tau2Config, model: str) -> Evalu
             agent = TextApiAgent(client, system_prompt=prompt, protocol=harness.protocol, seed=seed, routing_key=key)
         return await harness.run(world, task_id, agent, seed=seed, evaluation=True, routing_key=key)
 
-    settings = {**_conditions(url, config), **sampling, "model": model, "thinking": config.thinking}
+    settings: RunSettings = {
+        **_conditions(url, config),
+        "temperature": resolved.temperature,
+        "top_p": resolved.top_p,
+        "model": model,
+        "thinking": config.thinking,
+    }
+    if resolved.top_k != -1:
+        settings["top_k"] = resolved.top_k
     return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness)

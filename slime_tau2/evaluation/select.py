@@ -1,5 +1,4 @@
-"""`slime-tau2 select`: which checkpoint, by its evaluation on the split `val`, and whether the next best can be told
-apart from it.
+"""`slime-tau2 select`: the best checkpoint by its evaluation on the split `val`, and whether that is distinguishable.
 
 Runs are ranked by pass@1, the mean over tasks; of equal ones the first that was named is chosen. A run that holds test
 tasks, that is not a whole split, or that was not made as the others were is refused: the best of several noisy scores
@@ -8,7 +7,7 @@ is no place for a second source of error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -62,14 +61,14 @@ def _score(run: EvaluatedRun) -> estimators.Estimate:
 
 
 def _check(run: EvaluatedRun, i_know: bool) -> None:
-    tested = sum(t in set(worlds.load(s.domain).splits.get(TEST, ())) for s in run.plan.sets for t in s.tasks)
+    tested = _count(run, lambda task, splits: task in splits.get(TEST, ()))
     if tested and not i_know:
         raise ConfigError(
             f"{run.directory}: {tested} of its {len(run.plan.keys)} tasks are test tasks, and a checkpoint that "
             "is chosen by them has no "
             "honest score left; evaluate with --split val, or say --i-know"
         )
-    trained = sum(t not in set(worlds.load(s.domain).splits.get(VAL, s.tasks)) for s in run.plan.sets for t in s.tasks)
+    trained = _count(run, lambda task, splits: VAL in splits and task not in splits[VAL])
     if trained and not i_know:
         raise ConfigError(
             f"{run.directory}: {trained} of its {len(run.plan.keys)} tasks are not of the split val: a checkpoint "
@@ -80,6 +79,11 @@ def _check(run: EvaluatedRun, i_know: bool) -> None:
         raise ConfigError(f"{run.directory} is not whole: {run.coverage}; the same eval command runs what is missing")
     if not all(s.whole for s in run.plan.sets):
         raise ConfigError(f"{run.directory}: {run.plan.name} is no whole split; evaluate the split")
+
+
+def _count(run: EvaluatedRun, belongs: Callable[[str, Mapping[str, Sequence[str]]], bool]) -> int:
+    """The run's tasks for which `belongs(task, splits of its domain)`."""
+    return sum(belongs(task, worlds.load(s.domain).splits) for s in run.plan.sets for task in s.tasks)
 
 
 def _alike(found: Sequence[EvaluatedRun]) -> None:
@@ -97,9 +101,9 @@ def _alike(found: Sequence[EvaluatedRun]) -> None:
             )
     differing = compare.unlike(found, set(first.plan.keys))
     for key in SAME:
-        told = {run.name: run.plan.settings.get(key) for run in found}
-        if any(value != first.plan.settings.get(key) for value in told.values()):
-            differing.append(f"{key}: " + ", ".join(f"{name} {value!r}" for name, value in told.items()))
+        values = {run.name: run.plan.settings.get(key) for run in found}
+        if any(value != values[first.name] for value in values.values()):
+            differing.append(f"{key}: " + ", ".join(f"{name} {value!r}" for name, value in values.items()))
     if differing:
         raise ConfigError(
             f"the checkpoints were not evaluated alike ({'; '.join(differing)}); evaluate each in the same way"
@@ -114,29 +118,27 @@ def _table(ranked: Sequence[EvaluatedRun]) -> Table:
     for run in ranked:
         row = [run.name, str(len(run.rates)), str(run.plan.attempts), cell(_score(run))]
         if run is not best:
-            gain, sign = (
-                estimators.paired_difference(run.rates, best.rates),
-                estimators.sign_test(run.rates, best.rates),
-            )
-            row += [points(gain), f"{sign.better}, {sign.worse}", f"{sign.p:.2g}"]
+            difference = estimators.paired_difference(run.rates, best.rates)
+            sign = estimators.sign_test(run.rates, best.rates)
+            row += [points(difference), f"{sign.better}, {sign.worse}", f"{sign.p:.2g}"]
         table.add_row(*row)
     return table
 
 
 def _verdict(best: EvaluatedRun, second: EvaluatedRun) -> str:
-    """Whether the runner-up can be told from the chosen one: the paired interval without zero, and the sign test below
-    5 %.
-    """
-    gain, sign = estimators.paired_difference(second.rates, best.rates), estimators.sign_test(second.rates, best.rates)
+    """Whether the runner-up can be told from the chosen one: paired interval without zero, sign test below 5 %."""
+    difference = estimators.paired_difference(second.rates, best.rates)
+    sign = estimators.sign_test(second.rates, best.rates)
     if _score(best).value == _score(second).value:
         return f"{second.name} scored the same: of equal ones the one that was named first is chosen"
-    if gain.low > 0 and sign.p < 1 - estimators.LEVEL:
+    if difference.low > 0 and sign.p < 1 - estimators.LEVEL:
         return (
-            f"{second.name}, the runner-up, is distinguishable from it: {points(gain)} points, sign test p {sign.p:.2g}"
+            f"{second.name}, the runner-up, is distinguishable from it: {points(difference)} points, "
+            f"sign test p {sign.p:.2g}"
         )
     shown = 100 * estimators.smallest_difference(second.rates, best.rates)
     return (
-        f"{second.name}, the runner-up, is not distinguishable from it: {points(gain)} points, sign test p "
-        f"{sign.p:.2g}; so many tasks and "
-        f"attempts show a true difference of {shown:.1f} points four times in five"
+        f"{second.name}, the runner-up, is not distinguishable from it: {points(difference)} points, "
+        f"sign test p {sign.p:.2g}; so many tasks and attempts show a true difference of {shown:.1f} points four times "
+        "in five"
     )

@@ -7,9 +7,10 @@ infrastructure ended has no score and is left out.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from slime_tau2 import bench, files
 from slime_tau2.episode import worlds
@@ -17,18 +18,21 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import runs
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.runs import EvaluatedRun
+from slime_tau2.evaluation.tau2_import import SAMPLING
+from slime_tau2.record import AttemptRecord
 from slime_tau2.terminations import Termination
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export holds: simulations written, attempts left out, and why tau2's leaderboard would not take it
-    (empty: it would).
-    """
+    """What an export holds."""
 
     written: int
+    """Simulations."""
     left_out: int
+    """Attempts without a score."""
     refused: list[str]
+    """Why tau2's leaderboard would not take it; empty: it would."""
 
 
 def export_run(directory: Path, output: Path, model_name: str | None = None, partial: bool = False) -> Exported:
@@ -64,10 +68,10 @@ def export_run(directory: Path, output: Path, model_name: str | None = None, par
 
 def _results(run: EvaluatedRun, tasks: TaskSet, model_name: str | None) -> tuple[str, list[str]]:
     """tau2's results of one domain of a run, as JSON, and what its leaderboard would refuse."""
-    told = run.plan.settings
+    settings = run.plan.settings
     world = worlds.load(
         tasks.domain,
-        retail_basis=told.get("retail_basis", "judge"),
+        retail_basis=settings.get("retail_basis", "judge"),
         retrieval=tasks.retrieval or bench.DEFAULT_RETRIEVAL,
     )
     if tasks.tasks_sha256 != world.tasks_sha256:
@@ -90,12 +94,15 @@ def _results(run: EvaluatedRun, tasks: TaskSet, model_name: str | None) -> tuple
     return results.model_dump_json(indent=1), _refused(world, scored, run.plan.attempts)
 
 
-def _refused(world: worlds.World, scored: list[dict], trials: int) -> list[str]:
-    """What `tau2 submit` would find wrong: it wants the base split whole, every task as tau2 has it, and each as often
-    as all others.
+def _refused(world: worlds.World, scored: Sequence[AttemptRecord], trials: int) -> list[str]:
+    """What `tau2 submit` would find wrong.
+
+    It wants the base split whole, every task as tau2 has it, and each as often as all others.
     """
-    out, tried = [], Counter(r["task_id"] for r in scored)
-    base, theirs = set(world.splits.get("base", ())), bench.load_tasks(world.domain)
+    out = []
+    tried = Counter(record["task_id"] for record in scored)
+    base = set(world.splits.get("base", ()))
+    theirs = bench.load_tasks(world.domain)
     if set(tried) != base:
         out.append(f"it holds {len(set(tried) & base)} of the {len(base)} tasks of split base: eval --split base")
     short = [t for t, n in tried.items() if n != trials]
@@ -112,25 +119,26 @@ def _refused(world: worlds.World, scored: list[dict], trials: int) -> list[str]:
     return out
 
 
-def _info(plan: RunPlan, world: worlds.World, model_name: str | None) -> Any:
-    told = plan.settings
-    sampling = {k: told[k] for k in ("temperature", "top_p", "top_k") if k in told}
-    user_args = {"temperature": told["user_temperature"]} if told.get("user_temperature") is not None else None
+def _info(plan: RunPlan, world: worlds.World, model_name: str | None) -> bench.ResultsInfo:
+    settings = plan.settings
+    sampling: dict[str, Any] = {key: settings[key] for key in SAMPLING if key in settings}
+    user_temperature = settings.get("user_temperature")
+    user_args = None if user_temperature is None else {"temperature": user_temperature}
     retrieval = {"retrieval_config": world.retrieval} if world.retrieval else {}
     return bench.ResultsInfo(
         git_commit=plan.tau2,
         num_trials=plan.attempts,
-        max_steps=told.get("max_steps", 0),
-        max_errors=told.get("max_errors", 0),
+        max_steps=settings.get("max_steps", 0),
+        max_errors=settings.get("max_errors", 0),
         seed=plan.seed,
         agent_info=bench.AgentInfo(
             implementation="slime_tau2",
-            llm=model_name or told.get("model") or told.get("policy"),
+            llm=model_name or settings.get("model") or settings.get("policy"),
             llm_args=sampling or None,
         ),
         user_info=bench.UserInfo(
-            implementation="user_simulator" if told.get("user") == "llm" else str(told.get("user")),
-            llm=told.get("user_model"),
+            implementation="user_simulator" if settings.get("user") == "llm" else str(settings.get("user")),
+            llm=settings.get("user_model"),
             llm_args=user_args,
         ),
         environment_info=world.environments.fresh().get_info(),
@@ -138,20 +146,20 @@ def _info(plan: RunPlan, world: worlds.World, model_name: str | None) -> Any:
     )
 
 
-def _simulation(record: dict[str, Any]) -> Any:
-    times = [m["timestamp"] for m in record["messages"] if m.get("timestamp")] or [""]
+def _simulation(record: AttemptRecord) -> bench.SimulationRun:
+    times = [time for time in (m.get("timestamp") for m in record["messages"]) if time] or [""]
     reason = Termination(record["termination"]).tau2_reason
     return bench.SimulationRun(
         id=f"{record['domain']}-{record['task_id']}-{record['attempt']}",
         task_id=record["task_id"],
         start_time=times[0],
         end_time=times[-1],
-        duration=record["wall_s"],
+        duration=record["wall_s"] or 0.0,
         termination_reason=bench.termination_reason(reason),
         agent_cost=0.0,
         user_cost=0.0,
         reward_info=bench.RewardInfo.model_validate(record["reward_info"]),
-        messages=[bench.parse_message(m) for m in record["messages"]],
+        messages=[bench.parse_message(cast(dict[str, Any], m)) for m in record["messages"]],
         trial=record["attempt"],
         seed=record["seed"],
     )

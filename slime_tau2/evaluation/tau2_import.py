@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
 from slime_tau2 import bench, files
 from slime_tau2.data import records
@@ -17,10 +18,12 @@ from slime_tau2.episode import worlds
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import coverage, runner
 from slime_tau2.evaluation.coverage import Coverage
-from slime_tau2.evaluation.plan import SUMMARY, RunPlan, TaskSet
-from slime_tau2.record import FORMAT, AttemptRecord
+from slime_tau2.evaluation.plan import SUMMARY, RunPlan, RunSettings, TaskSet
+from slime_tau2.record import FORMAT, AttemptRecord, MessageRecord, RewardInfoRecord
 from slime_tau2.terminations import Disposition
 
+SAMPLING: tuple[Literal["temperature", "top_p", "top_k"], ...] = ("temperature", "top_p", "top_k")
+"""Sampling parameters that a plan keeps of tau2's results."""
 BASES = ("judge", "communicate", "no_judge")
 """`Tau2Config.retail_basis`, tau2's own first. Results carry their tasks, so the basis that they were scored on is in
 them.
@@ -70,26 +73,26 @@ def import_results(path: Path, output: Path) -> Coverage:
     return covered
 
 
-def _plan(results: Any, path: Path) -> RunPlan:
+def _plan(results: bench.Results, path: Path) -> RunPlan:
     domain, info = results.info.environment_info.domain_name, results.info
     world = worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL)
-    ids, user = {t.id for t in results.tasks}, info.user_info
+    ids = {task.id for task in results.tasks}
+    user = info.user_info
     scored_on = {b: worlds.load(domain, retail_basis=b, retrieval=bench.LEAST_RETRIEVAL) for b in BASES}
     basis = next((b for b, w in scored_on.items() if _same(w, results.tasks)), None)
-    own = json.dumps([t.model_dump(mode="json") for t in results.tasks]).encode()
-    split = next(
-        (s for s, t in world.splits.items() if basis and set(t) == ids), None
-    )  # other criteria are another set
+    content = json.dumps([task.model_dump(mode="json") for task in results.tasks]).encode()
+    # tasks with other criteria are another set, whatever their ids
+    split = next((s for s, t in world.splits.items() if basis and set(t) == ids), None)
     tasks = TaskSet(
         domain=domain,
         split=split or "imported",
         tasks=tuple(t.id for t in results.tasks),
         in_split=len(ids) if split else 0,
         split_size=len(ids) if split else 0,
-        tasks_sha256=world.tasks_sha256 if basis else hashlib.sha256(own).hexdigest(),
+        tasks_sha256=world.tasks_sha256 if basis else hashlib.sha256(content).hexdigest(),
         retrieval=getattr(info, "retrieval_config", None) or None,
     )
-    settings = {
+    settings: RunSettings = {
         "policy": info.agent_info.llm or info.agent_info.implementation,
         "user": "llm" if user.llm else user.implementation,
         "max_steps": info.max_steps,
@@ -97,19 +100,25 @@ def _plan(results: Any, path: Path) -> RunPlan:
         "imported_from": path.name,
     }
     if user.llm:
-        settings |= {"user_model": user.llm, "user_temperature": (user.llm_args or {}).get("temperature")}
-    settings |= {"retail_basis": basis} if basis else {}
-    settings |= {k: v for k, v in (info.agent_info.llm_args or {}).items() if k in ("temperature", "top_p", "top_k")}
+        settings["user_model"] = user.llm
+        settings["user_temperature"] = (user.llm_args or {}).get("temperature")
+    if basis:
+        settings["retail_basis"] = basis
+    sampling = info.agent_info.llm_args or {}
+    for key in SAMPLING:
+        if key in sampling:
+            settings[key] = sampling[key]
     return RunPlan(sets=(tasks,), attempts=info.num_trials, seed=info.seed, tau2=info.git_commit, settings=settings)
 
 
-def _same(world: worlds.World, tasks: list[Any]) -> bool:
+def _same(world: worlds.World, tasks: Sequence[bench.Task]) -> bool:
     """Whether tasks are this world's, their reward basis too."""
     return all(t.id in world.tasks and world.task(t.id).model_dump() == t.model_dump() for t in tasks)
 
 
-def _record(plan: RunPlan, simulation: Any, attempt: int) -> AttemptRecord:
-    messages = [m.model_dump(mode="json", exclude_none=True) for m in simulation.messages]
+def _record(plan: RunPlan, simulation: bench.SimulationRun, attempt: int) -> AttemptRecord:
+    # tau2's own JSON, as a record of ours holds it
+    messages = [cast(MessageRecord, m.model_dump(mode="json", exclude_none=True)) for m in simulation.messages]
     info = simulation.reward_info
     return AttemptRecord(
         format=FORMAT,
@@ -124,7 +133,7 @@ def _record(plan: RunPlan, simulation: Any, attempt: int) -> AttemptRecord:
         detail="",
         partial=None,
         components={},
-        reward_info=None if info is None else info.model_dump(mode="json", exclude_none=True),
+        reward_info=None if info is None else cast(RewardInfoRecord, info.model_dump(mode="json", exclude_none=True)),
         turns=[],
         steps=len(messages),
         tool_errors=sum(bool(m.get("error")) for m in messages),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slime_tau2 import bench
 from slime_tau2.data.traces import until_last_turn
@@ -22,6 +22,10 @@ from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.splits import WHOLE
 from slime_tau2.episode.users import DomainUser
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
 VOCABULARY = 1536
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MARKUP = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
@@ -30,10 +34,10 @@ HEADER = "assistant\n"
 HEADS = 40  # how often the constant head of every prompt is counted: enough to shorten it, not to starve the rest
 
 
-def _conversations() -> list[list[dict]]:
+def _conversations() -> list[list[dict[str, Any]]]:
     world = worlds.load("helpdesk")
 
-    async def run() -> list[list[dict]]:
+    async def run() -> list[list[dict[str, Any]]]:
         out = []
         for n, task_id in enumerate(world.task_ids(WHOLE)):
             agent = CallableAgent(Teacher(n, flaws=float(n % 2)).act)
@@ -44,10 +48,34 @@ def _conversations() -> list[list[dict]]:
     return asyncio.run(run())
 
 
-def build() -> Any:
-    """A `transformers` tokenizer, deterministic."""
+def build() -> PreTrainedTokenizerBase:
+    """The tokenizer, the same in every call."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+
+    template = (TOKENIZER / "chat_template.jinja").read_text(encoding="utf-8")
+    tokenizer = Tokenizer(models.BPE())
+    # a turn's header stands alone: what is sampled after it must not merge with it
+    apart_header = pre_tokenizers.Split(Regex(re.escape(HEADER)), behavior="isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([apart_header, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    wrapped = _wrapped(tokenizer, template)
+    world = worlds.load("helpdesk")
+
+    async def run() -> list[list[dict[str, Any]]]:
+        out = []
+        for n, task_id in enumerate(world.task_ids(WHOLE)):
+            agent = CallableAgent(Teacher(n, flaws=float(n % 2)).act)
+            episode = await run_episode(world, task_id, agent, DomainUser(), seed=n)
+            out.append(spoken(episode.messages))
+        return out
+
+    return asyncio.run(run())
+
+
+def build() -> PreTrainedTokenizerBase:
+    """The tokenizer, the same in every call."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     template = (TOKENIZER / "chat_template.jinja").read_text(encoding="utf-8")
     tokenizer = Tokenizer(models.BPE())
@@ -84,13 +112,21 @@ def build() -> Any:
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t in MARKUP])
     tokenizer.add_tokens([AddedToken(n, single_word=True, normalized=False) for n in NAMES])
-    return PreTrainedTokenizerFast(
+    return _wrapped(tokenizer, template)
+
+
+def _wrapped(tokenizer: Tokenizer, template: str) -> PreTrainedTokenizerBase:
+    """A copy of a tokenizer, as `transformers` has them."""
+    from transformers import PreTrainedTokenizerFast
+
+    wrapped: PreTrainedTokenizerBase = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         model_max_length=CONTEXT,
         chat_template=template,
     )
+    return wrapped
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from slime_tau2 import bench, files
 from slime_tau2.config import Tau2Config
@@ -26,7 +25,7 @@ from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.splits import TEST
 from slime_tau2.evaluation import audit, runner, runs
 from slime_tau2.evaluation import plan as plans
-from slime_tau2.evaluation.plan import SUMMARY, RunPlan, TaskSet
+from slime_tau2.evaluation.plan import SUMMARY, RunPlan, RunSettings, TaskSet
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments.arguments import TEMPERATURE, played
 from slime_tau2.experiments.directory import Usage
@@ -34,6 +33,7 @@ from slime_tau2.experiments.settings import PipelineSettings
 from slime_tau2.experiments.watch import Progress
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.looplag import percentile
+from slime_tau2.record import AttemptRecord
 from slime_tau2.tokenizer import load_tokenizer
 from slime_tau2.types import Episode
 
@@ -102,7 +102,7 @@ class Episodes:
             return tasks
         return [tasks[i * len(tasks) // count] for i in range(count)]
 
-    def evaluate(self, name: str, model: Path, seed: int | None = None) -> list[dict[str, Any]]:
+    def evaluate(self, name: str, model: Path, seed: int | None = None) -> list[AttemptRecord]:
         """Attempts at the held-out tasks, in `eval/NAME`; another `seed` is another evaluation of the same model."""
         return self.sample(
             Sampling(
@@ -117,7 +117,7 @@ class Episodes:
             )
         )
 
-    def sample(self, sampling: Sampling) -> list[dict[str, Any]]:
+    def sample(self, sampling: Sampling) -> list[AttemptRecord]:
         """Play attempts and return their records; resumable, and skipped when all are there.
 
         Raises:
@@ -137,7 +137,7 @@ class Episodes:
         return finished.records
 
     def _plan(self, sampling: Sampling) -> RunPlan:
-        settings = {
+        settings: RunSettings = {
             "policy": sampling.policy,
             "temperature": TEMPERATURE,
             "user": self.config.user,

@@ -2,7 +2,7 @@
 
 For every seed the whole pipeline; then variants of GRPO, and controls, from that seed's own RFT model at equal budget;
 then the same model evaluated again and again, for the noise of the evaluation. The grid and its one primary comparison
-are written down before the first run. `study` runs it, `study_report` reads what is there.
+are written down before the first run. `study` runs it, `study_results` reads what is there, `study_report` shows it.
 """
 
 from __future__ import annotations
