@@ -59,6 +59,7 @@ class Qwen3:
 
     @property
     def dtype(self) -> torch.dtype:
+        """The checkpoint's."""
         return self.source.tensors[FINAL_NORM].dtype
 
     def _layer_shapes(self) -> dict[str, tuple[int, ...]]:

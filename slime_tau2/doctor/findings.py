@@ -12,6 +12,8 @@ from rich.table import Table
 
 
 class Status(StrEnum):
+    """`warn`: the run can work all the same; `fail`: it cannot."""
+
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
@@ -43,6 +45,7 @@ def fail(what: str, text: str, fix: str) -> Finding:
 
 
 def failed(findings: Sequence[Finding]) -> bool:
+    """Whether any of them did."""
     return any(f.status is Status.FAIL for f in findings)
 
 
@@ -62,6 +65,7 @@ def show(findings: Sequence[Finding], console: Console) -> None:
 
 
 def as_line(finding: Finding) -> str:
+    """`fail  disk: 3 GiB free at /; make room`."""
     return f"{finding.status:<4}  {finding.what}: {finding.text}" + (f"; {finding.fix}" if finding.fix else "")
 
 

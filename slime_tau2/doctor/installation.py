@@ -21,6 +21,7 @@ IDLE_BYTES = 2 * 2**30
 
 
 def python() -> Finding:
+    """Which Python runs this."""
     return ok("python", f"{'.'.join(map(str, sys.version_info[:3]))} at {sys.executable}")
 
 

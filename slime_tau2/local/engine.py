@@ -27,7 +27,7 @@ CHUNK = 512  # tokens of a prompt that are read at a time
 MIN_CAPACITY = 512  # tokens of a slot, until a request needs more
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Request:
     """One completion under way. `finish` is empty until it ends: stop, length or abort.
 
@@ -62,6 +62,7 @@ class Engine:
 
     @property
     def running(self) -> list[Request]:
+        """The requests that have a slot."""
         return [r for r in self._owner if r is not None]
 
     def admit(self, request: Request) -> None:

@@ -25,6 +25,7 @@ class Information:
     prefix_mismatches: int
 
     async def loads(self, _: web.Request) -> web.Response:
+        """How many requests run, and how many wait."""
         load = {
             "num_running_reqs": len(self.engine.running),
             "num_waiting_reqs": len(self.engine.waiting) + self.thread.inbox.qsize(),
@@ -32,13 +33,19 @@ class Information:
         return web.json_response({"loads": [load]})
 
     async def workers(self, http: web.Request) -> web.Response:
+        """A router's list of its workers: this server alone."""
         return web.json_response({"workers": [{"id": "local", "url": f"http://{http.host}"}]})
 
     async def model_info(self, _: web.Request) -> web.Response:
-        info = {"model_path": self.model_path, "tokenizer_path": self.model_path, "is_generation": True}
-        return web.json_response(
-            info | {"weight_version": self.weight_version, "context_length": self.engine.context_length}
-        )
+        """Where the model came from, the version of its weights and the length of its context."""
+        info: dict[str, Any] = {
+            "model_path": self.model_path,
+            "tokenizer_path": self.model_path,
+            "is_generation": True,
+            "weight_version": self.weight_version,
+            "context_length": self.engine.context_length,
+        }
+        return web.json_response(info)
 
     async def tokenize(self, http: web.Request) -> web.Response:
         """The ids of `prompt`, or of `messages` by the chat template, as SGLang and vLLM answer."""

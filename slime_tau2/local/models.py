@@ -48,6 +48,7 @@ def _no_progress_bar() -> None:
 
 
 def default_device() -> str:
+    """cuda where torch sees a GPU, else cpu."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -22,6 +22,7 @@ REFUSED = 2
 
 
 def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])

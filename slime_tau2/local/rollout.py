@@ -38,7 +38,7 @@ class Rollout:
     lags_ms: list[float] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Groups:
     """What became of the groups that were fetched. `reserve` was dropped, and is kept after all when too few remain."""
 
@@ -91,7 +91,7 @@ async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSou
     state = GenerateState(args)
     state.aborted = False
     state.semaphore = asyncio.Semaphore(args.sglang_server_concurrency)
-    groups = _Groups(args.rollout_batch_size)
+    groups = _Groups(wanted=args.rollout_batch_size)
     async with LoopLag() as lag:
         cut = await _collect(args, state, source, groups)
         await harness(args).close()

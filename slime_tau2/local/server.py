@@ -50,6 +50,7 @@ class Server(Information):
         self._conversations: OrderedDict[str, list[int]] = OrderedDict()  # what each has sent and sampled
 
     def app(self) -> web.Application:
+        """The routes; the engine's thread starts with them."""
         app = web.Application(client_max_size=64 * 2**20)
         app.on_startup.append(self._start)
         ok = self._ok
@@ -84,6 +85,7 @@ class Server(Information):
         return web.Response()
 
     async def generate(self, http: web.Request) -> web.Response:
+        """Sample one completion. 400 where the request will not do, 500 where the engine failed."""
         started = time.perf_counter()
         request: Request | None = None
         try:
@@ -94,9 +96,9 @@ class Server(Information):
             if not isinstance(ids, list) or not all(type(i) is int for i in ids):
                 raise ValueError("input_ids must be one list of integers (one request per call)")
             request = Request(
-                str(body.get("rid") or f"r{next(self._counter)}"),
-                ids,
-                sampling_params(body.get("sampling_params") or {}),
+                rid=str(body.get("rid") or f"r{next(self._counter)}"),
+                input_ids=ids,
+                params=sampling_params(body.get("sampling_params") or {}),
             )
             while not self._open.is_set():
                 await self._open.wait()
@@ -141,6 +143,7 @@ class Server(Information):
                 self._conversations.popitem(last=False)
 
     async def abort(self, http: web.Request) -> web.Response:
+        """End the request `rid`, or with `abort_all` every one; each answers with what it has sampled."""
         body = await http.json()
         rid = None if body.get("abort_all") else body.get("rid")
         if rid is None and not body.get("abort_all"):
@@ -149,6 +152,7 @@ class Server(Information):
         return web.Response()
 
     async def update_weights(self, http: web.Request) -> web.Response:
+        """Load the weights at `model_path`; 400 where they cannot be had, and the old ones stay."""
         body = await http.json()
         try:
             await self.thread.submit("weights", body["model_path"])
@@ -160,6 +164,7 @@ class Server(Information):
         return web.json_response({"success": True, "message": "ok"})
 
     async def flush(self, _: web.Request) -> web.Response:
+        """Forget the keys and values of all conversations."""
         await self.thread.submit("flush", None)
         return web.Response()
 
@@ -175,6 +180,7 @@ class Server(Information):
         return web.json_response({"status": "ok", "message": "Generation paused successfully."})
 
     async def resume(self, _: web.Request) -> web.Response:
+        """Take up the requests that were held."""
         self._open.set()
         return web.json_response({"status": "ok", "message": "Generation continued successfully."})
 

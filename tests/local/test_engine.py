@@ -17,9 +17,8 @@ def finish(engine):
 
 
 def request(rid, ids, seed=0, tokens=12, **params):
-    return Request(
-        str(rid), ids, SamplingParams(max_new_tokens=tokens, sampling_seed=seed, **{"ignore_eos": True} | params)
-    )
+    params = SamplingParams(max_new_tokens=tokens, sampling_seed=seed, **{"ignore_eos": True} | params)
+    return Request(rid=str(rid), input_ids=ids, params=params)
 
 
 def fresh_log_probs(model, r):

@@ -132,7 +132,7 @@ def prompt(chat):
 async def test_greedy_ids_and_log_probs_are_those_of_our_engine(url, directory, prompt, tokenizer):
     out = await asked(url, prompt, temperature=0.0, max_new_tokens=48)
     engine = Engine(load_model(directory), tokenizer.eos_token_id)
-    mine = Request("r", prompt, SamplingParams(max_new_tokens=48, temperature=0.0))
+    mine = Request(rid="r", input_ids=prompt, params=SamplingParams(max_new_tokens=48, temperature=0.0))
     engine.admit(mine)
     while not mine.finish:
         engine.step()
