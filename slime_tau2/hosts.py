@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 
 class Host(BaseModel):
@@ -29,6 +30,11 @@ class Host(BaseModel):
     """Azure's api-version; the model's name is then that of the deployment. Not needed where the URL ends with
     /openai/v1.
     """
+
+    @field_validator("api_version", mode="before")
+    @classmethod
+    def _a_versions_name(cls, value: object) -> object:
+        return value.isoformat() if isinstance(value, date) else value  # YAML takes 2024-10-21 for a date
 
 
 @dataclass(frozen=True)

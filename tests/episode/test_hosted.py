@@ -3,11 +3,14 @@ as our own.
 """
 
 import json
+import re
 import sys
 import types
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from aiohttp import web
 from fake_openai import FakeOpenAI, completion
 from fake_server import FakeServer
@@ -20,6 +23,7 @@ from slime_tau2.episode.transport import AiohttpTransport
 from slime_tau2.errors import ConfigError, UserSimulatorError
 from slime_tau2.hosts import Access, Host
 from slime_tau2.limits import Retries
+from slime_tau2.options import parse_assignments
 
 HI = [b'{"role": "user", "content": "hi"}']
 TOOLS = json.dumps(
@@ -289,6 +293,16 @@ def test_options_of_a_host_are_checked_and_come_from_everywhere(monkeypatch):
     monkeypatch.setenv("TAU2_HOSTS", "{half")
     with pytest.raises(ConfigError, match=r"TAU2_HOSTS: '\{half' is no YAML"):
         Tau2Config.from_args(None)
+
+
+def test_azures_version_can_be_written_as_the_page_and_the_refusal_write_it(monkeypatch):
+    """Unquoted, YAML takes it for a date."""
+    written = parse_assignments(["hosts={h.example: {api_version: 2024-10-21}}"], Tau2Config.model_fields, "--set")
+    assert Tau2Config.from_mapping(written, "--set").hosts["h.example"].api_version == "2024-10-21"
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    (block,) = re.findall(r"```yaml\n(# tau2\.yaml.*?)```", page, re.DOTALL)
+    hosts = Tau2Config.from_mapping({"hosts": yaml.safe_load(block)["tau2_hosts"]}, "the page").hosts
+    assert hosts["my-resource.openai.azure.com"].api_version == "2024-10-21" and len(hosts) == 2
 
 
 def test_what_hosts_names_is_a_secret_too(monkeypatch):
