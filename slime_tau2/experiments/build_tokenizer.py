@@ -61,37 +61,6 @@ def build() -> PreTrainedTokenizerBase:
     tokenizer.decoder = decoders.ByteLevel()
     wrapped = _wrapped(tokenizer, template)
     world = worlds.load("helpdesk")
-
-    async def run() -> list[list[dict[str, Any]]]:
-        out = []
-        for n, task_id in enumerate(world.task_ids(WHOLE)):
-            agent = CallableAgent(Teacher(n, flaws=float(n % 2)).act)
-            episode = await run_episode(world, task_id, agent, DomainUser(), seed=n)
-            out.append(spoken(episode.messages))
-        return out
-
-    return asyncio.run(run())
-
-
-def build() -> PreTrainedTokenizerBase:
-    """The tokenizer, the same in every call."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    template = (TOKENIZER / "chat_template.jinja").read_text(encoding="utf-8")
-    tokenizer = Tokenizer(models.BPE())
-    # a turn's header stands alone: what is sampled after it must not merge with it
-    apart_header = pre_tokenizers.Split(Regex(re.escape(HEADER)), behavior="isolated")
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([apart_header, byte_level])
-    tokenizer.decoder = decoders.ByteLevel()
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        model_max_length=CONTEXT,
-        chat_template=template,
-    )
-    world = worlds.load("helpdesk")
     head: list[Any] = [{"role": "system", "content": bench.agent_prompt(world.policy)}]
     texts: list[Any] = [
         wrapped.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in _conversations()
