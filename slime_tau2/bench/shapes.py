@@ -325,8 +325,12 @@ class Environment:
         initialization_data: InitializationData | None,
         initialization_actions: Sequence[EnvFunctionCall] | None,
         message_history: Sequence[Message],
+        **options: Any,
     ) -> None:
-        """Bring the environment to where a task begins; replays the calls of `message_history`."""
+        """Bring the environment to where a task begins; replays the calls of `message_history`.
+
+        `options` are v1.0.x's; older copies have none.
+        """
         raise NotImplementedError
 
 

@@ -7,16 +7,27 @@ telecom). The agent reaches the shop's database; the user reaches the phone; the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from slime_tau2.bench import DB, Environment, ToolKitBase, ToolType, is_tool
+from slime_tau2.bench import (
+    DB,
+    EnvFunctionCall,
+    Environment,
+    InitializationData,
+    Message,
+    ToolKitBase,
+    ToolType,
+    is_tool,
+)
 
 NAME = "helpdesk"
-SETTINGS = {"airplane": "off", "data": "on", "saver": "off", "vpn": "off"}  # setting -> its right value
+SETTINGS = {"airplane": "off", "data": "on", "saver": "off", "vpn": "off"}
+"""{setting of the phone: its right value}"""
 
 
 class Order(BaseModel):
@@ -73,7 +84,7 @@ class HelpdeskTools(ToolKitBase):
         return self.db.lines[line_id]
 
     @is_tool(ToolType.READ)
-    def get_order(self, order_id: str) -> dict:
+    def get_order(self, order_id: str) -> dict[str, Any]:
         """Look up an order."""
         return self._order(order_id).model_dump(include={"item", "status", "tier", "seal", "full", "half"})
 
@@ -108,7 +119,7 @@ class HelpdeskTools(ToolKitBase):
         return "ok"
 
     @is_tool(ToolType.READ)
-    def get_line(self, line_id: str) -> dict:
+    def get_line(self, line_id: str) -> dict[str, Any]:
         """Look up a line."""
         return self._line(line_id).model_dump()
 
@@ -137,7 +148,7 @@ class PhoneTools(ToolKitBase):
     db: Phone
 
     @is_tool(ToolType.READ)
-    def check_phone(self) -> dict:
+    def check_phone(self) -> dict[str, Any]:
         """See the phone's settings and signal."""
         return self.db.model_dump(exclude={"line_id"})
 
@@ -152,7 +163,7 @@ class PhoneTools(ToolKitBase):
 
     def assert_setting(self, setting: str, value: str) -> bool:
         """Env assertion: one setting has a value."""
-        return getattr(self.db, setting) == value
+        return bool(getattr(self.db, setting) == value)
 
     def assert_online(self) -> bool:
         """Env assertion: there is signal and every setting is right."""
@@ -162,10 +173,17 @@ class PhoneTools(ToolKitBase):
 class HelpdeskEnvironment(Environment):
     """The shop and the user's phone."""
 
+    tools: HelpdeskTools
+    user_tools: PhoneTools
+
     def set_state(
-        self, initialization_data: Any, initialization_actions: Any, message_history: list, **options: Any
+        self,
+        initialization_data: InitializationData | None,
+        initialization_actions: Sequence[EnvFunctionCall] | None,
+        message_history: Sequence[Message],
+        **options: Any,
     ) -> None:
-        """As tau2's. The two databases are filled here: v1.0.x's own would leave one in the place of both."""
+        """As tau2's, but for filling the two databases: v1.0.x's own would leave one in the place of both."""
         if initialization_data is not None:
             self.tools.update_db(initialization_data.agent_data)
             self.user_tools.update_db(initialization_data.user_data)
@@ -180,7 +198,7 @@ class HelpdeskEnvironment(Environment):
 
 @cache
 def policy() -> str:
-    """The agent's policy, one paragraph a family."""
+    """The agent's policy, one paragraph per family."""
     return (files(__package__) / "policy.md").read_text(encoding="utf-8").strip()
 
 

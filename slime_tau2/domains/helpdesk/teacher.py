@@ -13,7 +13,7 @@ from collections.abc import Generator
 from slime_tau2.bench import AssistantMessage, ToolCall
 from slime_tau2.domains.helpdesk.environment import SETTINGS
 
-HABITS = {  # habit: probability at flaws=1
+HABITS = {
     "writes without confirmation": 0.45,
     "ignores the tier": 0.35,
     "refunds final sales": 0.35,
@@ -23,6 +23,7 @@ HABITS = {  # habit: probability at flaws=1
     "does not check again": 0.3,
     "returns instead of swapping": 0.1,
 }
+"""{habit: its probability at flaws=1}"""
 IDENT = re.compile(r"\b[WL]\d\d\b")
 Step = Generator[AssistantMessage, tuple[str, bool], None]
 
@@ -33,10 +34,12 @@ class Teacher:
     def __init__(self, seed: int, flaws: float = 0.0):
         rng = random.Random(f"teacher:{seed}")
         self.habits = {habit for habit, p in HABITS.items() if rng.random() < p * flaws}
-        self.rng, self.calls = rng, 0
+        self.rng = rng
+        self.calls = 0
         self.script: Step | None = None
 
     def act(self, text: str, is_error: bool) -> AssistantMessage:
+        """Args: text: the user's last words, or the result of the last call; is_error: whether that is an error."""
         if self.script is None:
             self.script = self._serve(text)
             return next(self.script)
@@ -55,7 +58,8 @@ class Teacher:
 
     def _serve(self, opening: str) -> Step:
         phones = bool(re.search(r"internet|phone|line", opening.lower()))
-        noun, text = ("line" if phones else "order"), opening
+        noun = "line" if phones else "order"
+        text = opening
         while not (found := IDENT.search(text)):
             text, _ = yield self._say(f"Which {noun}?")
         ident = found[0]
@@ -68,10 +72,15 @@ class Teacher:
                 ident = found[0] if (found := IDENT.search(text)) else ident
         else:
             result = ""
-        serve = self._phones if phones else self._refund if re.search(r"refund|money", opening.lower()) else self._swap
-        yield from serve(ident, opening, dict(re.findall(r'"(\w+)": "([^"]*)"', result)))
+        fields = dict(re.findall(r'"(\w+)": "([^"]*)"', result))
+        if phones:
+            yield from self._phones(ident, fields)
+        elif re.search(r"refund|money", opening.lower()):
+            yield from self._refund(ident, fields)
+        else:
+            yield from self._swap(ident, opening, fields)
 
-    def _swap(self, ident: str, opening: str, order: dict) -> Step:
+    def _swap(self, ident: str, opening: str, order: dict[str, str]) -> Step:
         item = _word(r"to (\w+)|want (\w+)", opening)
         unasked = "writes without confirmation" in self.habits
         if order["status"] == "shipped" or "returns instead of swapping" in self.habits:
@@ -88,21 +97,21 @@ class Teacher:
         yield self._call("swap_item", order_id=ident, item=item)
         yield self._say("Done, swapped.")
 
-    def _refund(self, ident: str, opening: str, order: dict) -> Step:
+    def _refund(self, ident: str, order: dict[str, str]) -> Step:
         if order["seal"] == "final" and "refunds final sales" not in self.habits:
             yield self._call("deny_refund", order_id=ident, reason="final sale")
             yield self._say(f"Sorry, {ident} is final sale.")
             return
         gold = order["tier"] == "gold" and "ignores the tier" not in self.habits
         amount = order["full"] if order["seal"] == "sealed" or gold else order["half"]
-        told = "does not tell the amount" not in self.habits
-        yield self._say(
-            f"The refund for {ident} is {amount}. Please confirm." if told else f"Refund {ident}? Please confirm."
-        )
+        if "does not tell the amount" in self.habits:
+            yield self._say(f"Refund {ident}? Please confirm.")
+        else:
+            yield self._say(f"The refund for {ident} is {amount}. Please confirm.")
         yield self._call("refund", order_id=ident, amount=amount)
         yield self._say("Done, refunded.")
 
-    def _phones(self, ident: str, opening: str, line: dict) -> Step:
+    def _phones(self, ident: str, line: dict[str, str]) -> Step:
         if line.get("status") == "suspended":
             yield self._call("resume_line", line_id=ident)
         while True:

@@ -33,7 +33,10 @@ WITHOUT_ID = {
     "refunds": "I want a refund.",
     "phones": "My phone is offline.",
 }
-LEAVES_ID_OUT, MISTYPES_ID, FORGETS_TOGGLE, HANGS_UP = 0.1, 0.1, 0.08, 0.02
+LEAVES_ID_OUT = 0.1
+MISTYPES_ID = 0.1
+FORGETS_TOGGLE = 0.08
+HANGS_UP = 0.02
 PATIENCE = 4  # replies it did not understand, before it gives up
 
 
@@ -59,15 +62,24 @@ class ScriptedUser:
 
 
 class HelpdeskUser:
-    """One user. `reply(text, results)` gives what it says next."""
+    """One user, who says its facts and follows the agent."""
 
     def __init__(self, facts: Facts, seed: int):
-        self.facts, self.rng = facts, random.Random(f"helpdesk:{facts}:{seed}")
-        self.opened, self.changed_mind, self.confused, self.calls, self.said_bye = False, False, 0, 0, False
+        self.facts = facts
+        self.rng = random.Random(f"helpdesk:{facts}:{seed}")
+        self.opened = False
+        self.changed_mind = False
         self.checking = False
+        self.confused = 0
+        self.calls = 0
 
     def reply(self, text: str, results: list[str]) -> UserMessage:
-        """Args: text: the agent's last message; results: this user's own tool results, when it has just used tools."""
+        """The user's next message.
+
+        Args:
+            text: the agent's last message.
+            results: the user's tool results, when it has just used tools.
+        """
         if results:
             return self._after_tools(results)
         return self._to(text.lower())
@@ -122,19 +134,18 @@ class HelpdeskUser:
             return self._say("Done.")
         self.checking = False
         seen = dict(re.findall(r'"(\w+)": "(\w+)"', results[-1]))
-        report = ", ".join(f"{k} {seen.get(k)}" for k in SETTINGS) + (
-            "" if seen.get("signal") == "ok" else ", no signal"
-        )
-        if all(seen.get(k) == v for k, v in SETTINGS.items()) and seen.get("signal") == "ok":
+        signal = seen.get("signal") == "ok"
+        if signal and all(seen.get(k) == v for k, v in SETTINGS.items()):
             return self._say(f"It works, thanks. {STOP}")
-        return self._say(report + ".")
+        report = ", ".join(f"{k} {seen.get(k)}" for k in SETTINGS)
+        return self._say(f"{report}." if signal else f"{report}, no signal.")
 
-    def _use(self, calls: list[tuple[str, dict]]) -> UserMessage:
-        made = []
+    def _use(self, calls: list[tuple[str, dict[str, str]]]) -> UserMessage:
+        tool_calls = []
         for name, arguments in calls:
             self.calls += 1
-            made.append(ToolCall(id=f"user_{self.calls}", name=name, arguments=arguments, requestor="user"))
-        return UserMessage(role="user", content=None, tool_calls=made, cost=0.0)
+            tool_calls.append(ToolCall(id=f"user_{self.calls}", name=name, arguments=arguments, requestor="user"))
+        return UserMessage(role="user", content=None, tool_calls=tool_calls, cost=0.0)
 
     def _say(self, text: str) -> UserMessage:
         return UserMessage(role="user", content=text, cost=0.0)
