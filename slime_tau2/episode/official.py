@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import signal
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class OfficialCheck:
         messages: list[bench.Message],
         reason: str,
         answer: str | None,
-        live: dict[str, Any],
+        live: Mapping[str, Any],
     ) -> None:
         """Grade again and compare with the live RewardInfo (JSON, without nulls).
 

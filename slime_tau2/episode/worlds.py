@@ -11,12 +11,12 @@ import gc
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
 
 from slime_tau2 import bench, traits
 from slime_tau2.episode import environments, splits
 from slime_tau2.episode.grading import Grader
 from slime_tau2.errors import BenchDataError, ConfigError
+from slime_tau2.record import Provenance
 
 JUDGE = "judge"
 """The value of `retail_basis` that keeps each task's own reward basis."""
@@ -107,8 +107,8 @@ class World:
             self._policies[task_id] = bench.task_policy(self.spec, self.task(task_id))
         return self._policies[task_id]
 
-    def provenance(self, task: bench.Task) -> dict[str, Any]:
-        """What a score depends on beside the conversation: tau2's version, its task file, the reward basis."""
+    def provenance(self, task: bench.Task) -> Provenance:
+        """What a score of the task depends on beside the conversation."""
         criteria = task.evaluation_criteria
         basis = [kind.value for kind in criteria.reward_basis] if criteria else []
         return {

@@ -58,4 +58,10 @@ def reward_post_process(args: object, samples: list[Sample]) -> tuple[list[float
 
 def _credited(sample: Sample, advantage: float, valid: bool) -> credit.Credited:
     gains = info(sample).get("turn_gains", [])
-    return credit.Credited(advantage, is_success(task_reward(sample)), valid, sample.loss_mask or [], gains)
+    return credit.Credited(
+        advantage=advantage,
+        success=is_success(task_reward(sample)),
+        valid=valid,
+        loss_mask=sample.loss_mask or [],
+        gains=gains,
+    )

@@ -38,10 +38,10 @@ def training_reward(
         earned = shaped(
             shaping,
             reward,
-            episode.get("partial", 0.0),
-            alpha,
-            episode.get("domain", ""),
-            episode.get("card_components"),
+            partial=episode.get("partial", 0.0),
+            alpha=alpha,
+            domain=episode.get("domain", ""),
+            card_components=episode.get("card_components"),
         )
     return earned - overlong_penalty if exhausted(episode.get("termination")) else earned
 
@@ -54,6 +54,7 @@ def exhausted(termination: str | None) -> bool:
 def shaped(
     kind: str,
     reward: float,
+    *,
     partial: float,
     alpha: float,
     domain: str = "",

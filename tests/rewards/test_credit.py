@@ -8,9 +8,13 @@ from slime_tau2.masks import spans
 from slime_tau2.rewards.credit import Credited, to_go, token_advantages
 
 
+def sample(advantage, success, valid, loss_mask, gains):
+    return Credited(advantage=advantage, success=success, valid=valid, loss_mask=loss_mask, gains=gains)
+
+
 def test_hand_computed():
-    won = Credited(0.5, True, True, [1, 1, 0, 1, 1], [0.0, 1.0])
-    lost = Credited(-0.5, False, True, [1, 0, 1, 1], [0.3, 0.0])
+    won = sample(0.5, True, True, [1, 1, 0, 1, 1], [0.0, 1.0])
+    lost = sample(-0.5, False, True, [1, 0, 1, 1], [0.3, 0.0])
     a, b = token_advantages([won, lost], [0, 0])
     # the gap is 1, the scale 1/4; won: mean gain 1/2; lost: mean gain 0.1
     assert a == pytest.approx([0.375, 0.375, 0.0, 0.625, 0.625])
@@ -19,9 +23,9 @@ def test_hand_computed():
 
 def test_a_group_of_one_outcome_and_a_sample_that_does_not_count():
     samples = [
-        Credited(0.1, False, True, [1, 0, 1], [0.4, 0.0]),
-        Credited(-0.1, False, True, [1, 1], [0.2]),
-        Credited(9.0, False, False, [1, 1], [1.0]),
+        sample(0.1, False, True, [1, 0, 1], [0.4, 0.0]),
+        sample(-0.1, False, True, [1, 1], [0.2]),
+        sample(9.0, False, False, [1, 1], [1.0]),
     ]
     a, b, c = token_advantages(samples, ["g"] * 3)
     assert a == pytest.approx([0.1 + 0.05 * 0.2, 0.0, 0.1 - 0.05 * 0.2]) and b == [-0.1, -0.1] and c == [0.0, 0.0]
@@ -30,8 +34,8 @@ def test_a_group_of_one_outcome_and_a_sample_that_does_not_count():
 def test_discounted_by_hand():
     assert to_go([0.0, 1.0], 0.5) == pytest.approx([0.5 / 1.5, 1.0])
     assert to_go([0.2, 0.4, 0.6], 1.0) == pytest.approx([0.4, 0.5, 0.6]) and to_go([], 0.5) == []
-    won = Credited(0.5, True, True, [1, 0, 1], [0.0, 1.0])
-    lost = Credited(-0.5, False, True, [1], [0.0])
+    won = sample(0.5, True, True, [1, 0, 1], [0.0, 1.0])
+    lost = sample(-0.5, False, True, [1], [0.0])
     (a, _) = token_advantages([won, lost], [0, 0], discount=0.5)
     assert a == pytest.approx([0.5 + 0.25 * (1 / 3 - 2 / 3), 0.0, 0.5 + 0.25 * (1 - 2 / 3)]), (
         "what led to the gain shares in it"
@@ -39,7 +43,7 @@ def test_discounted_by_hand():
 
 
 def test_gains_that_do_not_fit_the_turns_change_nothing():
-    assert token_advantages([Credited(0.3, True, True, [1, 0, 1], [1.0])], [0]) == [[0.3, 0.0, 0.3]]
+    assert token_advantages([sample(0.3, True, True, [1, 0, 1], [1.0])], [0]) == [[0.3, 0.0, 0.3]]
 
 
 episodes = st.lists(
@@ -56,7 +60,7 @@ def credited(won, turns, centre):
     mask = [bit for own, glue, _ in turns for bit in [1] * own + [0] * glue]
     partial = max(-1.0, min(1.0, sum(g for *_, g in turns)))
     reward = 1.0 if won else 0.25 * max(0.0, partial)
-    return Credited(reward - centre, won, True, mask, [g for *_, g in turns])
+    return sample(reward - centre, won, True, mask, [g for *_, g in turns])
 
 
 @given(episodes, st.floats(-1, 1), st.sampled_from([0.0, 0.5, 1.0]))
@@ -82,8 +86,8 @@ def test_promises(group, centre, discount):
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 1))
 def test_equal_gains_are_the_episodes_advantage(lengths, gain, advantage, discount):
     mask = [bit for n in lengths for bit in [1] * n + [0]]
-    other = Credited(advantage - 1, False, True, [1], [0.0])
+    other = sample(advantage - 1, False, True, [1], [0.0])
     (tokens, _) = token_advantages(
-        [Credited(advantage, True, True, mask, [gain] * len(lengths)), other], [0, 0], discount
+        [sample(advantage, True, True, mask, [gain] * len(lengths)), other], [0, 0], discount
     )
     assert tokens == pytest.approx([advantage * m for m in mask])

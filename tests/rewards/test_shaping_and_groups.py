@@ -12,20 +12,22 @@ share = st.floats(0, 1)
 
 @given(share, share, share)
 def test_gated_orders_failures_and_never_pays_more_than_a_success(partial, other, alpha):
-    assert shaped("gated", 1.0, partial, alpha) == 1.0
-    fail, worse = shaped("gated", 0.0, max(partial, other), alpha), shaped("gated", 0.0, min(partial, other), alpha)
-    assert 0.0 <= worse <= fail <= 1.0 == shaped("gated", 1.0, 0.0, alpha)
+    assert shaped("gated", 1.0, partial=partial, alpha=alpha) == 1.0
+    fail, worse = (shaped("gated", 0.0, partial=f(partial, other), alpha=alpha) for f in (max, min))
+    assert 0.0 <= worse <= fail <= 1.0 == shaped("gated", 1.0, partial=0.0, alpha=alpha)
 
 
 def test_card_formula_by_hand():
     components = {"action": 0.5, "communicate": 1.0}
     weighted = (0.5 * 0.5 + 0.15 * 1.0) / 0.65
-    assert shaped("card", 1.0, 0.0, 0.25, "retail", components) == pytest.approx(1.0 + 0.25 * 0.8 * weighted)
-    assert shaped("card", 0.0, 0.0, 0.25, "airline", {}) == 0.0
-    telecom = (0.35 * 1.0 + 0.30 * 0.5) / 0.65
-    assert shaped("card", 0.0, 0.0, 0.25, "telecom", {"action": 1.0, "env_assertion": 0.5}) == pytest.approx(
-        0.25 * 1.6 * telecom
+    assert shaped("card", 1.0, partial=0.0, alpha=0.25, domain="retail", card_components=components) == pytest.approx(
+        1.0 + 0.25 * 0.8 * weighted
     )
+    assert shaped("card", 0.0, partial=0.0, alpha=0.25, domain="airline", card_components={}) == 0.0
+    telecom = (0.35 * 1.0 + 0.30 * 0.5) / 0.65
+    assert shaped(
+        "card", 0.0, partial=0.0, alpha=0.25, domain="telecom", card_components={"action": 1.0, "env_assertion": 0.5}
+    ) == pytest.approx(0.25 * 1.6 * telecom)
 
 
 def test_card_uses_tau2s_own_fractions():
@@ -39,9 +41,9 @@ def test_card_uses_tau2s_own_fractions():
 
 
 def test_none_and_unknown():
-    assert shaped("none", 0.0, 0.9, 0.5) == 0.0
+    assert shaped("none", 0.0, partial=0.9, alpha=0.5) == 0.0
     with pytest.raises(ValueError, match="unknown shaping"):
-        shaped("more", 0.0, 0.0, 0.0)
+        shaped("more", 0.0, partial=0.0, alpha=0.0)
 
 
 def test_the_training_reward_of_an_episode():
