@@ -8,6 +8,7 @@ reads one begins here, so that every command says the same of it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path) -> Any:
     """Raises ConfigError: as `read_text`, or not JSON."""
-    return _parsed(read_text(path), str(path))
+    return parsed(read_text(path), str(path))
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def read_jsonl(path: Path, needed: Iterable[str] = (), torn_end: bool = False) -
                 if torn_end and line.startswith(b"{") and not line.endswith(b"\n"):
                     return
                 where = f"{path}, line {number}"
-                found = _object(_parsed(_decoded(line, where), where), where)
+                found = _object(parsed(_decoded(line, where), where), where)
                 for key in needed:
                     if key not in found:
                         raise ConfigError(f"{where}: no {key} in it; {ANOTHER}")
@@ -85,11 +86,18 @@ def read_jsonl(path: Path, needed: Iterable[str] = (), torn_end: bool = False) -
         raise unreadable(path, error) from error
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+def write_whole(path: Path, text: str | Iterable[str]) -> None:
+    """Write a file whole or not at all, so that neither a kill nor a power cut leaves half of it.
+
+    Args:
+        text: all of it, or its parts in order.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f"{path.name}.part")
-    staging.write_text(text, encoding="utf-8")
+    with staging.open("w", encoding="utf-8") as file:
+        file.writelines([text] if isinstance(text, str) else text)
+        file.flush()
+        os.fsync(file.fileno())
     staging.replace(path)
 
 
@@ -113,7 +121,8 @@ def _decoded(data: bytes, where: str) -> str:
         ) from error
 
 
-def _parsed(text: str, where: str) -> Any:
+def parsed(text: str, where: str) -> Any:
+    """The value of a JSON text. Raises ConfigError, which begins with `where`."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -122,13 +122,15 @@ def tokenise(row: dict[str, Any], chat: ChatRenderer) -> TokenRow:
 
 def write_jsonl(path: Path, rows: Iterable[dict]) -> int:
     """Write rows to a file, whole or not at all; returns how many."""
-    staging, count = path.with_suffix(path.suffix + ".part"), 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with staging.open("w", encoding="utf-8") as file:
+    count = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal count
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
-    staging.replace(path)
+            yield json.dumps(row, ensure_ascii=False) + "\n"
+
+    files.write_whole(path, lines())
     return count
 
 

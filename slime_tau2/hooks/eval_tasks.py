@@ -6,10 +6,10 @@ again at each evaluation sample, for whoever has another data source. `tau2_i_kn
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from slime_tau2 import files
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
 from slime_tau2.episode.splits import TEST
@@ -75,12 +75,15 @@ def _tested(config: Tau2Config, domain: str, task_id: str) -> bool:
 def _named(path: str, key: str) -> Iterator[tuple[str, str]]:
     """(domain, task id) of the rows of a JSONL file; none of another file, or of a part of one (`path@[0:8]`): its
     samples are checked.
+
+    Raises:
+        ConfigError: a line is not JSON.
     """
     if not path.endswith(".jsonl") or not Path(path).is_file():
         return
     with Path(path).open(encoding="utf-8") as file:
-        for line in file:
-            row = json.loads(line) if line.strip() else {}
+        for number, line in enumerate(file, 1):
+            row = files.parsed(line, f"{path}, line {number}") if line.strip() else {}
             metadata = row.get(key) if isinstance(row, dict) else None
             if isinstance(metadata, dict) and {"domain", "task_id"} <= metadata.keys():
                 yield str(metadata["domain"]), str(metadata["task_id"])

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from slime_tau2 import files
 from slime_tau2.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -69,14 +69,8 @@ class RolloutStates:
 
     def _write(self, rollout_id: int, state: dict[str, Any]) -> None:
         path = self.path(rollout_id)
-        staging = path.with_suffix(".part")
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with staging.open("w", encoding="utf-8") as file:
-                json.dump(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(staging, path)
+            files.write_whole(path, json.dumps(state))
         except OSError as error:
             raise CheckpointError(
                 f"cannot save the data source to {path}: {error.strerror}; the previous state is untouched"

@@ -114,3 +114,10 @@ async def test_who_says_so_may(tmp_path):
 
 def test_it_is_off_by_default():
     assert not Tau2Config().i_know
+
+
+def test_a_line_of_the_evaluation_data_that_is_not_json_is_named(tmp_path):
+    args = args_with(tmp_path, ["orders_250"])
+    (tmp_path / "eval.jsonl").write_text('{"prompt": "a", "meta": {}}\n{"prompt":\n')
+    with pytest.raises(ConfigError, match=r"eval.jsonl, line 2: not JSON"):
+        Tau2DataSource(args)
