@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -224,7 +225,7 @@ def check_sft(
         )
 
 
-def _write_rows(output: Path, rows: list[dict[str, Any]], counts: dict[str, int]) -> None:
+def _write_rows(output: Path, rows: Sequence[Mapping[str, Any]], counts: dict[str, int]) -> None:
     from slime_tau2.data.rejection import why_none
     from slime_tau2.data.traces import write_jsonl
 

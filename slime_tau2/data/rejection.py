@@ -18,6 +18,7 @@ from typing import Any
 
 from slime_tau2.data.held_out import NAMES
 from slime_tau2.episode.users import END, GREETING, USER_TOOL
+from slime_tau2.record import AttemptRecord
 from slime_tau2.types import is_success
 
 MIN_PARTIAL = 0.6
@@ -27,12 +28,12 @@ MIN_PARTIAL = 0.6
 class Selection:
     """The records to train on, in order, and what became of all: {what: how many}."""
 
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: list[AttemptRecord] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
 
 def select(
-    records: Iterable[dict[str, Any]],
+    records: Iterable[AttemptRecord],
     min_partial: float = MIN_PARTIAL,
     best: int | None = None,
     held: Mapping[tuple[str, str], str] | None = None,
@@ -41,7 +42,7 @@ def select(
 
     Args:
         min_partial: least partial score of a task's best attempt where none succeeded.
-        best: at most so many successes a task, those with the fewest tool errors and then steps first; None keeps all.
+        best: at most so many successes per task, those with the fewest tool errors, then steps, first; None keeps all.
         held: {(domain, task id): split} of the tasks that must not be trained on (`held_out`).
     """
     counts = dict.fromkeys(
@@ -59,7 +60,7 @@ def select(
         ),
         0,
     )
-    by_task: dict[tuple[str, str], list[dict]] = defaultdict(list)
+    by_task: dict[tuple[str, str], list[AttemptRecord]] = defaultdict(list)
     seen: set[str] = set()
     for record in records:
         counts["attempts"] += 1
@@ -95,7 +96,7 @@ def select(
     return out
 
 
-def _scripted(record: dict[str, Any]) -> bool:
+def _scripted(record: AttemptRecord) -> bool:
     """A script spoke for the agent or the user: no model writes what only they write."""
     said = ((m["role"], m.get("content") or "") for m in record.get("messages", ()))
     return any(
@@ -136,7 +137,7 @@ CAUSES = {
 """{count: what it says of attempts that do not qualify, and the way out}."""
 
 
-def conversation_key(row: dict[str, Any]) -> str:
+def conversation_key(row: Mapping[str, Any]) -> str:
     """Equal for equal conversations at the same task: what was said and called, not when or by which id."""
     metadata = row.get("metadata") or row
     said = [

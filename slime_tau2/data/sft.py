@@ -19,6 +19,7 @@ from slime_tau2 import files
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import records, rejection, traces
 from slime_tau2.data.held_out import NAMES, held_out
+from slime_tau2.data.traces import Row, RowMetadata
 from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.protocols import PROTOCOLS
@@ -28,79 +29,71 @@ from slime_tau2.errors import ConfigError
 
 def from_attempts(
     paths: list[Path], min_partial: float, best: int | None, config: Tau2Config | None = None, split: str = TRAIN
-) -> tuple[list[dict], dict[str, int]]:
+) -> tuple[list[Row], dict[str, int]]:
     """SFT rows selected from attempts.jsonl files, and what became of all attempts.
 
     Args:
+        min_partial: least partial score of a task's best attempt where none succeeded.
+        best: at most so many successes per task; None keeps all.
         config: names the protocol and the prompt of the rows; those of the attempts may have been others.
         split: `train+val` takes val tasks too; so in the other two functions.
     """
     config = config or Tau2Config()
-    attempts = [r for path in paths for r in records.read(path)]
-    protocol, domains = PROTOCOLS[config.protocol], sorted({r["domain"] for r in attempts})
-    chosen = rejection.select(
-        attempts, min_partial, best, {(d, t): name for d in domains for t, name in held_out(d, split).items()}
-    )
-    found = {d: worlds.load(d, retrieval=config.retrieval) for d in domains}
-    tools = {d: protocol.template_tools(w.tool_schemas) for d, w in found.items()}
+    protocol = PROTOCOLS[config.protocol]
+    attempts = [record for path in paths for record in records.read(path)]
+    domains = sorted({record["domain"] for record in attempts})
+    held = {(domain, task_id): name for domain in domains for task_id, name in held_out(domain, split).items()}
+    chosen = rejection.select(attempts, min_partial, best, held)
+    loaded = {domain: worlds.load(domain, retrieval=config.retrieval) for domain in domains}
+    tools = {domain: protocol.template_tools(world.tool_schemas) for domain, world in loaded.items()}
 
     @cache
     def prompt(domain: str, policy: str) -> str:
-        return protocol.system_prompt(policy, found[domain].tool_schemas, config.agent_prompt)
+        return protocol.system_prompt(policy, loaded[domain].tool_schemas, config.agent_prompt)
 
-    def row(record: dict) -> dict | None:
+    rows: list[Row] = []
+    for record in chosen.records:
         domain = record["domain"]
-        return traces.record_to_row(
-            record, prompt(domain, found[domain].policy_for(record["task_id"])), tools[domain], protocol
-        )
-
-    made = map(row, chosen.records)
-    return [r for r in made if r is not None], chosen.counts
+        system_prompt = prompt(domain, loaded[domain].policy_for(record["task_id"]))
+        row = traces.record_to_row(record, system_prompt, tools[domain], protocol)
+        if row is not None:
+            rows.append(row)
+    return rows, chosen.counts
 
 
 def import_rows(
     path: Path, domain: str | None = None, unchecked: bool = False, split: str = TRAIN
-) -> tuple[list[dict], dict[str, int]]:
+) -> tuple[list[Row], dict[str, int]]:
     """Rows of a published set in our form, and what became of all.
 
     Args:
-        domain: of rows that name none.
+        domain: the domain of rows that name none.
         unchecked: take rows without a domain and a task id, which cannot be checked against the splits.
 
     Raises:
         ConfigError: no conversation in a row, or no ids and not `unchecked`; names the row.
     """
     counts = dict.fromkeys(("rows", *NAMES.values(), "duplicates", "without an agent turn", "unchecked", "kept"), 0)
-    out: list[dict] = []
+    out: list[Row] = []
     seen: set[str] = set()
     for number, raw in enumerate(_read(path), 1):
+        where = f"{path}, row {number}"
         counts["rows"] += 1
-        metadata = {
-            **{k: raw[k] for k in ("domain", "task_id", "reward") if raw.get(k) is not None},
-            **(parsed if isinstance(parsed := _parsed(raw.get("metadata")), dict) else {}),
-        }
-        own, task_id = metadata.get("domain") or domain, metadata.get("task_id")
-        if not isinstance(own, str | None) or not isinstance(task_id, str | int | None):
-            raise ConfigError(
-                f"{path}, row {number}: domain {own!r} and task_id {task_id!r} are no names; {files.ANOTHER}"
-            )
-        if own is None or task_id is None:
-            if not unchecked:
-                raise ConfigError(
-                    f"{path}, row {number}: no domain and task_id in it or in its metadata, so that it cannot be "
-                    "checked against the "
-                    "splits; name the domain with --domain, or take the rows as they are with --unchecked"
-                )
+        metadata = _metadata(raw, domain, where)
+        named, task_id = metadata["domain"], metadata["task_id"]
+        if named is not None and task_id is not None:
+            held = held_out(named, split).get(task_id)
+            if held is not None:
+                counts[NAMES[held]] += 1
+                continue
+        elif unchecked:
             counts["unchecked"] += 1
-        elif (held := held_out(own, split).get(str(task_id))) is not None:
-            counts[NAMES[held]] += 1
-            continue
-        row = _row(
-            path,
-            number,
-            raw,
-            {"domain": own, "task_id": None if task_id is None else str(task_id), "reward": metadata.get("reward")},
-        )
+        else:
+            raise ConfigError(
+                f"{where}: no domain and task_id in it or in its metadata, so that it cannot be checked against the "
+                "splits; name the domain with --domain, or take the rows as they are with --unchecked"
+            )
+        row = _row(raw, metadata, where)
         if not any(m["role"] == "assistant" and m["step_loss_mask"] for m in row["messages"]):
             counts["without an agent turn"] += 1
             continue
@@ -114,22 +107,29 @@ def import_rows(
     return out, counts
 
 
-def _row(path: Path, number: int, raw: dict, metadata: dict) -> dict:
+def _metadata(raw: dict[str, Any], domain: str | None, where: str) -> RowMetadata:
+    """Domain, task and reward of a row: from its metadata, else from beside it; `domain` where it names none."""
+    known = {key: raw[key] for key in ("domain", "task_id", "reward") if raw.get(key) is not None}
+    parsed = _parsed(raw.get("metadata"))
+    if isinstance(parsed, dict):
+        known |= parsed
+    named, task_id = known.get("domain") or domain, known.get("task_id")
+    if not isinstance(named, str | None) or not isinstance(task_id, str | int | None):
+        raise ConfigError(f"{where}: domain {named!r} and task_id {task_id!r} are no names; {files.ANOTHER}")
+    return RowMetadata(domain=named, task_id=None if task_id is None else str(task_id), reward=known.get("reward"))
+
+
+def _row(raw: dict[str, Any], metadata: RowMetadata, where: str) -> Row:
     messages = _parsed(raw.get("messages")) or _parsed(raw.get("prompt"))
     if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m for m in messages):
         raise ConfigError(
-            f"{path}, row {number}: neither `messages` nor `prompt` holds a list of chat messages; columns: "
-            f"{', '.join(raw)}"
+            f"{where}: neither `messages` nor `prompt` holds a list of chat messages; columns: {', '.join(raw)}"
         )
-    traces.check_messages(messages, f"{path}, row {number}")
+    traces.check_messages(messages, where)
     tools = _parsed(raw.get("tools")) or []
     if not isinstance(tools, list):
-        raise ConfigError(f"{path}, row {number}: tools is {type(tools).__name__}, not a list of tool schemas")
-    return {
-        "messages": traces.row_messages(messages),
-        "tools": json.dumps(tools, ensure_ascii=False),
-        "metadata": metadata,
-    }
+        raise ConfigError(f"{where}: tools is {type(tools).__name__}, not a list of tool schemas")
+    return Row(messages=traces.row_messages(messages), tools=json.dumps(tools, ensure_ascii=False), metadata=metadata)
 
 
 def _parsed(value: Any) -> Any:
@@ -142,7 +142,7 @@ def _parsed(value: Any) -> Any:
     return value
 
 
-def _read(path: Path) -> Iterator[dict]:
+def _read(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         raise ConfigError(f"{path} does not exist")
     if path.suffix == ".parquet":
@@ -160,9 +160,17 @@ def _read(path: Path) -> Iterator[dict]:
 
 @dataclass
 class Checked:
-    """What a file of rows holds under a tokenizer; `good` are the rows that can be trained on. Lengths are tokens."""
+    """What a file of rows holds under a tokenizer. Lengths are in tokens.
 
-    good: list[dict] = field(default_factory=list)
+    Attributes:
+        good: the rows that can be trained on.
+        counts: {what became of rows: how many}.
+        longest: the longest row of all that train something.
+        tokens: of the good rows together.
+        trained: those of them that the loss counts.
+    """
+
+    good: list[Row] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     longest: int = 0
     tokens: int = 0
@@ -170,9 +178,7 @@ class Checked:
 
 
 def check(path: Path, tokenizer: Any, max_tokens: int, split: str = TRAIN) -> Checked:
-    """Measure rows as slime will train on them: nothing there filters a row that is too long, or that
-    trains no token.
-    """
+    """Measure rows as slime will train on them: it filters no row that is too long, or that trains no token."""
     out = Checked(counts=dict.fromkeys(("rows", *NAMES.values(), "without a trained token", "too long"), 0))
     chats: dict[str, ChatRenderer] = {}
     for row in traces.read_rows(path):
@@ -197,6 +203,7 @@ def check(path: Path, tokenizer: Any, max_tokens: int, split: str = TRAIN) -> Ch
         if len(tokenised.tokens) > max_tokens:
             out.counts["too long"] += 1
             continue
-        out.tokens, out.trained = out.tokens + len(tokenised.tokens), out.trained + sum(tokenised.loss_mask)
+        out.tokens += len(tokenised.tokens)
+        out.trained += sum(tokenised.loss_mask)
         out.good.append(row)
     return out

@@ -14,18 +14,37 @@ turn of each. An assistant's greeting, before the user has spoken, is not the po
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from slime_tau2 import files
-from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.chat import ChatCall, ChatMessage, ChatRenderer, ToolSchema
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.errors import ConfigError
+from slime_tau2.record import EpisodeRecord, MessageRecord
 from slime_tau2.types import Episode
+
+
+class RowMetadata(TypedDict, total=False):
+    """Where a row comes from, as far as it is known."""
+
+    domain: str | None
+    task_id: str | None
+    reward: float | None
+    seed: int | None
+
+
+class Row(TypedDict):
+    """One conversation to train on, as a line of an SFT file holds it."""
+
+    messages: list[ChatMessage]
+    tools: NotRequired[str | None]
+    """The tools' schemas, JSON in a string."""
+    metadata: NotRequired[RowMetadata | None]
 
 
 @dataclass(frozen=True)
@@ -40,66 +59,71 @@ class TokenRow:
 NATIVE = PROTOCOLS["native"]
 
 
-def until_last_turn(messages: Iterable[dict], protocol: Native = NATIVE) -> list[dict]:
-    """Chat messages up to the agent's last turn; nothing trains on what follows it."""
+def until_last_turn(messages: Iterable[MessageRecord], protocol: Native = NATIVE) -> list[ChatMessage]:
+    """tau2's messages as chat messages, up to the agent's last turn; nothing trains on what follows it."""
     out = protocol.chat(messages)
     while out and out[-1]["role"] != "assistant":
         out.pop()
     return out
 
 
-def to_row(episode: Episode, system_prompt: str, tools: list[dict]) -> dict[str, Any] | None:
+def to_row(episode: Episode, system_prompt: str, tools: Sequence[ToolSchema]) -> Row | None:
     """The SFT row of an episode; None when the agent never spoke."""
     return record_to_row(episode.record(), system_prompt, tools)
 
 
 def record_to_row(
-    record: dict[str, Any], system_prompt: str, tools: list[dict] | None, protocol: Native = NATIVE
-) -> dict[str, Any] | None:
+    record: EpisodeRecord, system_prompt: str, tools: Sequence[ToolSchema] | None, protocol: Native = NATIVE
+) -> Row | None:
     """The SFT row of an episode's record (a line of attempts.jsonl), in any protocol; None when the agent never spoke.
 
     Args:
         tools: what the protocol gives to the chat template.
     """
-    said = until_last_turn(record["messages"], protocol)
-    first = next((n for n, m in enumerate(said) if m["role"] == "user"), len(said))
-    if all(m["role"] != "assistant" for m in said[first:]):
+    conversation = until_last_turn(record["messages"], protocol)
+    first = next((n for n, m in enumerate(conversation) if m["role"] == "user"), len(conversation))
+    if all(m["role"] != "assistant" for m in conversation[first:]):
         return None
-    metadata = {k: record[k] for k in ("domain", "task_id", "reward", "seed")}
-    messages = row_messages([{"role": "system", "content": system_prompt}, *said])
-    return {"messages": messages, "tools": json.dumps(tools or [], ensure_ascii=False), "metadata": metadata}
+    system: ChatMessage = {"role": "system", "content": system_prompt}
+    return Row(
+        messages=row_messages([system, *conversation]),
+        tools=json.dumps(tools or [], ensure_ascii=False),
+        metadata=RowMetadata(
+            domain=record["domain"], task_id=record["task_id"], reward=record["reward"], seed=record["seed"]
+        ),
+    )
 
 
 JOIN = "\n</tool_response>\n<tool_response>\n"
 """What Qwen's template puts between two tool results of one turn."""
 
 
-def row_messages(messages: Iterable[dict]) -> list[dict]:
-    """Chat messages in the rows' form (see this module's head)."""
-    out: list[dict] = []
-    spoke = False  # the user has
+def row_messages(messages: Iterable[Mapping[str, Any]]) -> list[ChatMessage]:
+    """Chat messages in the rows' form (see this module's head), from ours or from those of a published set."""
+    out: list[ChatMessage] = []
+    user_spoke = False
     for m in messages:
         role, content = m["role"], m.get("content") or ""
-        spoke = spoke or role == "user"
+        user_spoke = user_spoke or role == "user"
         if role == "tool" and out and out[-1]["role"] == "tool":
             out[-1] = {"role": "tool", "content": out[-1]["content"] + JOIN + content}
             continue
-        new: dict[str, Any] = {"role": role, "content": content}
+        message: ChatMessage = {"role": role, "content": content}
         if role == "assistant":
-            new["step_loss_mask"] = int(spoke and m.get("step_loss_mask", 1) != 0)
+            message["step_loss_mask"] = int(user_spoke and m.get("step_loss_mask", 1) != 0)
         if m.get("tool_calls"):
-            new["tool_calls"] = [_call(c.get("function", c)) for c in m["tool_calls"]]
-        out.append(new)
+            message["tool_calls"] = [_call(c.get("function", c)) for c in m["tool_calls"]]
+        out.append(message)
     return out
 
 
-def _call(function: dict) -> dict:
+def _call(function: Mapping[str, Any]) -> ChatCall:
     arguments = function["arguments"]
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return {"type": "function", "function": {"name": function["name"], "arguments": text}}
 
 
-def tokenise(row: dict[str, Any], chat: ChatRenderer) -> TokenRow:
+def tokenise(row: Row, chat: ChatRenderer) -> TokenRow:
     """Ids and mask of a row. The prompt runs to the first generation prompt after a user's word."""
     messages = row["messages"]
     first = next((n for n, m in enumerate(messages) if m["role"] == "user"), None)
@@ -107,20 +131,23 @@ def tokenise(row: dict[str, Any], chat: ChatRenderer) -> TokenRow:
         raise ConfigError("an SFT row needs a user message and an assistant message after it")
     tokens = chat.prompt(messages[: first + 1]).values
     mask: list[int] = []
-    pending: list[dict] = []
+    pending: list[ChatMessage] = []
     for message in messages[first + 1 :]:
         if message["role"] != "assistant":
             pending.append(message)
             continue
         if mask:
             glue = chat.delta(pending).values
-            tokens, mask, pending = tokens + glue, mask + [0] * len(glue), []
-        own = chat.turn(message)
-        tokens, mask = tokens + own, mask + [int(message.get("step_loss_mask", 1) != 0)] * len(own)
+            tokens = tokens + glue
+            mask = mask + [0] * len(glue)
+            pending = []
+        turn = chat.turn(message)
+        tokens = tokens + turn
+        mask = mask + [int(message.get("step_loss_mask", 1) != 0)] * len(turn)
     return TokenRow(tokens, mask, [0.0] * len(mask))
 
 
-def write_jsonl(path: Path, rows: Iterable[dict]) -> int:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows to a file, whole or not at all; returns how many."""
     count = 0
 
@@ -134,7 +161,7 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> int:
     return count
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path) -> Iterator[Row]:
     """SFT rows of a file.
 
     Raises:
@@ -182,8 +209,12 @@ def check_messages(messages: Any, where: str) -> None:
         raise ConfigError(f"{where}: no chat messages: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def checked(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """The row. Raises ConfigError where it is none: names the place, the field and what is wrong with it."""
+def checked(row: dict[str, Any], where: str) -> Row:
+    """The row.
+
+    Raises:
+        ConfigError: it is none; names the place, the field and what is wrong with it.
+    """
     try:
         _Row.model_validate(row, strict=True)
         tools = json.loads(row.get("tools") or "[]")
@@ -196,4 +227,4 @@ def checked(row: dict[str, Any], where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: no row: tools: not JSON ({error})") from error
     if not isinstance(tools, list) or not all(isinstance(t, dict) for t in tools):
         raise ConfigError(f"{where}: no row: tools: no list of tool schemas")
-    return row
+    return cast(Row, row)

@@ -8,12 +8,13 @@ Those without tokens are here: `ScriptedAgent` plays a list of messages (gold, d
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 from slime_tau2 import bench
 from slime_tau2.ledger import TokenLedger
+from slime_tau2.record import MessageRecord
 from slime_tau2.terminations import Termination
 from slime_tau2.types import Reply
 
@@ -35,7 +36,7 @@ class AgentAction:
         last: `message` is sent and ends the episode.
     """
 
-    message: Any | None
+    message: bench.AssistantMessage | None
     _: KW_ONLY
     termination: Termination | None = None
     detail: str = ""
@@ -54,9 +55,12 @@ class Agent(Protocol):
 
     ledger: TokenLedger | None
 
-    async def act(self, history: list, message: Any) -> AgentAction:
-        """Args: history: tau2's trajectory so far; message: what is addressed to the agent (user text or tool
-        results).
+    async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
+        """What the agent does now.
+
+        Args:
+            history: tau2's trajectory so far.
+            message: what is addressed to the agent: the user's words, or tool results.
         """
 
 
@@ -65,10 +69,11 @@ class ScriptedAgent:
 
     ledger: TokenLedger | None = None
 
-    def __init__(self, script: list[Any]):
-        self._script, self._turn = script, 0
+    def __init__(self, script: Sequence[bench.AssistantMessage]):
+        self._script = script
+        self._turn = 0
 
-    async def act(self, history: list, message: Any) -> AgentAction:
+    async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
         planned = self._script[min(self._turn, len(self._script) - 1)]
         self._turn += 1
         fresh = bench.AssistantMessage(
@@ -82,21 +87,22 @@ class CallableAgent:
 
     ledger: TokenLedger | None = None
 
-    def __init__(self, reply: Callable[[str, bool], Any]):
+    def __init__(self, reply: Callable[[str, bool], bench.AssistantMessage]):
         self._reply = reply
 
-    async def act(self, history: list, message: Any) -> AgentAction:
-        heard = parts(message)
-        text = "\n".join(p.content or "" for p in heard)
-        said = self._reply(text, any(getattr(p, "error", False) for p in heard))
-        return AgentAction(said, text=said.content or "")
+    async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
+        delivered = parts(message)
+        text = "\n".join(part.content or "" for part in delivered)
+        reply = self._reply(text, any(isinstance(part, bench.ToolMessage) and part.error for part in delivered))
+        return AgentAction(reply, text=reply.content or "")
 
 
-def parts(message: Any) -> list:
+def parts(message: bench.Delivered) -> list[bench.Message]:
     """The messages of one delivery: several tool results come as one."""
     return list(message.tool_messages) if isinstance(message, bench.MultiToolMessage) else [message]
 
 
-def as_json(messages: list) -> list[dict]:
+def as_json(messages: Iterable[bench.Message]) -> list[MessageRecord]:
     """tau2's messages as JSON, as far as an agent hears them."""
-    return [m.model_dump(include={"role", "content", "tool_calls", "requestor"}) for m in messages]
+    heard = {"role", "content", "tool_calls", "requestor"}
+    return [cast(MessageRecord, message.model_dump(include=heard)) for message in messages]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.episode.agents import AgentAction, as_json
+from slime_tau2.episode.chat import ChatMessage
 from slime_tau2.episode.openai_chat import ChatClient, ChatReply, policy_reply
 from slime_tau2.episode.protocols import Native
 from slime_tau2.errors import PolicyError
@@ -41,28 +43,28 @@ class ApiAgent:
         self.messages: list[bytes] = []
         self._hears({"role": "system", "content": system_prompt})
 
-    async def act(self, history: list, message: Any) -> AgentAction:
-        for one in history[self._seen :]:
-            self._reads(one)
+    async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
+        for recorded in history[self._seen :]:
+            self._reads(recorded)
         self._seen = len(history)
         reply = await _asked(self.client, self.messages, self.tools, self.seed, self.routing_key)
         if isinstance(reply, AgentAction):
             return reply
         calls = [bench.ToolCall(name=name, arguments=arguments) for name, arguments in reply.calls]
-        said = bench.AssistantMessage(role="assistant", content=reply.text, tool_calls=calls or None, cost=0.0)
-        return AgentAction(said, text=reply.text or "", malformed=reply.malformed)
+        answer = bench.AssistantMessage(role="assistant", content=reply.text, tool_calls=calls or None, cost=0.0)
+        return AgentAction(answer, text=reply.text or "", malformed=reply.malformed)
 
-    def _reads(self, message: Any) -> None:
+    def _reads(self, message: bench.Message) -> None:
         """What tau2 recorded and the agent may see: the user's own calls and their results are not among it."""
         if isinstance(message, bench.ToolMessage):
             if message.requestor == "assistant":
                 self._hears({"role": "tool", "tool_call_id": message.id, "content": message.content or ""})
         elif isinstance(message, bench.AssistantMessage):
-            made = [
+            calls = [
                 {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": json.dumps(c.arguments)}}
                 for c in message.tool_calls or []
             ]
-            self._hears({"role": "assistant", "content": message.content, **({"tool_calls": made} if made else {})})
+            self._hears({"role": "assistant", "content": message.content, **({"tool_calls": calls} if calls else {})})
         elif not message.tool_calls:
             self._hears({"role": "user", "content": message.content or ""})
 
@@ -71,9 +73,7 @@ class ApiAgent:
 
 
 class TextApiAgent:
-    """One conversation in texts: what the protocol makes of tau2's messages goes out, what it reads in the reply comes
-    back.
-    """
+    """One conversation in texts: the protocol makes them of tau2's messages, and reads the reply."""
 
     ledger: TokenLedger | None = None
 
@@ -90,12 +90,13 @@ class TextApiAgent:
         self.protocol = protocol
         self.seed = seed
         self.routing_key = routing_key
-        self.messages: list[dict[str, Any]] = [{"role": "system", "content": system_prompt}]
+        self.messages: list[ChatMessage] = [{"role": "system", "content": system_prompt}]
         self._seen = 0
 
-    async def act(self, history: list, message: Any) -> AgentAction:
-        own = self._seen > 0  # from now on the assistant's words are ours, and kept as they were said
-        fresh = [m for m in history[self._seen :] if not (own and isinstance(m, bench.AssistantMessage))]
+    async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
+        fresh = list(history[self._seen :])
+        if self._seen > 0:  # from now on the assistant's words are ours, and kept as they were said
+            fresh = [m for m in fresh if not isinstance(m, bench.AssistantMessage)]
         self.messages += self.protocol.chat(as_json(fresh))
         self._seen = len(history)
         sent = [json.dumps(m, ensure_ascii=False).encode() for m in self.messages]
@@ -104,10 +105,10 @@ class TextApiAgent:
             return reply
         text = reply.text or ""
         self.messages.append({"role": "assistant", "content": text})
-        meant = self.protocol.read(text)
-        if meant.message is None:
+        turn = self.protocol.read(text)
+        if turn.message is None:
             return AgentAction(None, termination=Termination.AGENT_ERROR, detail="an empty turn", text=text)
-        return AgentAction(meant.message, text=text, malformed=meant.malformed, last=meant.last)
+        return AgentAction(turn.message, text=text, malformed=turn.malformed, last=turn.last)
 
 
 TOO_LONG = re.compile(r"context[_ ](length|window)|maximum context", re.IGNORECASE)
@@ -117,11 +118,9 @@ TOO_LONG = re.compile(r"context[_ ](length|window)|maximum context", re.IGNORECA
 async def _asked(
     client: ChatClient, messages: list[bytes], tools: bytes | None, seed: int, routing_key: str | None
 ) -> ChatReply | AgentAction:
-    """What the policy says; or the end of the episode that it brings about, scored as with tokens, never left out like
-    a server's fault.
-    """
+    """What the policy says, or how it ends the episode: scored as with tokens, never left out like a server's fault."""
     try:
-        reply = await client.complete(messages, tools, seed, routing_key=routing_key, of=policy_reply)
+        reply = await client.complete(messages, tools, seed, routing_key=routing_key, read=policy_reply)
     except PolicyError as error:
         if error.kind == "http_400" and TOO_LONG.search(str(error)):
             return AgentAction(

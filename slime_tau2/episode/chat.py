@@ -10,33 +10,66 @@ This needs a template that does not rewrite history: one that drops earlier thin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NotRequired, TypeAlias, TypedDict
 
 from slime_tau2.errors import TemplateError
 from slime_tau2.ledger import Ids
+from slime_tau2.record import MessageRecord
 
 END_OF_TURN = "<|im_end|>"
 AWAITED = "<|im_start|>assistant\n"  # how the template begins a turn of the policy's
-_STAND_IN = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+ToolSchema: TypeAlias = dict[str, Any]
+"""{"type": "function", "function": {name, description, parameters}}: a tool as a model is told of it."""
+
+
+class ChatFunction(TypedDict):
+    """What a call calls: in rows of SFT files the arguments are JSON in a string."""
+
+    name: str
+    arguments: dict[str, Any] | str
+
+
+class ChatCall(TypedDict):
+    """A tool call as chat templates and OpenAI-compatible servers take it."""
+
+    type: str
+    function: ChatFunction
+
+
+class ChatMessage(TypedDict):
+    """A message as chat templates take it. `step_loss_mask` is slime's: 0 mutes an assistant's message in training."""
+
+    role: str
+    content: str
+    tool_calls: NotRequired[list[ChatCall]]
+    step_loss_mask: NotRequired[int]
+
+
+_STAND_IN: list[ChatMessage] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
 class ChatRenderer:
-    """Renders for one tokenizer and one set of tools. Stateless between calls but for what it remembers of its own
-    results.
+    """Renders for one tokenizer and one set of tools. It keeps no state but what it remembers of its own results.
 
     Args:
+        tokenizer: a transformers tokenizer with a chat template.
+        tools: what the template is given as `tools`.
         thinking: `on` or `off` go to the template as its `enable_thinking`; `auto` leaves that to the template.
+
+    Attributes:
+        opening: what the template says in the policy's stead at the beginning of each of its turns (an empty thought,
+            with `off`).
+        end_of_turn: id of `<|im_end|>`.
 
     Raises:
         TemplateError: the template cannot be used token-exactly, or does not know the switch.
-
-    `opening` is what the template says in the policy's stead at the beginning of each of its turns (an empty thought,
-    with `off`).
     """
 
-    def __init__(self, tokenizer: Any, tools: list[dict] | None, thinking: str = "auto"):
-        self.tokenizer, self.tools = tokenizer, tools or None
+    def __init__(self, tokenizer: Any, tools: Sequence[ToolSchema] | None, thinking: str = "auto"):
+        self.tokenizer = tokenizer
+        self.tools = list(tools) if tools else None
         self._switch: dict[str, bool] = {} if thinking == "auto" else {"enable_thinking": thinking == "on"}
         self._fast = getattr(tokenizer, "backend_tokenizer", None)
         self.end_of_turn: int = tokenizer.convert_tokens_to_ids(END_OF_TURN)
@@ -53,7 +86,7 @@ class ChatRenderer:
         self.opening = begun[begun.rindex(AWAITED) + len(AWAITED) :] if AWAITED in begun else ""
         self._refuse_rewriting()
 
-    def prompt(self, messages: list[dict]) -> Ids:
+    def prompt(self, messages: Sequence[ChatMessage]) -> Ids:
         """Ids of a whole conversation that ends with a generation prompt (rendered once, at an episode's start)."""
         head, rest = messages[:-1], messages[-1:]
         if len(messages) < 3 or head[-1]["role"] != "assistant" or rest[0]["role"] not in ("user", "tool"):
@@ -65,7 +98,7 @@ class ChatRenderer:
             self._heads[key] = Ids.of(self._encode(self._ended(head, self.tools)))
         return self._heads[key] + self.delta(rest)
 
-    def delta(self, new: list[dict]) -> Ids:
+    def delta(self, new: Sequence[ChatMessage]) -> Ids:
         """Ids from right after a sampled `<|im_end|>` up to and including the next generation prompt.
 
         Args:
@@ -79,10 +112,8 @@ class ChatRenderer:
             self._deltas[key] = Ids.of(self._encode(text[self._tail_at :]))
         return self._deltas[key]
 
-    def turn(self, message: dict) -> list[int]:
-        """Ids of one assistant turn as a policy would sample it, its closing `<|im_end|>` included (for SFT on recorded
-        text).
-        """
+    def turn(self, message: ChatMessage) -> list[int]:
+        """Ids of one assistant turn as a policy would sample it, its closing `<|im_end|>` included (for SFT)."""
         text = self.render([_STAND_IN[0], message], None, False)
         begun = self.render(_STAND_IN[:1], None, True)
         if not text.startswith(begun):
@@ -92,21 +123,25 @@ class ChatRenderer:
             )
         return self._encode(text[len(begun) : text.rindex(END_OF_TURN) + len(END_OF_TURN)])
 
-    def render(self, messages: list[dict], tools: list[dict] | None, generation: bool) -> str:
+    def render(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema] | None, generation: bool) -> str:
         """The text of a conversation, with a generation prompt or without."""
-        return self.tokenizer.apply_chat_template(
+        text: str = self.tokenizer.apply_chat_template(
             messages, tools=tools, tokenize=False, add_generation_prompt=generation, **self._switch
         )
+        return text
 
-    def _ended(self, messages: list[dict], tools: list[dict] | None) -> str:
+    def _ended(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema] | None) -> str:
         """The rendered conversation up to and including the `<|im_end|>` of its last message."""
         text = self.render(messages, tools, False)
         return text[: text.rindex(END_OF_TURN) + len(END_OF_TURN)]
 
     def _encode(self, text: str) -> list[int]:
+        ids: list[int]
         if self._fast is not None:  # the same ids, without transformers' padding, truncation and batching around them
-            return self._fast.encode(text, add_special_tokens=False).ids
-        return self.tokenizer.encode(text, add_special_tokens=False)
+            ids = self._fast.encode(text, add_special_tokens=False).ids
+        else:
+            ids = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
 
     def _refuse_a_switch_without_effect(self, thinking: str) -> None:
         if self._switch:
@@ -119,41 +154,39 @@ class ChatRenderer:
             if on == off:
                 raise TemplateError(
                     f"thinking = {thinking}: the chat template of {self.tokenizer.name_or_path!r} has no such "
-                    "switch (enable_thinking); "
-                    "use thinking=auto"
+                    "switch (enable_thinking); use thinking=auto"
                 )
 
     def _refuse_rewriting(self) -> None:
         turns = ["<think>\nb\n</think>\n\nc", *([f"{self.opening}c"] if self.opening else [])]
         for said, role in itertools.product(turns, ("user", "tool")):
-            start = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
-            before, after = (
-                self._ended(start, self.tools),
-                self.render([*start, {"role": role, "content": "d"}], self.tools, True),
-            )
+            start: list[ChatMessage] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
+            before = self._ended(start, self.tools)
+            after = self.render([*start, {"role": role, "content": "d"}], self.tools, True)
             if not after.startswith(before) or said not in after:
                 raise TemplateError(
-                    f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns (hybrid "
-                    "thinking): the tokens that were "
-                    "sampled would not be those that are trained on; use a template that keeps history, such as "
-                    "Qwen3-4B-Instruct-2507's"
+                    f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns (hybrid thinking): "
+                    "the tokens that were sampled would not be those that are trained on; use a template that keeps "
+                    "history, such as Qwen3-4B-Instruct-2507's"
                 )
 
 
-def chat_messages(messages: Iterable[dict]) -> list[dict]:
+def chat_messages(messages: Iterable[MessageRecord]) -> list[ChatMessage]:
     """tau2 messages (as JSON) as the agent sees them, in chat-template form.
 
     The user's own tool calls and their results are not the agent's to see.
     """
-    out: list[dict] = []
+    out: list[ChatMessage] = []
     for m in messages:
         content = m.get("content") or ""
         if m["role"] == "assistant":
-            calls = [
-                {"type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}}
-                for c in m.get("tool_calls") or []
-            ]
-            out.append({"role": "assistant", "content": content, **({"tool_calls": calls} if calls else {})})
+            message: ChatMessage = {"role": "assistant", "content": content}
+            if m.get("tool_calls"):
+                message["tool_calls"] = [
+                    {"type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}}
+                    for c in m["tool_calls"] or []
+                ]
+            out.append(message)
         elif m["role"] == "tool":
             if m.get("requestor", "assistant") == "assistant":
                 out.append({"role": "tool", "content": content})

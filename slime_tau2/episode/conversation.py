@@ -11,7 +11,7 @@ import asyncio
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar, cast
 
 from slime_tau2 import bench
 from slime_tau2.episode.agents import Agent, AgentAction
@@ -27,7 +27,8 @@ from slime_tau2.rewards.partial import Call
 from slime_tau2.terminations import Termination
 from slime_tau2.types import Episode, Outcome, TaskRef, Turn
 
-_gates: weakref.WeakKeyDictionary[Any, asyncio.Lock] = weakref.WeakKeyDictionary()
+_Spoken = TypeVar("_Spoken", bench.AssistantMessage, bench.UserMessage)
+_gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
 
 async def turnstile() -> None:
@@ -113,15 +114,15 @@ class Conversation:
 
     def _play(self, recorded: MessageRecord) -> None:
         """Let agent or user say again what it said."""
-        orchestrator, by_agent = self.orchestrator, recorded["role"] == "assistant"
-        awaited = bench.Role.AGENT if by_agent else bench.Role.USER
+        orchestrator = self.orchestrator
+        awaited = bench.Role.AGENT if recorded["role"] == "assistant" else bench.Role.USER
         if orchestrator.to_role != awaited or orchestrator.done:
             raise ValueError(f"the prefix has {recorded['role']} speak where tau2 awaits {orchestrator.to_role.value}")
         # tau2 sorts by time, and this is said now
         message = bench.parse_message({k: v for k, v in recorded.items() if k not in ("timestamp", "turn_idx")})
-        if by_agent:
+        if isinstance(message, bench.AssistantMessage):
             orchestrator.agent.box = self._identified(message, "assistant")
-        else:
+        elif isinstance(message, bench.UserMessage):
             orchestrator.user.box = self._identified(message, "user")
         self._step()
 
@@ -161,7 +162,7 @@ class Conversation:
         episode.weight_versions += action.weight_versions
         episode.replies += action.replies
         self._open = action
-        if action.termination is None:
+        if action.termination is None and action.message is not None:
             orchestrator.agent.box = self._identified(action.message, "assistant")
             if action.last:
                 orchestrator.agent.last_word = action.message
@@ -181,7 +182,7 @@ class Conversation:
     def _end(self, termination: Termination, detail: str) -> None:
         self.episode.termination, self.episode.detail = termination, detail
 
-    def _identified(self, message: bench.Spoken, requestor: bench.Requestor) -> bench.Spoken:
+    def _identified(self, message: _Spoken, requestor: bench.Requestor) -> _Spoken:
         """Fix who calls and under which id before tau2 sees it: a policy could name the user as requestor."""
         stem = "call" if requestor == "assistant" else "user"
         for call in message.tool_calls or []:
@@ -241,7 +242,7 @@ class Conversation:
         """
         answer, reason = await self._judged(judge), self.episode.termination.tau2_reason
         info = self.world.grader.score(self.task, self.environment, self.messages(), reason, answer)
-        reward_info: RewardInfoRecord = info.model_dump(mode="json", exclude_none=True)
+        reward_info = cast(RewardInfoRecord, info.model_dump(mode="json", exclude_none=True))
         self._score_assertions()
         if official is not None:
             await official.compare(self.world, self.task, self.messages(), reason, answer, reward_info)
@@ -272,7 +273,8 @@ class Conversation:
     def close(self) -> None:
         """Put what is left into the episode, however it ended: the messages and the ledger."""
         episode = self.episode
-        episode.messages = [m.model_dump(mode="json", exclude_none=True) for m in self.messages()]
+        recorded = [message.model_dump(mode="json", exclude_none=True) for message in self.messages()]
+        episode.messages = cast(list[MessageRecord], recorded)
         episode.user_stopped_early = stopped_after_confirming(episode.messages)
         episode.ledger = self.agent.ledger
 

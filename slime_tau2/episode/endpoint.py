@@ -77,7 +77,12 @@ class Endpoint:
     connect: Callable[[], Connection] = AiohttpTransport
     faults: Counter[str] = field(default_factory=Counter)
     circuit: Circuit = field(default_factory=Circuit)
-    _per_loop: Any = field(default_factory=weakref.WeakKeyDictionary, repr=False)
+    _per_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Transport, asyncio.Semaphore]] = field(
+        default_factory=weakref.WeakKeyDictionary, repr=False
+    )
+    _connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Connection] = field(
+        default_factory=weakref.WeakKeyDictionary, repr=False
+    )
 
     async def post(self, body: Callable[[int], bytes], read: Callable[[Any], T], headers: Mapping[str, str]) -> T:
         """Post until `read` accepts the JSON of an answer.
@@ -134,11 +139,11 @@ class Endpoint:
                     raise self._failure(f"{self.url} refused: {trouble}", trouble) from trouble
         else:
             raise self._failure(f"{self.url} failed {tries} times, the last time with: {last}", last)
-        said = (
+        raise self._failure(
             f"{self.url} has answered none of the last {self.circuit.silent} tries; "
-            f"{last or 'it is not asked again yet'}"
+            f"{last or 'it is not asked again yet'}",
+            last,
         )
-        raise self._failure(said, last)
 
     async def _try(
         self, send: Transport, body: bytes, read: Callable[[Any], T], headers: Mapping[str, str], timeout_s: float
@@ -199,12 +204,16 @@ class Endpoint:
     def _here(self) -> tuple[Transport, asyncio.Semaphore]:
         loop = asyncio.get_running_loop()
         if loop not in self._per_loop:
-            limiter = asyncio.Semaphore(self.concurrency)
-            self._per_loop[loop] = (self.transport or self.connect(), limiter)
+            send = self.transport
+            if send is None:
+                send = self._connections[loop] = self.connect()
+            self._per_loop[loop] = (send, asyncio.Semaphore(self.concurrency))
         return self._per_loop[loop]
 
     async def close(self) -> None:
         """Close this event loop's connections."""
-        transport, _ = self._per_loop.pop(asyncio.get_running_loop(), (None, None))
-        if transport is not None and transport is not self.transport:
-            await transport.close()
+        loop = asyncio.get_running_loop()
+        self._per_loop.pop(loop, None)
+        connection = self._connections.pop(loop, None)
+        if connection is not None:
+            await connection.close()

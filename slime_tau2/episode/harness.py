@@ -1,6 +1,4 @@
-"""What all episodes of a process share, made from one configuration: clients, renderers, the judge; and one way to run
-one.
-"""
+"""What all episodes of a process share, made from one configuration: clients, renderers, the judge."""
 
 from __future__ import annotations
 
@@ -25,7 +23,16 @@ from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.errors import ConfigError, JudgeError, UserSimulatorError
+from slime_tau2.record import MessageRecord
 from slime_tau2.types import Episode
+
+USERS: dict[str, type[users.User]] = {
+    "llm": users.LLMUser,
+    "scripted": users.DomainUser,
+    "gold": users.GoldUser,
+    "plain": users.PlainUser,
+}
+"""{value of the option `user`: the simulator}."""
 
 
 def eval_user_server(config: Tau2Config) -> tuple[str, str, str | None]:
@@ -125,14 +132,8 @@ class Harness:
         Raises:
             ConfigError: `module:Class` is not there.
         """
-        kinds: dict[str, Any] = {
-            "llm": users.LLMUser,
-            "scripted": users.DomainUser,
-            "gold": users.GoldUser,
-            "plain": users.PlainUser,
-        }
         name = self.config.user
-        kind: type[users.User] = plugins.load(name, "user") if plugins.named(name) else kinds[name]
+        kind: type[users.User] = plugins.load(name, "user") if plugins.named(name) else USERS[name]
         if not inspect.isclass(kind):
             raise ConfigError(
                 f"tau2_user = {name} is {type(kind).__name__}, not a class with start and respond (docs/extending.md)"
@@ -171,7 +172,7 @@ class Harness:
         seed: int,
         evaluation: bool = False,
         aborted: Callable[[], bool] = lambda: False,
-        prefix: Sequence[dict] = (),
+        prefix: Sequence[MessageRecord] = (),
         routing_key: str | None = None,
     ) -> Episode:
         """Run one episode under the configuration's limits. `routing_key` is the agent's, for the user too; None makes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from slime_tau2 import bench
 from slime_tau2.episode.endpoint import Garbage
@@ -43,14 +43,14 @@ class LLMJudge:
         return json.dumps({"results": verdicts(reply.text or "", request.assertions)})
 
 
-def verdicts(text: str, expected: int) -> list[dict]:
+def verdicts(text: str, expected: int) -> list[dict[str, Any]]:
     """The verdicts in a judge's answer (a fence around the JSON is taken off).
 
     Raises:
         Garbage: it is not what tau2 asked for, or does not judge each of the `expected` assertions once.
     """
     try:
-        results = json.loads(text[text.index("{") : text.rindex("}") + 1])["results"]
+        results: list[dict[str, Any]] = json.loads(text[text.index("{") : text.rindex("}") + 1])["results"]
         good = all(
             isinstance(r["metExpectation"], bool) and r["expectedOutcome"] and isinstance(r["reasoning"], str)
             for r in results

@@ -94,14 +94,14 @@ class ChatClient:
         seed: int = 0,
         accept: Callable[[ChatReply], None] | None = None,
         routing_key: str | None = None,
-        of: Callable[[dict], ChatReply] | None = None,
+        read: Callable[[dict[str, Any]], ChatReply] | None = None,
     ) -> ChatReply:
         """One completion. A failure, an empty reply and malformed arguments are retried, each try with another seed.
 
         Args:
             messages, tools: JSON of each message and of the list of tool schemas.
             accept: raises ValueError for a reply that will not do; that is retried too.
-            of: reads the answer in another way (`policy_reply`).
+            read: takes the reply out of the answer in another way (`policy_reply`).
             routing_key: the same for all requests of one conversation; a router keeps them on one server and its cached
                 prefix.
 
@@ -111,8 +111,8 @@ class ChatClient:
         offered = b',"tools":%b,"tool_choice":"auto"' % tools if tools else b""
         body = b'%b%b,"messages":[%b],"seed":' % (self._head, offered, b",".join(messages))
 
-        def read(answer: dict) -> ChatReply:
-            reply = (of or _reply)(answer)
+        def accepted(answer: dict[str, Any]) -> ChatReply:
+            reply = (read or _reply)(answer)
             if accept is not None:
                 accept(reply)
             return reply
@@ -120,7 +120,7 @@ class ChatClient:
         headers = await self.headers()
         if routing_key and credentials.is_ours(self.server.base_url):
             headers[ROUTING_HEADER] = routing_key
-        reply = await self.endpoint.post(lambda attempt: b"%b%d}" % (body, seed + attempt), read, headers)
+        reply = await self.endpoint.post(lambda attempt: b"%b%d}" % (body, seed + attempt), accepted, headers)
         usage.think(self.role, reply.reasoning)
         return reply
 
@@ -143,7 +143,7 @@ class ChatClient:
         return self.server.model
 
     async def headers(self) -> dict[str, str]:
-        """Of one request.
+        """The headers of one request.
 
         Raises:
             InfrastructureError: the client's `failure`, where a token is to be had and is not.
@@ -176,10 +176,10 @@ def thinking(asked: str, base_url: str, option: str) -> dict[str, Any]:
 
 
 BROKEN_OFF = ("error", "abort", "content_filter")
-"""Reasons of the server's, not of the model's."""
+"""Finish reasons that are the server's, not the model's."""
 
 
-def policy_reply(answer: dict) -> ChatReply:
+def policy_reply(answer: dict[str, Any]) -> ChatReply:
     """A reply as it is, for a policy: what it says badly is its own fault, and scored, so that nothing is asked again.
 
     A call whose arguments cannot be read becomes the call that `toolcalls` puts in its place; half a surrogate pair
@@ -188,11 +188,12 @@ def policy_reply(answer: dict) -> ChatReply:
     choice = answer["choices"][0]
     if choice.get("finish_reason") in BROKEN_OFF:
         raise Garbage("cut_off", f"a reply that the server broke off: finish_reason {choice['finish_reason']}")
-    said = {**choice["message"], "content": choice["message"].get("content") or choice["message"].get("refusal")}
-    reasoning, text = thoughts.of_message(said)
+    message = {**choice["message"], "content": choice["message"].get("content") or choice["message"].get("refusal")}
+    reasoning, text = thoughts.of_message(message)
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    calls, malformed = [], 0
-    for call in said.get("tool_calls") or []:
+    calls: list[tuple[str, dict[str, Any]]] = []
+    malformed = 0
+    for call in message.get("tool_calls") or []:
         try:
             calls.append((str(call["function"]["name"]), _arguments(call["function"]["arguments"])))
         except Garbage as error:
@@ -208,14 +209,16 @@ def policy_reply(answer: dict) -> ChatReply:
     )
 
 
-def _reply(answer: dict) -> ChatReply:
+def _reply(answer: dict[str, Any]) -> ChatReply:
     choice = answer["choices"][0]
-    said = choice["message"]
+    message = choice["message"]
     if choice.get("finish_reason") in ("length", *BROKEN_OFF):
         raise Garbage("cut_off", f"a reply that is not whole: finish_reason {choice['finish_reason']}")
-    calls = tuple((c["function"]["name"], _arguments(c["function"]["arguments"])) for c in said.get("tool_calls") or [])
-    strict_json.check_text(said.get("content") or "")
-    reasoning, text = thoughts.of_message(said)
+    calls = tuple(
+        (c["function"]["name"], _arguments(c["function"]["arguments"])) for c in message.get("tool_calls") or []
+    )
+    strict_json.check_text(message.get("content") or "")
+    reasoning, text = thoughts.of_message(message)
     if not text.strip() and not calls:
         raise Garbage("empty", "an empty reply")
     return ChatReply(text or None, calls=calls, reasoning=reasoning)

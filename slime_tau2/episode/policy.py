@@ -27,8 +27,13 @@ _LOG_PROBS = ("output_token_logprobs", "input_token_logprobs")
 
 @dataclass(frozen=True)
 class Generation:
-    """One completion. `finish_reason` is stop or length; `ids` include the sampled stop token; `meta` is `meta_info`
-    without log-probs.
+    """One completion.
+
+    Attributes:
+        ids: what was sampled, the stop token included.
+        log_probs: one per id.
+        finish_reason: `stop` or `length`.
+        meta: the server's `meta_info` without log-probs.
     """
 
     ids: list[int]
@@ -39,9 +44,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a server sampled, with its own text of it, and how it read the prompt: how many tokens, or which (where it
-    says so).
-    """
+    """What a server sampled, with its own text of it, and how it read the prompt, where it says so."""
 
     ids: list[int]
     text: str | None
@@ -121,9 +124,9 @@ class PolicyClient:
         given = {"text": prompt} if isinstance(prompt, str) else {"input_ids": prompt}
         body = json.dumps({**given, "sampling_params": params, "return_logprob": True}).encode()
 
-        def read(answer: dict) -> Sample:
-            told = _generation(answer)
-            return Sample(told.ids, answer.get("text"), told.meta.get("prompt_tokens"))
+        def read(answer: dict[str, Any]) -> Sample:
+            generation = _generation(answer)
+            return Sample(generation.ids, answer.get("text"), generation.meta.get("prompt_tokens"))
 
         return await self.endpoint.once(body, read, self._key(), min(self.endpoint.retries.timeout_s, SAMPLE_S))
 
@@ -164,26 +167,27 @@ async def tokenized(
 ) -> list[int] | None:
     """What `/tokenize` answers, which SGLang and vLLM have."""
     given = {"prompt": prompt, "add_special_tokens": False} if isinstance(prompt, str) else {"messages": prompt}
-    told = await lookup.json_at(f"{root}/tokenize", headers, body={**fields, **given})
-    ids = told.get("tokens") if isinstance(told, dict) else None
+    answer = await lookup.json_at(f"{root}/tokenize", headers, body={**fields, **given})
+    ids = answer.get("tokens") if isinstance(answer, dict) else None
     return ids if isinstance(ids, list) and all(type(i) is int for i in ids) else None
 
 
-def _generation(body: dict) -> Generation:
-    told = body["meta_info"]
-    pairs = told.get("output_token_logprobs") or []
-    ids, log_probs = [int(p[1]) for p in pairs], [float(p[0]) for p in pairs]
-    reason = told["finish_reason"]["type"]
-    meta = {k: v for k, v in told.items() if k not in _LOG_PROBS and v is not None}
-    if body.get("output_ids") is not None and list(body["output_ids"]) != ids:
+def _generation(answer: dict[str, Any]) -> Generation:
+    info = answer["meta_info"]
+    pairs = info.get("output_token_logprobs") or []
+    ids = [int(pair[1]) for pair in pairs]
+    log_probs = [float(pair[0]) for pair in pairs]
+    reason = info["finish_reason"]["type"]
+    meta = {k: v for k, v in info.items() if k not in _LOG_PROBS and v is not None}
+    if answer.get("output_ids") is not None and list(answer["output_ids"]) != ids:
         raise ValueError(
-            f"output_ids and output_token_logprobs disagree: {len(body['output_ids'])} and {len(ids)} tokens"
+            f"output_ids and output_token_logprobs disagree: {len(answer['output_ids'])} and {len(ids)} tokens"
         )
-    wrong = next((p for p in log_probs if not (math.isfinite(p) and p <= MAX_LOG_PROB)), None)
-    if wrong is not None or any(i < 0 for i in ids):
-        raise ValueError(
-            f"{'a negative token id' if wrong is None else f'{wrong!r}, which is no log-prob'}, in its answer"
-        )
+    for log_prob in log_probs:
+        if not math.isfinite(log_prob) or log_prob > MAX_LOG_PROB:
+            raise ValueError(f"{log_prob!r}, which is no log-prob, in its answer")
+    if any(i < 0 for i in ids):
+        raise ValueError("a negative token id, in its answer")
     if reason == "abort":
         raise PolicyAborted(str(meta["finish_reason"].get("message", "aborted")), ids, log_probs, meta)
     if not ids:

@@ -1,56 +1,60 @@
 """How an agent and tau2 talk: what the policy reads, and what its text means.
 
-`native`: Qwen's own tool format, the one its chat template renders: several calls a turn, or words to the user; only
-the user ends
-the conversation. `card`: the format in which the model card's checkpoints were trained: exactly one call a turn,
-`respond` to speak and
-`done` to end, tools as JSON in the system prompt, what is heard as `user: …` and `tool: …`. Its prompt's exact words
-are not ours
-to ship: `tau2_agent_prompt` takes a file with them.
+`native` is Qwen's own tool format, the one its chat template renders: several calls per turn, or words to the user;
+only the user ends the conversation. `card` is the format in which the model card's checkpoints were trained: exactly
+one call per turn, `respond` to speak and `done` to end, tools as JSON in the system prompt, what is heard as `user: …`
+and `tool: …`. The exact words of its prompt are not ours to ship: `tau2_agent_prompt` takes a file with them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.episode import thoughts, toolcalls
-from slime_tau2.episode.chat import chat_messages
+from slime_tau2.episode.chat import ChatFunction, ChatMessage, ToolSchema, chat_messages
 from slime_tau2.errors import ConfigError
+from slime_tau2.record import MessageRecord
 
 RESPOND, DONE = "respond", "done"
-LAST_WORD = "###STOP###"
+LAST_WORD = bench.STOP
 """What tau2 itself writes in place of a `done`."""
 
 
 @dataclass(frozen=True)
 class AgentTurn:
-    """An agent turn as tau2 takes it; `message` None for an empty turn. With `last` it ends the conversation."""
+    """What a turn's text means to tau2.
 
-    message: Any | None
+    Attributes:
+        message: what tau2 takes; None for an empty turn.
+        malformed: calls that could not be parsed.
+        last: it ends the conversation.
+    """
+
+    message: bench.AssistantMessage | None
     malformed: int = 0
     last: bool = False
 
 
 class Native:
-    """Qwen's own."""
+    """Qwen's own format."""
 
     name = "native"
     stop_at_tool_call = False
 
-    def template_tools(self, schemas: list[dict]) -> list[dict] | None:
+    def template_tools(self, schemas: list[ToolSchema]) -> list[ToolSchema] | None:
         """What the chat template is given as `tools`."""
         return schemas
 
-    def system_prompt(self, policy: str, schemas: list[dict], template: Path | None) -> str:
+    def system_prompt(self, policy: str, schemas: Sequence[ToolSchema], template: Path | None) -> str:
         """tau2's, or the user's file with `{policy}` in it."""
         return bench.agent_prompt(policy) if template is None else _filled(template, policy, schemas)
 
-    def chat(self, messages: Iterable[dict]) -> list[dict]:
+    def chat(self, messages: Iterable[MessageRecord]) -> list[ChatMessage]:
         """tau2's messages (as JSON) in chat-template form."""
         return chat_messages(messages)
 
@@ -63,23 +67,25 @@ class Native:
 
 
 class Card(Native):
-    """One action a turn."""
+    """The model card's format: one action per turn."""
 
     name = "card"
     stop_at_tool_call = True
 
-    def template_tools(self, schemas: list[dict]) -> list[dict] | None:
+    def template_tools(self, schemas: list[ToolSchema]) -> list[ToolSchema] | None:
         return None
 
-    def system_prompt(self, policy: str, schemas: list[dict], template: Path | None) -> str:
+    def system_prompt(self, policy: str, schemas: Sequence[ToolSchema], template: Path | None) -> str:
         return _filled(template or Path(__file__).with_name("card_prompt.txt"), policy, [*schemas, *_PSEUDO_TOOLS])
 
-    def chat(self, messages: Iterable[dict]) -> list[dict]:
-        """An assistant's words before the user's first are left out. Several calls of a turn are shown as turns, each
-        before its result.
+    def chat(self, messages: Iterable[MessageRecord]) -> list[ChatMessage]:
+        """tau2's messages (as JSON) in chat-template form.
+
+        An assistant's words before the user's first are left out. Several calls of a turn are shown as several turns,
+        each before its result.
         """
-        out: list[dict] = []
-        waiting: list[dict] = []
+        out: list[ChatMessage] = []
+        waiting: list[ChatFunction] = []  # calls that are not shown yet
         for m in chat_messages(messages):
             if m["role"] == "assistant":
                 calls = [c["function"] for c in m.get("tool_calls", ())]
@@ -113,7 +119,7 @@ class Card(Native):
 
 PROTOCOLS: dict[str, Native] = {p.name: p for p in (Native(), Card())}
 
-_PSEUDO_TOOLS = [
+_PSEUDO_TOOLS: list[ToolSchema] = [
     {
         "type": "function",
         "function": {
@@ -141,25 +147,25 @@ def read_template(path: Path) -> str:
         raise ConfigError(f"tau2_agent_prompt = {path}: {error}") from error
 
 
-def _filled(template: Path, policy: str, schemas: list[dict]) -> str:
+def _filled(template: Path, policy: str, schemas: Sequence[ToolSchema]) -> str:
     text = read_template(template).replace("{policy}", policy)
     return text.replace("{tools}", json.dumps(schemas, indent=2, ensure_ascii=False)).strip()
 
 
-def _call(name: str, **arguments: Any) -> dict:
+def _call(name: str, **arguments: Any) -> ChatFunction:
     return {"name": name, "arguments": arguments}
 
 
-def _turn(call: dict) -> dict:
+def _turn(call: ChatFunction) -> ChatMessage:
     return {
         "role": "assistant",
         "content": f"{toolcalls.OPEN}\n{json.dumps(call, ensure_ascii=False)}\n{toolcalls.CLOSE}",
     }
 
 
-def _message(text: str | None, calls: list[toolcalls.ParsedCall]) -> Any:
-    made = [bench.ToolCall(name=c.name, arguments=c.arguments) for c in calls]
-    return bench.AssistantMessage(role="assistant", content=text, tool_calls=made or None, cost=0.0)
+def _message(text: str | None, calls: Sequence[toolcalls.ParsedCall]) -> bench.AssistantMessage:
+    tool_calls = [bench.ToolCall(name=c.name, arguments=c.arguments) for c in calls]
+    return bench.AssistantMessage(role="assistant", content=text, tool_calls=tool_calls or None, cost=0.0)
 
 
 def _malformed(error: str, text: str) -> AgentTurn:

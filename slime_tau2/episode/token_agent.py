@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from slime_tau2 import bench
 from slime_tau2.episode import toolcalls
 from slime_tau2.episode.agents import AgentAction, as_json, parts
-from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.chat import ChatMessage, ChatRenderer
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.errors import PolicyAborted
@@ -73,7 +74,7 @@ class TokenAgent:
     client: PolicyClient
     chat: ChatRenderer
     system_prompt: str
-    sampling: dict[str, Any]
+    sampling: Mapping[str, Any]
     max_turn_tokens: int
     max_response_tokens: int
     max_context_tokens: int
@@ -85,16 +86,11 @@ class TokenAgent:
     routed_experts: bool = False
     ledger: TokenLedger | None = field(default=None, init=False)
     turn: int = field(default=0, init=False)
-    _told: int = field(default=0, init=False, repr=False)  # tokens whose experts are known
+    _experts_known: int = field(default=0, init=False, repr=False)  # tokens whose experts are known
 
-    async def act(self, history: list, message: Any) -> AgentAction:
-        if self.ledger is None:
-            self.ledger = TokenLedger(
-                self.chat.prompt([{"role": "system", "content": self.system_prompt}, *self._heard(history)])
-            )
-        else:
-            self.ledger.append_context(self.chat.delta(self._heard(parts(message))))
-        ledger, start = self.ledger, self.ledger.response_length
+    async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
+        ledger = self._read(history, message)
+        start = ledger.response_length
         left = min(self.max_response_tokens - start, self.max_context_tokens - len(ledger) - 1)
         if left <= 0:
             return AgentAction(
@@ -104,14 +100,16 @@ class TokenAgent:
                 start=start,
                 end=start,
             )
-        said = await self._sample(ledger, min(self.max_turn_tokens, left))
-        ledger.append_sampled(said.ids, said.log_probs)
-        end = ledger.response_length
-        ids = said.ids[:-1] if said.ids[-1:] == [self.chat.end_of_turn] else said.ids
-        text = self.chat.tokenizer.decode(ids, skip_special_tokens=False)
+        sampled = await self._sample(ledger, min(self.max_turn_tokens, left))
+        ledger.append_sampled(sampled.ids, sampled.log_probs)
+        text = self._text(sampled)
 
         def action(
-            message: Any | None, termination: Termination | None = None, detail: str = "", **more: Any
+            message: bench.AssistantMessage | None,
+            termination: Termination | None = None,
+            detail: str = "",
+            malformed: int = 0,
+            last: bool = False,
         ) -> AgentAction:
             return AgentAction(
                 message,
@@ -119,66 +117,79 @@ class TokenAgent:
                 detail=detail,
                 text=text,
                 start=start,
-                end=end,
-                finish_reason=said.finish_reason,
-                weight_versions=tuple(said.versions),
-                replies=tuple(said.replies),
-                **more,
+                end=start + len(sampled.ids),
+                malformed=malformed,
+                finish_reason=sampled.finish_reason,
+                weight_versions=tuple(sampled.versions),
+                replies=tuple(sampled.replies),
+                last=last,
             )
 
-        if said.finish_reason == "abort":
-            return action(None, Termination.ABORTED, said.detail)
-        if said.finish_reason == "length":
+        if sampled.finish_reason == "abort":
+            return action(None, Termination.ABORTED, sampled.detail)
+        if sampled.finish_reason == "length":
             over = Termination.CONTEXT_OVERFLOW if left <= self.max_turn_tokens else Termination.LENGTH
-            return action(None, over, f"{len(said.ids)} tokens without an end of turn")
-        if said.ids[-1] != self.chat.end_of_turn:
-            ledger.append_context(
-                Ids.of([self.chat.end_of_turn])
-            )  # stopped at </tool_call>: the template closes the turn, untrained
-        meant = self.protocol.read(self.chat.opening + text)
-        if meant.message is None:
+            return action(None, over, f"{len(sampled.ids)} tokens without an end of turn")
+        if sampled.ids[-1] != self.chat.end_of_turn:  # stopped at </tool_call>: the template closes the turn, untrained
+            ledger.append_context(Ids.of([self.chat.end_of_turn]))
+        turn = self.protocol.read(self.chat.opening + text)
+        if turn.message is None:
             return action(None, Termination.AGENT_ERROR, "an empty turn")
-        return action(meant.message, malformed=meant.malformed, last=meant.last)
+        return action(turn.message, malformed=turn.malformed, last=turn.last)
 
-    def _heard(self, messages: list) -> list[dict]:
-        return self.protocol.chat(as_json(messages))
+    def _read(self, history: Sequence[bench.Message], message: bench.Delivered) -> TokenLedger:
+        """Append what is new to the ledger; the first turn begins it with the prompt."""
+        if self.ledger is None:
+            system: ChatMessage = {"role": "system", "content": self.system_prompt}
+            self.ledger = TokenLedger(self.chat.prompt([system, *self.protocol.chat(as_json(history))]))
+        else:
+            self.ledger.append_context(self.chat.delta(self.protocol.chat(as_json(parts(message)))))
+        return self.ledger
+
+    def _text(self, sampled: _Sampled) -> str:
+        """What was sampled, as text, without the token that ended it."""
+        ended = sampled.ids[-1:] == [self.chat.end_of_turn]
+        ids = sampled.ids[:-1] if ended else sampled.ids
+        text: str = self.chat.tokenizer.decode(ids, skip_special_tokens=False)
+        return text
 
     async def _sample(self, ledger: TokenLedger, budget: int) -> _Sampled:
-        """Sample one turn of at most `budget` tokens behind the ledger's, over as many requests as weight updates cut
-        it into.
-        """
-        said, params, start = _Sampled(), dict(self.sampling), ledger.response_length
+        """Sample one turn of at most `budget` tokens behind the ledger's, over the weight updates that cut it."""
+        sampled, params, start = _Sampled(), dict(self.sampling), ledger.response_length
         if self.stop_at_tool_call:
             params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]
         for attempt in range(MAX_INTERRUPTIONS):
-            params["max_new_tokens"] = budget - len(said.ids)
+            params["max_new_tokens"] = budget - len(sampled.ids)
             if self.seed is not None:
                 params["sampling_seed"] = derive_seed(self.seed, self.turn, *([attempt] if attempt else []))
             try:
-                out = await self.client.generate(ledger.ids_json(said.ids), params, self.routing_key, self._more())
+                out = await self.client.generate(ledger.ids_json(sampled.ids), params, self.routing_key, self._more())
             except PolicyAborted as cut:
-                said.add(start, cut.token_ids, cut.log_probs, cut.meta)
-                self._hear_experts(cut.meta, len(ledger) + len(said.ids))
-                said.finish_reason, said.detail = "abort", str(cut)
+                sampled.add(start, cut.token_ids, cut.log_probs, cut.meta)
+                self._note_experts(cut.meta, len(ledger) + len(sampled.ids))
+                sampled.finish_reason = "abort"
+                sampled.detail = str(cut)
                 if self.aborted():
                     break
-                if len(said.ids) >= budget:
-                    said.finish_reason = "length"
+                if len(sampled.ids) >= budget:
+                    sampled.finish_reason = "length"
                     break
                 await asyncio.sleep(min(0.05 * 2**attempt, 2.0))  # the server is loading weights
                 if self.aborted():
                     break
                 continue
-            said.add(start, out.ids, out.log_probs, out.meta)
-            self._hear_experts(out.meta, len(ledger) + len(said.ids))
-            said.finish_reason = out.finish_reason
+            sampled.add(start, out.ids, out.log_probs, out.meta)
+            self._note_experts(out.meta, len(ledger) + len(sampled.ids))
+            sampled.finish_reason = out.finish_reason
             break
         self.turn += 1
-        return said
+        return sampled
 
     def _more(self) -> dict[str, Any]:
-        return {"return_routed_experts": True, "routed_experts_start_len": self._told} if self.routed_experts else {}
+        if not self.routed_experts:
+            return {}
+        return {"return_routed_experts": True, "routed_experts_start_len": self._experts_known}
 
-    def _hear_experts(self, meta: dict[str, Any], tokens: int) -> None:
+    def _note_experts(self, meta: dict[str, Any], tokens: int) -> None:
         if meta.get("routed_experts") is not None:
-            self._told = tokens - 1  # the last token has not been through the model
+            self._experts_known = tokens - 1  # the last token has not been through the model

@@ -15,26 +15,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-Tokens = tuple[int, int, int]
-"""Of one answer: prompt tokens, those of them that the server had in its prefix cache, completion tokens (thoughts
-included).
+from slime_tau2.errors import Role
+from slime_tau2.record import ThoughtRecord, TokenCounts
+
+Tokens: TypeAlias = tuple[int, int, int]
+"""Of one answer: prompt tokens, those of them that the server had in its prefix cache, completion tokens with
+thoughts.
 """
-COUNTS = ("requests", "unreported", "prompt", "cached", "completion")
+COUNTS = tuple(TokenCounts.__annotations__)
 
 
 @dataclass
 class Collection:
-    """Of one episode.
+    """What the servers of one episode have reported so far.
 
-    `tokens` is {role: {count of COUNTS: n}}, role policy, user or judge; `requests` includes `unreported`. `thoughts`
-    has {"role", "message", "text"} in order, `message` the number of messages before it: the index of the one that it
-    led to.
+    Attributes:
+        tokens: by role (policy, user or judge); `requests` includes `unreported`.
+        thoughts: in order.
+        position: how many messages there are: the index of the one that a thought leads to.
     """
 
-    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
-    thoughts: list[dict[str, Any]] = field(default_factory=list)
+    tokens: dict[str, TokenCounts] = field(default_factory=dict)
+    thoughts: list[ThoughtRecord] = field(default_factory=list)
     position: Callable[[], int] = lambda: 0
 
 
@@ -52,21 +56,25 @@ def collecting() -> Iterator[Collection]:
         _open.reset(token)
 
 
-def add(role: str, tokens: Tokens | None) -> None:
+def add(role: Role, tokens: Tokens | None) -> None:
     """Count one answer; None where its tokens are not known. Outside an episode (a probe) nothing is kept."""
     collection = _open.get()
     if collection is None:
         return
-    counts = collection.tokens.setdefault(role, dict.fromkeys(COUNTS, 0))
+    if role not in collection.tokens:
+        collection.tokens[role] = TokenCounts(requests=0, unreported=0, prompt=0, cached=0, completion=0)
+    counts = collection.tokens[role]
     counts["requests"] += 1
     if tokens is None:
         counts["unreported"] += 1
         return
-    for name, count in zip(("prompt", "cached", "completion"), tokens, strict=True):
-        counts[name] += count
+    prompt, cached, completion = tokens
+    counts["prompt"] += prompt
+    counts["cached"] += cached
+    counts["completion"] += completion
 
 
-def think(role: str, text: str) -> None:
+def think(role: Role, text: str) -> None:
     """Keep what a model thought before the answer that was taken."""
     collection = _open.get()
     if collection is not None and text:
@@ -74,16 +82,11 @@ def think(role: str, text: str) -> None:
 
 
 def of_openai(answer: Any) -> Tokens | None:
-    """From the `usage` of an OpenAI-compatible answer; without details nothing was cached. None where there is no
-    usable one.
-    """
+    """From the `usage` of an OpenAI-compatible answer; None where there is no usable one."""
     try:
-        told = answer["usage"]
-        return _tokens(
-            told["prompt_tokens"],
-            (told.get("prompt_tokens_details") or {}).get("cached_tokens"),
-            told["completion_tokens"],
-        )
+        reported = answer["usage"]
+        details = reported.get("prompt_tokens_details") or {}
+        return _tokens(reported["prompt_tokens"], details.get("cached_tokens"), reported["completion_tokens"])
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
 
@@ -91,8 +94,8 @@ def of_openai(answer: Any) -> Tokens | None:
 def of_sglang(answer: Any) -> Tokens | None:
     """From the `meta_info` of SGLang's `/generate`. None where it does not say."""
     try:
-        told = answer["meta_info"]
-        return _tokens(told["prompt_tokens"], told.get("cached_tokens"), told["completion_tokens"])
+        reported = answer["meta_info"]
+        return _tokens(reported["prompt_tokens"], reported.get("cached_tokens"), reported["completion_tokens"])
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
 

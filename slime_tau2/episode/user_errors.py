@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-STOP = "###STOP###"
+from slime_tau2 import bench
+from slime_tau2.record import MessageRecord
+
 _ASKS = re.compile(
     r"confirm|proceed|go ahead|\b(shall|should|may) i\b|(would you like|do you want) me to|\byes\b.{0,20}\bno\b",
     re.I | re.S,
@@ -24,9 +25,8 @@ _YES = re.compile(
 _NO = re.compile(r"\b(no|not|never ?mind|don'?t|cannot|can'?t)\b", re.I)
 
 
-def stopped_after_confirming(messages: Sequence[dict[str, Any]]) -> bool:
-    """Whether the user's last words say yes to what the agent has just asked leave for, and end the conversation with
-    it.
+def stopped_after_confirming(messages: Sequence[MessageRecord]) -> bool:
+    """Whether the user's last words say yes to what the agent asked leave for, and end the conversation with it.
 
     Args:
         messages: tau2's, as JSON, in order.
@@ -36,8 +36,8 @@ def stopped_after_confirming(messages: Sequence[dict[str, Any]]) -> bool:
     asked, last = messages[-2], messages[-1]
     if last["role"] != "user" or asked["role"] != "assistant" or asked.get("tool_calls") or last.get("tool_calls"):
         return False
-    said = last.get("content") or ""
-    if STOP not in said or not _ASKS.search(asked.get("content") or ""):
+    answer = last.get("content") or ""
+    if bench.STOP not in answer or not _ASKS.search(asked.get("content") or ""):
         return False
-    words = said.replace(STOP, " ")
+    words = answer.replace(bench.STOP, " ")
     return _YES.search(words) is not None and _NO.search(words) is None

@@ -10,10 +10,13 @@ A simulator that fails for good raises UserSimulatorError, which is infrastructu
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from slime_tau2 import bench, plugins, traits
+from slime_tau2.episode.agents import parts
 from slime_tau2.episode.openai_chat import ChatClient, ChatReply
+from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
 
 USER_TOOL, END = "@@USER_TOOL ", "@@END"  # what a gold agent says to have the user act, and to end
@@ -23,20 +26,36 @@ GREETING = "Hi, I need some help please."  # all that a gold user ever asks
 class User(Protocol):
     """Awaited by the driver whenever tau2's next receiver is the user."""
 
-    def start(self, world: Any, task: Any, environment: Any, history: list, seed: int) -> None:
-        """Once, before the conversation: who the user is. `history` is what the user has said and heard before (tau2
-        messages).
+    def start(
+        self,
+        world: World,
+        task: bench.Task,
+        environment: bench.Environment,
+        history: Sequence[bench.Message],
+        seed: int,
+    ) -> None:
+        """Called once, before the conversation: says who the user is.
+
+        Args:
+            history: what the user has said and heard before.
         """
 
-    async def respond(self, message: Any) -> Any:
-        """The user's next message; `message` is the agent's text or this user's own tool results."""
+    async def respond(self, message: bench.Delivered) -> bench.UserMessage:
+        """The user's next message.
+
+        Args:
+            message: the agent's words, or the results of this user's own calls.
+
+        Raises:
+            UserSimulatorError: there is no usable message.
+        """
 
 
-def _say(text: str) -> Any:
+def _say(text: str) -> bench.UserMessage:
     return bench.UserMessage(role="user", content=text, cost=0.0)
 
 
-def _call(name: str, arguments: dict) -> Any:
+def _call(name: str, arguments: dict[str, Any]) -> bench.UserMessage:
     return bench.UserMessage(
         role="user",
         content=None,
@@ -48,46 +67,66 @@ def _call(name: str, arguments: dict) -> Any:
 class GoldUser:
     """Does what a gold agent asks, stops when it is told the end. Works on every domain."""
 
-    def start(self, world: Any, task: Any, environment: Any, history: list, seed: int) -> None:
+    def start(
+        self,
+        world: World,
+        task: bench.Task,
+        environment: bench.Environment,
+        history: Sequence[bench.Message],
+        seed: int,
+    ) -> None:
         pass
 
-    async def respond(self, message: Any) -> Any:
+    async def respond(self, message: bench.Delivered) -> bench.UserMessage:
         text = message.content if isinstance(message, bench.AssistantMessage) else None
         if text and text.startswith(USER_TOOL):
-            asked = json.loads(text[len(USER_TOOL) :])
-            return _call(asked["name"], asked["arguments"])
+            call = json.loads(text[len(USER_TOOL) :])
+            return _call(call["name"], call["arguments"])
         if text and END in text:
             return _say(f"Thank you. {bench.STOP}")
         return _say(GREETING if text is not None else "I did that.")
 
 
 class PlainUser:
-    """States the reason for the call, then says `Please go on.` and stops after `turns` replies. Works on
-    every domain.
-    """
+    """States the reason for the call, says `Please go on.`, stops after `turns` replies. Works on every domain."""
 
     def __init__(self, turns: int = 4):
-        self.turns, self.said = turns, 0
+        self.turns = turns
+        self.replies = 0
 
-    def start(self, world: Any, task: Any, environment: Any, history: list, seed: int) -> None:
+    def start(
+        self,
+        world: World,
+        task: bench.Task,
+        environment: bench.Environment,
+        history: Sequence[bench.Message],
+        seed: int,
+    ) -> None:
         instructions = task.user_scenario.instructions
-        self.reason = getattr(instructions, "reason_for_call", None) or str(instructions)
+        self.reason: str = getattr(instructions, "reason_for_call", None) or str(instructions)
 
-    async def respond(self, message: Any) -> Any:
-        self.said += 1
-        if self.said == 1:
+    async def respond(self, message: bench.Delivered) -> bench.UserMessage:
+        self.replies += 1
+        if self.replies == 1:
             return _say(self.reason)
-        return _say("Please go on." if self.said <= self.turns else f"Never mind. {bench.STOP}")
+        return _say("Please go on." if self.replies <= self.turns else f"Never mind. {bench.STOP}")
 
 
 class DomainUser:
     """The scripted user that a domain brings (`Traits.scripted_user`); helpdesk has one."""
 
-    def start(self, world: Any, task: Any, environment: Any, history: list, seed: int) -> None:
+    def start(
+        self,
+        world: World,
+        task: bench.Task,
+        environment: bench.Environment,
+        history: Sequence[bench.Message],
+        seed: int,
+    ) -> None:
         self.user: User = plugins.load(scripted_user(world.domain), "user")()
         self.user.start(world, task, environment, history, seed)
 
-    async def respond(self, message: Any) -> Any:
+    async def respond(self, message: bench.Delivered) -> bench.UserMessage:
         return await self.user.respond(message)
 
 
@@ -107,9 +146,12 @@ def scripted_user(domain: str) -> str:
 class LLMUser:
     """tau2's user simulator: it plays the user, so the roles are flipped in what its model sees.
 
-    Each message is serialised when it is said, the tools once a domain. The client's `failure` is UserSimulatorError.
-    `routing_key` keeps a conversation on one of several servers, which has its beginning in the cache; `Harness.user`
-    sets it.
+    Each message is serialised when it is said, the tools once per domain.
+
+    Attributes:
+        client: its `failure` is UserSimulatorError.
+        routing_key: keeps a conversation on one of several servers, which has its beginning in the cache;
+            `Harness.user` sets it.
     """
 
     routing_key: str | None = None
@@ -117,37 +159,45 @@ class LLMUser:
     def __init__(self, client: ChatClient):
         self.client = client
 
-    def start(self, world: Any, task: Any, environment: Any, history: list, seed: int) -> None:
-        self.tools, self.seed = world.user_tool_schemas(task, environment), seed
-        self.calls = self.answered = 0
+    def start(
+        self,
+        world: World,
+        task: bench.Task,
+        environment: bench.Environment,
+        history: Sequence[bench.Message],
+        seed: int,
+    ) -> None:
+        self.tools = world.user_tool_schemas(task, environment)
+        self.seed = seed
+        self.calls = 0
+        self.answered = 0
         self.messages: list[bytes] = []
         self._hears({"role": "system", "content": bench.user_prompt(str(task.user_scenario), self.tools is not None)})
         for message in history:
             if isinstance(message, bench.UserMessage):
                 calls = tuple((c.name, c.arguments) for c in message.tool_calls or [])
-                self._said(ChatReply(message.content, calls=calls))
+                self._replied(ChatReply(message.content, calls=calls))
             else:
-                self._reads(message)
+                self._delivered(message)
 
-    async def respond(self, message: Any) -> Any:
-        self._reads(message)
+    async def respond(self, message: bench.Delivered) -> bench.UserMessage:
+        self._delivered(message)
         reply = await self.client.complete(self.messages, self.tools, self.seed, routing_key=self.routing_key)
-        self._said(reply)
+        self._replied(reply)
         calls = [bench.ToolCall(name=name, arguments=arguments, requestor="user") for name, arguments in reply.calls]
         return bench.UserMessage(role="user", content=reply.text, tool_calls=calls or None, cost=0.0)
 
-    def _reads(self, message: Any) -> None:
-        """The agent's text, or the results of the user's own last calls."""
+    def _delivered(self, message: bench.Delivered) -> None:
+        """The agent's words, or the results of the user's own last calls."""
         if isinstance(message, bench.AssistantMessage):
             self._hears({"role": "user", "content": message.content or ""})
             return
-        results = message.tool_messages if isinstance(message, bench.MultiToolMessage) else [message]
-        for result in results:  # tau2 answers the calls in order
+        for result in parts(message):  # tau2 answers the calls in order
             self._hears({"role": "tool", "tool_call_id": f"u{self.answered}", "content": result.content or ""})
             self.answered += 1
 
-    def _said(self, reply: ChatReply) -> None:
-        made = [
+    def _replied(self, reply: ChatReply) -> None:
+        calls = [
             {
                 "id": f"u{self.calls + n}",
                 "type": "function",
@@ -155,8 +205,8 @@ class LLMUser:
             }
             for n, (name, arguments) in enumerate(reply.calls)
         ]
-        self.calls += len(made)
-        self._hears({"role": "assistant", "content": reply.text, **({"tool_calls": made} if made else {})})
+        self.calls += len(calls)
+        self._hears({"role": "assistant", "content": reply.text, **({"tool_calls": calls} if calls else {})})
 
     def _hears(self, message: dict[str, Any]) -> None:
         self.messages.append(json.dumps(message, ensure_ascii=False).encode())

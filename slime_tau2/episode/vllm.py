@@ -117,7 +117,7 @@ class VLLMClient(PolicyClient):
         if routing_key and credentials.is_ours(self.base_url):
             headers[ROUTING_HEADER] = routing_key
 
-        def read(answer: dict) -> Generation:
+        def read(answer: dict[str, Any]) -> Generation:
             return self._generation(answer, ids_json)
 
         return await self.endpoint.post(lambda attempt: body, read, headers)
@@ -133,7 +133,7 @@ class VLLMClient(PolicyClient):
         params = {**DEFAULTS, "max_tokens": tokens, "add_special_tokens": False, "skip_special_tokens": False}
         body = self._body(json.dumps(prompt).encode(), params)
 
-        def read(answer: dict) -> Sample:
+        def read(answer: dict[str, Any]) -> Sample:
             choice = answer["choices"][0]
             return Sample(
                 self._generation(answer, None).ids,
@@ -147,7 +147,7 @@ class VLLMClient(PolicyClient):
         )
 
     async def headers(self) -> dict[str, str]:
-        """Of one request."""
+        """The headers of one request."""
         return credentials.headers(self.key_env)
 
     async def about(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class VLLMClient(PolicyClient):
         ).encode()
         return b'%b,"prompt":%b}' % (fields[:-1], prompt)
 
-    def _generation(self, answer: dict, sent: bytes | None) -> Generation:
+    def _generation(self, answer: dict[str, Any], sent: bytes | None) -> Generation:
         """What an answer says; `sent` is the prompt's JSON, which it must have read (None: the prompt was a text)."""
         choice, usage = answer["choices"][0], answer.get("usage") or {}
         ids = choice.get("token_ids")

@@ -7,10 +7,8 @@ the policy sampled another spelling of the same text, the decoded texts must be.
 
 from __future__ import annotations
 
-from typing import Any
-
 from slime_tau2.data.traces import until_last_turn
-from slime_tau2.episode.chat import AWAITED, END_OF_TURN, ChatRenderer
+from slime_tau2.episode.chat import AWAITED, END_OF_TURN, ChatMessage, ChatRenderer
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.record import MessageRecord
 from slime_tau2.types import Episode
@@ -24,7 +22,8 @@ def is_mismatch(
     if ledger is None or not episode.turns:
         return False
     last = episode.turns[-1]
-    messages = [{"role": "system", "content": system_prompt}, *_as_sampled(episode, chat, protocol)]
+    system: ChatMessage = {"role": "system", "content": system_prompt}
+    messages = [system, *_as_sampled(episode, chat, protocol)]
     written = chat.tokenizer.decode(ledger.tokens, skip_special_tokens=False)
     waits = ledger.loss_mask[-1:] == [0] and written.endswith(AWAITED + chat.opening)
     if waits or not last.sent:  # a turn that never came, or one that ended the episode
@@ -44,7 +43,7 @@ def is_mismatch(
     return canonical and encoded(written) != ledger.tokens
 
 
-def _as_sampled(episode: Episode, chat: ChatRenderer, protocol: Native) -> list[dict[str, Any]]:
+def _as_sampled(episode: Episode, chat: ChatRenderer, protocol: Native) -> list[ChatMessage]:
     """The conversation as chat messages, each turn with the text that was sampled rather than what was read in it."""
     messages = until_last_turn(episode.messages, protocol)
     texts = [turn.text for turn in episode.turns if turn.sent]
