@@ -81,14 +81,16 @@ def shaped(
     raise ValueError(f"unknown shaping {kind!r}")
 
 
-def card_fractions(reward_info: Mapping[str, Any]) -> dict[str, float]:
-    """tau2's own fraction of each component that a RewardInfo (as JSON) reports; {} for an episode without an end."""
+def card_fractions(reward_info: Mapping[str, Any] | None) -> dict[str, float]:
+    """tau2's own fraction of each component that a RewardInfo (as JSON) reports; {} for an episode without one."""
     sources = {
         "action": ("action_checks", "action_match"),
         "communicate": ("communicate_checks", "met"),
         "env_assertion": ("env_assertions", "met"),
     }
-    fractions = {}
+    fractions: dict[str, float] = {}
+    if reward_info is None:
+        return fractions
     for component, (field, flag) in sources.items():
         checks = reward_info.get(field) or []
         if checks:

@@ -89,7 +89,7 @@ def _tau2s_own_runner(servers: ModelServers, number: int) -> float:
         max_steps=200,
         max_errors=10,
     )
-    return bench.evaluate(orchestrator.run(), task, servers.world.domain).reward
+    return bench.evaluate(orchestrator.run(), task, servers.world.spec).reward
 
 
 async def tau2_blocking(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
