@@ -138,7 +138,9 @@ def _collect_teacher(domain: str, output: Path, *, episodes: int, flaws: float, 
     from slime_tau2.data.teacher_traces import collect
     from slime_tau2.data.traces import write_jsonl
 
-    rows, reward = collect(episodes, flaws, seed, split, lambda done, note: None, domain)
+    rows, reward = collect(
+        episodes, flaws=flaws, seed=seed, split=split, advance=lambda done, note: None, domain=domain
+    )
     print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
 
 

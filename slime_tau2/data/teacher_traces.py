@@ -20,6 +20,7 @@ from slime_tau2.seeds import derive_seed
 
 def collect(
     episodes: int,
+    *,
     flaws: float,
     seed: int,
     split: str,

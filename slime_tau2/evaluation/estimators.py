@@ -44,7 +44,7 @@ def _check(n: int, c: int, k: int) -> None:
         raise ValueError(f"need 0 <= c <= n and 1 <= k <= n, got n={n}, c={c}, k={k}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """A mean over `tasks` of `of` tasks with its 95 % interval. `method`: bootstrap, wilson (all tasks alike), combined
     (of several).
@@ -80,14 +80,18 @@ def bootstrap_mean(
     """
     n, of = len(values), len(values) if of is None else of
     if not n:
-        return Estimate(float("nan"), float("nan"), float("nan"), 0, of)
+        nan = float("nan")
+        return Estimate(value=nan, low=nan, high=nan, tasks=0, of=of)
     array = np.asarray(values, dtype=float)
     if np.ptp(array) == 0:
-        return Estimate(float(array[0]), *alike(float(array[0]), n, scale), n, of, "wilson")
+        value = float(array[0])
+        low, high = alike(value, n, scale)
+        return Estimate(value=value, low=low, high=high, tasks=n, of=of, method="wilson")
     rng = np.random.default_rng(seed)
     means = array[rng.integers(0, n, (RESAMPLES, n))].mean(1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(array.mean()), float(low), float(high), n, of)
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    low, high = map(float, np.quantile(means, tails))
+    return Estimate(value=float(array.mean()), low=low, high=high, tasks=n, of=of)
 
 
 def alike(value: float, n: int, scale: tuple[float, float]) -> tuple[float, float]:
@@ -108,7 +112,8 @@ def mean_of(parts: Sequence[Estimate]) -> Estimate:
     value = sum(p.value for p in parts) / n
     low = value - sqrt(sum((p.value - p.low) ** 2 for p in parts)) / n
     high = value + sqrt(sum((p.high - p.value) ** 2 for p in parts)) / n
-    return Estimate(value, low, high, sum(p.tasks for p in parts), sum(p.of for p in parts), "combined")
+    tasks, of = sum(p.tasks for p in parts), sum(p.of for p in parts)
+    return Estimate(value=value, low=low, high=high, tasks=tasks, of=of, method="combined")
 
 
 def paired_difference(a: Mapping[Task, float], b: Mapping[Task, float], seed: int = 0) -> Estimate:

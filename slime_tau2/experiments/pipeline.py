@@ -110,10 +110,12 @@ class Pipeline:
         data = self.directory / "data" / "sft.jsonl"
         if not data.exists():
             self.progress.start("collecting teacher traces", s.traces)
-            rows, reward = teacher_traces.collect(s.traces, s.flaws, s.seed, WHOLE, self.progress.advance)
+            rows, reward = teacher_traces.collect(
+                s.traces, flaws=s.flaws, seed=s.seed, split=WHOLE, advance=self.progress.advance
+            )
             traces.write_jsonl(data, rows)
             self.progress.end(f"the teacher's reward is {reward:.2f}")
-        self._supervise(stage, start.path, data, "SFT on {} traces", s.sft_steps, s.sft_lr)
+        self._supervise(stage, start.path, data, title="SFT on {} traces", steps=s.sft_steps, lr=s.sft_lr)
 
     def _rft(self, start: StageModel) -> None:
         stage, s, episodes = self._stage("rft"), self.settings, self.episodes
@@ -136,9 +138,9 @@ class Pipeline:
             kept = rejection.select(records, s.rft_min_partial).records
             chosen = (traces.record_to_row(r, episodes.prompt, episodes.world.tool_schemas) for r in kept)
             traces.write_jsonl(data, (r for r in chosen if r is not None))
-        self._supervise(stage, start.path, data, "RFT on {} selected attempts", s.rft_steps, s.rft_lr)
+        self._supervise(stage, start.path, data, title="RFT on {} selected attempts", steps=s.rft_steps, lr=s.rft_lr)
 
-    def _supervise(self, stage: stages.Stage, start: Path, data: Path, title: str, steps: int, lr: float) -> None:
+    def _supervise(self, stage: stages.Stage, start: Path, data: Path, *, title: str, steps: int, lr: float) -> None:
         """SFT on the rows of a file."""
         rows = [traces.tokenise(row, self.episodes.chat) for row in traces.read_rows(data)]
         if not rows:
@@ -150,7 +152,13 @@ class Pipeline:
         self.episodes.worked = True
         self.progress.start(title.format(len(rows)), steps)
         stages.train_sft(
-            stage, trainer, self.episodes.tokenizer, rows, steps, self.settings.sft_batch, self.settings.seed
+            stage,
+            trainer,
+            self.episodes.tokenizer,
+            rows,
+            steps=steps,
+            batch_size=self.settings.sft_batch,
+            seed=self.settings.seed,
         )
         self.progress.end("")
 

@@ -68,7 +68,7 @@ class Stage:
 
 
 def train_sft(
-    stage: Stage, trainer: Trainer, tokenizer: Any, rows: Sequence[TokenRow], steps: int, batch_size: int, seed: int
+    stage: Stage, trainer: Trainer, tokenizer: Any, rows: Sequence[TokenRow], *, steps: int, batch_size: int, seed: int
 ) -> None:
     """Train on rows for `steps` optimizer steps, in length-bucketed epochs."""
     state = checkpoint.load(stage.directory / "checkpoints", trainer) or {"iteration": 0}

@@ -48,7 +48,10 @@ STEPS = 3
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory, chat, tokenizer):
     """A model that has learned helpdesk a little: enough to err in different ways."""
-    rows = [tokenise(r, chat) for r in collect(300, 1.0, 0, "train+val", lambda done, note: None)[0]]
+    rows = [
+        tokenise(r, chat)
+        for r in collect(300, flaws=1.0, seed=0, split="train+val", advance=lambda done, note: None)[0]
+    ]
     trainer = Trainer(new_model(len(tokenizer), 2048, seed=3, hidden=64), TrainOptions(lr=4e-3))
     for step in range(150):
         trainer.sft_step([rows[(16 * step + n) % len(rows)] for n in range(16)])
