@@ -50,6 +50,7 @@ class ChatClient:
             answer.
         access: what the configuration says of hosts.
         options: JSON fields of every request, e.g. temperature.
+        max_tokens: longest reply; None leaves that to the server.
         failure: the error that is raised when the server fails for good; its role is the one under which tokens are
             counted.
 
@@ -65,6 +66,7 @@ class ChatClient:
         *,
         failure: type[InfrastructureError],
         options: Mapping[str, Any],
+        max_tokens: int | None = None,
         key_env: str | None = None,
         concurrency: int = 128,
         retries: Retries = RETRIES,
@@ -76,16 +78,30 @@ class ChatClient:
         self.server = hosted.Server.of(base_url, model, key_env, access)
         model_names.check(model, base_url, access)
         self._head = json.dumps({"model": model, **options}, ensure_ascii=False)[:-1].encode()
+        self._limit = b"" if max_tokens is None else self._limit_of(max_tokens)
+        self.answered_as: str | None = None
+        """The model that answered, by the server's own word (`gpt-4.1-2025-04-14` to `gpt-4.1`); None until it has."""
         self.endpoint = Endpoint(
             url=self.server.url,
             failure=self.failure,
             concurrency=concurrency,
             hint=credentials.hint(self.server.variable),
-            spent=lambda answer: usage.add(self.role, usage.of_openai(answer)),
+            spent=self._note,
             transport=transport,
             connect=self.server.connect,
             retries=retries,
         )
+
+    def _note(self, answer: Any) -> None:
+        """Keep what an answer says beside its message: its tokens, and which model it is of."""
+        usage.add(self.role, usage.of_openai(answer))
+        model = answer.get("model") if isinstance(answer, dict) else None
+        if isinstance(model, str):
+            self.answered_as = model
+
+    def _limit_of(self, tokens: int) -> bytes:
+        name = b"max_completion_tokens" if credentials.is_openai(self.server.base_url) else b"max_tokens"
+        return b',"%b":%d' % (name, tokens)
 
     async def complete(
         self,
@@ -109,7 +125,7 @@ class ChatClient:
             InfrastructureError: the client's `failure`, when the tries run out.
         """
         offered = b',"tools":%b,"tool_choice":"auto"' % tools if tools else b""
-        body = b'%b%b,"messages":[%b],"seed":' % (self._head, offered, b",".join(messages))
+        body = b'%b%b%b,"messages":[%b],"seed":' % (self._head, self._limit, offered, b",".join(messages))
 
         def accepted(answer: dict[str, Any]) -> ChatReply:
             reply = (read or _reply)(answer)
@@ -130,8 +146,8 @@ class ChatClient:
         Raises:
             InfrastructureError: the client's `failure`, with the cause.
         """
-        limit = b'"max_completion_tokens":16' if credentials.is_openai(self.server.base_url) else b'"max_tokens":1'
-        body = b'%b,"messages":[{"role":"user","content":"Hi"}],%b}' % (self._head, limit)
+        limit = self._limit_of(16 if credentials.is_openai(self.server.base_url) else 1)
+        body = b'%b,"messages":[{"role":"user","content":"Hi"}]%b}' % (self._head, limit)
         await self.endpoint.once(body, lambda answer: answer["choices"][0]["message"], await self.headers(), timeout_s)
 
     @property

@@ -195,17 +195,24 @@ def _by_text(resolved: ResolvedRequest, config: Tau2Config, model: str) -> Evalu
                 f"top_k {resolved.top_k}: {url} has no such parameter; say --top-k -1, and compare with care"
             )
         sampling["top_k"] = resolved.top_k  # SGLang and vLLM know it beside OpenAI's own parameters
+    # a limit that nobody asked for would cut the thoughts of a model whose thoughts count as its reply
+    max_tokens = config.max_turn_tokens if "max_turn_tokens" in config.model_fields_set else None
     client = ChatClient(
         url,
         model,
         key_env=config.policy_key_env,
         failure=PolicyError,
         options={**sampling, **thinking(config.thinking, url, "thinking")},
+        max_tokens=max_tokens,
         concurrency=config.policy_concurrency,
         access=config.access,
         retries=config.policy_client_retries,
     )
     harness = Harness(config, None, client)
+
+    async def identify() -> PolicyServer | None:
+        return None if client.answered_as is None else {"model": client.answered_as}
+
     tools: dict[str, bytes] = {}
 
     async def run_one(world: World, task_id: str, seed: int) -> Episode:
@@ -229,4 +236,6 @@ def _by_text(resolved: ResolvedRequest, config: Tau2Config, model: str) -> Evalu
     }
     if resolved.top_k != -1:
         settings["top_k"] = resolved.top_k
-    return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness)
+    if max_tokens is not None:
+        settings["max_turn_tokens"] = max_tokens
+    return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness, identify=identify)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from fake_openai import FakeOpenAI
 from serving import Serving
 
@@ -151,3 +152,32 @@ def test_a_switch_that_the_policys_host_does_not_have_is_one_line(cli, tmp_path)
     assert code == 2 and "thinking = off: https://api.openai.com/v1 has no such switch; use auto" in " ".join(
         (out + error).split()
     )
+
+
+def answer_of(model, text):
+    message = {"role": "assistant", "content": text}
+    return web.json_response({"model": model, "choices": [{"index": 0, "finish_reason": "stop", "message": message}]})
+
+
+def test_the_model_that_a_server_answers_with_is_recorded_and_another_is_refused(cli, tmp_path):
+    """An alias such as gpt-4.1 is another model from one month to the next."""
+    models = ["m-2025-04-14"]
+    with Serving(FakeOpenAI(lambda body: answer_of(models[0], f"Bye {bench.STOP}"))) as policy:
+        command = ("eval", "--domain", "airline", "--policy", policy.url, "--model", "m", "--user", "gold")
+        run = ("--output", tmp_path, "--task", "0")
+        code, _, error = cli(*command, *run)
+        assert code == 0, error
+        assert plan.read(tmp_path).settings["policy_server"] == {"model": "m-2025-04-14"}
+        models[0] = "m-2026-01-01"
+        code, _, error = cli(*command, *run, "--attempts", "2")
+    assert code == 2 and "policy_server = {'model': 'm-2025-04-14'}, not {'model': 'm-2026-01-01'}" in error
+
+
+@pytest.mark.parametrize("options, sent", [((), None), (("--set", "max_turn_tokens=300"), 300)])
+def test_a_limit_on_a_turn_that_was_asked_for_reaches_a_server_of_texts(cli, tmp_path, options, sent):
+    with Serving(FakeOpenAI([f"Bye {bench.STOP}"])) as policy:
+        command = ("eval", "--domain", "airline", "--policy", policy.url, "--model", "m", "--user", "gold")
+        code, _, error = cli(*command, "--task", "0", "--output", tmp_path, *options)
+        assert code == 0, error
+    assert [body.get("max_tokens") for body in policy.bodies] == [1, *[sent] * (len(policy.bodies) - 1)]
+    assert plan.read(tmp_path).settings.get("max_turn_tokens") == sent
