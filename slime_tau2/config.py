@@ -226,9 +226,7 @@ class Tau2Config(BaseModel):
 
     @classmethod
     def resolve(cls, *sources: options.Source) -> Tau2Config:
-        """As `from_mapping`, from several sources, of which the last that has a key wins; an error names the source of
-        its key.
-        """
+        """Build from several sources. The last that has a key wins; an error names the source of its key."""
         config = options.build(cls, sources, PREFIX)
         plugins.import_all(config.plugins)
         return config

@@ -1,5 +1,4 @@
-"""Files as they come from a user's disk: each way in which one can be broken is one line that names the file and the
-place.
+"""Files as they come from a user's disk: each way in which one can be broken is one line with the file and the place.
 
 A file of ours may be older, cut off by a full disk, saved by an editor in another encoding, or not ours at all. Whoever
 reads one begins here, so that every command says the same of it.
@@ -51,14 +50,15 @@ def read_as(path: Path, kind: type[Model], complete: bool = False) -> Model:
         ConfigError: as `read_object`, or a field of it is missing, unknown or of another type; names the field.
     """
     try:
-        found = kind.model_validate(read_object(path))
+        value = kind.model_validate(read_object(path))
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; {ANOTHER}") from error
-    silent = [name for name in kind.model_fields if name not in found.model_fields_set] if complete else []
-    if silent:
-        raise ConfigError(f"{path}: {silent[0]}: not in it; another version of slime_tau2 wrote it")
-    return found
+    if complete:
+        for name in kind.model_fields:
+            if name not in value.model_fields_set:
+                raise ConfigError(f"{path}: {name}: not in it; another version of slime_tau2 wrote it")
+    return value
 
 
 def read_jsonl(path: Path, needed: Iterable[str] = (), torn_end: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -77,11 +77,11 @@ def read_jsonl(path: Path, needed: Iterable[str] = (), torn_end: bool = False) -
                 if torn_end and line.startswith(b"{") and not line.endswith(b"\n"):
                     return
                 where = f"{path}, line {number}"
-                found = _object(parsed(_decoded(line, where), where), where)
+                value = _object(parsed(_decoded(line, where), where), where)
                 for key in needed:
-                    if key not in found:
+                    if key not in value:
                         raise ConfigError(f"{where}: no {key} in it; {ANOTHER}")
-                yield number, found
+                yield number, value
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -129,7 +129,7 @@ def parsed(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not JSON ({error or 'nested too deeply'})") from error
 
 
-def _object(found: Any, where: str) -> dict[str, Any]:
-    if not isinstance(found, dict):
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
         raise ConfigError(f"{where}: no JSON object in it; {ANOTHER}")
-    return found
+    return value

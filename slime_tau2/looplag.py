@@ -10,7 +10,7 @@ NAP_S = 0.01
 
 
 class LoopLag:
-    """`async with LoopLag() as lag: …`; then `lag.lags_ms`, one figure a nap."""
+    """`async with LoopLag() as lag: …`; then `lag.lags_ms`, one figure per nap."""
 
     def __init__(self) -> None:
         self.lags_ms: list[float] = []

@@ -1,4 +1,8 @@
-"""What users bring of their own, by import path: domains, user simulators, rewards."""
+"""What users bring of their own, by import path: domains, user simulators, rewards.
+
+Importing such a module runs it: a domain registers itself so. The first import appends the working directory to
+`sys.path`, as `python -m` would have it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 from slime_tau2.errors import ConfigError
@@ -22,13 +27,12 @@ def load(path: str, option: str) -> Any:
     Raises:
         ConfigError: no such module, or nothing of that name in it; names the option.
     """
-    module, _, name = path.partition(":")
-    found = _module(module, option)
-    if not name or not hasattr(found, name):
-        raise ConfigError(
-            f"tau2_{option} = {path}: {getattr(found, '__file__', module)} has no {name or 'name behind the colon'}"
-        )
-    return getattr(found, name)
+    module_name, _, name = path.partition(":")
+    module = _module(module_name, option)
+    if not name or not hasattr(module, name):
+        where = getattr(module, "__file__", module_name)
+        raise ConfigError(f"tau2_{option} = {path}: {where} has no {name or 'name behind the colon'}")
+    return getattr(module, name)
 
 
 def import_all(modules: Iterable[str]) -> None:
@@ -41,8 +45,8 @@ def import_all(modules: Iterable[str]) -> None:
         _module(module, "plugins")
 
 
-def _module(name: str, option: str) -> Any:
-    if os.getcwd() not in sys.path:  # as `python -m` would have it; a console script starts without
+def _module(name: str, option: str) -> ModuleType:
+    if os.getcwd() not in sys.path:  # a console script starts without
         sys.path.append(os.getcwd())
     try:
         return importlib.import_module(name)

@@ -40,7 +40,7 @@ class CallRecord(TypedDict):
     requestor: NotRequired[str]
     """`assistant` or `user`."""
     compare_args: NotRequired[list[str] | None]
-    """Of a solution's call: the arguments that count; all where it is not said."""
+    """In a call of the solution: the arguments that count; all where it is not said."""
 
 
 @with_config(_STRICT)

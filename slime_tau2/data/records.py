@@ -57,7 +57,7 @@ def read(path: Path, torn_end: bool = False) -> list[AttemptRecord]:
 
 
 def so_far(path: Path) -> list[AttemptRecord]:
-    """As `read`, of a run that may have been killed, or not have begun: then []."""
+    """The records of a run that may have been killed, as `read`; [] where it has not begun."""
     return read(path, torn_end=True) if path.exists() else []
 
 

@@ -64,7 +64,7 @@ def select(
     seen: set[str] = set()
     for record in records:
         counts["attempts"] += 1
-        key, said = (record["domain"], record["task_id"]), conversation_key(record)
+        key, conversation = (record["domain"], record["task_id"]), conversation_key(record)
         if held and key in held:
             counts[NAMES[held[key]]] += 1
         elif record["reward"] is None:
@@ -73,10 +73,10 @@ def select(
             counts["of scripts"] += 1
         elif any(turn["malformed"] for turn in record.get("turns", ())):
             counts["malformed"] += 1
-        elif said in seen:
+        elif conversation in seen:
             counts["duplicates"] += 1
         else:
-            seen.add(said)
+            seen.add(conversation)
             by_task[key].append(record)
     out = Selection(counts=counts)
     for attempts in by_task.values():
@@ -98,11 +98,13 @@ def select(
 
 def _scripted(record: AttemptRecord) -> bool:
     """A script spoke for the agent or the user: no model writes what only they write."""
-    said = ((m["role"], m.get("content") or "") for m in record.get("messages", ()))
-    return any(
-        text == GREETING if role == "user" else role == "assistant" and (END in text or USER_TOOL in text)
-        for role, text in said
-    )
+    for message in record.get("messages", ()):
+        text = message.get("content") or ""
+        if message["role"] == "user" and text == GREETING:
+            return True
+        if message["role"] == "assistant" and (END in text or USER_TOOL in text):
+            return True
+    return False
 
 
 def why_none(counts: Mapping[str, int]) -> str:

@@ -19,7 +19,7 @@ PROBE_EVERY_S = 30.0
 
 @dataclass
 class Circuit:
-    """Of one server, shared by all that ask it. `silent` counts the tries since the last answer."""
+    """The circuit of one server, shared by all that ask it. `silent` counts the tries since the last answer."""
 
     clock: Callable[[], float] = time.monotonic
     silent: int = 0

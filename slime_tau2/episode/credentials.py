@@ -176,7 +176,7 @@ def _is_this_machine(address: str) -> bool:
 
 
 def _addresses(host: str) -> list[str]:
-    """Its addresses; itself where it is one, or has none."""
+    """The addresses of a host; itself where it is an address, or has none."""
     try:
         return sorted({str(found[4][0]) for found in socket.getaddrinfo(host, None)})
     except OSError:

@@ -167,8 +167,8 @@ class Endpoint:
             raise _Trouble("garbage", f"{type(error).__name__}: {error}", pause) from error
         final = 300 <= reply.status < 500 and reply.status not in RETRIABLE
         hint = f"; {self.hint}" if self.hint and reply.status in (401, 403) else ""
-        said = f"HTTP {reply.status} {reply.body[:300].decode(errors='replace')}{hint}"
-        raise _Trouble(f"http_{reply.status}", said, pause, final)
+        refusal = f"HTTP {reply.status} {reply.body[:300].decode(errors='replace')}{hint}"
+        raise _Trouble(f"http_{reply.status}", refusal, pause, final)
 
     def _failure(self, message: str, trouble: _Trouble | None) -> InfrastructureError:
         error = self.failure(message)

@@ -1,10 +1,9 @@
 """How a chat server is asked: its address, the headers of a request, and whether the `openai` package sends it.
 
 The package is used where a model is hosted: at OpenAI's hosts and Azure, and where `hosts` says so. It knows proxies
-(HTTPS_PROXY) and
-is kept up by those who serve. It is a transport and no more: retries, time-outs, faults and records are `endpoint.py`'s
-for both. What it reads from its own environment (organisation, project, OPENAI_CUSTOM_HEADERS) goes to OpenAI's own
-hosts only: another sees what an option names.
+(HTTPS_PROXY) and is kept up by those who serve. It is a transport and no more: retries, time-outs, faults and records
+are `endpoint.py`'s for both. What it reads from its own environment (organisation, project, OPENAI_CUSTOM_HEADERS) goes
+to OpenAI's own hosts only: another sees what an option names.
 """
 
 from __future__ import annotations
@@ -56,9 +55,8 @@ class Server:
         if credentials.is_azure(base_url) and host.api_version is None and not base_url.endswith("/openai/v1"):
             where = credentials.parsed(base_url).hostname
             raise ConfigError(
-                f"{base_url} is Azure's: write https://{where}/openai/v1, or name the version of the older "
-                "address with "
-                f"hosts={{{where}: {{api_version: 2024-10-21}}}}"
+                f"{base_url} is Azure's: write https://{where}/openai/v1, or name the version of the older address "
+                f"with hosts={{{where}: {{api_version: 2024-10-21}}}}"
             )
         return server
 
@@ -86,7 +84,7 @@ class Server:
         return OpenAITransport(self) if self.by_package else AiohttpTransport()
 
     async def headers(self) -> dict[str, str]:
-        """Of one request, read from the environment now and kept nowhere (invariant 8).
+        """The headers of one request, read from the environment now and kept nowhere (invariant 8).
 
         Raises:
             RuntimeError: there is no token.
@@ -104,9 +102,9 @@ class Server:
         if name is None:
             return {}
         try:
-            found = json.loads(os.environ[name])
-            if isinstance(found, dict) and all(isinstance(v, str) for v in found.values()):
-                return found
+            headers = json.loads(os.environ[name])
+            if isinstance(headers, dict) and all(isinstance(v, str) for v in headers.values()):
+                return headers
         except (KeyError, ValueError):
             pass
         raise ConfigError(f'{self.base_url}: set {name} to its headers, a JSON object such as {{"X-Team": "…"}}')

@@ -1,6 +1,4 @@
-"""What a server says about itself, beside what episodes ask it: its health, the models it lists, how it was started,
-how it tokenizes.
-"""
+"""What a server says of itself, beside what episodes ask it: health, models, how it was started, how it tokenizes."""
 
 from __future__ import annotations
 
@@ -22,8 +20,8 @@ def root(url: str) -> str:
 
 async def status(url: str, patience_s: float = PATIENCE_S) -> int:
     """The HTTP status at a URL; 0 where nothing answers."""
-    found, _ = await _ask(url, None, {}, patience_s)
-    return found
+    code, _ = await _ask(url, None, {}, patience_s)
+    return code
 
 
 async def json_at(
@@ -33,27 +31,30 @@ async def json_at(
     body: dict[str, Any] | None = None,
     proxies: bool = False,
 ) -> dict[str, Any] | str:
-    """The JSON object at a URL (with a body: what it answers to that), or why there is none; `proxies`: through the
-    environment's.
+    """The JSON object at a URL, or why there is none.
+
+    Args:
+        body: post this; None gets.
+        proxies: go through the environment's.
     """
-    found, said = await _ask(url, body, headers or {}, patience_s, proxies)
-    if not found:
-        return f"does not answer ({said})"
-    if found >= 300:
-        return f"HTTP {found}"
+    code, text = await _ask(url, body, headers or {}, patience_s, proxies)
+    if not code:
+        return f"does not answer ({text})"
+    if code >= 300:
+        return f"HTTP {code}"
     try:
-        told = json.loads(said)
+        value = json.loads(text)
     except ValueError:
-        told = None
-    return told if isinstance(told, dict) else "an answer that is no JSON object"
+        value = None
+    return value if isinstance(value, dict) else "an answer that is no JSON object"
 
 
 async def first(urls: list[str], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The first JSON object at these URLs, a newer name before an older one; {} where none has one."""
     for url in urls:
-        told = await json_at(url, headers)
-        if isinstance(told, dict):
-            return told
+        answer = await json_at(url, headers)
+        if isinstance(answer, dict):
+            return answer
     return {}
 
 
@@ -61,8 +62,8 @@ async def models(
     base_url: str, headers: Mapping[str, str] | None = None, patience_s: float = PATIENCE_S
 ) -> dict[str, dict[str, Any]]:
     """What an OpenAI-compatible server says of each model it lists, by name; {} where it lists none."""
-    told = await json_at(f"{base_url.rstrip('/')}/models", headers, patience_s)
-    listed = told.get("data") if isinstance(told, dict) else None
+    answer = await json_at(f"{base_url.rstrip('/')}/models", headers, patience_s)
+    listed = answer.get("data") if isinstance(answer, dict) else None
     return {str(m["id"]): m for m in listed or [] if isinstance(m, dict) and m.get("id") is not None}
 
 

@@ -32,8 +32,8 @@ def gold(task: bench.Task) -> Script:
             script.append(_say(USER_TOOL + json.dumps({"name": action.name, "arguments": action.arguments})))
         else:
             script.append(_call(action.name, action.arguments))
-    told = "; ".join((criteria.communicate_info if criteria else None) or [])
-    return [*script, _say(f"All done. {told} {END}")]
+    must_be_said = "; ".join((criteria.communicate_info if criteria else None) or [])
+    return [*script, _say(f"All done. {must_be_said} {END}")]
 
 
 def noop(task: bench.Task) -> Script:

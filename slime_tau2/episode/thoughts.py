@@ -26,6 +26,8 @@ def split(text: str) -> tuple[str, str]:
 
 def of_message(message: dict[str, Any]) -> tuple[str, str]:
     """The message of a chat completion -> (thoughts, words)."""
-    told = message.get("reasoning_content") or message.get("reasoning") or ""
+    reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+    if not isinstance(reasoning, str):
+        reasoning = ""
     thought, words = split(message.get("content") or "")
-    return "\n".join(part for part in (told if isinstance(told, str) else "", thought) if part), words
+    return "\n".join(part for part in (reasoning, thought) if part), words

@@ -21,7 +21,7 @@ from slime_tau2.errors import Role
 from slime_tau2.record import ThoughtRecord, TokenCounts
 
 Tokens: TypeAlias = tuple[int, int, int]
-"""Of one answer: prompt tokens, those of them that the server had in its prefix cache, completion tokens with
+"""What one answer cost: prompt tokens, those of them that the server had in its prefix cache, completion tokens with
 thoughts.
 """
 COUNTS = tuple(TokenCounts.__annotations__)
