@@ -209,4 +209,13 @@ def card(
     """Write a Hugging Face model card whose every number comes from a run's own records."""
     from slime_tau2.evaluation.card import write
 
-    write(runs, output, name, base_model, license_name, partial, prices, console)
+    write(
+        runs,
+        output,
+        name=name,
+        base_model=base_model,
+        license_name=license_name,
+        partial=partial,
+        prices=prices,
+        console=console,
+    )

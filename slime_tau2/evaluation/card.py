@@ -28,6 +28,7 @@ SILENT = ("policy", "model", "user_base_url")
 def write(
     directories: Sequence[Path],
     output: Path,
+    *,
     name: str,
     base_model: str | None,
     license_name: str,
@@ -36,6 +37,13 @@ def write(
     console: Console,
 ) -> None:
     """Write the card.
+
+    Args:
+        directories: the runs, all of one model.
+        name: what the card calls the model.
+        base_model: repository that training started from.
+        partial: take runs that are not whole, and say so in the title.
+        prices: a table of prices, which turns tokens into money.
 
     Raises:
         ConfigError: no run, half a run and not `partial`, or the output exists.
@@ -76,14 +84,16 @@ def write(
 
 
 def _of_one_model(found: Sequence[EvaluatedRun]) -> None:
-    """Raises ConfigError where runs are of different policies, or two of one domain: a card is of one model, each
-    number once.
+    """A card is of one model, and has each number once.
+
+    Raises:
+        ConfigError: the runs are of different policies, or two of one domain.
     """
     for key in ("policy", "model", "agent_prompt_sha256", "thinking"):
-        told = {run.name: run.plan.settings.get(key) for run in found}
-        if len(set(map(str, told.values()))) > 1:
+        values = {run.name: run.plan.settings.get(key) for run in found}
+        if len(set(map(str, values.values()))) > 1:
             raise ConfigError(
-                f"the runs are not of one model: {key}: {', '.join(f'{n} {v!r}' for n, v in told.items())}; write "
+                f"the runs are not of one model: {key}: {', '.join(f'{n} {v!r}' for n, v in values.items())}; write "
                 "a card each"
             )
     domains = [s.domain for run in found for s in run.plan.sets]
@@ -108,31 +118,37 @@ def _results(run: EvaluatedRun) -> list[Any]:
     from huggingface_hub import EvalResult
 
     metrics, rows = _table(run)
+    part = "" if _is_whole(run) else f", PARTIAL: {run.coverage}"
     out = []
     for row, cells in rows.items():
+        domain = run.plan.set_of(row)
+        sets = run.plan.sets if domain is None else (domain,)
         for metric in dict.fromkeys(metrics):
             e = cells.get(metric)
             if e is None:
                 continue
-            one = run.plan.set_of(row)
-            tasks = (
-                f"{row} ({one.name})" if one else run.plan.name if row == scores.OVERALL else f"{row}, {run.plan.name}"
-            )
-            part = "" if _is_whole(run) else f", PARTIAL: {run.coverage}"
             out.append(
                 EvalResult(
                     task_type="text-generation",
                     task_name="Tool use over many turns",
                     dataset_type="tau2-bench",
-                    dataset_name=f"tau2-bench {tasks}",
-                    dataset_split=(one or run.plan.sets[0]).name,
-                    dataset_revision=", ".join(s.tasks_sha256 for s in ([one] if one else run.plan.sets)),
+                    dataset_name=f"tau2-bench {_tasks_of(run, row)}",
+                    dataset_split=sets[0].name,
+                    dataset_revision=", ".join(s.tasks_sha256 for s in sets),
                     metric_type=metric,
                     metric_name=f"{metric} over {e.tasks} of {e.of} tasks, {run.plan.attempts} attempts each{part}",
                     metric_value=round(e.value, 4),
                 )
             )
     return out
+
+
+def _tasks_of(run: EvaluatedRun, row: str) -> str:
+    """Which tasks a row of the table is over."""
+    domain = run.plan.set_of(row)
+    if domain is not None:
+        return f"{row} ({domain.name})"
+    return run.plan.name if row == scores.OVERALL else f"{row}, {run.plan.name}"
 
 
 def _section(run: EvaluatedRun, prices: dict[str, costs.Price] | None) -> list[str]:
@@ -146,7 +162,7 @@ def _section(run: EvaluatedRun, prices: dict[str, costs.Price] | None) -> list[s
         "pass^k: all do, both unbiased. "
         "Overall weighs each task alike, the mean of domains each domain.",
         "",
-        f"| tasks | {' | '.join(metrics)} | {' | '.join(beside)} |".replace("|  |", "|"),
+        "| " + " | ".join(["tasks", *metrics, *beside]) + " |",
         "|---" * (1 + len(metrics) + len(beside)) + "|",
     ]
     for row, cells in rows.items():
@@ -155,15 +171,15 @@ def _section(run: EvaluatedRun, prices: dict[str, costs.Price] | None) -> list[s
     caption = note(e for cells in rows.values() for e in cells.values())
     lines += [""] + ([f"{caption}.", ""] if caption else [])
     lines += published.markdown(run)
-    told = [f"{k} {v}" for k, v in run.plan.settings.items() if v is not None and k not in SILENT]
-    told += [
+    settings = [f"{k} {v}" for k, v in run.plan.settings.items() if v is not None and k not in SILENT]
+    settings += [
         f"tau2 {run.plan.tau2}",
         f"attempts {run.plan.attempts}",
         f"seed {run.plan.seed}",
         f"made by {run.plan.made_by}",
     ]
-    told += [f"tasks of {s.domain} sha256 {s.tasks_sha256}" for s in run.plan.sets]
-    lines += ["Settings:", "", *(f"* {text}" for text in told), ""]
+    settings += [f"tasks of {s.domain} sha256 {s.tasks_sha256}" for s in run.plan.sets]
+    lines += ["Settings:", "", *(f"* {text}" for text in settings), ""]
     spent = costs.lines(costs.used(run.records), run.plan.settings, prices)
     if spent:
         lines += ["Tokens, as the servers reported them:", "", *(f"* {line}" for line in spent), ""]

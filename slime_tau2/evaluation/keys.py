@@ -1,10 +1,9 @@
-"""Fail before the first conversation, not after it, where a key that it takes is absent."""
+"""Whether the keys of the servers that a run asks are there: found out before the first conversation, not after it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from slime_tau2 import bench, traits
 from slime_tau2.config import Tau2Config
@@ -13,7 +12,7 @@ from slime_tau2.episode.harness import eval_user_server
 from slime_tau2.errors import ConfigError
 
 
-def check(config: Tau2Config, tasks: Mapping[str, Sequence[Any]]) -> None:
+def check(config: Tau2Config, tasks: Mapping[str, Sequence[bench.Task]]) -> None:
     """Whether the keys of the user model and of the judge are set, where these tasks ask them.
 
     Args:
@@ -28,12 +27,10 @@ def check(config: Tau2Config, tasks: Mapping[str, Sequence[Any]]) -> None:
         variable = _missing(config, config.judge_base_url, config.judge_key_env) if judged else None
         if variable is not None:
             which = f" ({', '.join(judged)})" if len(judged) <= 3 else ""
-            drops = bool(traits.of(domain).without_judge)
-            without = (
-                ", or score without a judge: --set retail_basis=communicate"
-                if drops
-                else ", or leave them out with --task"
-            )
+            if traits.of(domain).without_judge:
+                without = ", or score without a judge: --set retail_basis=communicate"
+            else:
+                without = ", or leave them out with --task"
             raise ConfigError(
                 f"{len(judged)} of these {len(part)} tasks{which} are judged by {config.judge_model}, and "
                 f"{variable} is not set; "
@@ -44,11 +41,8 @@ def check(config: Tau2Config, tasks: Mapping[str, Sequence[Any]]) -> None:
 def _missing(config: Tau2Config, url: str, named: str | None) -> str | None:
     """The variable that holds a server's key and is not set; None where it is, or where a token takes its place."""
     variable, host = credentials.variable(url, named), config.access.named(url)
-    return (
-        None
-        if variable is None or os.environ.get(variable) or (host is not None and host.token is not None)
-        else variable
-    )
+    has_token = host is not None and host.token is not None
+    return None if variable is None or os.environ.get(variable) or has_token else variable
 
 
 def _user(config: Tau2Config) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 from slime_tau2.episode import credentials, lookup, users
 from slime_tau2.episode.endpoint import Endpoint
@@ -19,7 +19,7 @@ from slime_tau2.errors import ConfigError, InfrastructureError
 PATIENCE_S = 10.0
 SILENT_S = 30.0
 TRIES = 3
-"""Of a server that answers HTTP 5xx, a second apart: a router says so while its worker starts."""
+"""Tries, a second apart, at a server that answers HTTP 5xx: a router says so while its worker starts."""
 OPTIONS = {
     "policy": ("--policy", "--model"),
     "user": ("user_base_url (of the user in evaluation: eval_user_base_url)", "user_model (eval_user_model)"),
@@ -29,23 +29,40 @@ OPTIONS = {
 
 
 class Client(Protocol):
-    """What is asked of a client. One of an OpenAI-compatible server has `base_url`, `model` and `headers`, too."""
+    """A client of a server that can be watched."""
 
     endpoint: Endpoint
 
     async def probe(self, timeout_s: float) -> None: ...
 
 
-def clients(box: Harness, judged: bool) -> dict[str, Any]:
+@runtime_checkable
+class NamedClient(Protocol):
+    """A client of an OpenAI-compatible server, which may serve other models than the one that is asked for."""
+
+    @property
+    def base_url(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    async def headers(self) -> dict[str, str]: ...
+
+
+def clients(harness: Harness, judged: bool) -> dict[str, Client]:
     """The clients of the servers that a run asks, by role.
 
     Args:
         judged: whether a judge scores one of its tasks.
     """
-    out: dict[str, Any] = {"policy": box.policy} if box.policy is not None else {}
-    if isinstance(box.user(evaluation=True), users.LLMUser):
-        out["user"] = box.eval_user_client
-    return {**out, "judge": box.judge.client} if judged else out
+    out: dict[str, Client] = {}
+    if harness.policy is not None:
+        out["policy"] = harness.policy
+    if isinstance(harness.user(evaluation=True), users.LLMUser):
+        out["user"] = harness.eval_user_client
+    if judged:
+        out["judge"] = harness.judge.client
+    return out
 
 
 async def before(asked: Mapping[str, Client], patience_s: float = PATIENCE_S) -> None:
@@ -63,7 +80,7 @@ async def before(asked: Mapping[str, Client], patience_s: float = PATIENCE_S) ->
 async def watching(
     asked: Mapping[str, Client], stop: Callable[[str], None], silent_s: float = SILENT_S, patience_s: float = PATIENCE_S
 ) -> AsyncIterator[None]:
-    """Watch the servers for as long as the block lasts; `stop(reason)` is called once, when one of them is gone.
+    """Watch the servers while the block lasts; `stop(reason)` is called once, when one of them is gone.
 
     A server is gone that has answered nothing for `silent_s` seconds while it was asked, that does not answer a probe
     within `patience_s` either, and whose /health is not 200: one that is only busy says that it is well.
@@ -145,15 +162,12 @@ def _cause(role: str, kind: str, patience_s: float) -> str:
     return f"its answer cannot be used: is {url} the right server's?"
 
 
-async def _other_model(role: str, client: Any, patience_s: float) -> str:
-    """What to say where an OpenAI-compatible server lists its models, and the one that is asked for is
-    not among them.
-    """
-    model = getattr(client, "model", None)
-    if model is None:
+async def _other_model(role: str, client: Client, patience_s: float) -> str:
+    """What to say where an OpenAI-compatible server lists its models and not the one that is asked for; else empty."""
+    if not isinstance(client, NamedClient):
         return ""
     listed = await lookup.models(client.base_url, await client.headers(), patience_s)
-    if not listed or model in listed:
+    if not listed or client.model in listed:
         return ""
     shown, option = ", ".join(list(listed)[:8]), OPTIONS[role][1]
-    return f"{role} {client.base_url} does not serve {model}; it serves {shown}: name one of them with {option}"
+    return f"{role} {client.base_url} does not serve {client.model}; it serves {shown}: name one of them with {option}"

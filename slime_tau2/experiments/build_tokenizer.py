@@ -18,6 +18,7 @@ from slime_tau2.domains.helpdesk.tasks import AMOUNTS, ITEMS, LINE_IDS, ORDER_ID
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import CallableAgent
+from slime_tau2.episode.chat import ChatMessage
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.splits import WHOLE
 from slime_tau2.episode.users import DomainUser
@@ -34,10 +35,10 @@ HEADER = "assistant\n"
 HEADS = 40  # how often the constant head of every prompt is counted: enough to shorten it, not to starve the rest
 
 
-def _conversations() -> list[list[dict[str, Any]]]:
+def _conversations() -> list[list[ChatMessage]]:
     world = worlds.load("helpdesk")
 
-    async def run() -> list[list[dict[str, Any]]]:
+    async def run() -> list[list[ChatMessage]]:
         out = []
         for n, task_id in enumerate(world.task_ids(WHOLE)):
             agent = CallableAgent(Teacher(n, flaws=float(n % 2)).act)

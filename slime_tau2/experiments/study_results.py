@@ -102,7 +102,8 @@ def _result(evaluated: Path, required: dict[str, frozenset[str]], training: Trai
     run = runs.load(evaluated)
     runs.require_scores(run.coverage, run.records, evaluated)
     counted = [exploits.exploits(record["messages"], required) for record in run.records]
-    fractions = [card_fractions(record["reward_info"]) for record in run.records]
+    checks = [record["reward_info"] for record in run.records]
+    fractions = [card_fractions(info) for info in checks if info is not None]  # all: each has a score
     return Result(
         successes={task_id: successes for (_, task_id), successes in run.successes.items()},
         partial=fmean(record["partial"] or 0.0 for record in run.records),
