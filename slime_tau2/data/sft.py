@@ -158,7 +158,7 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
     yield from (row for _, row in files.read_jsonl(path))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Checked:
     """What a file of rows holds under a tokenizer. Lengths are in tokens.
 

@@ -34,11 +34,11 @@ def template(directory: Path) -> Finding:
     """Whether the tokenizer's template shows tools, calls and results as Qwen's does, and keeps history."""
     what = "chat template"
     try:
-        from slime_tau2.episode.chat import ChatRenderer
+        from slime_tau2.episode.chat import ChatCall, ChatRenderer
 
         tokenizer = load_tokenizer(directory)
         chat = ChatRenderer(tokenizer, [_TOOL])
-        call = {"type": "function", "function": {"name": "look_up", "arguments": {}}}
+        call: ChatCall = {"type": "function", "function": {"name": "look_up", "arguments": {}}}
         shown = tokenizer.decode(chat.prompt([{"role": "user", "content": "hi"}]).values)
         shown += tokenizer.decode(chat.turn({"role": "assistant", "content": "", "tool_calls": [call]}))
         shown += tokenizer.decode(chat.delta([{"role": "tool", "content": "found"}]).values)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 OPENS_AFTER = 8
 PROBE_EVERY_S = 30.0
@@ -23,9 +23,9 @@ class Circuit:
 
     clock: Callable[[], float] = time.monotonic
     silent: int = 0
-    _next_probe: float = 0.0
-    _waiting: int = 0
-    _heard: float = 0.0
+    _next_probe: float = field(default=0.0, init=False)
+    _waiting: int = field(default=0, init=False)
+    _heard: float = field(default=0.0, init=False)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

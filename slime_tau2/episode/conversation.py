@@ -245,7 +245,9 @@ class Conversation:
         reward_info = cast(RewardInfoRecord, info.model_dump(mode="json", exclude_none=True))
         self._score_assertions()
         if official is not None:
-            await official.compare(self.world, self.task, self.messages(), reason, answer, reward_info)
+            await official.compare(
+                self.world, self.task, messages=self.messages(), reason=reason, answer=answer, live=reward_info
+            )
         self.episode.outcome = Outcome(float(info.reward), self._partial(), self.scorer.components(), reward_info)
 
     async def _judged(self, judge: Judge | None) -> str | None:

@@ -56,6 +56,7 @@ class OfficialCheck:
         self,
         world: worlds.World,
         task: bench.Task,
+        *,
         messages: list[bench.Message],
         reason: str,
         answer: str | None,

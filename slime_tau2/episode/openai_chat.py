@@ -108,6 +108,7 @@ class ChatClient:
         messages: Sequence[bytes],
         tools: bytes | None = None,
         seed: int = 0,
+        *,
         accept: Callable[[ChatReply], None] | None = None,
         routing_key: str | None = None,
         read: Callable[[dict[str, Any]], ChatReply] | None = None,

@@ -25,7 +25,7 @@ everything).
 """
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Sampled:
     """What one turn sampled so far."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from slime_tau2 import bench
 from slime_tau2.data.traces import until_last_turn
@@ -64,7 +64,7 @@ def build() -> PreTrainedTokenizerBase:
     world = worlds.load("helpdesk")
     head: list[Any] = [{"role": "system", "content": bench.agent_prompt(world.policy)}]
     texts: list[Any] = [
-        wrapped.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in _conversations()
+        wrapped.apply_chat_template(cast(Any, m), tokenize=False, add_generation_prompt=True) for m in _conversations()
     ]
     texts += [wrapped.apply_chat_template(head, tools=list(world.tool_schemas), tokenize=False)] * HEADS
     apart = re.compile(
