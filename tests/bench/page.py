@@ -19,7 +19,7 @@ from statistics import median
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent)]
 
-from chromium import Chromium
+from chromium import BINARY, REASON, Chromium
 
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
@@ -100,6 +100,8 @@ def main() -> None:
     print(
         f"load {os.getloadavg()[0]:.1f}; {len(records)} conversations: page written in {seconds:.1f} s, {size / 1e6:.1f} MB"
     )
+    if BINARY is None:
+        raise SystemExit(f"the rest is not measured: {REASON}")
     paint, loaded, slowest, opening = asyncio.run(look(directory / "report.html"))
     print(
         f"first contentful paint {paint:.0f} ms, loaded {loaded:.0f} ms; slowest of 30 filter changes {slowest:.0f} ms; opening one, median {opening:.0f} ms"

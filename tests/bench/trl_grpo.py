@@ -69,18 +69,18 @@ class Ours:
         )
         self.trainer, self.samples = Trainer(model, options), samples
         self.old = [torch.tensor(s.rollout_log_probs) for s in samples]
-        self.gains = [torch.full((s.response_length,), a) for s, a in zip(samples, advantages)]
+        self.advantages = [torch.full((s.response_length,), a) for s, a in zip(samples, advantages)]
 
     def backward(self) -> float:
         """Gradients of the whole batch, left in the model."""
-        kept, self.trainer._step = self.trainer._step, lambda: 0.0
+        kept, self.trainer._optimizer_step = self.trainer._optimizer_step, lambda: 0.0
         try:
-            return self.trainer._policy_step(self.samples, self.gains, self.old, None)["loss"]
+            return self.trainer._policy_step(self.samples, self.advantages, self.old, None)["loss"]
         finally:
-            self.trainer._step = kept
+            self.trainer._optimizer_step = kept
 
     def step(self) -> None:
-        self.trainer._policy_step(self.samples, self.gains, self.old, None)
+        self.trainer._policy_step(self.samples, self.advantages, self.old, None)
 
 
 class Theirs:
