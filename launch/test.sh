@@ -7,7 +7,7 @@ case "${1:-}" in
     cat <<TEXT
 usage: launch/test.sh [OPTIONS OF pytest]
 
-Installs the test tools into SLIME_TAU2_VENV (default .venv; some 80 s the first time), then runs ruff and the fast tests.
+Installs the test tools into SLIME_TAU2_VENV (default .venv; some 80 s the first time), then runs ruff, mypy and the fast tests.
   -m exhaustive    the slow ones          -m upstream    those inside slime, SGLang and tau2's repository (docs/training.md)
   tests/hooks      a part                 -n 2           in two processes
 SLIME_TAU2_TORCH_INDEX names another package index for torch. pytest's own options: .venv/bin/python -m pytest --help
@@ -17,4 +17,5 @@ esac
 source "$(dirname "${BASH_SOURCE[0]}")/_setup.sh" dev
 "$VENV/bin/ruff" check .
 "$VENV/bin/ruff" format --check --quiet .
+"$VENV/bin/python" -m mypy --no-error-summary
 exec "$VENV/bin/python" -m pytest -r s "$@"
