@@ -135,7 +135,7 @@ def doctor(
     user: Annotated[
         str | None, typer.Option(help="URL of the user simulator (…/v1); it is asked to call a tool.")
     ] = None,
-    user_model: Annotated[str, typer.Option(help="Its model.")] = "Qwen/Qwen3-4B-Instruct-2507",
+    user_model: Annotated[str, typer.Option(help="The user simulator's model.")] = "Qwen/Qwen3-4B-Instruct-2507",
     user_key: Annotated[
         str | None,
         typer.Option(

@@ -55,7 +55,7 @@ def rft(
     min_partial: Annotated[
         float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")
     ] = 0.6,
-    best: Annotated[int | None, typer.Option(min=1, help="At most so many successes a task.")] = None,
+    best: Annotated[int | None, typer.Option(min=1, help="At most so many successes per task.")] = None,
     split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="protocol=card or agent_prompt=FILE, as the policy is trained.")
@@ -81,15 +81,17 @@ def collect(
     min_partial: Annotated[
         float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")
     ] = 1.0,
-    best: Annotated[int | None, typer.Option(min=1, help="At most so many successes a task.")] = None,
+    best: Annotated[int | None, typer.Option(min=1, help="At most so many successes per task.")] = None,
     user: Annotated[str | None, typer.Option(help="As in `eval`.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
-    tokenizer: Annotated[Path | None, typer.Option(help="Of an SGLang policy.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory of an SGLang policy.")] = None,
     concurrency: Annotated[int, typer.Option(min=1)] = 32,
-    episodes: Annotated[int, typer.Option(min=1, help="Of the helpdesk teacher.")] = 1000,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of the helpdesk teacher.")] = 1000,
     flaws: Annotated[
         float,
-        typer.Option(min=0.0, help="Of the helpdesk teacher: 0 an expert, 1 each bad habit at its own probability."),
+        typer.Option(
+            min=0.0, help="How flawed the helpdesk teacher is: 0 an expert, 1 each bad habit at its own probability."
+        ),
     ] = 1.0,
     seed: int = 0,
     set_: Annotated[

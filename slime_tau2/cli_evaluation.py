@@ -115,8 +115,8 @@ def select(
         bool, typer.Option("--i-know", help="Choose by test tasks too: the chosen one's test score is then too high.")
     ] = False,
 ) -> None:
-    """Choose a checkpoint by its val tasks: ranked by pass@1, and whether the runner-up is distinguishable; equal ones
-    as named.
+    """Choose a checkpoint by its val tasks: ranked by pass@1, equal ones as named, and whether the next can be told
+    from it.
     """
     from slime_tau2.evaluation.select import main as run
 

@@ -2,7 +2,7 @@
 evaluated.
 
 Some tasks are solved by a refusal, some by handing over to a human; a score means little without these beside it. They
-are deterministic, need no model and take a millisecond or two a task.
+are deterministic, need no model and take a millisecond or two per task.
 """
 
 from __future__ import annotations
@@ -44,33 +44,33 @@ def rates(worlds: Mapping[str, World], plan: RunPlan, path: Path) -> Rates:
     rewards = {
         kind: {s.domain: asyncio.run(play(worlds[s.domain], kind, s.tasks)) for s in plan.sets} for kind in KINDS
     }
-    found = {kind: _shares(by_domain) for kind, by_domain in rewards.items()}
-    files.write_whole(path, json.dumps(found, indent=1))
-    return found
+    shares = {kind: _shares(by_domain) for kind, by_domain in rewards.items()}
+    files.write_whole(path, json.dumps(shares, indent=1))
+    return shares
 
 
 def read(path: Path) -> Rates | None:
-    """What a run's directory says of them; None where it says nothing.
+    """What a run's directory says about them; None where it says nothing.
 
     Raises:
         ConfigError: the file is not as `rates` writes it.
     """
     if not path.exists():
         return None
-    found = files.read_object(path)
-    for kind, by_domain in found.items():
+    shares = files.read_object(path)
+    for kind, by_domain in shares.items():
         if not isinstance(by_domain, dict) or not all(
             v is None or isinstance(v, int | float) for v in by_domain.values()
         ):
             raise ConfigError(
                 f"{path}: {kind}: no shares by domain; delete the file, and the eval command writes it again"
             )
-    return found
+    return shares
 
 
-def lines(found: Rates) -> list[str]:
-    """As text, a line an agent."""
-    return [f"beside it, {kind} on the same tasks: {', '.join(_line(by_domain))}" for kind, by_domain in found.items()]
+def lines(shares: Rates) -> list[str]:
+    """As text, one line per agent."""
+    return [f"beside it, {kind} on the same tasks: {', '.join(_line(by_domain))}" for kind, by_domain in shares.items()]
 
 
 def _line(by_domain: Mapping[str, float | None]) -> list[str]:

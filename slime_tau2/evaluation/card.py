@@ -52,12 +52,12 @@ def write(
 
     if output.exists():
         raise ConfigError(f"{output} exists; delete it, or name another --output")
-    found = runs.load_all(directories)
-    for run in found:
+    evaluated = runs.load_all(directories)
+    for run in evaluated:
         runs.require_whole(run, partial, "publish")
-    _of_one_model(found)
+    _of_one_model(evaluated)
     table = None if prices is None else costs.read_prices(prices)
-    results = [result for run in found for result in _results(run)]
+    results = [result for run in evaluated for result in _results(run)]
     data = ModelCardData(
         model_name=name,
         base_model=base_model,
@@ -67,10 +67,10 @@ def write(
         tags=["tau2-bench", "tool-use", "slime"],
         eval_results=results,
     )
-    parts = [f"{run.name}: {run.plan.name}, {run.coverage}" for run in found if not _is_whole(run)]
+    parts = [f"{run.name}: {run.plan.name}, {run.coverage}" for run in evaluated if not _is_whole(run)]
     title = f"# {name}" + (f" (PARTIAL evaluation: {'; '.join(parts)})" if parts else "")
     body = [title, "", "Trained and evaluated with slime_tau2.", ""]
-    for run in found:
+    for run in evaluated:
         body += _section(run, table)
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body))
     read = getattr(ModelCard(str(card)).data, "eval_results", None) or []
@@ -80,23 +80,23 @@ def write(
             "same name?"
         )
     files.write_whole(output, str(card))
-    console.print(f"{len(results)} results of {len(found)} runs: {output}", soft_wrap=True)
+    console.print(f"{len(results)} results of {len(evaluated)} runs: {output}", soft_wrap=True)
 
 
-def _of_one_model(found: Sequence[EvaluatedRun]) -> None:
+def _of_one_model(evaluated: Sequence[EvaluatedRun]) -> None:
     """A card is of one model, and has each number once.
 
     Raises:
         ConfigError: the runs are of different policies, or two of one domain.
     """
     for key in ("policy", "model", "agent_prompt_sha256", "thinking"):
-        values = {run.name: run.plan.settings.get(key) for run in found}
+        values = {run.name: run.plan.settings.get(key) for run in evaluated}
         if len(set(map(str, values.values()))) > 1:
             raise ConfigError(
                 f"the runs are not of one model: {key}: {', '.join(f'{n} {v!r}' for n, v in values.items())}; write "
                 "a card each"
             )
-    domains = [s.domain for run in found for s in run.plan.sets]
+    domains = [s.domain for run in evaluated for s in run.plan.sets]
     twice = [d for d in domains if domains.count(d) > 1]
     if twice:
         raise ConfigError(f"two of the runs are of {twice[0]}; name the one that the card is to show")

@@ -49,44 +49,49 @@ def main(directories: Sequence[Path], anyway: bool, console: Console) -> None:
     """
     if len(directories) < 2:
         raise ConfigError("name at least two runs to compare")
-    found = runs.load_all(directories)
-    shared = set.intersection(*(set(r.rates) for r in found))
+    compared = runs.load_all(directories)
+    shared = set.intersection(*(set(r.rates) for r in compared))
     if not shared:
-        raise ConfigError(f"the runs share no scored task: {'; '.join(f'{r.name} has {r.plan.name}' for r in found)}")
-    differing = unlike(found, shared)
+        raise ConfigError(
+            f"the runs share no scored task: {'; '.join(f'{r.name} has {r.plan.name}' for r in compared)}"
+        )
+    differing = unlike(compared, shared)
     if differing and not anyway:
         raise ConfigError(
             f"the runs were not scored alike ({'; '.join(differing)}); --anyway compares them all the same"
         )
     for text in differing:
         console.print(f"not scored alike in {text}", style="bold red", soft_wrap=True)
-    for text in untold(found, shared):
+    for text in unknown_conditions(compared, shared):
         console.print(text, style="yellow", soft_wrap=True)
-    for text in of_the_policies(found):
+    for text in of_the_policies(compared):
         console.print(text, soft_wrap=True)
-    console.print(_runs_table(found))
-    console.print(_differences_table(found[0], found[1:], shared))
-    for run in found:
+    console.print(_runs_table(compared))
+    console.print(_differences_table(compared[0], compared[1:], shared))
+    for run in compared:
         if not run.coverage.whole or set(run.plan.keys) != shared:
             console.print(
                 f"{run.name}: {run.plan.name}, {run.coverage}; compared on {len(shared)} tasks", soft_wrap=True
             )
 
 
-def unlike(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
-    """In what the shared tasks were not scored alike, as texts. What a run does not say is no difference (`untold`)."""
-    conditions = [_conditions(run, shared) for run in found]
+def unlike(compared: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
+    """In what the shared tasks were not scored alike, as texts.
+
+    What a run does not say is no difference (`unknown_conditions`).
+    """
+    conditions = [_conditions(run, shared) for run in compared]
     out = []
     for key in dict.fromkeys(key for known in conditions for key in known):
-        values = {run.name: known[key] for run, known in zip(found, conditions) if _says(known, key)}
+        values = {run.name: known[key] for run, known in zip(compared, conditions) if _says(known, key)}
         if len({json.dumps(value) for value in values.values()}) > 1:
             out.append(f"{key}: " + ", ".join(f"{name} {value!r}" for name, value in values.items()))
-    return [*out, *_other_basis(found, shared)]
+    return [*out, *_other_basis(compared, shared)]
 
 
-def _other_basis(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
+def _other_basis(compared: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
     """The first task, as a text, whose reward is not made of the same in all runs; [] where there is none."""
-    bases = {run.name: _bases(run) for run in found}
+    bases = {run.name: _bases(run) for run in compared}
     for task in sorted(shared):
         values = {name: ", ".join(basis[task]) for name, basis in bases.items() if basis.get(task)}
         if len(set(values.values())) > 1:
@@ -96,9 +101,9 @@ def _other_basis(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) ->
     return []
 
 
-def untold(found: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
+def unknown_conditions(compared: Sequence[EvaluatedRun], shared: AbstractSet[TaskKey]) -> list[str]:
     """What one run says and another does not, so that nobody can know whether they are alike."""
-    conditions = {run.name: _conditions(run, shared) for run in found}
+    conditions = {run.name: _conditions(run, shared) for run in compared}
     lines = []
     for name, known in conditions.items():
         silent = [
@@ -113,11 +118,11 @@ def _says(conditions: Mapping[str, Any], key: str) -> bool:
     return conditions.get(key, UNKNOWN) is not UNKNOWN
 
 
-def of_the_policies(found: Sequence[EvaluatedRun]) -> list[str]:
+def of_the_policies(compared: Sequence[EvaluatedRun]) -> list[str]:
     """In what the policies were run otherwise: no reason to refuse, but what a difference may come from."""
     out = []
     for key in OF_THE_POLICY:
-        values = {run.name: run.plan.settings.get(key) for run in found}
+        values = {run.name: run.plan.settings.get(key) for run in compared}
         if len({json.dumps(value) for value in values.values()}) > 1:
             out.append(f"the policies differ in {key}: {', '.join(f'{name} {v}' for name, v in values.items())}")
     return out
@@ -146,20 +151,22 @@ def _bases(run: EvaluatedRun) -> dict[TaskKey, list[str]]:
     return {(r["domain"], r["task_id"]): sorted(r["reward_basis"]) for r in scored}
 
 
-def _runs_table(found: Sequence[EvaluatedRun]) -> Table:
-    shown = sorted({k for run in found for k in range(1, run.plan.attempts + 1)})
+def _runs_table(compared: Sequence[EvaluatedRun]) -> Table:
+    shown = sorted({k for run in compared for k in range(1, run.plan.attempts + 1)})
     table = Table(title="Runs (%, 95 % CI over tasks)", title_justify="left")
     table.add_column("")
     columns: list[dict[str, Estimate]] = []
-    for run in found:
+    for run in compared:
         table.add_column(run.name, justify="right", overflow="fold")
         average = estimators.bootstrap_mean(list(run.rates.values()), of=len(run.successes))
         columns.append({"avg": average, **estimators.summarise(run.successes, shown)})
-    table.add_row("tasks", *(str(len(run.successes)) for run in found))
+    table.add_row("tasks", *(str(len(run.successes)) for run in compared))
     for name in ("scored", "excluded", "not_run"):
         last = name == "not_run"
         table.add_row(
-            f"attempts {name.replace('_', ' ')}", *(str(getattr(run.coverage, name)) for run in found), end_section=last
+            f"attempts {name.replace('_', ' ')}",
+            *(str(getattr(run.coverage, name)) for run in compared),
+            end_section=last,
         )
     for name in ("avg", *(f"pass@{k}" for k in shown[1:]), *(f"pass^{k}" for k in shown[1:])):
         table.add_row(name, *(cell(column.get(name)) for column in columns))

@@ -2,7 +2,7 @@
 
 With an earlier run to go by, tokens of an attempt are what that run's servers reported, domain by domain. Without one,
 a conversation is assumed in which the agent makes the solution's calls and speaks `TALK` times beside them; text is
-counted with the policy's tokenizer where one is named, else at `CHARACTERS` a token.
+counted with the policy's tokenizer where one is named, else at `CHARACTERS` per token.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _plan(
     worlds: Mapping[str, World],
     left: int,
 ) -> list[str]:
-    """What would be run, a line per subject."""
+    """What would be run, one line per subject."""
     request = resolved.request
     tasks = sum(len(s.tasks) for s in sets)
     count = tasks * resolved.attempts

@@ -1,4 +1,4 @@
-"""Statistics of repeated attempts at tasks. Pure.
+"""Estimators over repeated attempts at tasks, with their intervals and tests. Pure.
 
 With n attempts at a task, c of them successes: pass@k is the chance that any of k attempts succeeds, 1 -
 C(n-c,k)/C(n,k) (arXiv 2107.03374); pass^k that all k do, C(c,k)/C(n,k) (tau-bench, arXiv 2406.12045). Both unbiased,
@@ -19,7 +19,7 @@ import numpy as np
 RESAMPLES = 10_000
 LEVEL = 0.95
 Z = 1.959964
-"""Of LEVEL, two-sided."""
+"""The normal quantile of LEVEL, two-sided."""
 Task = TypeVar("Task", bound=Hashable)
 
 
@@ -46,16 +46,20 @@ def _check(n: int, c: int, k: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over `tasks` of `of` tasks with its 95 % interval. `method`: bootstrap, wilson (all tasks alike), combined
-    (of several).
-    """
+    """A mean over tasks, with its 95 % interval."""
 
     value: float
+    """The mean."""
     low: float
+    """Where the interval begins."""
     high: float
+    """Where it ends."""
     tasks: int
+    """Tasks that the mean is over."""
     of: int
+    """Tasks that there should be; some may have no value."""
     method: str = "bootstrap"
+    """How the interval was made: `bootstrap`, `wilson` (all tasks are alike), `combined` (from several estimates)."""
 
     def to_json(self) -> dict[str, float | str]:
         return {
@@ -71,8 +75,9 @@ class Estimate:
 def bootstrap_mean(
     values: Sequence[float], seed: int = 0, of: int | None = None, scale: tuple[float, float] = (0.0, 1.0)
 ) -> Estimate:
-    """Mean of one value a task, with a percentile interval from resampling tasks; Wilson's where all values are the
-    same.
+    """Mean of one value per task, with a percentile interval from resampling tasks.
+
+    Where all values are the same the interval is Wilson's.
 
     Args:
         of: how many tasks there should be; some may have no value.
@@ -105,8 +110,9 @@ def alike(value: float, n: int, scale: tuple[float, float]) -> tuple[float, floa
 
 
 def mean_of(parts: Sequence[Estimate]) -> Estimate:
-    """Mean of independent estimates, each weighing the same, with an interval from theirs (MOVER: Zou and Donner, doi
-    10.1002/sim.3095).
+    """Mean of independent estimates, each weighing the same, with an interval from theirs.
+
+    The interval is MOVER's (Zou and Donner, doi 10.1002/sim.3095).
     """
     n = len(parts)
     value = sum(p.value for p in parts) / n
@@ -130,11 +136,14 @@ def paired_difference(a: Mapping[Task, float], b: Mapping[Task, float], seed: in
 
 @dataclass(frozen=True)
 class SignTest:
-    """Tasks on which b did better and worse than a, ties left out, and the exact two-sided p-value of that split."""
+    """How two runs split the tasks on which they differ."""
 
     better: int
+    """Tasks on which b did better than a."""
     worse: int
+    """Tasks on which b did worse."""
     p: float
+    """Exact two-sided p-value of that split."""
 
 
 def sign_test(a: Mapping[Task, float], b: Mapping[Task, float]) -> SignTest:
@@ -147,11 +156,10 @@ def sign_test(a: Mapping[Task, float], b: Mapping[Task, float]) -> SignTest:
 
 
 def smallest_difference(a: Mapping[Task, float], b: Mapping[Task, float]) -> float:
-    """The true difference that a comparison of this size shows four times in five, at 5 % (two-sided, normal
-    approximation).
+    """The true difference that a comparison of this size shows four times in five, at 5 %.
 
-    From the spread of the tasks' own differences: (1.96 + 0.84) standard errors; where they have none, half of
-    `alike`'s interval. nan with fewer than two shared tasks.
+    Two-sided, by the normal approximation: (1.96 + 0.84) standard errors of the tasks' own differences; where these do
+    not spread, half of `alike`'s interval. nan with fewer than two shared tasks.
     """
     differences = np.asarray([b[t] - a[t] for t in sorted(set(a) & set(b), key=str)], dtype=float)
     if len(differences) < 2:
@@ -191,5 +199,5 @@ def by_task(successes: Mapping[Task, Sequence[bool]], metric: str) -> dict[Task,
 
 
 def success_rates(successes: Mapping[Task, Sequence[bool]]) -> dict[Task, float]:
-    """{task: share of attempts that succeeded}: pass^1 a task."""
+    """{task: share of attempts that succeeded}, the task's pass^1."""
     return {task: sum(s) / len(s) for task, s in successes.items() if s}

@@ -234,10 +234,10 @@ class _Evidence:
 def _by_checks(record: AttemptRecord, writes: AbstractSet[str]) -> tuple[str, str]:
     """(kind, detail) by what tau2 checked and what was done."""
     evidence = _Evidence.of(record, writes)
-    kind, found = next((kind, found) for kind, found in evidence.reasons() if found)
+    kind, signs = next((kind, signs) for kind, signs in evidence.reasons() if signs)
     if kind == "assertion unmet":
-        return kind, "; ".join(found)
-    first = found[0] + (f" and {len(found) - 1} more" if len(found) > 1 else "")
+        return kind, "; ".join(signs)
+    first = signs[0] + (f" and {len(signs) - 1} more" if len(signs) > 1 else "")
     return kind, "; ".join([first, *evidence.unmet])
 
 

@@ -35,7 +35,7 @@ MAX_UNSHOWN = 4
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:
-    """Of a tokenizer's content (what tokenizer.json holds) and its chat template, wherever it was loaded from."""
+    """SHA-256 of what tokenizer.json holds and of the chat template, wherever the tokenizer was loaded from."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     content = fast.to_str() if fast is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(f"{content}\0{tokenizer.chat_template}".encode()).hexdigest()
@@ -92,39 +92,41 @@ async def _vocabulary(client: PolicyClient, tokenizer: Any) -> str:
     ids = tokenizer.encode(text, add_special_tokens=False)
     read = await client.read(text)
     if read is None:
-        told = await client.sample(text, 1)
-        read = told.prompt_ids
+        sample = await client.sample(text, 1)
+        read = sample.prompt_ids
         begun = tokenizer.encode(text)  # a server that puts the tokens before it that the tokenizer puts
-        if read is None and told.prompt_tokens is not None and told.prompt_tokens not in (len(ids), len(begun)):
-            return f"it reads the same text as {told.prompt_tokens} tokens, and here they are {len(ids)}"
+        if read is None and sample.prompt_tokens is not None and sample.prompt_tokens not in (len(ids), len(begun)):
+            return f"it reads the same text as {sample.prompt_tokens} tokens, and here they are {len(ids)}"
     if read is not None and read[-len(ids) :] != ids:
         at = _common(read, ids)
         return f"from token {at} on it reads a text as {read[at : at + 4]}, and here they are {ids[at : at + 4]}"
-    told = await client.sample(ids, SAMPLED)
-    beyond = [i for i in told.ids if i >= len(tokenizer)]
+    sample = await client.sample(ids, SAMPLED)
+    beyond = [i for i in sample.ids if i >= len(tokenizer)]
     if beyond:
         return f"it sampled the ids {beyond[:4]}, and here they end at {len(tokenizer) - 1}"
-    return _another_text(told, tokenizer)
+    return _another_text(sample, tokenizer)
 
 
-def _another_text(told: Sample, tokenizer: Any) -> str:
-    """Whether the server writes its ids as we do. Half a character is shown as U+FFFD, or not at all, and counts for
-    nothing.
+def _another_text(sample: Sample, tokenizer: Any) -> str:
+    """How the server writes its ids otherwise than we do; empty where it does not.
+
+    Half a character is shown as U+FFFD, or not at all, and counts for nothing.
     """
-    if told.text is None:
+    if sample.text is None:
         return ""  # a server without a tokenizer: it has none that could be another
-    theirs = told.text.replace("\ufffd", "")
-    whole = len(told.ids)
+    theirs = sample.text.replace("\ufffd", "")
+    whole = len(sample.ids)
     for end in range(whole, max(-1, whole - MAX_UNSHOWN - 1), -1):
-        if tokenizer.decode(told.ids[:end], skip_special_tokens=False).replace("\ufffd", "") == theirs:
+        if tokenizer.decode(sample.ids[:end], skip_special_tokens=False).replace("\ufffd", "") == theirs:
             return ""
-    ours = tokenizer.decode(told.ids, skip_special_tokens=False)
-    return f"it sampled {told.text[:40]!r}, and here the same ids are {ours[:40]!r}"
+    ours = tokenizer.decode(sample.ids, skip_special_tokens=False)
+    return f"it sampled {sample.text[:40]!r}, and here the same ids are {ours[:40]!r}"
 
 
 async def _template(client: PolicyClient, tokenizer: Any) -> str:
-    """What differs between the server's rendering of a conversation and ours; empty where nothing does, or it does not
-    tell.
+    """What differs between the server's rendering of a conversation and ours.
+
+    Empty where nothing does, or where the server does not tell.
     """
     theirs = await client.read(MESSAGES)
     ours = tokenizer.encode(
@@ -139,14 +141,13 @@ async def _template(client: PolicyClient, tokenizer: Any) -> str:
     )
 
 
-def _common(one: list[int], other: list[int]) -> int:
-    return next((n for n, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+def _common(a: list[int], b: list[int]) -> int:
+    """How many ids two lists begin with in common."""
+    return next((n for n, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 
 def _other_files(path: Any, tokenizer: Any) -> str:
-    """The server's tokenizer, where it lies in a directory of this machine: the first token that has
-    another id there.
-    """
+    """The first token that has another id in the server's tokenizer, where that lies on this machine; else empty."""
     if (
         not isinstance(path, str)
         or not (Path(path) / "tokenizer.json").is_file()

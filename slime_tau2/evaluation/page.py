@@ -109,7 +109,7 @@ class _ScoreRow:
 
 
 def _scores(shown: Sequence[ShownRun]) -> tuple[list[str], list[_ScoreRow]]:
-    """The metrics' names, and a row per run and family."""
+    """The metrics' names, and one row per run and family."""
     tables = [(run.name, scores.scores(run.successes, scores.ks(run.attempts))) for run in shown]
     names = dict.fromkeys(metric for _, table in tables for metric in table[scores.OVERALL])
     metrics = [metric for metric in names if metric != "pass^1"]  # it is pass@1

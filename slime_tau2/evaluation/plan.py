@@ -1,5 +1,4 @@
-"""What a run is: the tasks, how often, on what, by whom, under which limits. Written to `plan.json` before the first
-attempt.
+"""What a run is: the tasks, how often, by whom, under which limits. `plan.json` says it before the first attempt.
 
 Whoever reads a run reads its plan first and counts against it (`coverage.py`), so that half a run never looks like a
 whole one, and three tasks never like a split.
@@ -32,19 +31,23 @@ TaskKey = tuple[str, str]
 
 
 class TaskSet(BaseModel):
-    """The tasks of one domain in a run. `in_split` of them are of the split's `split_size`; `tasks_sha256` is tau2's
-    task file's.
-    """
+    """The tasks of one domain in a run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     domain: str
     split: str
+    """The split that was asked for."""
     tasks: tuple[str, ...] = Field(min_length=1)
+    """Task ids."""
     in_split: int = Field(ge=0)
+    """How many of them are of the split."""
     split_size: int = Field(ge=0)
+    """How many tasks the split has."""
     tasks_sha256: str
+    """SHA-256 of tau2's task file."""
     retrieval: str | None = None
+    """Retrieval kind of a domain that has several."""
 
     @classmethod
     def of(cls, world: World, split: str, tasks: Sequence[str] | None = None) -> TaskSet:
@@ -98,7 +101,7 @@ class PolicyServer(TypedDict, total=False):
     context_length: int | None
     """Longest sequence that it takes, in tokens."""
     tokenizer_sha256: str
-    """Of the tokenizer that was used here, which was compared with the server's."""
+    """SHA-256 of the tokenizer that was used here and compared with the server's."""
     model: str
     """The model that an OpenAI-compatible server answered with, when it was asked for `RunSettings.model`."""
 
@@ -129,7 +132,7 @@ class RunSettings(TypedDict, total=False):
     seeded_sampling: bool
     """Whether the policy's server was sent seeds."""
     agent_prompt_sha256: str
-    """Of the agent's prompt template, where that is not the protocol's own."""
+    """SHA-256 of the agent's prompt template, where that is not the protocol's own."""
     user: str
     """Who spoke for the user."""
     user_model: str | None

@@ -19,9 +19,9 @@ def _figure(columns: int) -> tuple[Any, Any]:
 
     plt.rcParams |= {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
     figure, axes = plt.subplots(1, columns, figsize=(5.4 * columns, 3.3), layout="constrained", squeeze=False)
-    for one in axes[0]:
-        one.grid(alpha=0.25)
-        one.spines[["top", "right"]].set_visible(False)
+    for plot in axes[0]:
+        plot.grid(alpha=0.25)
+        plot.spines[["top", "right"]].set_visible(False)
     return figure, axes[0]
 
 
@@ -35,7 +35,7 @@ def _svg(figure: Any) -> str:
 
 
 def pass_curves(stages: Mapping[str, Mapping[int, tuple[Estimate, Estimate]]]) -> str:
-    """{stage: {k: (pass@k, pass^k)}} -> both curves with their 95 % bands, one colour a stage."""
+    """{stage: {k: (pass@k, pass^k)}} -> both curves with their 95 % bands, one colour per stage."""
     figure, (left, right) = _figure(2)
     for color, (stage, points) in zip(COLORS * 9, stages.items()):
         ks = sorted(points)
@@ -79,7 +79,7 @@ def training(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def study(curves: Mapping[str, Sequence[tuple[int, float]]], differences: Mapping[str, Estimate], baseline: str) -> str:
-    """Training success over the episodes sampled, a line a variant; and each variant's paired difference from the
+    """Training success over the episodes sampled, one line per variant; and each variant's paired difference from the
     baseline.
     """
     figure, (left, right) = _figure(2)

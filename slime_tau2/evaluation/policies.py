@@ -1,5 +1,6 @@
-"""What an evaluation evaluates: a script, a model directory, a server by its tokens (SGLang, vLLM), or any
-OpenAI-compatible one by its text.
+"""The policies that can be evaluated.
+
+A script; a model directory; a server that is asked by tokens (SGLang, vLLM); any OpenAI-compatible one, by text.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class EvaluatedPolicy:
     settings: RunSettings
     """What the plan says about the policy and the conditions that it plays under."""
     harness: Harness
-    """Its clients, for whoever watches and closes them."""
+    """Has the clients, for whoever watches and closes them."""
     identify: Identify = _nobody
 
 

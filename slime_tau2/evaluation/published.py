@@ -40,18 +40,19 @@ class Row:
 
     name: str
     published: float
-    own: Estimate
+    measured: Estimate
+    """The run's own estimate."""
 
     @property
     def where(self) -> str:
         """Where the published value lies against the run's interval."""
-        if self.own.low <= self.published <= self.own.high:
+        if self.measured.low <= self.published <= self.measured.high:
             return "within the interval"
-        return "below it" if self.published < self.own.low else "above it"
+        return "below it" if self.published < self.measured.low else "above it"
 
     @property
     def cells(self) -> tuple[str, str, str, str]:
-        return self.name, f"{100 * self.published:.1f}", cell(self.own), self.where
+        return self.name, f"{100 * self.published:.1f}", cell(self.measured), self.where
 
 
 HEAD = ("", "published", "this run", "the published lies")
@@ -63,9 +64,9 @@ def rows(run: EvaluatedRun) -> list[Row]:
         return []
     if any(s.split != "test" or not s.whole for s in run.plan.sets):
         return []
-    own = scores.scores(run.successes, [1, ATTEMPTS])
+    measured = scores.scores(run.successes, [1, ATTEMPTS])
     return [
-        Row(f"{metric}, {row}", value, own[row][metric])
+        Row(f"{metric}, {row}", value, measured[row][metric])
         for metric, by_row in CARD.items()
         for row, value in by_row.items()
     ]
@@ -73,26 +74,27 @@ def rows(run: EvaluatedRun) -> list[Row]:
 
 def conditions(run: EvaluatedRun) -> str:
     """How the run was measured against how the card says that it was."""
-    differs = {k: (v, run.plan.settings.get(k)) for k, v in CONDITIONS.items() if run.plan.settings.get(k) != v}
-    told = "; ".join(f"{k} {theirs} there, {ours} here" for k, (theirs, ours) in differs.items())
-    how = f"Measured otherwise: {told}." if told else "Measured under the same settings (`--preset card`)."
+    here = {key: run.plan.settings.get(key) for key in CONDITIONS}
+    differences = [f"{key} {value} there, {here[key]} here" for key, value in CONDITIONS.items() if here[key] != value]
+    if differences:
+        how = f"Measured otherwise: {'; '.join(differences)}."
+    else:
+        how = "Measured under the same settings (`--preset card`)."
     return f"{how} The published card gives neither intervals nor the version of its tasks."
 
 
 def markdown(run: EvaluatedRun) -> list[str]:
     """Lines of a model card; [] where there is nothing to compare."""
-    found = [" | ".join(r.cells) for r in rows(run)]
-    return (
-        ["| " + " | ".join(HEAD) + " |", "|---|---|---|---|", *(f"| {r} |" for r in found), "", conditions(run), ""]
-        if found
-        else []
-    )
+    lines = [f"| {' | '.join(row.cells)} |" for row in rows(run)]
+    if not lines:
+        return []
+    return [f"| {' | '.join(HEAD)} |", "|---|---|---|---|", *lines, "", conditions(run), ""]
 
 
 def table(run: EvaluatedRun) -> Table | None:
-    """For the terminal; None where there is nothing to compare."""
-    found = rows(run)
-    if not found:
+    """A table for the terminal; None where there is nothing to compare."""
+    compared = rows(run)
+    if not compared:
         return None
     out = Table(
         title=f"Beside the published card (%): {run.name}",
@@ -102,6 +104,6 @@ def table(run: EvaluatedRun) -> Table | None:
     )
     for column in HEAD:
         out.add_column(column, justify="left" if column in ("", HEAD[-1]) else "right")
-    for row in found:
+    for row in compared:
         out.add_row(*row.cells)
     return out

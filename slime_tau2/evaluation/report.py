@@ -20,10 +20,10 @@ def write(directories: Sequence[Path], output: Path | None, prices: Path | None,
     """
     path = output or directories[0] / "report.html"
     page.check_target(path)
-    found = runs.load_all(directories)
+    evaluated = runs.load_all(directories)
     table = None if prices is None else costs.read_prices(prices)
-    spent = {run.name: costs.lines(costs.used(run.records), run.plan.settings, table) for run in found}
-    for run in found:
+    spent = {run.name: costs.lines(costs.used(run.records), run.plan.settings, table) for run in evaluated}
+    for run in evaluated:
         title = f"{run.title}: {run.plan.name}"
         console.print(metrics_table(title, scores.scores(run.successes, scores.ks(run.plan.attempts))))
         beside = published.table(run)
@@ -32,9 +32,9 @@ def write(directories: Sequence[Path], output: Path | None, prices: Path | None,
         for line in (str(run.coverage), *spent[run.name]):
             console.print(line, soft_wrap=True, highlight=False)
         console.print(failures.table(page.failed(run.records)))
-    facts = [f"{run.title}: {run.plan.name}, {run.coverage}; tau2 {run.plan.tau2}; {_hashes(run)}" for run in found]
+    facts = [f"{run.title}: {run.plan.name}, {run.coverage}; tau2 {run.plan.tau2}; {_hashes(run)}" for run in evaluated]
     facts += [f"{name}: {'; '.join(lines)}" for name, lines in spent.items() if lines]
-    page.write(Page(title="slime_tau2 evaluation", runs=[ShownRun.of(run) for run in found], facts=facts), path)
+    page.write(Page(title="slime_tau2 evaluation", runs=[ShownRun.of(run) for run in evaluated], facts=facts), path)
     console.print(f"every conversation: {path}", soft_wrap=True)
 
 

@@ -34,9 +34,7 @@ from slime_tau2.types import Episode
 
 MIN_IN_A_ROW, MAX_IN_A_ROW = 4, 16
 WITHOUT_A_SCORE_S = 30.0
-"""Seconds after which the least number in a row is enough: attempts that fail slowly, few at a time, would else go on
-for minutes.
-"""
+"""Seconds after which the least number in a row is enough: attempts that fail slowly would else go on for minutes."""
 RunOne = Callable[[World, str, int], Awaitable[Episode]]
 """(world, task id, seed) -> the finished episode."""
 Stop = Callable[[str], None]
@@ -126,7 +124,7 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
         for task in tasks:
             task.cancel()
 
-    async def one(key: TaskKey, attempt: int) -> None:
+    async def attempt_at(key: TaskKey, attempt: int) -> None:
         nonlocal bug
         domain, task_id = key
         try:
@@ -146,7 +144,7 @@ async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
 
     with job.records_path.open("a", encoding="utf-8") as sink:
         async with LoopLag() as lag, job.guard(stop):
-            tasks += [asyncio.ensure_future(one(*pair)) for pair in todo]
+            tasks += [asyncio.ensure_future(attempt_at(*pair)) for pair in todo]
             await asyncio.gather(*tasks, return_exceptions=True)
     job.lags_ms = lag.lags_ms
     if bug is not None:
@@ -207,13 +205,13 @@ def _end_cleanly(path: Path) -> None:
             os.truncate(path, data.rfind(b"\n") + 1)  # in place: a kill in this moment loses nothing
 
 
-def summary(of: RunPlan, found: list[AttemptRecord], covered: Coverage) -> dict[str, Any]:
+def summary(plan: RunPlan, rows: list[AttemptRecord], covered: Coverage) -> dict[str, Any]:
     """What `summary.json` holds."""
-    rewards = [r["reward"] for r in found if r["reward"] is not None]
-    hung_up = [r["user_stopped_early"] for r in found if r["reward"] is not None]
-    table = scores.scores(runs.successes(of.keys, found), scores.ks(of.attempts))
+    rewards = [r["reward"] for r in rows if r["reward"] is not None]
+    hung_up = [r["user_stopped_early"] for r in rows if r["reward"] is not None]
+    table = scores.scores(runs.successes(plan.keys, rows), scores.ks(plan.attempts))
     return {
-        "plan": of.model_dump(mode="json", exclude_none=True),
+        "plan": plan.model_dump(mode="json", exclude_none=True),
         "coverage": str(covered),
         "whole": covered.whole,
         "planned": covered.planned,
@@ -221,7 +219,7 @@ def summary(of: RunPlan, found: list[AttemptRecord], covered: Coverage) -> dict[
         "excluded_infrastructure": covered.excluded,
         "not_run": covered.not_run,
         "user_stopped_early": fmean(hung_up) if hung_up else None,
-        "terminations": dict(Counter(r["termination"] for r in found)),
+        "terminations": dict(Counter(r["termination"] for r in rows)),
         "mean_reward": fmean(rewards) if rewards else None,
         "metrics": {row: {m: e.to_json() for m, e in cells.items()} for row, cells in table.items()},
     }

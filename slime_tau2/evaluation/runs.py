@@ -35,7 +35,7 @@ class EvaluatedRun:
 
     @property
     def title(self) -> str:
-        """Its name, and how little of it there is where it is not whole."""
+        """The name, and how little of the run there is where it is not whole."""
         return self.name if self.coverage.whole else f"{self.name} (PARTIAL: {self.coverage})"
 
     @property
@@ -55,30 +55,30 @@ def load(directory: Path) -> EvaluatedRun:
     Raises:
         ConfigError: it is not a run's directory, a file of it is broken, or it holds no scored attempt.
     """
-    found, rows = plan.read(directory), records.so_far(directory / records.FILE)
+    run_plan, rows = plan.read(directory), records.so_far(directory / records.FILE)
     if not rows:
         raise ConfigError(f"{directory} holds no attempt; run its `slime-tau2 eval` command again")
     try:
-        covered = coverage.of(found, rows)
+        covered = coverage.of(run_plan, rows)
     except ConfigError as error:
         raise ConfigError(f"{directory}: {error}") from error
     if not covered.scored:
         raise ConfigError(
             f"{directory}: infrastructure ended all {len(rows)} attempts; mend it and run the same command again"
         )
-    return EvaluatedRun(name=directory.name, directory=directory, plan=found, records=rows, coverage=covered)
+    return EvaluatedRun(name=directory.name, directory=directory, plan=run_plan, records=rows, coverage=covered)
 
 
 def load_all(directories: Sequence[Path]) -> list[EvaluatedRun]:
     """Runs by names that tell them apart: the directory's, or as much of its path as that takes."""
-    found = [load(d) for d in directories]
-    if len({r.directory.resolve() for r in found}) < len(found):
+    loaded = [load(d) for d in directories]
+    if len({r.directory.resolve() for r in loaded}) < len(loaded):
         raise ConfigError("a run is named twice")
-    depth, names = 1, [r.name for r in found]
+    depth, names = 1, [r.name for r in loaded]
     while len(set(names)) < len(names):
         depth += 1
-        names = ["/".join(r.directory.resolve().parts[-depth:]) for r in found]
-    return [replace(r, name=name) for r, name in zip(found, names)]
+        names = ["/".join(r.directory.resolve().parts[-depth:]) for r in loaded]
+    return [replace(r, name=name) for r, name in zip(loaded, names)]
 
 
 def require_whole(run: EvaluatedRun, partial: bool, what: str) -> None:

@@ -1,6 +1,4 @@
-"""The rows of a table of scores: overall by task, the mean over domains, each domain, and the families of the bundled
-one. Pure.
-"""
+"""The rows of a table of scores: overall by task, mean over domains, each domain, families of tasks. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +30,10 @@ def ks(attempts: int) -> list[int]:
 
 
 def scores(successes: Mapping[TaskKey, Sequence[bool]], shown: Iterable[int]) -> Scores:
-    """Rows of a run. One domain: overall, and families where it has several. Several: overall, their mean, each."""
+    """Rows of a run.
+
+    With one domain: overall, and its families where it has several. With several: overall, their mean, each.
+    """
     shown = list(shown)
     domains, families = (list(dict.fromkeys(f(k) for k in successes)) for f in (lambda k: k[0], family))
     out = {OVERALL: estimators.summarise(successes, shown)}

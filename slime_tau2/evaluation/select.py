@@ -42,11 +42,11 @@ def main(directories: Sequence[Path], i_know: bool, console: Console) -> None:
     """
     if len(directories) < 2:
         raise ConfigError("name at least two runs of `slime-tau2 eval --split val` to choose from")
-    found = runs.load_all(directories)
-    for run in found:
+    candidates = runs.load_all(directories)
+    for run in candidates:
         _check(run, i_know)
-    _alike(found)
-    ranked = sorted(found, key=lambda run: -_score(run).value)
+    _alike(candidates)
+    ranked = sorted(candidates, key=lambda run: -_score(run).value)
     console.print(_table(ranked))
     console.print(_verdict(ranked[0], ranked[1]), soft_wrap=True, highlight=False)
     console.print(
@@ -86,9 +86,9 @@ def _count(run: EvaluatedRun, belongs: Callable[[str, Mapping[str, Sequence[str]
     return sum(belongs(task, worlds.load(s.domain).splits) for s in run.plan.sets for task in s.tasks)
 
 
-def _alike(found: Sequence[EvaluatedRun]) -> None:
-    first = found[0]
-    for other in found[1:]:
+def _alike(candidates: Sequence[EvaluatedRun]) -> None:
+    first = candidates[0]
+    for other in candidates[1:]:
         if set(other.plan.keys) != set(first.plan.keys):
             raise ConfigError(
                 f"{other.name} was evaluated on {other.plan.name}, {first.name} on {first.plan.name}; evaluate "
@@ -99,9 +99,9 @@ def _alike(found: Sequence[EvaluatedRun]) -> None:
                 f"{other.name} has {other.plan.attempts} attempts at each task, {first.name} "
                 f"{first.plan.attempts}; give each as many"
             )
-    differing = compare.unlike(found, set(first.plan.keys))
+    differing = compare.unlike(candidates, set(first.plan.keys))
     for key in SAME:
-        values = {run.name: run.plan.settings.get(key) for run in found}
+        values = {run.name: run.plan.settings.get(key) for run in candidates}
         if any(value != values[first.name] for value in values.values()):
             differing.append(f"{key}: " + ", ".join(f"{name} {value!r}" for name, value in values.items()))
     if differing:

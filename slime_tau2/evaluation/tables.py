@@ -12,8 +12,9 @@ NOTE = "w: Wilson's interval (all tasks alike, where resampling sees no variance
 
 
 def cell(estimate: Estimate | None) -> str:
-    """`62.3 [55.1, 69.2]` in per cent; a dash where there is nothing. `w`: see NOTE. `(19 of 20)`: the tasks that it is
-    over.
+    """`62.3 [55.1, 69.2]` in per cent; a dash where there is nothing.
+
+    `w` behind it: see NOTE. `(19 of 20)`: the tasks that it is over.
     """
     if estimate is None or estimate.tasks == 0:
         return "–"
@@ -47,7 +48,7 @@ def metrics_table(title: str, tables: Mapping[str, Mapping[str, Estimate]]) -> T
 
 
 def stages_table(stages: Mapping[str, Mapping[str, Mapping[str, Estimate]]], metrics: list[str]) -> Table:
-    """The card's table: a row a stage and family."""
+    """The model card's table: one row per stage and family."""
     table = Table(title="Held-out tasks (%, 95 % CI over tasks)", title_justify="left")
     table.add_column("stage")
     table.add_column("tasks")

@@ -51,25 +51,25 @@ def import_results(path: Path, output: Path) -> Coverage:
             "that you mean?"
         )
     seen: Counter[str] = Counter()
-    found = []
+    rows = []
     plan = _plan(results, path)
     for simulation in results.simulations:
         attempt = simulation.trial if simulation.trial is not None else seen[simulation.task_id]
         seen[simulation.task_id] += 1
-        found.append(_record(plan, simulation, attempt))
-    twice = [key for key, n in Counter((r["task_id"], r["attempt"]) for r in found).items() if n > 1]
+        rows.append(_record(plan, simulation, attempt))
+    twice = [key for key, n in Counter((r["task_id"], r["attempt"]) for r in rows).items() if n > 1]
     if twice:
         raise ConfigError(
             f"{path} holds task {twice[0][0]!r}, trial {twice[0][1]}, twice; is it the file that you mean?"
         )
-    plan = plan.model_copy(update={"attempts": max(plan.attempts, 1 + max(r["attempt"] for r in found))})
+    plan = plan.model_copy(update={"attempts": max(plan.attempts, 1 + max(r["attempt"] for r in rows))})
     try:
-        covered = coverage.of(plan, found)
+        covered = coverage.of(plan, rows)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     plan.write(output)
-    files.write_whole(output / records.FILE, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in found))
-    files.write_whole(output / SUMMARY, json.dumps(runner.summary(plan, found, covered), indent=1))
+    files.write_whole(output / records.FILE, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    files.write_whole(output / SUMMARY, json.dumps(runner.summary(plan, rows, covered), indent=1))
     return covered
 
 

@@ -61,7 +61,7 @@ def rft_samples(run: Path) -> Path:
 
 
 def evaluation(run: Path, name: str) -> Path:
-    """Records and summary of an evaluation: of a stage, or a repeated one."""
+    """Records and summary of an evaluation of a stage, or of a repeated one."""
     return run / "eval" / name
 
 
@@ -109,6 +109,6 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
 
 
 def rollouts(directory: Path) -> list[dict[str, Any]]:
-    """The lines of GRPO in a run's metrics.jsonl, one per rollout, in order; of a step that was made again the last."""
+    """The lines of GRPO in a run's metrics.jsonl, one per rollout, in order. A step that was made again counts once."""
     rows = {row["step"]: row for row in read_metrics(directory) if row["stage"] == STAGES[-1]}
     return [rows[step] for step in sorted(rows)]

@@ -26,7 +26,7 @@ class PipelineSettings(Manifest):
     sft_steps: int = Field(1200, gt=0)
     """Optimizer steps of SFT."""
     sft_batch: int = Field(16, gt=0)
-    """Traces a step, in SFT and RFT."""
+    """Traces per step, in SFT and RFT."""
     sft_lr: float = Field(4e-3, gt=0)
     """Peak learning rate of SFT."""
     rft_tasks: int = Field(750, gt=0)
@@ -34,7 +34,7 @@ class PipelineSettings(Manifest):
     `train+val`.
     """
     rft_attempts: int = Field(2, gt=0)
-    """Attempts at each, from which RFT's data are selected."""
+    """Attempts at each of those tasks, from which RFT's data are selected."""
     rft_min_partial: float = Field(0.6, ge=0, le=1)
     """Least strict partial score of a task's best attempt where none succeeded."""
     rft_steps: int = Field(60, gt=0)
@@ -44,9 +44,9 @@ class PipelineSettings(Manifest):
     grpo_steps: int = Field(32, gt=0)
     """Rollouts, each followed by training on it."""
     grpo_groups: int = Field(16, gt=0)
-    """Groups a rollout (slime's rollout_batch_size)."""
+    """Groups per rollout (slime's rollout_batch_size)."""
     grpo_group_size: int = Field(8, gt=1)
-    """Episodes a group (slime's n_samples_per_prompt)."""
+    """Episodes per group (slime's n_samples_per_prompt)."""
     grpo_steps_per_rollout: int = Field(1, gt=0)
     """Optimizer steps on each rollout (slime's num_steps_per_rollout)."""
     grpo_lr: float = Field(5e-4, gt=0)
@@ -58,9 +58,9 @@ class PipelineSettings(Manifest):
     tau2: dict[str, Any] = Field(default_factory=dict)
     """Options of the hooks during GRPO (`Tau2Config`, docs/hooks.md), e.g. {shaping: none, credit: turn}."""
     eval_attempts: int = Field(4, gt=0)
-    """Attempts a held-out task at each stage."""
+    """Attempts at each held-out task, at each stage."""
     eval_tasks: int | None = None
-    """How many held-out tasks; None is all 150."""
+    """How many held-out tasks are evaluated; None: all 150."""
     concurrency: int = Field(64, gt=0)
     """Live episodes at a time."""
     max_turn_tokens: int = Field(48, gt=0)

@@ -37,7 +37,7 @@ class Stage:
 
     name: str
     directory: Path
-    """Of its checkpoints, its weights and its model."""
+    """Where checkpoints, weights and the model go."""
     tick: Callable[[int, int, dict[str, float]], None]
     """Called after each step with (steps done, steps in all, metrics)."""
     metrics_path: Path
@@ -56,7 +56,7 @@ class Stage:
         return (self.directory / "done.json").exists()
 
     def log(self, step: int, of: int, metrics: dict[str, float]) -> None:
-        """Tell of a step."""
+        """Write the step's line, and call `tick`."""
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": self.name, "step": step, **metrics}) + "\n")
         self.tick(step, of, metrics)

@@ -200,7 +200,7 @@ class VariantRow:
     """{seed: episodes until success reached what `none` ended at, None where it never did}; {} where that says nothing.
     """
     shares: dict[str, float]
-    """Of held-out episodes: shares of exploits, and of the checks met as tau2 and as the strict score count them."""
+    """Shares of held-out episodes with exploits, and of their checks met as tau2 and as the strict score count them."""
 
     @classmethod
     def of(cls, name: str, results: StudyResults) -> VariantRow:

@@ -14,11 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 
 @dataclass
 class Progress:
-    """What a run tells whoever watches: `start(title, total)`, `advance(done, note)`, `end(note)`."""
+    """What a run tells whoever watches; by default nobody does."""
 
     start: Callable[[str, int], None] = lambda title, total: None
+    """(title, total): something begins."""
     advance: Callable[[int, str], None] = lambda done, note: None
+    """(done, note): so much of it is done."""
     end: Callable[[str], None] = lambda note: None
+    """(note): it has ended."""
 
 
 @contextmanager
@@ -41,7 +44,7 @@ def watching(console: Console) -> Iterator[Progress]:
 
 
 class _Bars:
-    """One progress bar a stage; only the current one moves."""
+    """One progress bar per stage; only the current one moves."""
 
     def __init__(self, bars: rich_progress.Progress):
         self.bars, self.current, self.note = bars, TaskID(0), ""
@@ -59,7 +62,7 @@ class _Bars:
 
 
 class _Lines:
-    """For logs: a line when a stage starts, one when it ends."""
+    """For logs: one line when a stage starts, one when it ends."""
 
     def __init__(self, console: Console):
         self.console, self.started, self.note = console, 0.0, ""
