@@ -69,7 +69,7 @@ class Unpickler(pickle.Unpickler):
 PICKLE_MODULE = types.SimpleNamespace(
     Unpickler=Unpickler, load=lambda file, **_: Unpickler(file).load(), __name__="restricted_pickle"
 )
-"""In place of `pickle`, for `torch.load(pickle_module=…)`."""
+"""In place of `pickle`: the `pickle_module` of torch.load."""
 
 
 class _TensorUnpickler(Unpickler):
