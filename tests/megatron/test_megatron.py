@@ -106,9 +106,12 @@ def batch(model, vocab, credit):
         rows.append({"tokens": tokens, "loss_mask": mask, "old": old.tolist(), "advantages": [advantage] * length})
     if credit == "turn":
         gains = ([0.0, 0.8], [0.4, 0.0], [0.0, 0.1], [0.5, 0.5])
-        credited = [
-            Credited(r["advantages"][0], r["advantages"][0] > 0, True, r["loss_mask"], g) for r, g in zip(rows, gains)
-        ]
+        credited = []
+        for row, gain in zip(rows, gains):
+            whole = row["advantages"][0]
+            credited.append(
+                Credited(advantage=whole, success=whole > 0, valid=True, loss_mask=row["loss_mask"], gains=gain)
+            )
         for row, tokens in zip(rows, token_advantages(credited, [0] * 4)):
             row["advantages"] = tokens
     return rows
