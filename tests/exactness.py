@@ -23,7 +23,7 @@ from typing import Any
 from slime_tau2 import bench
 from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
-from slime_tau2.episode.conversation import Conversation
+from slime_tau2.episode.conversation import Conversation, unplayed
 from slime_tau2.episode.users import GoldUser
 from slime_tau2.seeds import derive_seed
 from slime_tau2.terminations import Termination
@@ -246,7 +246,9 @@ def differences(domain: str, how: str, task_id: str) -> list[str]:
 
 
 def _compare(world, task, script, answer) -> Iterator[str]:
-    run = Conversation(world=world, task=task, agent=ScriptedAgent(script), user=GoldUser())
+    run = Conversation(
+        world=world, task=task, agent=ScriptedAgent(script), user=GoldUser(), episode=unplayed(world, task, seed=0)
+    )
     run.begin()
     asyncio.run(run.converse())
     termination = run.episode.termination

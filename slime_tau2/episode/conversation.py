@@ -44,8 +44,23 @@ async def turnstile() -> None:
         await asyncio.sleep(0)
 
 
+def unplayed(world: World, task: bench.Task, seed: int) -> Episode:
+    """The episode of a task before anything has happened: ENVIRONMENT_ERROR, until something else ends it."""
+    return Episode(
+        task=TaskRef(world.name, task.id),
+        seed=seed,
+        termination=Termination.ENVIRONMENT_ERROR,
+        outcome=None,
+        provenance=world.provenance(task),
+    )
+
+
 class Conversation:
-    """One conversation, in four stages: `begin`, `converse`, `score`, `close`. What each learns goes into `episode`."""
+    """One conversation, in four stages: `begin`, `converse`, `score`, `close`. What each learns goes into `episode`.
+
+    To make one builds tau2's environment and orchestrator and plays the task's gold actions: a task that tau2 cannot
+    run raises here.
+    """
 
     def __init__(
         self,
@@ -54,7 +69,7 @@ class Conversation:
         task: bench.Task,
         agent: Agent,
         user: User,
-        seed: int = 0,
+        episode: Episode,
         limits: Limits = Limits(),
         aborted: Callable[[], bool] = lambda: False,
         prefix: Sequence[MessageRecord] = (),
@@ -65,13 +80,7 @@ class Conversation:
         self.user = user
         self.aborted = aborted
         self.prefix = [message for message in prefix if message["role"] != "tool"]
-        self.episode = Episode(
-            task=TaskRef(world.name, task.id),
-            seed=seed,
-            termination=Termination.ENVIRONMENT_ERROR,
-            outcome=None,
-            provenance=world.provenance(task),
-        )
+        self.episode = episode
         self.scorer = world.grader.scorer(task)
         self.environment = world.environments.fresh(task)
         self.orchestrator = bench.Orchestrator(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from slime_tau2.episode import usage
 from slime_tau2.episode.agents import Agent
-from slime_tau2.episode.conversation import Conversation, turnstile
+from slime_tau2.episode.conversation import Conversation, turnstile, unplayed
 from slime_tau2.episode.judge import Judge
 from slime_tau2.episode.official import OfficialCheck
 from slime_tau2.episode.users import User
@@ -58,27 +58,28 @@ async def run_episode(
     """
     started = time.perf_counter()
     await turnstile()
-    conversation = Conversation(
-        world=world,
-        task=world.task(task_id),
-        agent=agent,
-        user=user,
-        seed=seed,
-        limits=limits,
-        aborted=aborted,
-        prefix=prefix,
-    )
-    episode = conversation.episode
+    task = world.task(task_id)
+    episode = unplayed(world, task, seed)
+    conversation: Conversation | None = None
+    deadline = asyncio.timeout(limits.deadline_s)
     with usage.collecting() as spent:
-        spent.position = conversation.length
         try:
-            async with asyncio.timeout(limits.deadline_s):
+            async with deadline:
+                conversation = Conversation(
+                    world=world,
+                    task=task,
+                    agent=agent,
+                    user=user,
+                    episode=episode,
+                    limits=limits,
+                    aborted=aborted,
+                    prefix=prefix,
+                )
+                spent.position = conversation.length
                 conversation.begin()
                 await conversation.converse()
             if episode.termination.disposition is Disposition.SCORE:
                 await conversation.score(judge, official)
-        except TimeoutError:
-            _end(episode, Termination.TIMEOUT, f"not finished within {limits.deadline_s} s")
         except EpisodeError as error:
             _end(episode, error.termination, str(error))
             if isinstance(error, ScoreMismatch):
@@ -86,9 +87,13 @@ async def run_episode(
         except (UserError, LedgerError):
             raise  # no episode would fare better; and to train on a wrong token record is worse than to stop
         except Exception as error:
-            _end(episode, Termination.ENVIRONMENT_ERROR, f"{type(error).__name__}: {error}")
-            log.exception("episode %s ended by an exception", episode.task)
-    conversation.close()
+            if isinstance(error, TimeoutError) and deadline.expired():  # else it is a participant's or tau2's own
+                _end(episode, Termination.TIMEOUT, f"not finished within {limits.deadline_s} s")
+            else:
+                _end(episode, Termination.ENVIRONMENT_ERROR, f"{type(error).__name__}: {error}")
+                log.exception("episode %s ended by an exception", episode.task)
+    if conversation is not None:
+        conversation.close()
     episode.usage, episode.reasoning = spent.tokens, spent.thoughts
     episode.wall_s = time.perf_counter() - started
     return episode

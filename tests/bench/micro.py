@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 
 from slime_tau2.episode import driver, scripts
 from slime_tau2.episode.agents import ScriptedAgent
-from slime_tau2.episode.conversation import Conversation
+from slime_tau2.episode.conversation import Conversation, unplayed
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.users import GoldUser
 from slime_tau2.errors import UserSimulatorError
@@ -67,7 +67,9 @@ def parts(domain: str, tokenizer: Path) -> str:
     runs = []
     for task_id in servers.ids:
         task = world.task(task_id)
-        run = Conversation(world=world, task=task, agent=ScriptedAgent(scripts.gold(task)), user=GoldUser())
+        agent = ScriptedAgent(scripts.gold(task))
+        episode = unplayed(world, task, seed=0)
+        run = Conversation(world=world, task=task, agent=agent, user=GoldUser(), episode=episode)
         run.begin()
         asyncio.run(run.converse())
         runs.append((task, run.environment, run.messages()))

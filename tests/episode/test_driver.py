@@ -11,7 +11,7 @@ from slime_tau2 import bench
 from slime_tau2.episode import driver, scripts, worlds
 from slime_tau2.episode.agents import AgentAction, ScriptedAgent
 from slime_tau2.episode.chat import ChatRenderer
-from slime_tau2.episode.conversation import Conversation
+from slime_tau2.episode.conversation import Conversation, unplayed
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser, GoldUser, PlainUser
@@ -233,13 +233,25 @@ class FailingUser:
         (UserSimulatorError("down"), Termination.USER_FAILURE),
         (JudgeError("down"), Termination.JUDGE_FAILURE),
         (ValueError("bug"), Termination.ENVIRONMENT_ERROR),
+        (TimeoutError("bug"), Termination.ENVIRONMENT_ERROR),
     ],
 )
 async def test_failures_of_others_are_never_a_zero(helpdesk, error, termination):
     episode = await driver.run_episode(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), FailingUser(error))
-    assert (
-        episode.termination is termination and episode.reward is None and "down" in episode.detail
-    ) or "bug" in episode.detail
+    assert episode.termination is termination and episode.reward is None and str(error) in episode.detail
+
+
+@pytest.mark.parametrize("broken", ["scorer", "Orchestrator"])
+async def test_a_task_that_tau2_cannot_begin_ends_its_episode_alone(helpdesk, monkeypatch, broken):
+    """tau2's constructor and the playing of gold are tau2 too: one bad task must not end a whole evaluation."""
+
+    def fails(*_, **__):
+        raise ValueError("a task that cannot be begun")
+
+    monkeypatch.setattr(helpdesk.grader if broken == "scorer" else bench, broken, fails)
+    episode = await driver.run_episode(helpdesk, "orders_0", ScriptedAgent(scripts.noop(None)), GoldUser())
+    assert episode.termination is Termination.ENVIRONMENT_ERROR and "cannot be begun" in episode.detail
+    assert episode.reward is None and episode.record()["task_id"] == "orders_0" and not episode.messages
 
 
 @pytest.mark.parametrize("error", [ConfigError("no such option"), LedgerError("a broken record")])
@@ -312,12 +324,13 @@ async def test_live_score_equals_tau2s_evaluator_on_helpdesk(helpdesk):
 
     for n, task_id in enumerate(helpdesk.task_ids("test")):
         agent = CallableAgent(Teacher(n, flaws=1.5).act)
+        task = helpdesk.task(task_id)
         run = Conversation(
             world=helpdesk,
-            task=helpdesk.task(task_id),
+            task=task,
             agent=agent,
             user=DomainUser(),
-            seed=n,
+            episode=unplayed(helpdesk, task, seed=n),
             limits=Limits(max_steps=60),
         )
         run.begin()
