@@ -24,14 +24,20 @@ def named(path: str) -> bool:
 def load(path: str, option: str) -> Any:
     """What `module:name` names.
 
+    Args:
+        option: where the path was given, as a user would look it up: `tau2_user`, `--dynamic-sampling-filter-path`, a
+            domain's trait.
+
     Raises:
-        ConfigError: no such module, or nothing of that name in it; names the option.
+        ConfigError: no such module, or nothing of that name in it; begins with `option`.
     """
     module_name, _, name = path.partition(":")
+    if not module_name:
+        raise ConfigError(f"{option} = {path}: no module before the name")
     module = _module(module_name, option)
     if not name or not hasattr(module, name):
         where = getattr(module, "__file__", module_name)
-        raise ConfigError(f"tau2_{option} = {path}: {where} has no {name or 'name behind the colon'}")
+        raise ConfigError(f"{option} = {path}: {where} has no {name or 'name behind the colon'}")
     return getattr(module, name)
 
 
@@ -42,7 +48,7 @@ def import_all(modules: Iterable[str]) -> None:
         ConfigError: no such module.
     """
     for module in modules:
-        _module(module, "plugins")
+        _module(module, "tau2_plugins")
 
 
 def _module(name: str, option: str) -> ModuleType:
@@ -53,4 +59,4 @@ def _module(name: str, option: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not name.startswith(error.name):
             raise
-        raise ConfigError(f"tau2_{option}: no module {name}; install it, or put its folder on PYTHONPATH") from error
+        raise ConfigError(f"{option}: no module {name}; install it, or put its folder on PYTHONPATH") from error

@@ -28,7 +28,7 @@ def collect(
     domain: str = NAME,
 ) -> tuple[list[traces.Row], float]:
     """SFT rows of `episodes` episodes over the tasks of a split, good and bad, and the teacher's mean reward."""
-    world, teacher = worlds.load(domain), plugins.load(traits.of(domain).teacher, "teacher")
+    world, teacher = worlds.load(domain), plugins.load(traits.of(domain).teacher, f"teacher of {domain}")
     task_ids, prompt = world.task_ids(split), bench.agent_prompt(world.policy)
 
     async def run() -> tuple[list[traces.Row], float]:

@@ -133,7 +133,7 @@ class Harness:
             ConfigError: `module:Class` is not there.
         """
         name = self.config.user
-        kind: type[users.User] = plugins.load(name, "user") if plugins.named(name) else USERS[name]
+        kind: type[users.User] = plugins.load(name, "tau2_user") if plugins.named(name) else USERS[name]
         if not inspect.isclass(kind):
             raise ConfigError(
                 f"tau2_user = {name} is {type(kind).__name__}, not a class with start and respond (docs/extending.md)"

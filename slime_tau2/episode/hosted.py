@@ -49,7 +49,7 @@ class Server:
         for secret in filter(None, (host.headers_env, host.token)):
             credentials.variable(base_url, secret)
         if host.token is not None:
-            plugins.load(host.token, "hosts")
+            plugins.load(host.token, "tau2_hosts")
         server = cls(base_url, model, variable, host)
         server._named_headers()
         if credentials.is_azure(base_url) and host.api_version is None and not base_url.endswith("/openai/v1"):
@@ -153,7 +153,7 @@ class OpenAITransport:
 
 
 async def _token(path: str) -> str:
-    provide = plugins.load(path, "hosts")
+    provide = plugins.load(path, "tau2_hosts")
     try:  # one that is not async may fetch a new one, and block while it does
         token = await provide() if inspect.iscoroutinefunction(provide) else await asyncio.to_thread(provide)
     except Exception as error:

@@ -123,7 +123,7 @@ class DomainUser:
         history: Sequence[bench.Message],
         seed: int,
     ) -> None:
-        self.user: User = plugins.load(scripted_user(world.domain), "user")()
+        self.user: User = plugins.load(scripted_user(world.domain), f"scripted_user of {world.domain}")()
         self.user.start(world, task, environment, history, seed)
 
     async def respond(self, message: bench.Delivered) -> bench.UserMessage:

@@ -77,6 +77,6 @@ def keeps(args: object, group: list[Sample]) -> bool:
     if path is None:
         return True
     module, _, name = path.rpartition(".")
-    judge: DynamicFilter = plugins.load(f"{module}:{name}", "dynamic_sampling_filter_path")
+    judge: DynamicFilter = plugins.load(f"{module}:{name}", "--dynamic-sampling-filter-path")
     verdict = judge(args, group)
     return bool(getattr(verdict, "keep", verdict))

@@ -20,7 +20,7 @@ def training_reward(config: Tau2Config, sample: Sample, reward: float) -> float:
     return shaping.training_reward(
         reward,
         {"domain": sample.metadata.get("domain", ""), **info(sample)},
-        shaping=plugins.load(config.shaping, "shaping") if own else config.shaping,
+        shaping=plugins.load(config.shaping, "tau2_shaping") if own else config.shaping,
         alpha=config.alpha,
         overlong_penalty=config.overlong_penalty if config.overlong == "penalty" else 0.0,
     )
