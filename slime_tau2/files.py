@@ -52,8 +52,7 @@ def read_as(path: Path, kind: type[Model], complete: bool = False) -> Model:
     try:
         value = kind.model_validate(read_object(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; {ANOTHER}") from error
+        raise ConfigError(f"{path}: {first_error(error)}; {ANOTHER}") from error
     if complete:
         for name in kind.model_fields:
             if name not in value.model_fields_set:
@@ -104,6 +103,17 @@ def write_whole(path: Path, text: str | Iterable[str]) -> None:
 def one_line(error: Exception) -> str:
     """What an error says, in one line of at most 200 characters."""
     return " ".join(str(error).split())[:200]
+
+
+def first_error(error: ValidationError) -> str:
+    """The first thing that a check of types found: `field: what is wrong with it`."""
+    first = error.errors()[0]
+    return ": ".join((*([".".join(map(str, first["loc"]))] if first["loc"] else []), complaint(error)))
+
+
+def complaint(error: ValidationError) -> str:
+    """What is wrong with the first field that a check of types refuses."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 def unreadable(path: Path, error: OSError) -> ConfigError:

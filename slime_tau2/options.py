@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from slime_tau2 import files
 from slime_tau2.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -48,7 +49,7 @@ def build(model: type[Model], sources: Iterable[Source], prefix: str) -> Model:
         name = ".".join(map(str, first["loc"]))
         source = origin.get(str(first["loc"][0]) if first["loc"] else "", " and ".join(dict.fromkeys(origin.values())))
         shown = "" if name.endswith("_env") else f" = {first.get('input')!r}"
-        raise ConfigError(f"{source}: {prefix}{name}{shown}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise ConfigError(f"{source}: {prefix}{name}{shown}: {files.complaint(error)}") from error
 
 
 def from_variable(model: type[BaseModel], key: str, value: str, source: str) -> Any:

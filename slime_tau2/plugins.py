@@ -48,7 +48,8 @@ def import_all(modules: Iterable[str]) -> None:
         ConfigError: no such module.
     """
     for module in modules:
-        _module(module, "tau2_plugins")
+        if module:  # TAU2_PLUGINS= names none
+            _module(module, "tau2_plugins")
 
 
 def _module(name: str, option: str) -> ModuleType:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, Field, SkipValidation, TypeAdapter, with_config
+from pydantic import AfterValidator, ConfigDict, Field, SkipValidation, TypeAdapter, with_config
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
+
+from slime_tau2.terminations import Disposition
 
 FORMAT = 2
 """What this version writes. Format 1 (slime_tau2 0.1 and 0.2) had no number, and `disposition` under the name
@@ -25,6 +27,17 @@ _STRICT = ConfigDict(strict=True, extra="ignore", use_attribute_docstrings=True)
 
 Count = Annotated[int, Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _a_disposition(value: str) -> str:
+    known = [disposition.value for disposition in Disposition]
+    if value not in known:
+        raise ValueError(f"{value!r} is none of {', '.join(known)}")
+    return value
+
+
+DispositionName = Annotated[str, AfterValidator(_a_disposition)]
+"""The value of a `Disposition`."""
 
 
 @with_config(_STRICT)
@@ -233,7 +246,7 @@ class EpisodeRecord(TaskRecord, Provenance):
     """tau2's reward; null where the attempt has no score."""
     termination: str
     """How the attempt ended (docs/failures.md); in an import, tau2's own word for it."""
-    disposition: str
+    disposition: DispositionName
     """What becomes of such an attempt: `score`, `mask`, or `retry then drop`."""
     detail: str
     """What ended the attempt, where the termination alone does not say it."""

@@ -54,7 +54,10 @@ NOOP_ON_AIRLINE = 7 if bench.VINTAGE.name == "v1" else 6
             "name its tokenizer's directory with --tokenizer",
         ),
         (["eval", "--output", "{tmp}", "--set", "max_stesp=3"], "unknown key max_stesp; did you mean max_steps?"),
-        (["quickstart", "--output", "{tmp}", "--set", "sft_lr=-1"], "--set sft_lr=-1: Input should be greater than 0"),
+        (
+            ["quickstart", "--output", "{tmp}", "--set", "sft_lr=-1"],
+            "--set: sft_lr = -1: Input should be greater than 0",
+        ),
         (
             ["quickstart", "--output", "{tmp}", "--set", "grpo_step=3"],
             "unknown key grpo_step; did you mean grpo_steps?",

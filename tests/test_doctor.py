@@ -182,6 +182,17 @@ def test_a_server_in_the_clear_is_a_finding_before_it_is_asked(cli, tmp_path, op
     assert code == 1 and "conversations would go over plain http to 8.8.8.8" in found["text"]
 
 
+def test_the_environments_user_is_looked_at(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("TAU2_USER_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("TAU2_USER_MODEL", "some-model")
+    monkeypatch.setenv("TAU2_USER_KEY_ENV", "NO_SUCH_KEY_HERE")
+    _, out, _ = cli("doctor", "--json", "--output", tmp_path)
+    assert "user http://127.0.0.1:9/v1" in out and "NO_SUCH_KEY_HERE" in out
+    monkeypatch.delenv("TAU2_USER_BASE_URL")
+    _, out, _ = cli("doctor", "--json", "--output", tmp_path)
+    assert '"user ' not in out, "nobody named a server"
+
+
 async def test_a_server_of_another_model(tokenizer):
     async with User(["x"]) as fake:
         (found,) = await servers.user(fake.url, "other", "NO_KEY")

@@ -1,6 +1,7 @@
 """docs/extending.md: its code, taken out of the page, in a package of its own."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from fake_openai import FakeOpenAI
 
 from slime_tau2.config import Tau2Config
+from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.environments import CowDict
@@ -53,6 +55,33 @@ def test_the_pages_commands(scratch):
         summary = json.loads((scratch / arguments[arguments.index("--output") + 1] / "summary.json").read_text())
         rates.append((summary["scored"], summary["mean_reward"]))
     assert rates == [(2, 1.0), (2, 0.0)], "gold and do-nothing on the two test tasks"
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["tasks", "--domain", "lockers", "--split", "test"], "open_7"),
+        (["collect", "--domain", "lockers", "--policy", "gold", "--output", "c.jsonl"], "--policy gold is a script"),
+        (["import-sft", "rows.jsonl", "--domain", "lockers", "--output", "i.jsonl"], "of test tasks 1"),
+        (["check-sft", "rows.jsonl", "--tokenizer", str(TOKENIZER)], "of test tasks 1"),
+        (["export-tau2", "outputs/lockers", "--output", "tau2.json"], "2 simulations written"),
+        (["rft", "outputs/lockers/attempts.jsonl", "--output", "r.jsonl"], "of test tasks 2"),
+        (["select", "outputs/lockers", "outputs/lockers_noop"], "2 of its 2 tasks are test tasks"),
+        (["report", "outputs/lockers_noop"], "missing write, the agent's"),
+    ],
+)
+def test_plugins_of_the_environment_serve_every_command(scratch, arguments, said):
+    """In processes of their own, where nothing has registered the domain before. After the page's own commands."""
+    row = {"messages": [{"role": "user", "content": "Locker 7"}, {"role": "assistant", "content": "open"}]}
+    (scratch / "rows.jsonl").write_text(json.dumps(row | {"metadata": {"domain": "lockers", "task_id": "open_7"}}))
+    done = subprocess.run(
+        [sys.executable, "-m", "slime_tau2.cli", *arguments],
+        cwd=scratch,
+        env={**os.environ, "TAU2_PLUGINS": "lockers"},
+        capture_output=True,
+        text=True,
+    )
+    assert said in done.stdout + done.stderr and "unknown domain" not in done.stderr
 
 
 async def test_a_user_without_a_model_on_the_new_domain(scratch):

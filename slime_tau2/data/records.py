@@ -9,7 +9,7 @@ what is needed. A line of a later format is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,10 +21,8 @@ from slime_tau2.record import FORMAT, AttemptRecord
 from slime_tau2.terminations import Disposition
 
 FILE = "attempts.jsonl"
-
-
 _CHECK = TypeAdapter(AttemptRecord)
-_FORMAT_1: dict[str, Any] = {
+_LACKING_IN_1: dict[str, Any] = {
     "partial": None,
     "components": {},
     "sampled_tokens": 0,
@@ -34,7 +32,23 @@ _FORMAT_1: dict[str, Any] = {
     "user_stopped_early": False,
     "reasoning": [],
 }
-"""What a record without a number of its format may leave out."""
+"""What a record of format 1 may leave out."""
+
+
+def _from_1(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of format 1, of slime_tau2 0.1 or 0.2, in format 2."""
+    record = {**_LACKING_IN_1, **record, "format": 2}
+    disposition = record.pop("policy", record.get("disposition"))
+    if disposition is None:
+        disposition = (Disposition.RETRY if record.get("reward") is None else Disposition.SCORE).value
+    record["disposition"] = disposition
+    return record
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+"""{a format: what brings a record of it into the next}."""
+_AGES = {1: "a record of format 1 (slime_tau2 0.1 or 0.2)"}
+"""{a format: what an error calls a record that was written in it}."""
 
 
 def read(path: Path, torn_end: bool = False) -> list[AttemptRecord]:
@@ -69,19 +83,12 @@ def every(path: Path, torn_end: bool = False) -> Iterator[AttemptRecord]:
 
 def _checked(record: dict[str, Any], where: str) -> AttemptRecord:
     """The record in today's format; fields of tau2's that no type names are still in it."""
-    record = _upgraded(record)
-    number = record["format"]
-    if type(number) is int and number > FORMAT:
-        raise ConfigError(
-            f"{where}: written by a later slime_tau2 (records of format {number}, this one reads up to {FORMAT}); "
-            "read it with that version"
-        )
+    number = record.get("format", 1)
+    record = _upgraded(record, where)
     try:
         _CHECK.validate_python(record)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{where}: no record of an attempt: {name}: {first['msg']}; {files.ANOTHER}") from error
+        raise ConfigError(f"{where}: {_refusal(record, number, error)}; {files.ANOTHER}") from error
     checked = cast(AttemptRecord, record)
     reward, info = checked["reward"], checked["reward_info"]
     if (reward is None) != (info is None):
@@ -95,13 +102,34 @@ def _checked(record: dict[str, Any], where: str) -> AttemptRecord:
     return checked
 
 
-def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of format 1 in today's; any other as it is."""
-    if "format" in record:
-        return record
-    record = {**_FORMAT_1, "format": FORMAT, **record}
-    disposition = record.pop("policy", None)
-    if disposition is None:
-        disposition = (Disposition.RETRY if record.get("reward") is None else Disposition.SCORE).value
-    record["disposition"] = disposition
+def _refusal(record: Mapping[str, Any], number: object, error: ValidationError) -> str:
+    """Why a line is no record; of one that was written in an earlier format, how old it is."""
+    named = {"domain", "task_id", "attempt"} <= set(record)  # else it is another file's line, of whatever age
+    if not isinstance(number, int) or number not in _AGES or not named:
+        return f"no record of an attempt: {files.first_error(error)}"
+    first, age = error.errors()[0], _AGES[number]
+    if first["type"] == "missing":
+        return f"{age} without {'.'.join(map(str, first['loc']))}"
+    return f"{age}: {files.first_error(error)}"
+
+
+def _upgraded(record: dict[str, Any], where: str) -> dict[str, Any]:
+    """A record in today's format; without a number it is of format 1.
+
+    Raises:
+        ConfigError: its format is none that this version reads.
+    """
+    number = record.get("format", 1)
+    if type(number) is not int:
+        return record  # no number: the check of the types says so
+    if number > FORMAT:
+        raise ConfigError(
+            f"{where}: written by a later slime_tau2 (records of format {number}, this one reads up to {FORMAT}); "
+            "read it with that version"
+        )
+    while number < FORMAT:
+        if number not in _UPGRADES:
+            raise ConfigError(f"{where}: a record of format {number}: there is none; {files.ANOTHER}")
+        record = _UPGRADES[number](record)
+        number += 1
     return record

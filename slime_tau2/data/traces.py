@@ -205,8 +205,7 @@ def check_messages(messages: Any, where: str) -> None:
     try:
         _MESSAGES.validate_python(messages, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{where}: no chat messages: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ConfigError(f"{where}: no chat messages: {files.first_error(error)}") from error
 
 
 def checked(row: dict[str, Any], where: str) -> Row:
@@ -219,10 +218,7 @@ def checked(row: dict[str, Any], where: str) -> Row:
         _Row.model_validate(row, strict=True)
         tools = json.loads(row.get("tools") or "[]")
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(
-            f"{where}: no row: {'.'.join(map(str, first['loc']))}: {first['msg']}; {files.ANOTHER}"
-        ) from error
+        raise ConfigError(f"{where}: no row: {files.first_error(error)}; {files.ANOTHER}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: no row: tools: not JSON ({error})") from error
     if not isinstance(tools, list) or not all(isinstance(t, dict) for t in tools):

@@ -79,13 +79,11 @@ def read_prices(path: Path) -> dict[str, Price]:
     try:
         return _Table.model_validate(yaml.safe_load(files.read_text(path))).root
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: no YAML: {files.one_line(error)}") from error
     except ValidationError as error:
-        first = error.errors()[0]
         raise ConfigError(
-            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; write MODEL: {{prompt: 0.4, cached: "
-            "0.1, completion: 1.6}}, "
-            "per million tokens"
+            f"{path}: {files.first_error(error)}; write MODEL: {{prompt: 0.4, cached: 0.1, completion: 1.6}}, per "
+            "million tokens"
         ) from error
 
 

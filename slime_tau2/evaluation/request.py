@@ -33,7 +33,7 @@ NOT_OF_AN_EVALUATION = {
     "log_samples": _TRAINING,
     "episode_retries": "the same command tries attempts again that have no score",
 }
-"""{option of the package that would be given in vain: what to do instead}"""
+"""{option that an evaluation does not read: what to do instead}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,8 @@ class EvalRequest:
     """Seed of the run: sampling and users derive from it."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """`--set`: options of `Tau2Config`, by name."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Options of `Tau2Config` that have another default in this command than in `eval`."""
 
     @property
     def domains(self) -> list[str]:
@@ -163,19 +165,21 @@ class ResolvedRequest:
         return {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
 
     def config(self) -> Tau2Config:
-        """The package's options: eval's defaults, the environment, `--user`, the preset, `--set`; the last wins.
+        """The package's options: eval's defaults, the environment, the preset, `--user`, `--set`; the last wins.
 
         Raises:
             ConfigError: a bad value (names its source), or a user that these domains do not have.
         """
         request = self.request
-        config = Tau2Config.resolve(
-            ("the defaults of eval", {**presets.OPTIONS, "user": default_user(request)}),
+        given = (
             (ENVIRONMENT, from_environment()),
-            ("--user", {} if request.user is None else {"user": request.user}),
             (f"--preset {request.preset}", self.preset_options),
+            ("--user", {} if request.user is None else {"user": request.user}),
             ("--set", request.options),
         )
+        Tau2Config.resolve(*given)  # imports the plugins: the default user depends on the traits of their domains
+        defaults = {**presets.OPTIONS, **request.defaults, "user": default_user(request)}
+        config = Tau2Config.resolve(("the defaults of eval", defaults), *given)
         if config.user == "scripted" and not all(traits.of(d).scripted_user for d in request.domains):
             only = traits.domains_with(lambda t: t.scripted_user)
             raise ConfigError(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from slime_tau2.errors import ConfigError
 from slime_tau2.manifest import Manifest
-from slime_tau2.options import parse_assignments
+from slime_tau2.options import build, parse_assignments
 
 
 class PipelineSettings(Manifest):
@@ -34,7 +33,7 @@ class PipelineSettings(Manifest):
     `train+val`.
     """
     rft_attempts: int = Field(2, gt=0)
-    """Attempts at each of those tasks, from which RFT's data are selected."""
+    """Attempts at each task of `rft_tasks`; RFT's data are selected from them."""
     rft_min_partial: float = Field(0.6, ge=0, le=1)
     """Least strict partial score of a task's best attempt where none succeeded."""
     rft_steps: int = Field(60, gt=0)
@@ -58,7 +57,7 @@ class PipelineSettings(Manifest):
     tau2: dict[str, Any] = Field(default_factory=dict)
     """Options of the hooks during GRPO (`Tau2Config`, docs/hooks.md), e.g. {shaping: none, credit: turn}."""
     eval_attempts: int = Field(4, gt=0)
-    """Attempts at each held-out task, at each stage."""
+    """Attempts at each held-out task, after each stage."""
     eval_tasks: int | None = None
     """How many held-out tasks are evaluated; None: all 150."""
     concurrency: int = Field(64, gt=0)
@@ -94,10 +93,4 @@ def pipeline_settings(assignments: list[str], defaults: dict[str, Any]) -> Pipel
         ConfigError: an unknown key or a bad value.
     """
     changed = parse_assignments(assignments, PipelineSettings.model_fields, "--set")
-    try:
-        return PipelineSettings(**{**defaults, **changed})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(
-            f"--set {first['loc'][0]}={first['input']}: {first['msg'].removeprefix('Value error, ')}"
-        ) from error
+    return build(PipelineSettings, (("the command's defaults", defaults), ("--set", changed)), "")

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from slime_tau2 import manifest
-from slime_tau2.errors import ConfigError
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments import watch
 from slime_tau2.experiments.directory import StageModel
@@ -29,6 +27,7 @@ from slime_tau2.experiments.study_grid import (
     variant_directory,
 )
 from slime_tau2.experiments.study_report import write_report
+from slime_tau2.options import Source, build
 
 FIRST_REPEAT_SEED = 1000
 """Seed of the first further evaluation: none of a pipeline's own seeds comes near it."""
@@ -50,13 +49,13 @@ def main(
     """
     named = {assignment.partition("=")[0] for assignment in assignments}
     changed = pipeline_settings(assignments, {}).model_dump(mode="json", include=named)
-    fields: dict[str, Any] = {"seeds": 1, "repeats": 2} if smoke else {"seeds": seeds}
-    if variants is not None:
-        fields["variants"] = tuple(variants)
-    try:
-        settings = StudySettings(**fields, pipeline={**(SMOKE if smoke else {}), **changed})
-    except ValidationError as error:
-        raise ConfigError(f"--variant: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    sources: tuple[Source, ...] = (
+        ("--seeds", {"seeds": seeds}),
+        ("--smoke", {"seeds": 1, "repeats": 2} if smoke else {}),
+        ("--variant", {} if variants is None else {"variants": tuple(variants)}),
+        ("--set", {"pipeline": {**(SMOKE if smoke else {}), **changed}}),
+    )
+    settings = build(StudySettings, sources, "")
     with watch.watching(console) as progress:
         run(output, settings, progress)
     write_report(output, console)

@@ -54,9 +54,35 @@ def test_a_record_of_format_1_is_read_in_todays_form(tmp_path):
     bare = {k: v for k, v in format_1(ROW).items() if k not in ("policy", "usage", "reasoning", "sampled_tokens")}
     (read,) = records.read(written(tmp_path, bare))
     assert read["disposition"] == "score" and read["usage"] == {} and "policy" not in read
-    with pytest.raises(ConfigError, match=r"line 1: no record of an attempt: turns\.0\.gain: Field required"):
+    with pytest.raises(
+        ConfigError, match=r"line 1: a record of format 1 \(slime_tau2 0\.1 or 0\.2\) without turns\.0\.gain"
+    ):
         turn = {k: v for k, v in run_files.TURN.items() if k != "gain"}
         records.read(written(tmp_path, format_1(ROW | {"turns": [turn]})))
+
+
+@pytest.mark.parametrize("lacking", ["tau2", "seed"])
+def test_an_older_record_that_lacks_a_field_is_refused_by_its_age(tmp_path, lacking):
+    older = {k: v for k, v in format_1(ROW).items() if k != lacking}
+    for row in (older, older | {"format": 1}):
+        with pytest.raises(ConfigError, match=rf"format 1 \(slime_tau2 0\.1 or 0\.2\) without {lacking};"):
+            records.read(written(tmp_path, row))
+
+
+def test_a_format_that_says_its_number_is_read_as_what_it_says(tmp_path):
+    assert records.read(written(tmp_path, format_1(ROW) | {"format": 1})) == [ROW]
+    assert records.read(written(tmp_path, ROW | {"format": 1})) == [ROW], "in today's form, whatever named it"
+    for none in (0, -1):
+        with pytest.raises(ConfigError, match=rf"line 1: a record of format {none}: there is none"):
+            records.read(written(tmp_path, ROW | {"format": none}))
+
+
+def test_a_disposition_is_one_of_those_that_there_are(tmp_path):
+    why = "disposition: 'nonsense' is none of score, mask, retry then drop"
+    with pytest.raises(ConfigError, match=why):
+        records.read(written(tmp_path, ROW | {"disposition": "nonsense"}))
+    with pytest.raises(ConfigError, match=rf"format 1 .*: {why}"):
+        records.read(written(tmp_path, format_1(ROW) | {"policy": "nonsense"}))
 
 
 def test_a_record_of_a_later_format_is_refused_by_name(tmp_path):

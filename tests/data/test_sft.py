@@ -301,6 +301,16 @@ def test_of_several_causes_each_is_said(run, tmp_path, helpdesk):
     [
         (("--policy", "gold"), "--policy gold is a script, whose words are no training data; name a model"),
         (("--policy", "http://127.0.0.1:9/v1", "--model", "m", "--user", "gold"), "--user gold is a script"),
+        (("--policy", "http://127.0.0.1:9/v1", "--model", "m", "--set", "user=gold"), "--user gold is a script"),
+        (("--set", "nonsense=1"), "--set nonsense=1: unknown key nonsense"),
+        (("--set", "max_steps=3"), "--set max_steps: --policy teacher is a script and does not read it"),
+        (("--best", "7"), "--best: --policy teacher is a script and does not read it; leave it out"),
+        (("--model", "zzz"), "--model: --policy teacher is a script and does not read it; leave it out"),
+        (
+            ("--policy", "http://127.0.0.1:9/v1", "--model", "m", "--flaws", "0"),
+            "--flaws: it is an option of --policy teacher; leave it out",
+        ),
+        (("--policy", "gold", "--episodes", "3"), "--episodes: it is an option of --policy teacher; leave it out"),
         (
             ("--policy", "teacher", "--split", "test"),
             "--split test of helpdesk: none of its tasks may train; use train, or train+val",

@@ -12,7 +12,7 @@ from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import plan
-from slime_tau2.evaluation.presets import PRESETS
+from slime_tau2.evaluation.presets import PRESETS, Preset
 from slime_tau2.evaluation.request import EvalRequest
 
 
@@ -31,6 +31,16 @@ def test_defaults_presets_and_options_in_that_order():
     assert (board.config().max_steps, board.config().user_model) == (50, "gpt-4.1")
     with pytest.raises(ConfigError, match="--preset crad: there are card, leaderboard"):
         request(preset="crad").resolved()
+
+
+def test_a_commands_defaults_are_below_the_environment_and_user_above_a_preset(monkeypatch):
+    assert request().resolved().config().retail_basis == "judge"
+    collecting = request(defaults={"retail_basis": "communicate"})
+    assert collecting.resolved().config().retail_basis == "communicate"
+    monkeypatch.setenv("TAU2_RETAIL_BASIS", "no_judge")
+    assert collecting.resolved().config().retail_basis == "no_judge"
+    monkeypatch.setitem(PRESETS, "scripted", Preset(options={"user": "plain"}))
+    assert request(preset="scripted", user="gold").resolved().config().user == "gold"
 
 
 def test_a_split_that_nobody_asked_for_is_one_that_the_domain_has():

@@ -60,7 +60,10 @@ def test_a_small_grid_runs_resumes_and_refuses_another(tmp_path):
     other = command(output, "--variant", "none")
     assert other.returncode == 2 and "holds a study with other settings (variants)" in other.stderr
     unknown = command(tmp_path / "x", "--variant", "nope")
-    assert unknown.returncode == 2 and "error: --variant: there is no variant 'nope'" in unknown.stderr
+    assert (
+        unknown.returncode == 2
+        and "error: --variant: variants = ('nope',): there is no variant 'nope'" in unknown.stderr
+    )
 
 
 def test_the_grid_is_whole_and_starts_with_what_every_seed_has(tmp_path):
