@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from slime_tau2 import options, plugins
 from slime_tau2.hosts import Access, Host
-from slime_tau2.limits import Limits, Retries
+from slime_tau2.limits import CHAT_RETRIES, Limits, Retries
 
 PREFIX = "tau2_"
 USERS = ("scripted", "llm", "gold", "plain")
 SHAPINGS = ("gated", "card", "none")
 Switch = Literal["auto", "on", "off"]
+_LIMITS, _POLICY_RETRIES = Limits(), Retries()
 ENVIRONMENT = "TAU2_* in the environment"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NO_KEY = "name the environment variable that holds the key, never the key itself"
@@ -50,15 +51,15 @@ class Tau2Config(BaseModel):
 
     # Limits: how far an episode may go
 
-    max_steps: int = Field(200, gt=0)
+    max_steps: int = Field(_LIMITS.max_steps, gt=0)
     """tau2's limit on hops per conversation (the leaderboard's 200)."""
-    max_errors: int = Field(10, gt=0)
+    max_errors: int = Field(_LIMITS.max_errors, gt=0)
     """tau2's limit on error results per conversation, the user's included."""
     max_turn_tokens: int = Field(2048, gt=0)
     """Longest single agent turn, in tokens."""
     max_context_tokens: int = Field(32768, gt=0)
     """Longest prompt plus response of an episode, in tokens."""
-    episode_timeout_s: float = Field(1800.0, gt=0)
+    episode_timeout_s: float = Field(_LIMITS.deadline_s, gt=0)
     """Deadline of a whole episode, in seconds."""
     episode_retries: int = Field(1, ge=0)
     """Further tries of an episode that infrastructure ended, before its sample is dropped."""
@@ -87,9 +88,9 @@ class Tau2Config(BaseModel):
     """Send a `sampling_seed` with each request. The local engine honours it; SGLang only in deterministic mode."""
     policy_concurrency: int = Field(256, gt=0)
     """Requests to the policy server at a time."""
-    policy_timeout_s: float = Field(300.0, gt=0)
+    policy_timeout_s: float = Field(_POLICY_RETRIES.timeout_s, gt=0)
     """Longest wait for one policy turn, in seconds."""
-    policy_retries: int = Field(4, ge=0)
+    policy_retries: int = Field(_POLICY_RETRIES.count, ge=0)
     """Further tries after a failed policy request."""
     policy_key_env: str | None = None
     """Environment variable with the key of the policy's server in `eval` and `collect` (SGLang's --api-key too); None
@@ -118,9 +119,9 @@ class Tau2Config(BaseModel):
     """
     user_concurrency: int = Field(128, gt=0)
     """Requests to the user model at a time."""
-    user_timeout_s: float = Field(120.0, gt=0)
+    user_timeout_s: float = Field(CHAT_RETRIES.timeout_s, gt=0)
     """Longest wait for one reply of the user model, in seconds."""
-    user_retries: int = Field(3, ge=0)
+    user_retries: int = Field(CHAT_RETRIES.count, ge=0)
     """Further tries after a failed, empty or malformed reply of the user model."""
     eval_user_model: str | None = None
     """Another user model for evaluation (slime's eval rollouts); None is the training user."""

@@ -1,9 +1,12 @@
+import inspect
 from argparse import Namespace
 
 import pytest
 
 from slime_tau2.config import Tau2Config, from_environment
+from slime_tau2.episode import driver, openai_chat, policy, vllm
 from slime_tau2.errors import ConfigError
+from slime_tau2.limits import CHAT_RETRIES, Limits, Retries
 from slime_tau2.options import parse_assignments
 
 
@@ -22,6 +25,17 @@ def test_bad_values_name_key_and_value():
 def test_args_without_options_give_defaults():
     assert Tau2Config.from_args(None) == Tau2Config()
     assert Tau2Config.from_args(Namespace(rollout_seed=1)).max_steps == 200
+
+
+def test_what_is_played_without_a_configuration_has_the_configurations_limits():
+    """An episode that a library caller runs, and a client that it makes, end when those of a configuration do."""
+    config = Tau2Config()
+    assert config.limits == Limits() and config.policy_client_retries == Retries()
+    assert config.user_client_retries == config.judge_client_retries == CHAT_RETRIES
+    for client in (openai_chat.ChatClient.__init__, vllm.VLLMClient.__init__, policy.PolicyClient.__init__):
+        default = inspect.signature(client).parameters["retries"].default
+        assert default == (CHAT_RETRIES if client is openai_chat.ChatClient.__init__ else Retries())
+    assert inspect.signature(driver.run_episode).parameters["limits"].default == config.limits
 
 
 def test_environment_comes_before_arguments(monkeypatch):

@@ -16,10 +16,7 @@ from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint, Garbage
 from slime_tau2.episode.transport import Transport
 from slime_tau2.errors import ConfigError, InfrastructureError
 from slime_tau2.hosts import NOTHING_SAID, Access
-from slime_tau2.limits import Retries
-
-RETRIES = Retries(count=3, timeout_s=120.0)
-"""What a chat client does unless it is told otherwise."""
+from slime_tau2.limits import CHAT_RETRIES, Retries
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class ChatClient:
         max_tokens: int | None = None,
         key_env: str | None = None,
         concurrency: int = 128,
-        retries: Retries = RETRIES,
+        retries: Retries = CHAT_RETRIES,
         transport: Transport | None = None,
         access: Access = NOTHING_SAID,
     ):
