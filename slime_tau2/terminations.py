@@ -18,7 +18,7 @@ class Disposition(StrEnum):
     RETRY = "retry then drop"
 
 
-_MAX_STEPS = "max_steps"
+UNNAMED = "max_steps"
 """What an ending that tau2 has no name for is exported as: it scores 0 there too."""
 
 
@@ -30,33 +30,38 @@ class Termination(StrEnum):
         tau2_reason: its name in tau2's results.
         exhausted: tokens or steps ran out; slime calls such a sample truncated, and `tau2_overlong` says what it earns
             in training.
+        graded: the conversation came to its own end, and what was done in it is graded; any other ending that scores
+            scores 0, whatever was done.
     """
 
     disposition: Disposition
     tau2_reason: str
     exhausted: bool
+    graded: bool
 
     def __new__(
         cls,
         value: str,
         disposition: Disposition = Disposition.MASK,  # each member names its own; `Termination("length")` has none
-        tau2_reason: str = _MAX_STEPS,
+        tau2_reason: str = UNNAMED,
         exhausted: bool = False,
+        graded: bool = False,
     ) -> Termination:
         member = str.__new__(cls, value)
         member._value_ = value
         member.disposition = disposition
         member.tau2_reason = tau2_reason
         member.exhausted = exhausted
+        member.graded = graded
         return member
 
-    USER_STOP = "user_stop", Disposition.SCORE, "user_stop"
-    AGENT_STOP = "agent_stop", Disposition.SCORE, "agent_stop"  # `done`, in the card's protocol only
-    MAX_STEPS = "max_steps", Disposition.SCORE, _MAX_STEPS, True
+    USER_STOP = "user_stop", Disposition.SCORE, "user_stop", False, True
+    AGENT_STOP = "agent_stop", Disposition.SCORE, "agent_stop", False, True  # `done`, in the card's protocol only
+    MAX_STEPS = "max_steps", Disposition.SCORE, UNNAMED, True
     TOO_MANY_ERRORS = "too_many_errors", Disposition.SCORE, "too_many_errors"
     AGENT_ERROR = "agent_error", Disposition.SCORE  # an empty agent turn
-    LENGTH = "length", Disposition.SCORE, _MAX_STEPS, True  # the turn's token budget
-    CONTEXT_OVERFLOW = "context_overflow", Disposition.SCORE, _MAX_STEPS, True  # the episode's token budget
+    LENGTH = "length", Disposition.SCORE, UNNAMED, True  # the turn's token budget
+    CONTEXT_OVERFLOW = "context_overflow", Disposition.SCORE, UNNAMED, True  # the episode's token budget
     ABORTED = "aborted", Disposition.RETRY  # slime aborted the rollout, or the policy server the request
     USER_FAILURE = "user_failure", Disposition.RETRY
     POLICY_FAILURE = "policy_failure", Disposition.RETRY
@@ -65,3 +70,7 @@ class Termination(StrEnum):
     TIMEOUT = "timeout", Disposition.RETRY  # the episode's deadline
     SCORE_MISMATCH = "score_mismatch", Disposition.MASK  # the official cross-check disagreed: a bug in this package
     ENVIRONMENT_ERROR = "environment_error", Disposition.MASK  # an exception in tau2 or in this package
+
+
+GRADED_REASONS = frozenset(termination.tau2_reason for termination in Termination if termination.graded)
+"""tau2's names of the endings whose conversations are graded."""

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "config": {"hosts", "options", "plugins", "limits"},
     "guards": set(),
     "vintage": {"errors"},
-    "bench": {"vintage", "guards", "errors", "traits"},
+    "bench": {"vintage", "guards", "errors", "terminations", "traits"},
     "rewards": {"types", "masks", "terminations", "traits"},
     "episode": {*BORDER, "bench", "guards", "rewards", "domains"},
     "domains": {"bench"},

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from slime_tau2 import bench, errors
-from slime_tau2.terminations import Disposition, Termination
+from slime_tau2.terminations import GRADED_REASONS, UNNAMED, Disposition, Termination
 
 DOCS = Path(__file__).parents[1] / "docs" / "failures.md"
 
@@ -13,6 +13,14 @@ def test_every_termination_has_a_disposition_and_a_tau2_name():
     assert {t.disposition for t in Termination} == set(Disposition)
     for t in Termination:
         bench.TerminationReason(t.tau2_reason)
+
+
+def test_what_is_graded_is_what_tau2_grades():
+    """The two stops, by our name and by tau2's; nothing that ran out or broke off is."""
+    assert {t for t in Termination if t.graded} == {Termination.USER_STOP, Termination.AGENT_STOP}
+    assert {"user_stop", "agent_stop"} == GRADED_REASONS and UNNAMED not in GRADED_REASONS
+    assert not any(t.graded and t.exhausted for t in Termination)
+    assert all(t.disposition is Disposition.SCORE for t in Termination if t.graded)
 
 
 def test_the_table_in_the_docs_is_the_enum():

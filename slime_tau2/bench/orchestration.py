@@ -24,6 +24,7 @@ from slime_tau2.bench.tau2 import (
     UserMessage,
     load,
 )
+from slime_tau2.terminations import UNNAMED
 
 _agent_base, _user_base = load("agent.base_agent", "agent.base"), load("user.user_simulator_base", "user.base")
 _user_simulator, _llm_agent = load("user.user_simulator"), load("agent.llm_agent")
@@ -136,11 +137,11 @@ def check_termination(orchestrator: Orchestrator[Any, Any]) -> None:
 
 
 def termination_reason(name: str) -> TerminationReason:
-    """tau2's TerminationReason by value; MAX_STEPS for those a vintage lacks (it scores 0 everywhere)."""
+    """tau2's TerminationReason by value; for those that a vintage lacks, what an unnamed ending is exported as."""
     try:
         return TerminationReason(name)
     except ValueError:
-        return TerminationReason.MAX_STEPS
+        return TerminationReason(UNNAMED)
 
 
 def finalize(orchestrator: Orchestrator[Any, Any], started: float) -> SimulationRun:

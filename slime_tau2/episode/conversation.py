@@ -261,7 +261,7 @@ class Conversation:
 
     async def _judged(self, judge: Judge | None) -> str | None:
         """What the judge answers; None where there is nothing to judge."""
-        if self.episode.termination not in (Termination.USER_STOP, Termination.AGENT_STOP):
+        if not self.episode.termination.graded:
             return None
         request = bench.judge_request(self.task, self.messages())
         if request is None:

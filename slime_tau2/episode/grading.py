@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from slime_tau2 import bench
 from slime_tau2.episode.environments import Environments, State
 from slime_tau2.rewards.partial import GoldAction, StrictScorer
+from slime_tau2.terminations import GRADED_REASONS
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,15 @@ class Grader:
         """tau2's RewardInfo of a finished conversation, from its live environment.
 
         Args:
-            termination: tau2's termination reason by value. Only `user_stop` and `agent_stop` are scored on their
-                merits.
+            termination: tau2's termination reason by value. Only what `terminations.GRADED_REASONS` holds is scored on
+                its merits.
             answer: the judge's, to what `bench.judge_request` asks.
 
         Raises:
             JudgeError: a natural-language assertion is in the basis and there is no answer.
         """
         criteria = task.evaluation_criteria
-        if termination not in ("user_stop", "agent_stop") or criteria is None:
+        if termination not in GRADED_REASONS or criteria is None:
             return bench.evaluate(bare_simulation(task, termination, messages), task, self.environments.spec, answer)
         task = bench.unjudged(task)
         kind = bench.RewardType

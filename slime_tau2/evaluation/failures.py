@@ -39,7 +39,6 @@ KINDS = {
     "judged unmet": "the judge found an assertion unmet",
     "other": "none of these, by the checks",
 }
-RAN_OUT = {t.value for t in Termination if t.exhausted}
 EXHAUSTED = frozenset(t for t in Termination if t.exhausted)
 TRANSFER = "transfer_to_human"
 """What tools that hand over to a human have in their names. tau2 types them as it types the calculator: generic."""
@@ -117,7 +116,7 @@ def _by_ending(record: AttemptRecord) -> tuple[str, str] | None:
         return "parse errors", f"{malformed} of {calls} calls malformed"
     if ended == Termination.TOO_MANY_ERRORS:
         return "too many errors", f"{record['tool_errors']} error results"
-    if ended in EXHAUSTED:
+    if ended in EXHAUSTED:  # an imported attempt may name an ending of tau2's that is none of ours
         return "ran out", f"{ended} after {record['steps']} steps"
     if record.get("user_stopped_early"):
         return "user error suspected", str(record["messages"][-1].get("content"))

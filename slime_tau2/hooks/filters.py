@@ -11,8 +11,8 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import DynamicFilterOutput, Sample
 from slime_tau2.hooks.group_book import spoiled
-from slime_tau2.hooks.samples import flatten, task_reward
-from slime_tau2.hooks.training_reward import exhausted, training_reward
+from slime_tau2.hooks.samples import ended, flatten, task_reward
+from slime_tau2.hooks.training_reward import training_reward
 
 
 class DynamicFilter(Protocol):
@@ -51,7 +51,8 @@ def rollout_sample_filter(args: object, groups: list[Any]) -> None:
     if Tau2Config.from_args(args).overlong != "mask":
         return
     for s in flatten(groups):
-        if exhausted(s):
+        termination = ended(s)
+        if termination is not None and termination.exhausted:
             s.remove_sample = True
 
 

@@ -9,11 +9,6 @@ from slime_tau2.hooks.samples import info
 from slime_tau2.rewards import shaping
 
 
-def exhausted(sample: Sample) -> bool:
-    """Whether its episode ran out of tokens or steps, which `tau2_overlong` is about."""
-    return shaping.exhausted(info(sample).get("termination"))
-
-
 def training_reward(config: Tau2Config, sample: Sample, reward: float) -> float:
     """The training reward (`rewards.shaping`) of a sample whose task reward is `reward`, as the options have it."""
     own = plugins.named(config.shaping)

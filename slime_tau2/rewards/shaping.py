@@ -43,12 +43,10 @@ def training_reward(
             domain=episode.get("domain", ""),
             card_components=episode.get("card_components"),
         )
-    return earned - overlong_penalty if exhausted(episode.get("termination")) else earned
-
-
-def exhausted(termination: str | None) -> bool:
-    """Whether an episode that ended in `termination` ran out of tokens or steps."""
-    return termination is not None and Termination(termination).exhausted
+    ended = episode.get("termination")
+    if ended is not None and Termination(ended).exhausted:
+        earned -= overlong_penalty
+    return earned
 
 
 def shaped(
