@@ -2,14 +2,16 @@
 
 There are three kinds, and each has one place that catches it.
 
-* `UserError`: bad input or a bad installation. The message names the thing, the value and the fix. Nothing in between
-  catches it: it goes up to the command line (`cli.py`), which prints it as one line without a traceback, or to slime.
+* `UserError`: bad input or a bad installation. The message names the thing, the value and the fix. Code on the way up
+  may add where it happened, or skip one file or row of many; else it goes up to the command line (`cli.py`), which
+  prints it as one line without a traceback, or to slime.
 * `EpisodeError`: an episode cannot go on, or its score cannot be taken. The class says with which `Termination` the
   episode ends, and so whether it is tried again or masked; it is never a reward of zero. Clients, users and graders
-  raise it, and `episode/driver.py` is the one boundary: there it becomes the ending of the returned `Episode`. Most are
-  `InfrastructureError`, trouble outside the policy (a server, a time-out). Outside an episode, when a server is probed
-  say, it goes up as a `UserError` does.
-* `LedgerError`: a bug in this package. Nobody catches it.
+  raise it, and `episode/driver.py` makes of it the ending of the returned `Episode`. (An agent takes two earlier: an
+  aborted request goes on, a full context is scored.) Most are `InfrastructureError`, trouble outside the policy (a
+  server, a time-out). Outside an episode, when a server is probed say, it goes up as a `UserError` does; `eval` makes
+  `ServerUnavailable` of it, which says what mends it.
+* `LedgerError`: a bug in this package. Whoever catches it raises it again.
 """
 
 from __future__ import annotations
@@ -36,6 +38,10 @@ class ConfigError(UserError):
 
 class EvaluationStopped(UserError):
     """An evaluation ended before its end, or some of its attempts have no score: its numbers are not whole."""
+
+
+class ServerUnavailable(UserError):
+    """A server that a run needs is not there, hangs or fails: nothing is wrong with the configuration."""
 
 
 class CheckpointError(UserError):
@@ -65,6 +71,12 @@ class InfrastructureError(EpisodeError):
 
     def __init__(self, message: str):
         super().__init__(f"{self.role}: {message}")
+
+    @property
+    def unavailable(self) -> bool:
+        """Whether the server is away, hangs, fails or is too busy, which no other configuration would mend."""
+        away = ("", "connection", "timeout", "http_408", "http_425", "http_429")
+        return self.kind in away or self.kind.startswith("http_5")
 
 
 class PolicyError(InfrastructureError):

@@ -32,6 +32,7 @@ def main(request: EvalRequest, console: Console, dry_run: DryRun | None = None) 
 
     Raises:
         ConfigError: a request, a server or a directory that cannot be used; found before the first attempt.
+        ServerUnavailable: a server is away or fails before the first attempt.
         EvaluationStopped: the servers failed too often in a row. Attempts that they ended here and there are counted in
             the result's coverage instead.
     """

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slime_tau2.episode.policy import PolicyClient, Sample
-from slime_tau2.errors import ConfigError, InfrastructureError, UserError
+from slime_tau2.errors import ConfigError, InfrastructureError, ServerUnavailable, UserError
 from slime_tau2.evaluation.plan import PolicyServer
 from slime_tau2.tokenizer import load_tokenizer
 
@@ -46,6 +46,7 @@ async def check(client: PolicyClient, tokenizer: Any, max_context_tokens: int) -
 
     Raises:
         ConfigError: one line for each thing that is wrong: vocabulary, chat template, context length; with the fix.
+        ServerUnavailable: the server failed as it was asked.
     """
     about = await client.about()
     here, there = tokenizer.name_or_path, f"policy {client.root}"
@@ -64,7 +65,8 @@ async def check(client: PolicyClient, tokenizer: Any, max_context_tokens: int) -
                     "server this template"
                 )
     except InfrastructureError as error:
-        raise ConfigError(f"{there} cannot say whether the tokenizer at {here} is its own: {error}") from error
+        kind = ServerUnavailable if error.unavailable else ConfigError
+        raise kind(f"{there} cannot say whether the tokenizer at {here} is its own: {error}") from error
     length = about.get("context_length")
     if length is not None and length < max_context_tokens:
         wrong.append(

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 from slime_tau2.episode import credentials, lookup, users
 from slime_tau2.episode.endpoint import Endpoint
 from slime_tau2.episode.harness import Harness
-from slime_tau2.errors import ConfigError, InfrastructureError
+from slime_tau2.errors import ConfigError, InfrastructureError, ServerUnavailable, UserError
 
 PATIENCE_S = 10.0
 SILENT_S = 30.0
@@ -70,10 +70,14 @@ async def before(asked: Mapping[str, Client], patience_s: float = PATIENCE_S) ->
 
     Raises:
         ConfigError: one line for each that cannot be used: role, URL, cause, fix.
+        ServerUnavailable: likewise, where each is right and away.
     """
-    wrong = await asyncio.gather(*(_wrong(role, client, patience_s) for role, client in asked.items()))
-    if any(wrong):
-        raise ConfigError("\n".join(filter(None, wrong)))
+    answers = await asyncio.gather(*(_wrong(role, client, patience_s) for role, client in asked.items()))
+    wrong = [error for error in answers if error is not None]
+    if wrong:
+        away = all(isinstance(error, ServerUnavailable) for error in wrong)
+        kind = ServerUnavailable if away else ConfigError
+        raise kind("\n".join(map(str, wrong)))
 
 
 @asynccontextmanager
@@ -123,8 +127,8 @@ async def _gone(role: str, client: Client, silent_s: float, patience_s: float) -
         return f"{role} {client.endpoint.url} has answered nothing for {silence:.0f} s, a probe neither ({error})"
 
 
-async def _wrong(role: str, client: Client, patience_s: float) -> str:
-    """Empty where a server can be used, else what is wrong and what mends it."""
+async def _wrong(role: str, client: Client, patience_s: float) -> UserError | None:
+    """None where a server can be used, else what is wrong and what mends it."""
     for attempt in range(TRIES):
         await asyncio.sleep(1.0 if attempt else 0.0)
         try:
@@ -134,14 +138,16 @@ async def _wrong(role: str, client: Client, patience_s: float) -> str:
             if not error.kind.startswith("http_5"):
                 break
         else:
-            return await _other_model(role, client, patience_s) if credentials.is_ours(client.endpoint.url) else ""
+            other = await _other_model(role, client, patience_s) if credentials.is_ours(client.endpoint.url) else ""
+            return ConfigError(other) if other else None
     if trouble.kind in ("http_408", "http_425", "http_429"):
-        return ""  # it is there, and has too much to do
+        return None  # it is there, and has too much to do
     if trouble.kind in ("http_400", "http_404", "http_422"):
         other = await _other_model(role, client, patience_s)
         if other:
-            return other
-    return f"{role} {client.endpoint.url}: {_cause(role, trouble.kind, patience_s)} ({trouble})"
+            return ConfigError(other)
+    kind = ServerUnavailable if trouble.unavailable else ConfigError
+    return kind(f"{role} {client.endpoint.url}: {_cause(role, trouble.kind, patience_s)} ({trouble})")
 
 
 def _cause(role: str, kind: str, patience_s: float) -> str:

@@ -11,8 +11,9 @@ from aiohttp import web
 from fake_policy import FakePolicy
 
 from slime_tau2.episode.policy import PolicyClient, Sample
-from slime_tau2.errors import ConfigError
+from slime_tau2.errors import ConfigError, ServerUnavailable
 from slime_tau2.evaluation import identity
+from slime_tau2.local.process import free_port
 from slime_tau2.tokenizer import load_tokenizer
 
 
@@ -28,6 +29,11 @@ async def refusal(url, tokenizer, context=32_768):
     with pytest.raises(ConfigError) as caught:
         await checked(url, tokenizer, context)
     return str(caught.value)
+
+
+async def test_a_server_that_is_away_is_no_error_of_the_configuration(tokenizer):
+    with pytest.raises(ServerUnavailable, match="cannot say whether the tokenizer at"):
+        await checked(f"http://127.0.0.1:{free_port()}", tokenizer)
 
 
 async def test_the_right_tokenizer(server, tokenizer, tiny_model_dir):

@@ -12,7 +12,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.errors import ConfigError, PolicyError, UserSimulatorError
+from slime_tau2.errors import ConfigError, PolicyError, ServerUnavailable, UserError, UserSimulatorError
 from slime_tau2.evaluation import vigil
 from slime_tau2.limits import Retries
 from slime_tau2.local.process import free_port
@@ -70,12 +70,14 @@ TOKEN = {
 }
 
 
-async def refusal(role, client, patience_s=5.0):
+async def refusal(role, client, patience_s=5.0, error=ConfigError):
+    """What is said of a server that cannot be used; `error` is whether it is wrong, or right and away."""
     try:
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(UserError) as caught:
             await vigil.before({role: client}, patience_s)
     finally:
         await client.endpoint.close()
+    assert type(caught.value) is error
     return str(caught.value)
 
 
@@ -89,7 +91,7 @@ async def test_servers_that_answer_are_used(tokenizer):
 
 
 async def test_nothing_listens():
-    said = await refusal("policy", PolicyClient(f"http://127.0.0.1:{free_port()}"))
+    said = await refusal("policy", PolicyClient(f"http://127.0.0.1:{free_port()}"), error=ServerUnavailable)
     assert "nothing listens there: start the server" in said and "mend --policy" in said and "\n" not in said
 
 
@@ -102,13 +104,18 @@ async def test_a_wrong_path():
 async def test_a_server_that_hangs():
     async with Asked("/generate") as server:
         server.gate.clear()
-        said = await refusal("policy", PolicyClient(server.url, retries=Retries(timeout_s=300.0)), patience_s=0.2)
+        said = await refusal(
+            "policy",
+            PolicyClient(server.url, retries=Retries(timeout_s=300.0)),
+            patience_s=0.2,
+            error=ServerUnavailable,
+        )
     assert "takes the connection and does not answer within 0.2 s" in said and server.asked == 1
 
 
 async def test_a_server_that_answers_500_for_ever():
     async with Asked("/generate", 500, "out of memory") as server:
-        said = await refusal("policy", PolicyClient(server.url))
+        said = await refusal("policy", PolicyClient(server.url), error=ServerUnavailable)
     assert (
         "it failed 3 times: look into its log" in said
         and "HTTP 500" in said
@@ -167,10 +174,15 @@ async def test_a_model_that_is_not_served(status):
 
 async def test_each_server_has_its_line():
     policy, user = PolicyClient(f"http://127.0.0.1:{free_port()}"), chat(f"http://127.0.0.1:{free_port()}/v1")
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ServerUnavailable) as caught:
         await vigil.before({"policy": policy, "user": user})
     first, second = str(caught.value).split("\n")
     assert first.startswith("policy http") and second.startswith("user http") and "user_base_url" in second
+    async with FakeServer({}) as server:
+        wrong = PolicyClient(f"{server.url}/v1")
+        with pytest.raises(ConfigError, match=r"(?s)no such path.*nothing listens"):
+            await vigil.before({"policy": wrong, "user": user})
+        await wrong.close()
     await policy.close()
     await user.endpoint.close()
 
