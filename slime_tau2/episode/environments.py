@@ -96,7 +96,9 @@ class Environments:
         policy: the agent's policy.
         tool_schemas: the agent's tools, as OpenAI's schemas.
         tool_types: {tool: what it does} of agent and user.
-        writes: names of the agent's and the user's tools that change the databases.
+        writes: names of the agent's and the user's tools that change the databases, in v1.0.x those included that tau2
+            types as generic: banking_knowledge's that unlock or hand over a tool. A failure's kind goes by these. The
+            strict score goes by tau2's type (`Grader.scorer`).
     """
 
     def __init__(self, spec: bench.EnvironmentSpec):

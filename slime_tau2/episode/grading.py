@@ -164,6 +164,8 @@ class Grader:
                 requestor=action.requestor,
                 arguments=action.arguments,
                 compare=None if action.compare_args is None else tuple(action.compare_args),
+                # by tau2's type, not `Environments.writes`: to unlock a tool changes a database, but no record of the
+                # customer's, and would weigh as much as the writes it is for in 78 of banking_knowledge's 97 tasks
                 is_write=self.tool_types.get(action.name) == bench.ToolType.WRITE,
                 errs=errs,
             )
