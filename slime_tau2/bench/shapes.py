@@ -11,7 +11,7 @@ Where tau2 says Optional of something that every domain has (an environment's to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
@@ -573,7 +573,3 @@ class NLEvaluator(Evaluator, Protocol):
     def evaluate_nl_assertions(
         self, trajectory: Sequence[Message], nl_assertions: Sequence[str]
     ) -> list[NLAssertionCheck]: ...
-
-
-ToolTypes: TypeAlias = Mapping[str, ToolType]
-"""{tool: what it does}, of agent and user together."""

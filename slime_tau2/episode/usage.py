@@ -24,7 +24,6 @@ Tokens: TypeAlias = tuple[int, int, int]
 """What one answer cost: prompt tokens, those of them that the server had in its prefix cache, completion tokens with
 thoughts.
 """
-COUNTS = tuple(TokenCounts.__annotations__)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import UserSimulatorError
 from slime_tau2.limits import Retries
+from slime_tau2.record import TokenCounts
 from slime_tau2.terminations import Termination
 
 HI = [b'{"role": "user", "content": "hi"}']
@@ -35,7 +36,7 @@ def told(text, prompt=None, completion=None, cached=None, finish="stop"):
 
 
 def counts(requests, unreported, prompt, cached, completion):
-    return dict(zip(usage.COUNTS, (requests, unreported, prompt, cached, completion)))
+    return dict(zip(TokenCounts.__annotations__, (requests, unreported, prompt, cached, completion)))
 
 
 async def spent(answers, retries=3, timeout_s=120.0, **over):
