@@ -66,7 +66,7 @@ class TokenLedger:
 
     @property
     def log_probs(self) -> list[float]:
-        """One a response token; 0.0 where the mask is 0."""
+        """One per response token; 0.0 where the mask is 0."""
         return list(self._log_probs)
 
     @property

@@ -241,7 +241,7 @@ class EpisodeRecord(TaskRecord, Provenance):
     format: int
     """The format of the record (`slime_tau2.record.FORMAT`)."""
     seed: int | None
-    """From which user and sampling derive; null where an imported attempt has none."""
+    """Seed of user and sampling; null where an imported attempt has none."""
     reward: Finite | None
     """tau2's reward; null where the attempt has no score."""
     termination: str
@@ -269,9 +269,9 @@ class EpisodeRecord(TaskRecord, Provenance):
     wall_s: float | None
     """Seconds from beginning to score."""
     policy_s: float
-    """Seconds of it that waited for the policy."""
+    """Seconds of `wall_s` spent waiting for the policy."""
     user_s: float
-    """Seconds of it that waited for the user."""
+    """Seconds of `wall_s` spent waiting for the user."""
     usage: dict[str, TokenCounts]
     """Tokens by role (`policy`, `user`, `judge`), as their servers reported them."""
     user_stopped_early: bool
@@ -289,7 +289,7 @@ class AttemptRecord(EpisodeRecord):
     run: NotRequired[str]
     """The id of the run, as its plan has it."""
     attempt: Count
-    """Which attempt at the task, from 0."""
+    """Number of the attempt at the task, from 0."""
     turn_tokens: NotRequired[SkipValidation[list[list[tuple[str, float]]]]]
     """For each turn that sampled, its tokens as [text, log-prob]; absent where the policy was not sampled by tokens.
     Not checked when it is read.

@@ -95,7 +95,7 @@ class Episode:
     task: TaskRef
     """The task it was about."""
     seed: int
-    """From which the user derives."""
+    """Seed of the user."""
     termination: Termination
     """How it ended."""
     outcome: Outcome | None
@@ -127,7 +127,7 @@ class Episode:
     reasoning: list[ThoughtRecord] = field(default_factory=list)
     """What the models thought, in order (`episode.usage`)."""
     provenance: Provenance = field(default_factory=lambda: Provenance(tau2="", tasks_sha256="", reward_basis=[]))
-    """By which tau2, task file and reward basis it was scored."""
+    """The tau2, task file and reward basis that scored it."""
     user_stopped_early: bool = False
     """Whether the user hung up right after confirming (`episode.user_errors`)."""
 

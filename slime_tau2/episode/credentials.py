@@ -34,8 +34,8 @@ def parsed(url: str) -> SplitResult:
         if parts.username is not None or parts.password is not None:  # they would stand in every record and error
             raise ConfigError(
                 f"the URL of {parts.hostname} has a user name or a password in it; leave it out, and name the "
-                "environment variable that "
-                "holds the key with user_key_env, eval_user_key_env, policy_key_env or judge_key_env"
+                "environment variable that holds the key with user_key_env, eval_user_key_env, policy_key_env or "
+                "judge_key_env"
             )
         (parts.hostname or "").rstrip(".").encode("idna")  # as it is looked up
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not any(map(str.isspace, url)):
@@ -106,8 +106,7 @@ def check_conversation(url: str, plain_http: Sequence[str] = ()) -> None:
         return
     raise ConfigError(
         f"{url}: conversations would go over plain http to {host}, which is no loopback or private address (or "
-        "has none here); "
-        f"use https, or say that they may: plain_http=[{host}]"
+        f"has none here); use https, or say that they may: plain_http=[{host}]"
     )
 
 
@@ -145,8 +144,8 @@ def hint(variable: str | None) -> str:
 
 def same_server(url: str, other: str) -> bool:
     """Whether two URLs are one server's: scheme, host and port."""
-    one, two = parsed(url), parsed(other)
-    return (one.scheme, one.hostname, one.port) == (two.scheme, two.hostname, two.port)
+    first, second = parsed(url), parsed(other)
+    return (first.scheme, first.hostname, first.port) == (second.scheme, second.hostname, second.port)
 
 
 def _host(url: str) -> str:

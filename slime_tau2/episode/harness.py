@@ -84,7 +84,7 @@ class Harness:
         named, too.
         """
         key = world.domain, world.policy_for(task_id)
-        if key not in self._prompts:  # a file and the schemas' JSON are read and written once, not once an episode
+        if key not in self._prompts:  # a file and the schemas' JSON are read and written once, not once per episode
             self._prompts[key] = self.protocol.system_prompt(key[1], world.tool_schemas, self.config.agent_prompt)
         return self._prompts[key]
 

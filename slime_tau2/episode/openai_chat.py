@@ -1,4 +1,5 @@
-"""Client of `/chat/completions`, for the user simulator and the judge: a local SGLang and OpenAI's API alike.
+"""Client of `/chat/completions`, for the user simulator, the judge and policies that are asked for text: a local SGLang
+and OpenAI's API alike.
 
 Messages and tool schemas arrive as JSON bytes, each serialised once by whoever owns it. Which key a server sees, and
 whether it is told which requests are one conversation's, is decided in `credentials.py`.

@@ -68,7 +68,7 @@ class TokenAgent:
     there, so that the ledger's spans always are the episode's turns.
 
     With `routed_experts` (a mixture of experts whose routing the trainer replays) each request asks for the experts of
-    the tokens that none before it has told, so that the answers of an episode add up to one row a token.
+    the tokens that no earlier one has told of, so that the answers of an episode add up to one row per token.
     """
 
     client: PolicyClient

@@ -1,8 +1,8 @@
 """Agent text -> text and tool calls, or a typed parse error.
 
-Qwen's native format: `<tool_call>\\n{"name": …, "arguments": {…}}\\n</tool_call>`, several blocks a turn are several
-calls. A malformed block is not repaired and not retried off the record: it becomes a call to a tool that does not
-exist, tau2 answers with an error, and the model learns from it.
+Qwen's native format: `<tool_call>\\n{"name": …, "arguments": {…}}\\n</tool_call>`, several blocks in one
+turn are several calls. A malformed block is not repaired and not retried off the record: it becomes a call to a tool
+that does not exist, tau2 answers with an error, and the model learns from it.
 """
 
 from __future__ import annotations

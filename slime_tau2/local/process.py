@@ -67,7 +67,7 @@ class ServerProcess:
         )
 
     def check(self) -> None:
-        """Whether the server lives.
+        """See that the server lives.
 
         Raises:
             ConfigError: it refused what it was given and ended.

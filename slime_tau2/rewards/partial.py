@@ -51,7 +51,7 @@ class GoldAction:
     Attributes:
         requestor: who makes the call, "user" or "assistant".
         compare: names of the arguments that count; None for all.
-        is_write: whether the tool changes the database.
+        is_write: whether tau2 types the tool as one that writes.
         errs: whether the gold call itself returns an error.
     """
 
@@ -70,7 +70,7 @@ class GoldAction:
 
     @property
     def weight(self) -> float:
-        """Its share of the component `action`, relative to the other actions'."""
+        """The action's share of the component `action`, relative to the other actions."""
         return WRITE_WEIGHT if self.is_write else READ_WEIGHT
 
 
