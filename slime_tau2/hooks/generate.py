@@ -113,10 +113,7 @@ def take_faults() -> Counter[str]:
 async def generate(args: object, sample: Sample, sampling_params: dict[str, Any], evaluation: bool = False) -> Sample:
     """Run the episode that `sample.metadata` names (`domain`, `task_id`), fill the sample, and return it.
 
-    Raises:
-        UserError: the configuration or the installation will not do, so that no sample would ever be right.
-        LedgerError: a bug; a token record would be wrong.
-    Whatever else goes wrong in an episode comes back as a well-formed sample out of training. Cancellation is raised.
+    What it raises, and what comes back as a sample out of training: docs/hooks.md, "What generate raises".
     """
     lacking = [name for name in _NEEDED if not hasattr(args, name)]
     if lacking:  # as in slime's own tests of a hook's shape
