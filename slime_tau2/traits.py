@@ -30,6 +30,16 @@ class Traits:
     """How tasks are scored without the judge of natural-language assertions: {value of `retail_basis`: kinds of reward
     that take the judge's place}. Empty: `retail_basis` changes nothing."""
 
+    vintage: str = ""
+    """The one vintage of tau2 that has the domain, as a message names it; empty: each has it."""
+
+    files_of: str = ""
+    """The domain in whose folder of tau2's data the domain's own files are; empty: it has a folder of its name."""
+
+    records: tuple[str, ...] = ("user_id", "order_id", "reservation_id")
+    """Arguments of tools that name a record of the database. Tasks whose solutions touch the same record go to the same
+    side of the split `val`."""
+
     retrieval: bool = False
     """The environment is built for a retrieval kind (the option `retrieval`)."""
 
@@ -38,6 +48,9 @@ class Traits:
 
     teacher: str = ""
     """Import path of `Teacher(seed, flaws)`, a scripted agent with `act(text, is_error)`; empty: none."""
+
+    teacher_steps: int = 200
+    """Most steps of an episode that the teacher plays."""
 
     family: Callable[[str], str] | None = None
     """The group of a task in tables, from its id; None: the whole domain is one group."""
@@ -53,7 +66,7 @@ def _without_number(task_id: str) -> str:
     return task_id.rsplit("_", 1)[0]
 
 
-_TELECOM = Traits(card_multiplier=1.6, card_weights=_CARD_WEIGHTS_TELECOM)
+_TELECOM = Traits(files_of="telecom", card_multiplier=1.6, card_weights=_CARD_WEIGHTS_TELECOM)
 _table: dict[str, Traits] = {
     "airline": Traits(copy_on_write=True),
     "retail": Traits(
@@ -63,10 +76,17 @@ _table: dict[str, Traits] = {
     ),
     "telecom": _TELECOM,
     "telecom-workflow": _TELECOM,
-    "banking_knowledge": Traits(without_judge={"communicate": (), "no_judge": ()}, retrieval=True),
+    "telecom_full": _TELECOM,
+    "telecom_small": _TELECOM,
+    "banking_knowledge": Traits(
+        without_judge={"communicate": (), "no_judge": ()},
+        vintage="v1.0.x",
+        retrieval=True,
+    ),
     "helpdesk": Traits(
         scripted_user="slime_tau2.domains.helpdesk.user:ScriptedUser",
         teacher="slime_tau2.domains.helpdesk.teacher:Teacher",
+        teacher_steps=60,
         family=_without_number,
     ),
 }
@@ -83,6 +103,11 @@ def register(domain: str, traits: Traits) -> None:
     _table[domain] = traits
 
 
+def names(has: Callable[[Traits], object]) -> list[str]:
+    """Names of the domains whose traits satisfy `has`."""
+    return [name for name, traits in _table.items() if has(traits)]
+
+
 def domains_with(has: Callable[[Traits], object]) -> str:
-    """Names of the domains whose traits satisfy `has`, for a message."""
-    return ", ".join(name for name, traits in _table.items() if has(traits)) or "no domain"
+    """The same, for a message."""
+    return ", ".join(names(has)) or "no domain"

@@ -46,10 +46,10 @@ def test_banking_knowledge_is_there_with_v1_and_says_what_its_search_needs(monke
     folder.mkdir(parents=True)
     (folder / "task_001.json").write_text("{}")
     v1, pin = (vintage.Vintage(name, "tau2", "1.0.1", tmp_path) for name in ("v1", "pin"))
-    assert installation._knowledge(pin) == []
+    assert installation._searched(pin, "banking_knowledge") == []
     for installed, said in (([tmp_path], "bm25, which needs no key, can run"), (None, "pip install rank-bm25")):
         monkeypatch.setattr(installation.importlib.util, "find_spec", lambda name, installed=installed: installed)
-        (found,) = installation._knowledge(v1)
+        (found,) = installation._searched(v1, "banking_knowledge")
         assert found.status is Status.OK and found.text.startswith("1 tasks; ") and said in found.text
 
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from slime_tau2 import bench, traits
-from slime_tau2.bench import knowledge, tasks
+from slime_tau2.bench import knowledge
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import environments, worlds
 from slime_tau2.episode.harness import Harness
@@ -117,7 +117,7 @@ def bank(monkeypatch):
         "domains.banking_knowledge.retrieval": SimpleNamespace(RETRIEVAL_VARIANTS=KINDS),
         "knowledge.sandbox_manager": SimpleNamespace(_check_sandbox_dependencies=sandbox_dependencies),
     }
-    for module in (bench, knowledge, tasks):
+    for module in (bench, knowledge):
         monkeypatch.setattr(module, "KNOWLEDGE", BANK)
     monkeypatch.setattr(knowledge, "load", modules.__getitem__)
     for key in ("OPENAI_API_KEY", "OPENROUTER_API_KEY"):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from slime_tau2 import traits as domain_traits
-from slime_tau2.bench.knowledge import KNOWLEDGE
 from slime_tau2.bench.tau2 import VINTAGE, Environment, Task, registry
 from slime_tau2.errors import BenchDataError
 
@@ -31,9 +30,7 @@ def task_splits(domain: str) -> Splits:
 def domain_dir(domain: str) -> Path:
     """The folder of a tau2 domain's data files."""
     base = VINTAGE.data_dir / "domains" if VINTAGE.name == "pypi" else VINTAGE.data_dir / "tau2" / "domains"
-    if (base / domain).is_dir():
-        return base / domain
-    return base / domain.split("-")[0].split("_")[0]  # telecom-workflow, telecom_small
+    return base / (domain_traits.of(domain).files_of or domain)
 
 
 def load_tasks(domain: str) -> dict[str, Task]:
@@ -55,7 +52,8 @@ def check_domain(domain: str) -> None:
     """Raise BenchDataError where tau2 has no such domain; names those that it has."""
     if domain not in registry.get_task_sets():
         known = ", ".join(sorted(set(registry.get_domains()) & set(registry.get_task_sets())))
-        where = f" (only tau2 v1.0.x has it; this is {VINTAGE.name})" if domain == KNOWLEDGE else ""
+        only = domain_traits.of(domain).vintage
+        where = f" (only tau2 {only} has it; this is {VINTAGE.name})" if only else ""
         raise BenchDataError(f"unknown domain {domain!r}{where}; known domains: {known}")
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from slime_tau2 import bench, plugins, traits
 from slime_tau2.data import traces
-from slime_tau2.domains.helpdesk import MAX_STEPS
 from slime_tau2.domains.helpdesk.environment import NAME
 from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import CallableAgent
@@ -28,7 +27,9 @@ def collect(
     domain: str = NAME,
 ) -> tuple[list[traces.Row], float]:
     """SFT rows of `episodes` episodes over the tasks of a split, good and bad, and the teacher's mean reward."""
-    world, teacher = worlds.load(domain), plugins.load(traits.of(domain).teacher, f"teacher of {domain}")
+    domain_traits = traits.of(domain)
+    teacher = plugins.load(domain_traits.teacher, f"teacher of {domain}")
+    world, limits = worlds.load(domain), Limits(max_steps=domain_traits.teacher_steps)
     task_ids, prompt = world.task_ids(split), bench.agent_prompt(world.policy)
 
     async def run() -> tuple[list[traces.Row], float]:
@@ -37,9 +38,7 @@ def collect(
         for n in range(episodes):
             task_id, episode_seed = task_ids[n % len(task_ids)], derive_seed(seed, "trace", n)
             agent = CallableAgent(teacher(episode_seed, flaws).act)
-            episode = await run_episode(
-                world, task_id, agent, DomainUser(), seed=episode_seed, limits=Limits(max_steps=MAX_STEPS)
-            )
+            episode = await run_episode(world, task_id, agent, DomainUser(), seed=episode_seed, limits=limits)
             won += episode.reward or 0.0
             row = traces.to_row(episode, prompt, world.tool_schemas)
             if row is not None:

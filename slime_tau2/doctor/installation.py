@@ -78,12 +78,14 @@ def tau2() -> list[Finding]:
             out.append(fail(f"tau2 {domain}", f"{path} is absent", "set TAU2_DATA_DIR to tau2-bench's data folder"))
             continue
         out.append(ok(f"tau2 {domain}", f"tasks {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"))
-    return [*out, *_knowledge(found)]
+    return [*out, *(finding for domain in traits.names(lambda t: t.retrieval) for finding in _searched(found, domain))]
 
 
-def _knowledge(found: vintage.Vintage) -> list[Finding]:
-    """banking_knowledge, which only v1.0.x has: how many tasks, and whether its documents can be searched here."""
-    folder = found.data_dir / "tau2" / "domains" / "banking_knowledge"
+def _searched(found: vintage.Vintage, domain: str) -> list[Finding]:
+    """A domain whose documents the agent searches: how many tasks, and whether they can be searched here. Nothing of a
+    domain that this tau2 has not.
+    """
+    folder = found.data_dir / "tau2" / "domains" / domain
     if found.name != "v1" or not folder.is_dir():
         return []
     search = "tau2_retrieval: bm25, which needs no key, can run"
@@ -93,7 +95,7 @@ def _knowledge(found: vintage.Vintage) -> list[Finding]:
             "tau2_retrieval: no_knowledge"
         )
     count = sum(1 for _ in folder.glob("tasks/task_*.json"))
-    return [ok("tau2 banking_knowledge", f"{count} tasks; {search}")]
+    return [ok(f"tau2 {domain}", f"{count} tasks; {search}")]
 
 
 def disk(directory: Path, gib: float, how: str = "") -> Finding:

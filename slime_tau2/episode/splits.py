@@ -9,8 +9,8 @@ seed and no order of tasks decides. The rule has three parts:
   tasks, about one task changes sides.
 * Tasks that are alike go to the same side; the hash of the first decides. Two tasks are alike if they have the same
   caller (what the user knows) in the same situation (its data, its faults). Where the situation is the domain's own
-  database, they are also alike if their solutions touch the same user, order or reservation: retail has up to five
-  tasks about the same orders, and one of them in training would give the others away.
+  database, they are also alike if their solutions touch the same record (`Traits.records` has the arguments that name
+  one): retail has up to five tasks about the same orders, and one of them in training would give the others away.
 * A group that would exceed the fifth is passed over, so that the counts are exact.
 
 Families are not balanced: of helpdesk's 150 val tasks 52 are orders, 47 refunds and 51 phones.
@@ -24,6 +24,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 
+from slime_tau2 import traits
 from slime_tau2.bench import Task
 
 TRAIN = "train"
@@ -33,24 +34,26 @@ WHOLE = "train+val"
 EXTRA = "extra"
 SHARE = 0.2
 """`val`'s share of tau2's train tasks."""
-RECORDS = ("user_id", "order_id", "reservation_id")
-"""Arguments that name a record of the database."""
 Fault = tuple[str, str, str]
 """(whose environment, function, its arguments as JSON)"""
 
 
-def complete(name: str, splits: Mapping[str, list[str]], tasks: Mapping[str, Task]) -> dict[str, list[str]]:
+def complete(
+    name: str, splits: Mapping[str, list[str]], tasks: Mapping[str, Task], domain: str = ""
+) -> dict[str, list[str]]:
     """{split: task ids} with ours among them, in tau2's order. Where `splits` has a `val`, it is kept.
 
     Args:
         name: of the world; part of what is hashed.
         splits: as tau2 has them.
         tasks: {id: task} of the whole world.
+        domain: the world's, whose traits count; `name` if empty.
     """
+    records = traits.of(domain or name).records
     out = {split: [t for t in ids if t in tasks] for split, ids in splits.items()}
     theirs = out.get(TRAIN)
     if theirs is not None:
-        val = set(out[VAL]) if VAL in out else _chosen(name, theirs, tasks)
+        val = set(out[VAL]) if VAL in out else _chosen(name, theirs, tasks, records)
         out[WHOLE] = [*theirs, *(t for t in out.get(VAL, ()) if t not in theirs)]
         out[TRAIN] = [t for t in theirs if t not in val]
         out[VAL] = [t for t in out[WHOLE] if t in val]
@@ -60,7 +63,7 @@ def complete(name: str, splits: Mapping[str, list[str]], tasks: Mapping[str, Tas
     return {**out, EXTRA: extra} if extra else out
 
 
-def _chosen(name: str, ids: Sequence[str], tasks: Mapping[str, Task]) -> set[str]:
+def _chosen(name: str, ids: Sequence[str], tasks: Mapping[str, Task], records: Collection[str]) -> set[str]:
     """The ids for `val`; none where there is but one task."""
     most = max(1, round(SHARE * len(ids)))
     val: set[str] = set()
@@ -70,13 +73,13 @@ def _chosen(name: str, ids: Sequence[str], tasks: Mapping[str, Task]) -> set[str
     def by_hash(group: list[str]) -> str:
         return hashlib.sha256(f"{name}/{group[0]}".encode()).hexdigest()
 
-    for group in sorted(_alike(ids, tasks), key=by_hash):
+    for group in sorted(_groups_alike(ids, tasks, records), key=by_hash):
         if len(val) + len(group) <= most:
             val.update(group)
     return val
 
 
-def _alike(ids: Sequence[str], tasks: Mapping[str, Task]) -> list[list[str]]:
+def _groups_alike(ids: Sequence[str], tasks: Mapping[str, Task], records: Collection[str]) -> list[list[str]]:
     """Groups of tasks, each of which shares a mark with another of its group, in the order of `ids`."""
     order = {task_id: n for n, task_id in enumerate(ids)}
     first_with: dict[str, str] = {}  # {mark: the first task that has it}
@@ -84,7 +87,7 @@ def _alike(ids: Sequence[str], tasks: Mapping[str, Task]) -> list[list[str]]:
     for task_id in ids:
         group = [task_id]
         group_of[task_id] = group
-        for mark in _marks(tasks[task_id]):
+        for mark in _marks(tasks[task_id], records):
             other = group_of[first_with.setdefault(mark, task_id)]
             if other is not group:  # the two groups become one
                 other += group
@@ -94,7 +97,7 @@ def _alike(ids: Sequence[str], tasks: Mapping[str, Task]) -> list[list[str]]:
     return [sorted(group, key=order.__getitem__) for group in groups.values()]
 
 
-def _marks(task: Task) -> set[str]:
+def _marks(task: Task, records: Collection[str]) -> set[str]:
     """What a task is about; tasks that share a mark are alike. A task whose user knows nothing is alike no other."""
     known = getattr(task.user_scenario.instructions, "known_info", None)
     state = task.initial_state
@@ -104,7 +107,7 @@ def _marks(task: Task) -> set[str]:
     if data is None and not faults:
         criteria = task.evaluation_criteria
         for action in (criteria.actions if criteria else None) or []:
-            marks |= {f"{name} {value}" for name, value in action.arguments.items() if name in RECORDS}
+            marks |= {f"{name} {value}" for name, value in action.arguments.items() if name in records}
     return marks
 
 

@@ -46,7 +46,7 @@ class World:
     ):
         self.name = name
         self.tasks = dict(tasks)
-        self.splits = splits.complete(name, task_splits, self.tasks)
+        self.splits = splits.complete(name, task_splits, self.tasks, shared.spec.domain)
         self.tasks_sha256 = tasks_sha256
         self.retail_basis = retail_basis
         self.environments = shared

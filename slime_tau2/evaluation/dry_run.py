@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from slime_tau2 import bench
+from slime_tau2 import bench, traits
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import records
 from slime_tau2.episode.harness import eval_user_server
@@ -103,8 +103,10 @@ def _plan(
         f"{request.concurrency} at a time",
         f"protocol: {config.protocol}; user: {config.user}{user}",
         f"limits: {config.max_steps} steps, {config.max_errors} errors, {config.max_context_tokens} tokens",
-        f"reward basis of retail: {config.retail_basis}",
     ]
+    rescored = [s.domain for s in sets if traits.of(s.domain).without_judge]
+    if rescored:
+        out.append(f"reward basis of {', '.join(rescored)}: {config.retail_basis}")
     out += [f"retrieval: {w.retrieval}" for w in worlds.values() if w.retrieval]
     judged = sum(bench.judge_request(worlds[s.domain].task(t), []) is not None for s in sets for t in s.tasks)
     if judged:

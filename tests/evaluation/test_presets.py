@@ -98,6 +98,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(cli, tmp_path):
         out,
     )
     assert code == 0 and not out.exists()
+    assert "reward basis of retail: communicate" in said
     assert "40 tasks × 4 attempts = 160, 0 of them done" in said and "temperature 0.8, top_p 1.0, top_k 20" in said
     assert (
         "gpt-4.1-mini at https://api.openai.com/v1" in said
@@ -108,6 +109,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(cli, tmp_path):
     _, said, _ = cli(
         "eval", "--domain", "helpdesk", "--task", "orders_250", "--attempts", "3", "--dry-run", "--output", out
     )
+    assert "reward basis" not in said, "helpdesk has one"
     assert "1 tasks × 3 attempts = 3, 1 of them done" in said and "for the 2 attempts left" in said
 
 
