@@ -60,29 +60,42 @@ def read_as(path: Path, kind: type[Model], complete: bool = False) -> Model:
     return value
 
 
-def read_jsonl(path: Path, needed: Iterable[str] = (), torn_end: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of each line.
+def read_lines(path: Path, torn_end: bool = False) -> Iterator[tuple[int, str]]:
+    """(line number, text) of each line.
 
     Args:
-        needed: keys that every object must have.
         torn_end: a last line without its end is what a kill left: it is left out, not refused.
 
     Raises:
-        ConfigError: as `read_text`, or a line that is no JSON object with these keys; names the line.
+        ConfigError: as `read_text`; names the line that is not UTF-8.
     """
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):  # bytes end at \n alone; text would also at U+2028 within a message
                 if torn_end and line.startswith(b"{") and not line.endswith(b"\n"):
                     return
-                where = f"{path}, line {number}"
-                value = _object(parsed(_decoded(line, where), where), where)
-                for key in needed:
-                    if key not in value:
-                        raise ConfigError(f"{where}: no {key} in it; {ANOTHER}")
-                yield number, value
+                yield number, _decoded(line, f"{path}, line {number}")
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def read_jsonl(path: Path, needed: Iterable[str] = (), torn_end: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of each line.
+
+    Args:
+        needed: keys that every object must have.
+        torn_end: as for `read_lines`.
+
+    Raises:
+        ConfigError: as `read_lines`, or a line that is no JSON object with these keys; names the line.
+    """
+    for number, line in read_lines(path, torn_end):
+        where = f"{path}, line {number}"
+        value = _object(parsed(line, where), where)
+        for key in needed:
+            if key not in value:
+                raise ConfigError(f"{where}: no {key} in it; {ANOTHER}")
+        yield number, value
 
 
 def write_whole(path: Path, text: str | Iterable[str]) -> None:

@@ -77,13 +77,12 @@ def _named(path: str, key: str) -> Iterator[tuple[str, str]]:
     samples are checked.
 
     Raises:
-        ConfigError: a line is not JSON.
+        ConfigError: the file cannot be read, or a line is not UTF-8 or not JSON.
     """
     if not path.endswith(".jsonl") or not Path(path).is_file():
         return
-    with Path(path).open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            row = files.parsed(line, f"{path}, line {number}") if line.strip() else {}
-            metadata = row.get(key) if isinstance(row, dict) else None
-            if isinstance(metadata, dict) and {"domain", "task_id"} <= metadata.keys():
-                yield str(metadata["domain"]), str(metadata["task_id"])
+    for number, line in files.read_lines(Path(path)):
+        row = files.parsed(line, f"{path}, line {number}") if line.strip() else {}
+        metadata = row.get(key) if isinstance(row, dict) else None
+        if isinstance(metadata, dict) and {"domain", "task_id"} <= metadata.keys():
+            yield str(metadata["domain"]), str(metadata["task_id"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slime_tau2 import files
-from slime_tau2.errors import CheckpointError
+from slime_tau2.errors import CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)
 UNKEPT = 3
@@ -106,13 +106,11 @@ class RolloutStates:
             )
             path = self.path(older)
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(state, dict):
-                raise ValueError("it holds no JSON object")
-            load(state)
-        except (OSError, ValueError) as error:
+            load(files.read_object(path))
+        except (ConfigError, ValueError) as error:
+            reason = files.one_line(error).removeprefix(f"{path}: ")
             raise CheckpointError(
-                f"{path} is corrupt ({error}); remove it to go on from the state before it"
+                f"{path} is corrupt ({reason}); remove it to go on from the state before it"
             ) from error
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}; remove it to go on from the state before it") from error

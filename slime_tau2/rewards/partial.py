@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 WEIGHTS = {"action": 0.5, "communicate": 0.15, "env_assertion": 0.35}
-"""Weights of the components."""
+"""Weights of the components. `Traits.card_weights` has the same figures by default, and is not these: it is the model
+card's formula, which does not change when ours does."""
 WRITE_WEIGHT = 2.0
 READ_WEIGHT = 1.0
 """Weights of gold actions within their component."""

@@ -255,8 +255,8 @@ def test_damaged_and_foreign_states_are_named(tmp_path, caplog):
     end(source, 3, finish(source.get_samples(2)[0], 1, 0))
     path = tmp_path / "rollout" / "tau2_data_source_3.json"
     whole = json.loads(path.read_text())
-    for text in ("{", "[]", ""):
-        path.write_text(text)
+    for data in (b"{", b"[]", b"", b'{"version": "\xff"}', b"[" * 100_000):
+        path.write_bytes(data)
         with pytest.raises(
             CheckpointError, match=r"tau2_data_source_3.json is corrupt .*; remove it to go on from the state before it"
         ):

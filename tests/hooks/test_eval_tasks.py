@@ -48,6 +48,16 @@ def test_evaluation_data_with_a_test_task_or_a_trained_one_end_the_run_at_its_st
     assert Tau2DataSource(args_with(tmp_path, [*val, "orders_250", "orders_3"], tau2_i_know=True))
 
 
+@pytest.mark.parametrize(
+    ("data", "said"), [(b'{"meta": "\xff"}', "not UTF-8"), (b"{", "not JSON"), (b"[" * 100_000, "not JSON")]
+)
+def test_evaluation_data_that_cannot_be_read_is_one_line_with_the_place(tmp_path, data, said):
+    args = args_with(tmp_path, [])
+    (tmp_path / "eval.jsonl").write_bytes(b"\n" + data)
+    with pytest.raises(ConfigError, match=rf"eval.jsonl, line 2: {said}"):
+        Tau2DataSource(args)
+
+
 def test_a_training_on_test_tasks_is_refused(tmp_path):
     with pytest.raises(
         ConfigError,
