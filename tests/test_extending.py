@@ -19,6 +19,7 @@ from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.environments import CowDict
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.scripts import script
+from slime_tau2.episode.users import LLMUser
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation.scores import family
 from slime_tau2.hooks import data_source
@@ -126,6 +127,14 @@ async def test_a_user_of_ones_own_gets_the_shared_client(scratch, helpdesk):
     assert episode.messages[1]["content"].startswith("I want a refund")
     said = [m["content"] for m in fake.bodies[0]["messages"] if m["role"] == "system"]
     assert len(said) == 2 and said[1].startswith("You are in a hurry")
+
+
+def test_a_user_written_for_the_older_name_is_heard_too():
+    user = LLMUser(client=None)
+    user.messages = []
+    user._hears({"role": "system", "content": "a"})
+    user.hears({"role": "system", "content": "b"})
+    assert [json.loads(message)["content"] for message in user.messages] == ["a", "b"]
 
 
 def test_a_reward_of_ones_own(scratch):

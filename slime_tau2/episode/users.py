@@ -172,7 +172,7 @@ class LLMUser:
         self.calls = 0
         self.answered = 0
         self.messages: list[bytes] = []
-        self._hears({"role": "system", "content": bench.user_prompt(str(task.user_scenario), self.tools is not None)})
+        self.hears({"role": "system", "content": bench.user_prompt(str(task.user_scenario), self.tools is not None)})
         for message in history:
             if isinstance(message, bench.UserMessage):
                 calls = tuple((c.name, c.arguments) for c in message.tool_calls or [])
@@ -190,10 +190,10 @@ class LLMUser:
     def _delivered(self, message: bench.Delivered) -> None:
         """The agent's words, or the results of the user's own last calls."""
         if isinstance(message, bench.AssistantMessage):
-            self._hears({"role": "user", "content": message.content or ""})
+            self.hears({"role": "user", "content": message.content or ""})
             return
         for result in parts(message):  # tau2 answers the calls in order
-            self._hears({"role": "tool", "tool_call_id": f"u{self.answered}", "content": result.content or ""})
+            self.hears({"role": "tool", "tool_call_id": f"u{self.answered}", "content": result.content or ""})
             self.answered += 1
 
     def _replied(self, reply: ChatReply) -> None:
@@ -206,7 +206,12 @@ class LLMUser:
             for n, (name, arguments) in enumerate(reply.calls)
         ]
         self.calls += len(calls)
-        self._hears({"role": "assistant", "content": reply.text, **({"tool_calls": calls} if calls else {})})
+        self.hears({"role": "assistant", "content": reply.text, **({"tool_calls": calls} if calls else {})})
+
+    def hears(self, message: dict[str, Any]) -> None:
+        """Append a message of the chat, as `/chat/completions` takes it, to what the model sees."""
+        self.messages.append(json.dumps(message, ensure_ascii=False).encode())
 
     def _hears(self, message: dict[str, Any]) -> None:
-        self.messages.append(json.dumps(message, ensure_ascii=False).encode())
+        """The name of `hears` up to version 0.2, for simulators that still call it."""
+        self.hears(message)
