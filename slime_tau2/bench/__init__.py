@@ -29,9 +29,9 @@ from slime_tau2.bench.knowledge import (
     LEAST_RETRIEVAL,
     build_environment,
     environment_options,
+    may_share,
     own_sandbox,
     policy_by_task,
-    shared,
     suit,
     task_policy,
 )

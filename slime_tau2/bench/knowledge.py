@@ -85,7 +85,7 @@ def policy_by_task(spec: EnvironmentSpec) -> bool:
     return spec.retrieval == "golden_retrieval"
 
 
-def shared(thing: Any) -> bool:
+def may_share(thing: Any) -> bool:
     """Whether episodes may share an object: an index that is only read. It is most of an environment's size."""
     return type(thing).__name__ == "RetrievalPipeline" or (
         type(thing).__name__ == "SandboxManager" and not thing.allow_writes
@@ -117,9 +117,15 @@ def needed_keys(kind: Any) -> list[str]:
     """Environment variables with the keys that a retrieval kind (tau2's RetrievalVariant) needs: its embedder's, its
     reranker's.
     """
-    searches = [s for s in (kind.kb_search, kind.kb_search_bm25, kind.kb_search_dense) if s is not None]
-    keys = {_KEYS.get(s.embedder_type, f"the key of {s.embedder_type}") for s in searches if s.type == "embedding"}
-    return sorted(keys | {_KEYS["openai"] for s in searches if s.reranker})
+    keys = set()
+    for search in (kind.kb_search, kind.kb_search_bm25, kind.kb_search_dense):
+        if search is None:
+            continue
+        if search.type == "embedding":
+            keys.add(_KEYS.get(search.embedder_type, f"the key of {search.embedder_type}"))
+        if search.reranker:
+            keys.add(_KEYS["openai"])
+    return sorted(keys)
 
 
 @cache

@@ -143,7 +143,7 @@ class Environments:
 
         class Pickler(pickle.Pickler):
             def persistent_id(self, thing: Any) -> int | None:
-                if not bench.shared(thing):
+                if not bench.may_share(thing):
                     return None
                 if not any(thing is other for other in kept):
                     kept.append(thing)

@@ -4,7 +4,7 @@ With n attempts at a task, c of them successes: pass@k is the chance that any of
 C(n-c,k)/C(n,k) (arXiv 2107.03374); pass^k that all k do, C(c,k)/C(n,k) (tau-bench, arXiv 2406.12045). Both unbiased,
 from the same n. Intervals resample tasks, the unit that varies (attempts at one task are not independent). Where all
 tasks are alike, at 0 and at 1 above all, resampling sees no variance and would claim certainty: there the interval is
-Wilson's (`alike`), and says so.
+Wilson's (`wilson_interval`), and says so.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def bootstrap_mean(
     array = np.asarray(values, dtype=float)
     if np.ptp(array) == 0:
         value = float(array[0])
-        low, high = alike(value, n, scale)
+        low, high = wilson_interval(value, n, scale)
         return Estimate(value=value, low=low, high=high, tasks=n, of=of, method="wilson")
     rng = np.random.default_rng(seed)
     means = array[rng.integers(0, n, (RESAMPLES, n))].mean(1)
@@ -99,7 +99,7 @@ def bootstrap_mean(
     return Estimate(value=float(array.mean()), low=low, high=high, tasks=n, of=of)
 
 
-def alike(value: float, n: int, scale: tuple[float, float]) -> tuple[float, float]:
+def wilson_interval(value: float, n: int, scale: tuple[float, float]) -> tuple[float, float]:
     """Interval of a mean of which n tasks all gave the same value.
 
     Wilson's upper limit on the share of tasks that would have given another, of which 0 in n were seen, is z² / (n +
@@ -159,13 +159,13 @@ def smallest_difference(a: Mapping[Task, float], b: Mapping[Task, float]) -> flo
     """The true difference that a comparison of this size shows four times in five, at 5 %.
 
     Two-sided, by the normal approximation: (1.96 + 0.84) standard errors of the tasks' own differences; where these do
-    not spread, half of `alike`'s interval. nan with fewer than two shared tasks.
+    not spread, half of `wilson_interval`'s interval. nan with fewer than two shared tasks.
     """
     differences = np.asarray([b[t] - a[t] for t in sorted(set(a) & set(b), key=str)], dtype=float)
     if len(differences) < 2:
         return float("nan")
     if np.ptp(differences) == 0:
-        low, high = alike(float(differences[0]), len(differences), (-1.0, 1.0))
+        low, high = wilson_interval(float(differences[0]), len(differences), (-1.0, 1.0))
         return (high - low) / 2
     return float((Z + 0.841621) * differences.std(ddof=1) / np.sqrt(len(differences)))
 

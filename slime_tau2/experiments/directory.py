@@ -16,7 +16,7 @@ from slime_tau2.experiments.settings import PipelineSettings
 from slime_tau2.experiments.study_grid import StudySettings
 
 USAGE = "usage.json"
-METRICS = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 REPORT = "report.json"
 STAGES = ("base", "sft", "rft", "grpo")
 """In their order: each but the first trains the model of the one before it."""
@@ -96,7 +96,7 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     Raises:
         ConfigError: a line that is none of `Stage.log`'s; names it.
     """
-    path = directory / METRICS
+    path = directory / METRICS_FILE
     out = []
     for number, row in files.read_jsonl(path, ("stage", "step")) if path.exists() else ():
         odd = [k for k, v in row.items() if not isinstance(v, str if k == "stage" else int | float)]

@@ -95,7 +95,7 @@ class Pipeline:
                 self.progress.advance(step, f"loss {metrics['loss']:.3f}")
 
         return stages.Stage(
-            name=name, directory=self.directory / name, tick=tick, metrics_path=self.directory / layout.METRICS
+            name=name, directory=self.directory / name, tick=tick, metrics_path=self.directory / layout.METRICS_FILE
         )
 
     def _base(self) -> None:

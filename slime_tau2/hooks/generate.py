@@ -68,9 +68,9 @@ def _process(args: object) -> _Process:
             plain_http=config.plain_http,
             retries=config.policy_client_retries,
         )
-        box = Harness(config, state.tokenizer, policy)
-        box.check()
-        _processes[state] = _Process(box)
+        process = _Process(Harness(config, state.tokenizer, policy))
+        process.harness.check()
+        _processes[state] = process
     return _processes[state]
 
 
@@ -115,9 +115,9 @@ async def generate(args: object, sample: Sample, sampling_params: dict[str, Any]
 
     What it raises, and what comes back as a sample out of training: docs/hooks.md, "What generate raises".
     """
-    lacking = [name for name in _NEEDED if not hasattr(args, name)]
-    if lacking:  # as in slime's own tests of a hook's shape
-        return _failed(args, sample, AttributeError(f"{type(args).__name__!r} object has no attribute {lacking[0]!r}"))
+    absent = [name for name in _NEEDED if not hasattr(args, name)]
+    if absent:  # as in slime's own tests of a hook's shape
+        return _failed(args, sample, AttributeError(f"{type(args).__name__!r} object has no attribute {absent[0]!r}"))
     try:
         return await _generate(args, sample, sampling_params, evaluation)
     except Exception as error:
@@ -143,14 +143,14 @@ async def _generate(args: object, sample: Sample, sampling_params: dict[str, Any
         episode = await _play(
             args,
             sample,
-            box=process.harness,
+            harness=process.harness,
             world=world,
             task_id=task_id,
             sampling_params=sampling_params,
             evaluation=evaluation,
         )
-        lacking = None if evaluation else replay.missing(args, episode.replies)
-        if lacking is None:
+        why = None if evaluation else replay.missing(args, episode.replies)
+        if why is None:
             fill(args, sample, episode, replayed=not evaluation)
             return sample
     except UserError:
@@ -161,8 +161,8 @@ async def _generate(args: object, sample: Sample, sampling_params: dict[str, Any
     except Exception as error:
         return _failed(args, sample, error)
     if episode.termination is not Termination.ABORTED:
-        raise ConfigError(lacking)
-    placeholder(sample, lacking, Termination.ABORTED, args)
+        raise ConfigError(why)
+    placeholder(sample, why, Termination.ABORTED, args)
     return sample
 
 
@@ -176,20 +176,20 @@ async def _play(
     args: object,
     sample: Sample,
     *,
-    box: Harness,
+    harness: Harness,
     world: World,
     task_id: str,
     sampling_params: dict[str, Any],
     evaluation: bool,
 ) -> Episode:
     """Run the episode, and again where infrastructure ended it; the last try counts."""
-    config, state = box.config, GenerateState(args)
+    config, state = harness.config, GenerateState(args)
     purpose = "eval" if evaluation else "train"
     attempt = 0
     while True:
         seed = derive_seed(config.seed, world.name, task_id, sample.index, purpose, attempt)
         routing_key = _routing_key(sample, attempt)
-        agent = box.agent(
+        agent = harness.agent(
             world,
             sampling=sampling_params,
             seed=seed if config.seeded_sampling else None,
@@ -198,7 +198,7 @@ async def _play(
             routed_experts=replay.experts(args) and not evaluation,
             task_id=task_id,
         )
-        episode = await box.run(
+        episode = await harness.run(
             world,
             task_id,
             agent,
