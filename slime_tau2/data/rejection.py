@@ -142,17 +142,14 @@ CAUSES = {
 def conversation_key(row: Mapping[str, Any]) -> str:
     """Equal for equal conversations at the same task: what was said and called, not when or by which id."""
     metadata = row.get("metadata") or row
-    said = [
-        (
-            m["role"],
-            m.get("content"),
-            [(c.get("function", c)["name"], c.get("function", c)["arguments"]) for c in m.get("tool_calls") or []],
-        )
-        for m in row.get("messages", ())
-        if m["role"] != "system"
-    ]
-    if not said:
+    messages = [_content_and_calls(m) for m in row.get("messages", ()) if m["role"] != "system"]
+    if not messages:
         return f"{id(row)}"
-    return hashlib.sha256(
-        json.dumps([metadata.get("domain"), metadata.get("task_id"), said], sort_keys=True).encode()
-    ).hexdigest()
+    key = json.dumps([metadata.get("domain"), metadata.get("task_id"), messages], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _content_and_calls(message: Mapping[str, Any]) -> list[Any]:
+    """[role, content, calls] of a message, in which a record's call and a row's (`function`) are alike."""
+    calls = [call.get("function", call) for call in message.get("tool_calls") or []]
+    return [message["role"], message.get("content"), [[call["name"], call["arguments"]] for call in calls]]

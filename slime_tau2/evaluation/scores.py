@@ -35,7 +35,8 @@ def scores(successes: Mapping[TaskKey, Sequence[bool]], shown: Iterable[int]) ->
     With one domain: overall, and its families where it has several. With several: overall, their mean, each.
     """
     shown = list(shown)
-    domains, families = (list(dict.fromkeys(f(k) for k in successes)) for f in (lambda k: k[0], family))
+    domains = list(dict.fromkeys(domain for domain, _ in successes))
+    families = sorted({family(key) for key in successes})
     out = {OVERALL: estimators.summarise(successes, shown)}
     if len(domains) > 1:
         by_domain = {d: estimators.summarise({k: s for k, s in successes.items() if k[0] == d}, shown) for d in domains}
@@ -44,7 +45,6 @@ def scores(successes: Mapping[TaskKey, Sequence[bool]], shown: Iterable[int]) ->
         out |= by_domain
     elif len(families) > 1:
         out |= {
-            f: estimators.summarise({k: s for k, s in successes.items() if family(k) == f}, shown)
-            for f in sorted(families)
+            f: estimators.summarise({k: s for k, s in successes.items() if family(k) == f}, shown) for f in families
         }
     return out

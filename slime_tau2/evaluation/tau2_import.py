@@ -74,10 +74,10 @@ def import_results(path: Path, output: Path) -> Coverage:
 
 
 def _plan(results: bench.Results, path: Path) -> RunPlan:
-    domain, info = results.info.environment_info.domain_name, results.info
+    info = results.info
+    domain = info.environment_info.domain_name
     world = worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL)
     ids = {task.id for task in results.tasks}
-    user = info.user_info
     scored_on = {b: worlds.load(domain, retail_basis=b, retrieval=bench.LEAST_RETRIEVAL) for b in BASES}
     basis = next((b for b, w in scored_on.items() if _same(w, results.tasks)), None)
     content = json.dumps([task.model_dump(mode="json") for task in results.tasks]).encode()
@@ -92,6 +92,15 @@ def _plan(results: bench.Results, path: Path) -> RunPlan:
         tasks_sha256=world.tasks_sha256 if basis else hashlib.sha256(content).hexdigest(),
         retrieval=getattr(info, "retrieval_config", None) or None,
     )
+    settings = _settings(info, path)
+    if basis:
+        settings["retail_basis"] = basis
+    return RunPlan(sets=(tasks,), attempts=info.num_trials, seed=info.seed, tau2=info.git_commit, settings=settings)
+
+
+def _settings(info: bench.ResultsInfo, path: Path) -> RunSettings:
+    """What tau2's results say of the policy, the user and the limits."""
+    user = info.user_info
     settings: RunSettings = {
         "policy": info.agent_info.llm or info.agent_info.implementation,
         "user": "llm" if user.llm else user.implementation,
@@ -102,13 +111,11 @@ def _plan(results: bench.Results, path: Path) -> RunPlan:
     if user.llm:
         settings["user_model"] = user.llm
         settings["user_temperature"] = (user.llm_args or {}).get("temperature")
-    if basis:
-        settings["retail_basis"] = basis
     sampling = info.agent_info.llm_args or {}
     for key in SAMPLING:
         if key in sampling:
             settings[key] = sampling[key]
-    return RunPlan(sets=(tasks,), attempts=info.num_trials, seed=info.seed, tau2=info.git_commit, settings=settings)
+    return settings
 
 
 def _same(world: worlds.World, tasks: Sequence[bench.Task]) -> bool:

@@ -75,8 +75,12 @@ def _experts_shape(args: object) -> tuple[int, int]:
 def _integers(value: object) -> int:
     """How many 32-bit integers a field of `meta_info` holds, in base64 as SGLang sends them, or as lists."""
     if isinstance(value, str):
-        return (len(value) * 3 // 4 - value[-2:].count("=")) // 4
-    return sum(map(_integers, value)) if isinstance(value, Sequence) else 1
+        padding = value[-2:].count("=")
+        decoded_bytes = len(value) * 3 // 4 - padding
+        return decoded_bytes // 4
+    if isinstance(value, Sequence):
+        return sum(_integers(element) for element in value)
+    return 1
 
 
 def start(args: object, sample: Sample, replayed: bool) -> None:

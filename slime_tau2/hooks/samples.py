@@ -103,8 +103,8 @@ def flatten(samples: Iterable[Any]) -> list[Sample]:
 def fill(args: object, sample: Sample, episode: Episode, replayed: bool = True) -> None:
     """Write an episode into a sample.
 
-    Each reply of the server goes in with its own `meta_info`, from which slime counts prefix-cache hits and
-    speculation, and takes what the trainer replays (`replayed`). Status and weight versions are the episode's.
+    Each reply of the server goes in with its own `meta_info`. From it slime counts prefix-cache hits and speculation;
+    with `replayed` it also takes what the trainer replays. Status and weight versions are the episode's.
     """
     ledger = episode.ledger
     aborted = episode.termination is Termination.ABORTED
