@@ -67,7 +67,9 @@ def rft(
     """Rejection-sample attempts into training data; test and val tasks, scripts and repetitions never qualify."""
     from slime_tau2.data import held_out, sft
 
-    _write_rows(output, *sft.from_attempts(records, min_partial, best, _tau2_options(set_), held_out.known(split)))
+    _write_rows(
+        output, *sft.from_attempts(records, min_partial, best, _tau2_options(set_), held_out.training_split(split))
+    )
 
 
 def collect(
@@ -228,7 +230,7 @@ def import_sft(
     """Import a published SFT or RFT set; rows of test and val tasks and repetitions are left out."""
     from slime_tau2.data import held_out, sft
 
-    _write_rows(output, *sft.import_rows(source, domain, unchecked, held_out.known(split)))
+    _write_rows(output, *sft.import_rows(source, domain, unchecked, held_out.training_split(split)))
 
 
 def check_sft(
@@ -247,7 +249,7 @@ def check_sft(
     from slime_tau2.data.traces import write_jsonl
     from slime_tau2.tokenizer import load_tokenizer
 
-    found = sft.check(rows, load_tokenizer(tokenizer), max_tokens, held_out.known(split))
+    found = sft.check(rows, load_tokenizer(tokenizer), max_tokens, held_out.training_split(split))
     share = found.trained / found.tokens if found.tokens else 0.0
     print(", ".join(f"{what} {n}" for what, n in found.counts.items()))
     print(

@@ -67,8 +67,8 @@ def entries() -> Iterator[dict[str, Any]]:
     for command, model in models.items():
         defaults = {**model().model_dump(mode="json"), **(presets.OPTIONS if command == "eval" else {})}
         for key, field in model.model_fields.items():
-            told = " ".join((field.description or "").split())
-            yield {"command": command, "key": key, "type": _type(field), "default": defaults[key], "help": told}
+            help_text = " ".join((field.description or "").split())
+            yield {"command": command, "key": key, "type": _type(field), "default": defaults[key], "help": help_text}
 
 
 def matching(rows: list[dict[str, Any]], word: str | None) -> list[dict[str, Any]]:

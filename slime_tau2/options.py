@@ -81,4 +81,4 @@ def _yaml(text: str, source: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: {text!r} is no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{source}: {text!r} is no YAML: {files.one_line(error)}") from error

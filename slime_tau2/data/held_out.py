@@ -31,7 +31,7 @@ def held_out(domain: str, split: str = TRAIN) -> dict[str, str]:
     }
 
 
-def known(split: str) -> str:
+def training_split(split: str) -> str:
     """The split, where it is one of the two that say what may train.
 
     Raises:

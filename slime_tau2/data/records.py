@@ -9,7 +9,7 @@ what is needed. A line of a later format is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,6 +73,11 @@ def read(path: Path, torn_end: bool = False) -> list[AttemptRecord]:
 def so_far(path: Path) -> list[AttemptRecord]:
     """The records of a run that may have been killed, as `read`; [] where it has not begun."""
     return read(path, torn_end=True) if path.exists() else []
+
+
+def scored_attempts(records: Iterable[AttemptRecord]) -> set[tuple[str, str, int]]:
+    """(domain, task id, attempt) of each record that has a score."""
+    return {(r["domain"], r["task_id"], r["attempt"]) for r in records if r["reward"] is not None}
 
 
 def every(path: Path, torn_end: bool = False) -> Iterator[AttemptRecord]:

@@ -60,8 +60,7 @@ def of(plan: RunPlan, records: Sequence[AttemptRecord]) -> Coverage:
         if r.get("run") != plan.run:
             raise ConfigError(
                 f"the record of {r['domain']} {r['task_id']!r}, attempt {r['attempt']}, was made by another run; "
-                "attempts.jsonl and "
-                "plan.json are not of one run"
+                "attempts.jsonl and plan.json are not of one run"
             )
     causes = Counter(r["termination"] for r in records if r["reward"] is None)
     return Coverage(plan.attempts * len(keys), sum(r["reward"] is not None for r in records), dict(causes))

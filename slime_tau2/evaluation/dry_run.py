@@ -77,7 +77,7 @@ class DryRun:
 def _attempts_left(resolved: ResolvedRequest, sets: Sequence[TaskSet]) -> dict[str, int]:
     """{domain: attempts that have no score yet}."""
     before = records.so_far(resolved.request.output / records.FILE)
-    done = {(r["domain"], r["task_id"], r["attempt"]) for r in before if r["reward"] is not None}
+    done = records.scored_attempts(before)
     return {
         s.domain: sum((s.domain, t, n) not in done for t in s.tasks for n in range(resolved.attempts)) for s in sets
     }

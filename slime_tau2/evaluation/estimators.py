@@ -19,7 +19,7 @@ import numpy as np
 RESAMPLES = 10_000
 LEVEL = 0.95
 Z = 1.959964
-"""The normal quantile of LEVEL, two-sided."""
+"""The quantile of the normal distribution that belongs to LEVEL, two-sided."""
 Task = TypeVar("Task", bound=Hashable)
 
 

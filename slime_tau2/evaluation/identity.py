@@ -35,7 +35,9 @@ MAX_UNSHOWN = 4
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:
-    """SHA-256 of what tokenizer.json holds and of the chat template, wherever the tokenizer was loaded from."""
+    """Hash of a tokenizer's content (what tokenizer.json holds) and of its chat template, wherever it was loaded
+    from.
+    """
     fast = getattr(tokenizer, "backend_tokenizer", None)
     content = fast.to_str() if fast is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(f"{content}\0{tokenizer.chat_template}".encode()).hexdigest()

@@ -13,7 +13,7 @@ from slime_tau2.errors import ConfigError
 
 
 def check(config: Tau2Config, tasks: Mapping[str, Sequence[bench.Task]]) -> None:
-    """Whether the keys of the user model and of the judge are set, where these tasks ask them.
+    """See that the keys of the user model and of the judge are set, where these tasks ask them.
 
     Args:
         tasks: {domain: its tasks}.
@@ -33,8 +33,8 @@ def check(config: Tau2Config, tasks: Mapping[str, Sequence[bench.Task]]) -> None
                 without = ", or leave them out with --task"
             raise ConfigError(
                 f"{len(judged)} of these {len(part)} tasks{which} are judged by {config.judge_model}, and "
-                f"{variable} is not set; "
-                f"set it, or name a server with --set judge_base_url=… --set judge_model=…{without}"
+                f"{variable} is not set; set it, or name a server with --set judge_base_url=… --set "
+                f"judge_model=…{without}"
             )
 
 
@@ -54,6 +54,5 @@ def _user(config: Tau2Config) -> None:
         option = "user_base_url" if config.eval_user_model is None else "eval_user_base_url"
         raise ConfigError(
             f"{variable} is not set, and the user is {model} at {url}; set it, or name another server with --set "
-            f"{option}=… "
-            f"--set {option.replace('base_url', 'model')}=…"
+            f"{option}=… --set {option.replace('base_url', 'model')}=…"
         )

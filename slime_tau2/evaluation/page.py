@@ -149,12 +149,12 @@ def _figures(records: Sequence[AttemptRecord]) -> dict[str, str]:
 
     return {
         "attempts, of these ended by the infrastructure": f"{len(records)}, {len(records) - len(scored)}",
-        "agent turns an episode": mean(lambda r: len(r["turns"])),
-        "tool calls an episode": mean(lambda r: sum(t["calls"] for t in r["turns"])),
-        "tool errors an episode": mean(lambda r: r["tool_errors"]),
-        "malformed calls an episode": mean(lambda r: sum(t["malformed"] for t in r["turns"])),
-        "response tokens an episode": mean(lambda r: r["response_tokens"]),
-        "seconds for the user's reply, a turn": f"{sum(r['user_s'] for r in scored) / turns:.2f}",
+        "agent turns per episode": mean(lambda r: len(r["turns"])),
+        "tool calls per episode": mean(lambda r: sum(t["calls"] for t in r["turns"])),
+        "tool errors per episode": mean(lambda r: r["tool_errors"]),
+        "malformed calls per episode": mean(lambda r: sum(t["malformed"] for t in r["turns"])),
+        "response tokens per episode": mean(lambda r: r["response_tokens"]),
+        "seconds for the user's reply, per turn": f"{sum(r['user_s'] for r in scored) / turns:.2f}",
         "user confirmed and hung up too early": mean(lambda r: r["user_stopped_early"]),
         "failures of the user simulator": str(sum(r["termination"] == Termination.USER_FAILURE for r in records)),
     }

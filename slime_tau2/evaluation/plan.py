@@ -101,7 +101,7 @@ class PolicyServer(TypedDict, total=False):
     context_length: int | None
     """Longest sequence that it takes, in tokens."""
     tokenizer_sha256: str
-    """SHA-256 of the tokenizer that was used here and compared with the server's."""
+    """Hash of the tokenizer that was used here and compared with the server's."""
     model: str
     """The model that an OpenAI-compatible server answered with, when it was asked for `RunSettings.model`."""
 
@@ -132,7 +132,7 @@ class RunSettings(TypedDict, total=False):
     seeded_sampling: bool
     """Whether the policy's server was sent seeds."""
     agent_prompt_sha256: str
-    """SHA-256 of the agent's prompt template, where that is not the protocol's own."""
+    """Hash of the agent's prompt template, where that is not the protocol's own."""
     user: str
     """Who spoke for the user."""
     user_model: str | None
@@ -226,8 +226,7 @@ def read(directory: Path) -> RunPlan:
         if (directory / "settings.json").exists() and (directory / records.FILE).exists():
             raise ConfigError(
                 f"{directory} was written before runs had a {FILE}, so that nobody can say whether it is whole; "
-                "evaluate into another "
-                "--output (`slime-tau2 rft` still reads its attempts.jsonl)"
+                "evaluate into another --output (`slime-tau2 rft` still reads its attempts.jsonl)"
             )
         raise ConfigError(f"{directory} holds no run of `slime-tau2 eval` ({FILE} and attempts.jsonl)")
     plan = files.read_as(path, RunPlan)
@@ -237,7 +236,7 @@ def read(directory: Path) -> RunPlan:
 
 
 def growing(before: RunPlan, now: RunPlan, directory: Path) -> None:
-    """Whether a run may go on as another: the same in all, with more tasks or attempts at most.
+    """See that a run may go on as another: the same in all, with more tasks or attempts at most.
 
     Raises:
         ConfigError: names the first thing that differs.

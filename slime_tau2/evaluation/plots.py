@@ -60,7 +60,7 @@ def training(rows: Sequence[Mapping[str, Any]]) -> str:
         part = {r["step"]: r["loss"] for r in rows if r["stage"] == stage}
         left.plot([s + offset for s in part], list(part.values()), color=color, linewidth=1, label=stage.upper())
         offset += max(part, default=0)
-    left.set(title="SFT and RFT", xlabel="optimizer step", ylabel="loss (nats a trained token)", yscale="log")
+    left.set(title="SFT and RFT", xlabel="optimizer step", ylabel="loss (nats per trained token)", yscale="log")
     grpo = {r["step"]: r for r in rows if r["stage"] == "grpo"}
     steps = sorted(grpo)
 

@@ -49,7 +49,7 @@ class EvaluatedPolicy:
     settings: RunSettings
     """What the plan says about the policy and the conditions that it plays under."""
     harness: Harness
-    """Has the clients, for whoever watches and closes them."""
+    """The policy's clients, for whoever watches and closes them."""
     identify: Identify = _nobody
 
 

@@ -63,7 +63,7 @@ class Run:
     concurrency: int = 64
     """Episodes under way at a time."""
     on_episode: Callable[[Episode], None] = lambda episode: None
-    """Told of each episode once its record is written."""
+    """Called with each episode once its record is written."""
     tokenizer: Any = None
     """With one, records hold what was sampled, token by token with its log-prob, for the report's reader."""
     guard: Callable[[Stop], AbstractAsyncContextManager[Any]] = lambda stop: nullcontext()
@@ -96,7 +96,7 @@ async def run(job: Run) -> Finished:
         job.plan = plan
         before = records.so_far(job.records_path)
         coverage.of(plan, before)
-        done = {(r["domain"], r["task_id"], r["attempt"]) for r in before if r["reward"] is not None}
+        done = records.scored_attempts(before)
         todo = [(key, n) for n in range(plan.attempts) for key in plan.keys if (*key, n) not in done]
         _end_cleanly(job.records_path)
         stopped = await _play(job, todo)

@@ -35,7 +35,7 @@ class EvaluatedRun:
 
     @property
     def title(self) -> str:
-        """The name, and how little of the run there is where it is not whole."""
+        """The run's name, and where it is not whole, how much of it is there."""
         return self.name if self.coverage.whole else f"{self.name} (PARTIAL: {self.coverage})"
 
     @property

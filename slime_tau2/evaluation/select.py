@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from slime_tau2 import bench
 from slime_tau2.episode import worlds
 from slime_tau2.episode.splits import TEST, VAL
 from slime_tau2.errors import ConfigError
@@ -65,15 +66,13 @@ def _check(run: EvaluatedRun, i_know: bool) -> None:
     if tested and not i_know:
         raise ConfigError(
             f"{run.directory}: {tested} of its {len(run.plan.keys)} tasks are test tasks, and a checkpoint that "
-            "is chosen by them has no "
-            "honest score left; evaluate with --split val, or say --i-know"
+            "is chosen by them has no honest score left; evaluate with --split val, or say --i-know"
         )
     trained = _count(run, lambda task, splits: VAL in splits and task not in splits[VAL])
     if trained and not i_know:
         raise ConfigError(
             f"{run.directory}: {trained} of its {len(run.plan.keys)} tasks are not of the split val: a checkpoint "
-            "may have trained on "
-            "them; evaluate with --split val, or say --i-know"
+            "may have trained on them; evaluate with --split val, or say --i-know"
         )
     if not run.coverage.whole:
         raise ConfigError(f"{run.directory} is not whole: {run.coverage}; the same eval command runs what is missing")
@@ -83,7 +82,11 @@ def _check(run: EvaluatedRun, i_know: bool) -> None:
 
 def _count(run: EvaluatedRun, belongs: Callable[[str, Mapping[str, Sequence[str]]], bool]) -> int:
     """The run's tasks for which `belongs(task, splits of its domain)`."""
-    return sum(belongs(task, worlds.load(s.domain).splits) for s in run.plan.sets for task in s.tasks)
+    return sum(
+        belongs(task, worlds.load(s.domain, retrieval=bench.LEAST_RETRIEVAL).splits)
+        for s in run.plan.sets
+        for task in s.tasks
+    )
 
 
 def _alike(candidates: Sequence[EvaluatedRun]) -> None:

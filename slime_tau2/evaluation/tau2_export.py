@@ -88,9 +88,7 @@ def _results(run: EvaluatedRun, tasks: TaskSet, model_name: str | None) -> tuple
             simulations=[_simulation(r) for r in scored],
         )
     except ValueError as error:
-        raise ConfigError(
-            f"{run.directory}: a record that tau2 cannot read: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise ConfigError(f"{run.directory}: a record that tau2 cannot read: {files.one_line(error)}") from error
     return results.model_dump_json(indent=1), _refused(world, scored, run.plan.attempts)
 
 

@@ -37,7 +37,7 @@ class Stage:
 
     name: str
     directory: Path
-    """Where checkpoints, weights and the model go."""
+    """Directory of the stage's checkpoints, weights and model."""
     tick: Callable[[int, int, dict[str, float]], None]
     """Called after each step with (steps done, steps in all, metrics)."""
     metrics_path: Path

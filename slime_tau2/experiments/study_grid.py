@@ -52,9 +52,11 @@ VARIANTS = {
     "card": Variant(about="the card's shaping", settings=_tau2(shaping="card")),
     "curriculum": Variant(about="curriculum on", settings=_tau2(curriculum=True)),
     "std": Variant(about="advantages divided by the group's deviation", settings=_tau2(advantage="std")),
-    "group_4": Variant(about="4 samples a group, twice the groups", settings={"grpo_group_size": 4, "grpo_groups": 32}),
+    "group_4": Variant(
+        about="4 samples per group, twice the groups", settings={"grpo_group_size": 4, "grpo_groups": 32}
+    ),
     "group_16": Variant(
-        about="16 samples a group, half the groups", settings={"grpo_group_size": 16, "grpo_groups": 8}
+        about="16 samples per group, half the groups", settings={"grpo_group_size": 16, "grpo_groups": 8}
     ),
     "audit_tau2": Variant(about="audit: tau2's own fractions, at weight 1", settings=_tau2(shaping="card", alpha=1.0)),
     "audit_strict": Variant(

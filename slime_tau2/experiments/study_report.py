@@ -18,8 +18,8 @@ from slime_tau2.experiments.study_results import METRICS, StudyReport, StudyResu
 
 PLOT = "study.svg"
 LEGEND = (
-    "episodes: sampled in training; plateau: how many until its success reached what `none` ended at; both seed "
-    "by seed; "
+    "episodes: sampled in training; plateau: how many until its success reached what `none` ended at; both seed by "
+    "seed; "
     "incomplete, repeated: % of held-out episodes with a call that lacks a required argument, or repeats one; "
     "tau2's, strict: % of the checks met as tau2 counts them, and the strict partial score"
 )

@@ -200,7 +200,9 @@ class VariantRow:
     """{seed: episodes until success reached what `none` ended at, None where it never did}; {} where that says nothing.
     """
     shares: dict[str, float]
-    """Shares of held-out episodes with exploits, and of their checks met as tau2 and as the strict score count them."""
+    """Shares over held-out episodes: those with an exploit, and the checks met as tau2 and as the strict score count
+    them.
+    """
 
     @classmethod
     def of(cls, name: str, results: StudyResults) -> VariantRow:
