@@ -25,6 +25,7 @@ from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.protocols import PROTOCOLS
 from slime_tau2.episode.splits import TRAIN
 from slime_tau2.errors import ConfigError
+from slime_tau2.tokenizer import Tokenizer
 
 
 def from_attempts(
@@ -177,7 +178,7 @@ class Checked:
     trained: int = 0
 
 
-def check(path: Path, tokenizer: Any, max_tokens: int, split: str = TRAIN) -> Checked:
+def check(path: Path, tokenizer: Tokenizer, max_tokens: int, split: str = TRAIN) -> Checked:
     """Measure rows as slime will train on them: it filters no row that is too long, or that trains no token."""
     out = Checked(counts=dict.fromkeys(("rows", *NAMES.values(), "without a trained token", "too long"), 0))
     chats: dict[str, ChatRenderer] = {}

@@ -16,6 +16,7 @@ from typing import Any, NotRequired, TypeAlias, TypedDict
 from slime_tau2.errors import TemplateError
 from slime_tau2.ledger import Ids
 from slime_tau2.record import MessageRecord
+from slime_tau2.tokenizer import Tokenizer
 
 END_OF_TURN = "<|im_end|>"
 AWAITED = "<|im_start|>assistant\n"  # how the template begins a turn of the policy's
@@ -67,7 +68,7 @@ class ChatRenderer:
         TemplateError: the template cannot be used token-exactly, or does not know the switch.
     """
 
-    def __init__(self, tokenizer: Any, tools: Sequence[ToolSchema] | None, thinking: str = "auto"):
+    def __init__(self, tokenizer: Tokenizer, tools: Sequence[ToolSchema] | None, thinking: str = "auto"):
         self.tokenizer = tokenizer
         self.tools = list(tools) if tools else None
         self._switch: dict[str, bool] = {} if thinking == "auto" else {"enable_thinking": thinking == "on"}

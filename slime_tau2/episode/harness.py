@@ -24,6 +24,7 @@ from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.errors import ConfigError, JudgeError, UserSimulatorError
 from slime_tau2.record import MessageRecord
+from slime_tau2.tokenizer import Tokenizer
 from slime_tau2.types import Episode
 
 USERS: dict[str, type[users.User]] = {
@@ -55,7 +56,7 @@ class Harness:
     """
 
     config: Tau2Config
-    tokenizer: Any = None
+    tokenizer: Tokenizer | None = None
     policy: PolicyClient | ChatClient | None = None
     _chats: dict[str, ChatRenderer] = field(default_factory=dict, init=False, repr=False)
     _prompts: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False)
@@ -72,6 +73,8 @@ class Harness:
     def chat(self, domain: str) -> ChatRenderer:
         if domain not in self._chats:
             tools = self.protocol.template_tools(self.world(domain).tool_schemas)
+            if self.tokenizer is None:
+                raise ValueError("agents without tokens have no chat template")
             self._chats[domain] = ChatRenderer(self.tokenizer, tools, self.config.thinking)
         return self._chats[domain]
 

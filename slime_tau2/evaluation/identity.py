@@ -16,7 +16,7 @@ from typing import Any
 from slime_tau2.episode.policy import PolicyClient, Sample
 from slime_tau2.errors import ConfigError, InfrastructureError, ServerUnavailable, UserError
 from slime_tau2.evaluation.plan import PolicyServer
-from slime_tau2.tokenizer import load_tokenizer
+from slime_tau2.tokenizer import Tokenizer, load_tokenizer
 
 MESSAGES = [
     {
@@ -34,16 +34,14 @@ MAX_UNSHOWN = 4
 """Tokens at the end whose text a server may withhold: the one that ended the turn, and half a character."""
 
 
-def tokenizer_sha256(tokenizer: Any) -> str:
-    """Hash of a tokenizer's content (what tokenizer.json holds) and of its chat template, wherever it was loaded
-    from.
-    """
+def tokenizer_sha256(tokenizer: Tokenizer) -> str:
+    """SHA-256 of what tokenizer.json holds and of the chat template, wherever the tokenizer was loaded from."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     content = fast.to_str() if fast is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(f"{content}\0{tokenizer.chat_template}".encode()).hexdigest()
 
 
-async def check(client: PolicyClient, tokenizer: Any, max_context_tokens: int) -> PolicyServer:
+async def check(client: PolicyClient, tokenizer: Tokenizer, max_context_tokens: int) -> PolicyServer:
     """What the server says it is, if it can be trusted with this tokenizer's ids.
 
     Raises:
@@ -87,7 +85,7 @@ async def check(client: PolicyClient, tokenizer: Any, max_context_tokens: int) -
     }
 
 
-async def _vocabulary(client: PolicyClient, tokenizer: Any) -> str:
+async def _vocabulary(client: PolicyClient, tokenizer: Tokenizer) -> str:
     """What differs between the server's reading and writing and ours; empty where nothing does.
 
     Reading comes first: an id that the server's model does not have can end the server.
@@ -111,7 +109,7 @@ async def _vocabulary(client: PolicyClient, tokenizer: Any) -> str:
     return _another_text(sample, tokenizer)
 
 
-def _another_text(sample: Sample, tokenizer: Any) -> str:
+def _another_text(sample: Sample, tokenizer: Tokenizer) -> str:
     """How the server writes its ids otherwise than we do; empty where it does not.
 
     Half a character is shown as U+FFFD, or not at all, and counts for nothing.
@@ -127,7 +125,7 @@ def _another_text(sample: Sample, tokenizer: Any) -> str:
     return f"it sampled {sample.text[:40]!r}, and here the same ids are {ours[:40]!r}"
 
 
-async def _template(client: PolicyClient, tokenizer: Any) -> str:
+async def _template(client: PolicyClient, tokenizer: Tokenizer) -> str:
     """What differs between the server's rendering of a conversation and ours.
 
     Empty where nothing does, or where the server does not tell.
@@ -150,7 +148,7 @@ def _common(a: list[int], b: list[int]) -> int:
     return next((n for n, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 
-def _other_files(path: Any, tokenizer: Any) -> str:
+def _other_files(path: Any, tokenizer: Tokenizer) -> str:
     """The first token that has another id in the server's tokenizer, where that lies on this machine; else empty."""
     if (
         not isinstance(path, str)

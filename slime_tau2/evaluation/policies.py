@@ -29,7 +29,7 @@ from slime_tau2.evaluation import identity, runner
 from slime_tau2.evaluation.plan import PolicyServer, RunSettings
 from slime_tau2.evaluation.request import ResolvedRequest
 from slime_tau2.local.process import ServerProcess
-from slime_tau2.tokenizer import load_tokenizer
+from slime_tau2.tokenizer import Tokenizer, load_tokenizer
 from slime_tau2.types import Episode
 
 Identify = Callable[[], Awaitable[PolicyServer | None]]
@@ -155,7 +155,7 @@ def _by_tokens(
     resolved: ResolvedRequest,
     config: Tau2Config,
     client: PolicyClient,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     model: str | None = None,
 ) -> EvaluatedPolicy:
     """A server that takes token ids and returns them with their log-probs."""

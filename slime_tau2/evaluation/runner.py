@@ -30,6 +30,7 @@ from slime_tau2.looplag import LoopLag
 from slime_tau2.record import AttemptRecord
 from slime_tau2.seeds import derive_seed
 from slime_tau2.silence import Silence
+from slime_tau2.tokenizer import Tokenizer
 from slime_tau2.types import Episode
 
 MIN_IN_A_ROW, MAX_IN_A_ROW = 4, 16
@@ -64,7 +65,7 @@ class Run:
     """Episodes under way at a time."""
     on_episode: Callable[[Episode], None] = lambda episode: None
     """Called with each episode once its record is written."""
-    tokenizer: Any = None
+    tokenizer: Tokenizer | None = None
     """With one, records hold what was sampled, token by token with its log-prob, for the report's reader."""
     guard: Callable[[Stop], AbstractAsyncContextManager[Any]] = lambda stop: nullcontext()
     """Watches while the run lasts, and may stop it."""
@@ -184,7 +185,7 @@ def _record(job: Run, episode: Episode, attempt: int) -> AttemptRecord:
     return record
 
 
-def turn_tokens(episode: Episode, tokenizer: Any) -> list[list[tuple[str, float]]] | None:
+def turn_tokens(episode: Episode, tokenizer: Tokenizer | None) -> list[list[tuple[str, float]]] | None:
     """For each turn that sampled, its (text, log-prob) pairs; None without tokens or a tokenizer."""
     if tokenizer is None or episode.ledger is None:
         return None

@@ -27,6 +27,7 @@ from slime_tau2.local.models import save_model
 from slime_tau2.local.process import ServerProcess
 from slime_tau2.local.rollout import generate_rollout
 from slime_tau2.local.trainer import Trainer, TrainOptions
+from slime_tau2.tokenizer import Tokenizer
 
 SFT_SAVE_INTERVAL, GRPO_SAVE_INTERVAL = 100, 5
 
@@ -61,14 +62,21 @@ class Stage:
             file.write(json.dumps({"stage": self.name, "step": step, **metrics}) + "\n")
         self.tick(step, of, metrics)
 
-    def finish(self, model: Any, tokenizer: Any) -> None:
+    def finish(self, model: Any, tokenizer: Tokenizer) -> None:
         """Save the model; from then on the stage is done."""
         save_model(self.model, model, tokenizer)
         files.write_whole(self.directory / "done.json", "{}")
 
 
 def train_sft(
-    stage: Stage, trainer: Trainer, tokenizer: Any, rows: Sequence[TokenRow], *, steps: int, batch_size: int, seed: int
+    stage: Stage,
+    trainer: Trainer,
+    tokenizer: Tokenizer,
+    rows: Sequence[TokenRow],
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
 ) -> None:
     """Train on rows for `steps` optimizer steps, in length-bucketed epochs."""
     state = checkpoint.load(stage.directory / "checkpoints", trainer) or {"iteration": 0}
@@ -90,7 +98,7 @@ def train_sft(
 
 
 def train_grpo(
-    stage: Stage, trainer: Trainer, tokenizer: Any, server: ServerProcess, settings: PipelineSettings
+    stage: Stage, trainer: Trainer, tokenizer: Tokenizer, server: ServerProcess, settings: PipelineSettings
 ) -> None:
     """`settings.grpo_steps` rounds of rollout, group normalisation, training and a weight update."""
     args = slime_args(settings, server.url, stage.directory / "weights")

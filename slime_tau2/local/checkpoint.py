@@ -20,12 +20,13 @@ import torch
 from slime_tau2.errors import CheckpointError
 from slime_tau2.local.models import atomic_directory, load_weights
 from slime_tau2.local.trainer import Trainer
+from slime_tau2.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 KEEP = 2  # checkpoints of a stage
 
 
-def save(root: Path, iteration: int, trainer: Trainer, tokenizer: Any, state: dict[str, Any]) -> Path:
+def save(root: Path, iteration: int, trainer: Trainer, tokenizer: Tokenizer, state: dict[str, Any]) -> Path:
     """Write checkpoint `iteration` and delete all but the newest KEEP.
 
     Args:

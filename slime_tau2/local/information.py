@@ -10,6 +10,7 @@ from aiohttp import web
 
 from slime_tau2.local.engine import Engine
 from slime_tau2.local.engine_thread import EngineThread
+from slime_tau2.tokenizer import Tokenizer
 
 
 class Information:
@@ -17,7 +18,7 @@ class Information:
 
     engine: Engine
     thread: EngineThread
-    tokenizer: Any
+    tokenizer: Tokenizer
     model_path: str
     weight_version: str
     served: int

@@ -11,13 +11,14 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
 from slime_tau2.errors import CheckpointError, ConfigError
 from slime_tau2.files import one_line
 from slime_tau2.local.causal_lm import CausalLM
+from slime_tau2.tokenizer import Tokenizer
 
 
 def new_model(vocabulary: int, context: int, seed: int, hidden: int = 128, layers: int = 2) -> CausalLM:
@@ -97,7 +98,7 @@ def load_weights(model: CausalLM, path: Path) -> None:
     model.load_state_dict(state, strict=False)
 
 
-def save_model(path: Path, model: CausalLM, tokenizer: Any) -> None:
+def save_model(path: Path, model: CausalLM, tokenizer: Tokenizer) -> None:
     """Save a model and its tokenizer as one Hugging Face directory, whole or not at all."""
 
     def write(staging: Path) -> None:

@@ -24,6 +24,7 @@ from slime_tau2.local.engine import Engine, Request
 from slime_tau2.local.engine_thread import EngineThread
 from slime_tau2.local.information import Information
 from slime_tau2.local.sampling import sampling_params
+from slime_tau2.tokenizer import Tokenizer
 
 MAX_CONVERSATIONS = 4096
 """How many conversations are remembered, to check that the next request extends the last one."""
@@ -37,7 +38,7 @@ class Server(Information):
         load_weights: replaces the engine's weights by those of a directory.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Any, model_path: str, load_weights: Callable[[str], None]):
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, model_path: str, load_weights: Callable[[str], None]):
         self.engine = engine
         self.tokenizer = tokenizer
         self.model_path = model_path
