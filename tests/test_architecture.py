@@ -29,12 +29,11 @@ BORDER = {
     "traits",
 }
 MAY_IMPORT = {
-    **{
-        name: set()
-        for name in ("hosts", "limits", "looplag", "masks", "record", "seeds", "silence", "terminations", "traits")
-    },
-    **{name: {"errors"} for name in ("files", "options", "plugins")},
+    **{name: set() for name in ("hosts", "limits", "looplag", "masks", "seeds", "silence", "terminations", "traits")},
+    **{name: {"errors"} for name in ("files", "plugins")},
+    "options": {"errors", "files"},
     "errors": {"terminations"},
+    "record": {"terminations"},
     "types": {"terminations", "ledger", "record"},
     "ledger": {"errors", "masks"},
     "tokenizer": {"errors", "files"},
