@@ -109,7 +109,7 @@ class _Evaluation:
                 tokenizer=policy.harness.tokenizer,
                 guard=guard,
             )
-            finished = asyncio.run(_to_the_end(run, policy.harness))
+            finished = asyncio.run(runner.run_and_close(run, policy.harness))
             progress.update(bar, completed=count)
         for world in self.worlds.values():
             world.environments.check()
@@ -162,13 +162,6 @@ class _Evaluation:
             self.console.print(f"failed requests, retried: {kinds}", soft_wrap=True)
         if played.cross_checked is not None:
             self.console.print(f"tau2's own evaluator graded {played.cross_checked} episodes again and agreed")
-
-
-async def _to_the_end(run: runner.Run, harness: Harness) -> Finished:
-    try:
-        return await runner.run(run)
-    finally:
-        await harness.close()
 
 
 async def _identified(policy: EvaluatedPolicy, servers: Mapping[str, vigil.Client]) -> PolicyServer | None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from slime_tau2 import files, manifest
 from slime_tau2.data import records
+from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import EvaluationStopped
 from slime_tau2.evaluation import coverage, runs, scores
@@ -109,6 +110,14 @@ async def run(job: Run) -> Finished:
             f"{stopped}; {covered}; mend it and run the same command again, what was scored is kept ({job.output})"
         )
     return Finished(after, covered)
+
+
+async def run_and_close(job: Run, harness: Harness) -> Finished:
+    """As `run`; the harness is closed however it ends, in the loop that its clients belong to."""
+    try:
+        return await run(job)
+    finally:
+        await harness.close()
 
 
 async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:

@@ -172,13 +172,7 @@ class Episodes:
                 tokenizer=self.tokenizer,
             )
 
-            async def to_the_end() -> runner.Finished:
-                try:
-                    return await runner.run(run)
-                finally:
-                    await harness.close()
-
-            finished = asyncio.run(to_the_end())
+            finished = asyncio.run(runner.run_and_close(run, harness))
             server.check()
             self.note(server, run.lags_ms)
         return finished

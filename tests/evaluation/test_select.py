@@ -3,6 +3,7 @@
 import pytest
 import run_files
 
+from slime_tau2 import bench
 from slime_tau2.episode import worlds
 
 
@@ -34,6 +35,13 @@ def test_of_equal_ones_the_first_is_chosen(cli, tmp_path):
             f"chosen: {order[0]}" in out
             and f"{order[1].name} scored the same: of equal ones the one that was named first" in out
         )
+
+
+def test_no_search_is_needed_to_read_the_splits(cli, tmp_path, monkeypatch):
+    runs = [write(tmp_path / n, 50) for n in ("a", "b")]
+    asked, load = [], worlds.load
+    monkeypatch.setattr(worlds, "load", lambda domain, **how: asked.append(how.get("retrieval")) or load(domain, **how))
+    assert cli("select", *runs)[0] == 0 and set(asked) == {bench.LEAST_RETRIEVAL}
 
 
 def test_domains_are_pooled_by_task(cli, tmp_path):
