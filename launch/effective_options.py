@@ -32,7 +32,20 @@ from typing import Any
 PREFIX = "tau2_"
 ASKED = ("credit", "split", "i_know")
 PATHS = ("tau2_agent_prompt", "tau2_prefix_starts")
-NOT_OF_EPISODES = {"domains", "split", "i_know", "seed", "user_base_url", "user_model", "retail_basis"}
+SETS = ("tau2_domains", "tau2_task_sets")
+"""Options in which a value with a / in it is the path of a task set."""
+NOT_OF_EPISODES = {
+    "domains",
+    "domain_weights",
+    "task_sets",
+    "unverified",
+    "split",
+    "i_know",
+    "seed",
+    "user_base_url",
+    "user_model",
+    "retail_basis",
+}
 """What an evaluation is given by options of its own."""
 
 Options = dict[str, str]
@@ -101,7 +114,14 @@ def whole_paths(options: Options, directory: str) -> Options:
         value = out.get(name, "null")
         if value not in ("", "null", "~"):
             out[name] = re.sub(r"""^(["']?)(?:\./)?(?=[^/"'])""", rf"\g<1>{directory}/", value)
+    for name in SETS:
+        if name in out:
+            out[name] = re.sub(r"""[^][,\s"']+""", lambda word: _whole(word[0], directory), out[name])
     return out
+
+
+def _whole(word: str, directory: str) -> str:
+    return os.path.normpath(os.path.join(directory, word)) if "/" in word and word[0] not in "/~" else word
 
 
 def resolved(options: Options, source: str, *, dry_run: bool) -> Mapping[str, Any] | None:

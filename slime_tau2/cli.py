@@ -203,6 +203,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tasks": cli_data.tasks,
     "collect": cli_data.collect,
     "import-sft": cli_data.import_sft,
+    "import-tasks": cli_data.import_tasks,
     "rft": cli_data.rft,
     "check-sft": cli_data.check_sft,
     "eval": cli_evaluation.evaluate,

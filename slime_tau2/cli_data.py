@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 TEACHER = "teacher"
 """The policy of `collect` that is a domain's own."""
+DOMAINS = "Domain or task set (./sets/NAME), or several separated by commas."
+TASK_SET = "Directory of a task set whose tasks these are; repeatable."
+UNVERIFIED = "Take tasks of task sets too that did not pass `verify-tasks`."
 BEST = "How many successes per task at most."
 WHAT_TRAINS = "What may train: train, or train+val, which takes the val tasks too; test tasks never."
 
@@ -34,7 +39,7 @@ def prepare_data() -> None:
 
 
 def tasks(
-    domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
+    domain: Annotated[str, typer.Option(help=DOMAINS)] = "helpdesk",
     split: Annotated[str, typer.Option()] = "train",
     output: Annotated[
         Path | None, typer.Option(help="JSONL for slime's --prompt-data; without it, the ids are printed.")
@@ -60,6 +65,7 @@ def rft(
     ] = 0.6,
     best: Annotated[int | None, typer.Option(min=1, help=BEST)] = None,
     split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
+    task_set: Annotated[list[Path] | None, typer.Option(help=f"{TASK_SET} By default where the run had it.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="protocol=card or agent_prompt=FILE, as the policy is trained.")
     ] = None,
@@ -67,6 +73,9 @@ def rft(
     """Rejection-sample attempts into training data; test and val tasks, scripts and repetitions never qualify."""
     from slime_tau2.data import held_out, sft
 
+    _open(task_set)
+    for path in records:
+        _open_sets_of(path.parent)
     _write_rows(
         output, *sft.from_attempts(records, min_partial, best, _tau2_options(set_), held_out.training_split(split))
     )
@@ -74,7 +83,7 @@ def rft(
 
 def collect(
     output: Annotated[Path, typer.Option(help="SFT rows (JSONL).")],
-    domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
+    domain: Annotated[str, typer.Option(help=DOMAINS)] = "helpdesk",
     policy: Annotated[
         str, typer.Option(help="teacher (helpdesk's own), or whatever `eval` takes: URL/v1 with --model.")
     ] = TEACHER,
@@ -113,6 +122,7 @@ def collect(
     .attempts directory.
     """
     options = parse_assignments(set_ or [], Tau2Config.model_fields, "--set")
+    unverified = options.pop("unverified", False) is True  # of what is kept, not of what is played
     if policy == TEACHER:
         in_vain = {
             "--model": model,
@@ -134,6 +144,7 @@ def collect(
             flaws=1.0 if flaws is None else flaws,
             seed=seed,
             split=split,
+            unverified=unverified,
         )
         return
     _refuse({"--episodes": episodes, "--flaws": flaws}, f"it is an option of --policy {TEACHER}")
@@ -154,7 +165,9 @@ def collect(
         options=options,
         defaults={"retail_basis": "communicate"},
     )
-    _collect_model(output, request, min_partial=1.0 if min_partial is None else min_partial, best=best)
+    _collect_model(
+        output, request, min_partial=1.0 if min_partial is None else min_partial, best=best, unverified=unverified
+    )
 
 
 def _refuse(in_vain: Mapping[str, object], why: str) -> None:
@@ -164,16 +177,22 @@ def _refuse(in_vain: Mapping[str, object], why: str) -> None:
             raise ConfigError(f"{option}: {why}; leave it out")
 
 
-def _check_sources(domains: Sequence[str], split: str) -> None:
+def _check_sources(domains: Sequence[str], split: str, unverified: bool) -> None:
     from slime_tau2.data import held_out
 
     for name in domains:
-        held_out.check_source(name, split)
+        held_out.check_source(name, split, unverified)
 
 
-def _collect_teacher(domain: str, output: Path, *, episodes: int, flaws: float, seed: int, split: str) -> None:
+def _collect_teacher(
+    domain: str, output: Path, *, episodes: int, flaws: float, seed: int, split: str, unverified: bool
+) -> None:
     """Traces of a domain's scripted teacher, good and bad."""
-    _check_sources(domain.split(","), split)
+    from slime_tau2.tasksets import openings
+
+    names = openings.names(domain.split(","))
+    domain = ",".join(names)
+    _check_sources(names, split, unverified)
     if not traits.of(domain).teacher:
         only = traits.domains_with(lambda t: t.teacher)
         raise ConfigError(
@@ -188,7 +207,9 @@ def _collect_teacher(domain: str, output: Path, *, episodes: int, flaws: float, 
     print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
 
 
-def _collect_model(output: Path, request: EvalRequest, *, min_partial: float, best: int | None) -> None:
+def _collect_model(
+    output: Path, request: EvalRequest, *, min_partial: float, best: int | None, unverified: bool
+) -> None:
     """The best attempts of a model, which an evaluation makes and keeps."""
     from slime_tau2.data import sft
     from slime_tau2.data.records import FILE
@@ -196,7 +217,8 @@ def _collect_model(output: Path, request: EvalRequest, *, min_partial: float, be
     from slime_tau2.evaluation.evaluate import main as evaluate
 
     config = request.resolved().config()
-    _check_sources(request.domains, request.resolved().asked_split)
+    config = config.model_copy(update={"unverified": unverified or config.unverified})
+    _check_sources(request.domains, request.resolved().asked_split, config.unverified)
     if request.is_script or config.user == "gold":
         script = f"--policy {request.policy}" if request.is_script else "--user gold"
         raise ConfigError(
@@ -226,11 +248,103 @@ def import_sft(
         bool, typer.Option("--unchecked", help="Take rows without a task id too; say where they came from.")
     ] = False,
     split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
+    task_set: Annotated[list[Path] | None, typer.Option(help=TASK_SET)] = None,
+    unverified: Annotated[bool, typer.Option("--unverified", help=UNVERIFIED)] = False,
+    format: Annotated[
+        str, typer.Option(help="rows: a conversation a row; areal: AReaL's turns in their contexts, which are merged.")
+    ] = "rows",
+    failed: Annotated[
+        str,
+        typer.Option(help="With areal, turns marked as failed: mask (train nothing), drop (cut there), keep (train)."),
+    ] = "mask",
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="With areal: count the saving in this tokenizer's tokens, not in characters.")
+    ] = None,
 ) -> None:
     """Import a published SFT or RFT set; rows of test and val tasks and repetitions are left out."""
     from slime_tau2.data import held_out, sft
 
-    _write_rows(output, *sft.import_rows(source, domain, unchecked, held_out.training_split(split)))
+    _open(task_set)
+    if format == "areal":
+        _import_areal(source, output, domain, failed, tokenizer)
+        return
+    if format != "rows":
+        raise ConfigError(f"--format {format}: there are rows and areal")
+    rows, counts = sft.import_rows(
+        source, domain, unchecked=unchecked, split=held_out.training_split(split), unverified=unverified
+    )
+    _write_rows(output, rows, counts)
+
+
+def _import_areal(source: Path, output: Path, domain: str | None, failed: str, tokenizer: Path | None) -> None:
+    """Merge AReaL's turns into conversations, a dialogue at a time."""
+    from slime_tau2.data import areal_sft
+    from slime_tau2.data.traces import write_jsonl
+
+    choice = next((known for known in areal_sft.FAILED if known == failed), None)
+    if choice is None:
+        raise ConfigError(f"--failed {failed}: there are {', '.join(areal_sft.FAILED)}")
+    measure, unit = _measure(tokenizer)
+    rows, merged = areal_sft.merge(source, failed=choice, domain=domain, measure=measure)
+    first = next(rows, None)
+    if first is not None:
+        write_jsonl(output, itertools.chain([first], rows))
+    print(", ".join(f"{what} {n}" for what, n in merged.counts.items()))
+    if first is None:
+        raise ConfigError(f"no conversation has a turn to train on, {output} was not written; see --failed")
+    print(merged.saving(unit))
+    print(f"{merged.counts['kept']} rows written to {output}")
+
+
+def _measure(tokenizer: Path | None) -> tuple[Callable[[str], int], str]:
+    """How a text is measured, and in what."""
+    if tokenizer is None:
+        return len, "characters"
+    from slime_tau2.tokenizer import load_tokenizer
+
+    loaded = load_tokenizer(tokenizer)
+    return lambda text: len(loaded.encode(text, add_special_tokens=False)), "tokens"
+
+
+def import_tasks(
+    source: Annotated[Path, typer.Argument(help="Folder of the tasks, or the file of tasks in it.")],
+    output: Annotated[
+        Path, typer.Option(help="areal: a folder that gets a set for each domain; tau2: the set's directory.")
+    ],
+    format: Annotated[
+        str, typer.Option(help="areal (inclusionAI/AReaL-tau2-data), or tau2: tasks.json, db.json, split_tasks.json.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="The set's name, by default the directory's; areal: the names' beginning.")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="tau2: domain of tasks whose scenarios do not say it.")] = None,
+    database: Annotated[Path | None, typer.Option(help="tau2: another database than the one beside the tasks.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="tau2: another file of splits.")] = None,
+    license: Annotated[str | None, typer.Option(help="Under which license the tasks are.")] = None,
+) -> None:
+    """Make task sets of published tasks; each is checked, and can be played when this ends."""
+    from slime_tau2.data import task_import
+
+    if format == "areal":
+        useless = {"--domain": domain, "--database": database, "--splits": splits}
+        for option, value in useless.items():
+            if value is not None:
+                raise ConfigError(f"{option}: the rows of the areal format say it themselves; leave it out")
+        made = task_import.import_areal(source, output, name or "areal", license or task_import.AREAL_LICENSE)
+    elif format == "tau2":
+        made = task_import.import_tau2(
+            source,
+            output,
+            name=name or output.name,
+            domain=domain,
+            database=database,
+            splits=splits,
+            license=license or "unknown",
+        )
+    else:
+        raise ConfigError(f"--format {format}: there are areal and tau2")
+    for line in task_import.lines(made):
+        print(line)
 
 
 def check_sft(
@@ -241,6 +355,8 @@ def check_sft(
     ] = 32768,
     output: Annotated[Path | None, typer.Option(help="Write the good rows here.")] = None,
     split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
+    task_set: Annotated[list[Path] | None, typer.Option(help=TASK_SET)] = None,
+    unverified: Annotated[bool, typer.Option("--unverified", help=UNVERIFIED)] = False,
 ) -> None:
     """Check rows as slime will train on them: none of a test or val task, none without a trained token,
     none too long.
@@ -249,7 +365,10 @@ def check_sft(
     from slime_tau2.data.traces import write_jsonl
     from slime_tau2.tokenizer import load_tokenizer
 
-    found = sft.check(rows, load_tokenizer(tokenizer), max_tokens, held_out.training_split(split))
+    _open(task_set)
+    found = sft.check(
+        rows, load_tokenizer(tokenizer), max_tokens, split=held_out.training_split(split), unverified=unverified
+    )
     share = found.trained / found.tokens if found.tokens else 0.0
     print(", ".join(f"{what} {n}" for what, n in found.counts.items()))
     print(
@@ -269,6 +388,22 @@ def check_sft(
         raise ConfigError(
             f"{bad} of {found.counts['rows']} rows of {rows} cannot be trained on; --output FILE writes the others"
         )
+
+
+def _open(task_sets: Sequence[Path] | None) -> None:
+    """Open the task sets that a command names."""
+    from slime_tau2.tasksets import openings
+
+    for directory in task_sets or ():
+        openings.open_set(directory)
+
+
+def _open_sets_of(run: Path) -> None:
+    """Open the task sets of a run, as far as its plan says where they are."""
+    from slime_tau2.evaluation import plan
+
+    with contextlib.suppress(ConfigError):  # records without a plan are read, too
+        plan.read(run)
 
 
 def _write_rows(output: Path, rows: Sequence[Mapping[str, Any]], counts: dict[str, int]) -> None:

@@ -17,7 +17,9 @@ console = Console()
 
 def evaluate(
     output: Annotated[Path, typer.Option(help="Directory of the results; the same command resumes.")],
-    domain: Annotated[str, typer.Option(help="Domain, or several separated by commas.")] = "helpdesk",
+    domain: Annotated[
+        str, typer.Option(help="Domain or task set (./sets/NAME), or several separated by commas.")
+    ] = "helpdesk",
     split: Annotated[str | None, typer.Option(help="By default test, or base in a domain without it.")] = None,
     policy: Annotated[
         str,

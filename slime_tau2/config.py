@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from slime_tau2 import options, plugins
 from slime_tau2.hosts import Access, Host
 from slime_tau2.limits import CHAT_RETRIES, Limits, Retries
+from slime_tau2.tasksets import openings
 
 PREFIX = "tau2_"
 USERS = ("scripted", "llm", "gold", "plain")
@@ -39,7 +40,15 @@ class Tau2Config(BaseModel):
     plugins: tuple[str, ...] = ()
     """Modules to import first: those that register domains of your own (docs/extending.md)."""
     domains: tuple[str, ...] = ("helpdesk",)
-    """Domains whose tasks the data source serves."""
+    """Domains and task sets (directories: ./sets/NAME) whose tasks the data source serves."""
+    domain_weights: dict[str, float] = {}
+    """{domain or task set, by name: its share of the groups that are drawn}. Those without a share divide the rest by
+    their numbers of tasks; without any share, every task is drawn equally often.
+    """
+    task_sets: tuple[str, ...] = ()
+    """Further task sets (directories) that evaluation data, records or rows may name."""
+    unverified: bool = False
+    """Train on task sets that were never verified, and on tasks that did not pass (`slime-tau2 verify-tasks`)."""
     split: str = "train"
     """Split of those domains: `train`, tau2's own without a fifth, `val`, by which a checkpoint is chosen; `train+val`;
     `extra`.
@@ -194,6 +203,17 @@ class Tau2Config(BaseModel):
             raise ValueError("name at least one domain")
         return value
 
+    @field_validator("domain_weights")
+    @classmethod
+    def _shares(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, share in value.items():
+            if not 0 < share <= 1:
+                raise ValueError(f"{name}: a share lies above 0 and is at most 1, not {share}")
+        total = sum(value.values())
+        if total > 1 + 1e-9:
+            raise ValueError(f"the shares sum to {total:g}, and to 1 at most")
+        return value
+
     @field_validator("user", "shaping")
     @classmethod
     def _ours_or_by_path(cls, value: str, info: ValidationInfo) -> str:
@@ -221,17 +241,19 @@ class Tau2Config(BaseModel):
         """Build from plain keys, and import the plugins that they name.
 
         Raises:
-            ConfigError: an unknown key, a bad value or a module that is not there; names it, the source and the fix.
+            ConfigError: an unknown key, a bad value, a module or a task set that is not there; names it, the source and
+                the fix.
         """
         return cls.resolve((source, values))
 
     @classmethod
     def resolve(cls, *sources: options.Source) -> Tau2Config:
-        """Build from several sources, of which the last that has a key wins, and import the plugins. An error names the
-        source of its key.
+        """Build from several sources, of which the last that has a key wins, import the plugins and open the task sets.
+        An error names the source of its key.
         """
         config = cls.read(*sources)
         plugins.import_all(config.plugins)
+        openings.names((*config.domains, *config.task_sets))
         return config
 
     @classmethod

@@ -217,9 +217,9 @@ class TaskRecord(TypedDict):
     """Which task an episode was about."""
 
     domain: str
-    """The domain."""
+    """The domain, or the name of the task set."""
     task_id: str
-    """The task's id in its domain."""
+    """The task's id there."""
 
 
 @with_config(_STRICT)
@@ -232,6 +232,12 @@ class Provenance(TypedDict):
     """SHA-256 of the domain's task file."""
     reward_basis: list[str]
     """The kinds of check that the reward was the product of."""
+    task_set: NotRequired[str]
+    """Name of the task set; absent for tau2's own tasks."""
+    task_set_sha256: NotRequired[str]
+    """SHA-256 of the task set's tasks, databases and splits."""
+    database_sha256: NotRequired[str]
+    """SHA-256 of the database that the task was over, where a task set says it."""
 
 
 @with_config(_STRICT)

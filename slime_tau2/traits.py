@@ -103,6 +103,16 @@ def register(domain: str, traits: Traits) -> None:
     _table[domain] = traits
 
 
+def known(domain: str) -> bool:
+    """Whether a domain, or a task set, has traits of its own."""
+    return domain in _table
+
+
+def forget(domain: str) -> None:
+    """Take a domain's traits away."""
+    _table.pop(domain, None)
+
+
 def names(has: Callable[[Traits], object]) -> list[str]:
     """Names of the domains whose traits satisfy `has`."""
     return [name for name, traits in _table.items() if has(traits)]

@@ -14,6 +14,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["COLUMNS"] = "160"  # a console takes its width when it is made, and xdist's workers bring one of 80
 
 
+@pytest.fixture(autouse=True)
+def no_task_set_is_open():
+    yield
+    from slime_tau2.tasksets import openings
+
+    openings.close_all()
+
+
 @pytest.fixture(scope="session")
 def helpdesk():
     from slime_tau2.episode import worlds

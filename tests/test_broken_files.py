@@ -7,67 +7,18 @@ nothing written.
 import json
 import shutil
 import sys
-import zlib
 from pathlib import Path
 
 import pytest
 import run_files
+import task_set_files
+from broken_kinds import KINDS
 from checkpoint_files import write_checkpoint
 
+from slime_tau2.bench.tasks import domain_dir
 from slime_tau2.data import traces
 from slime_tau2.local.process import free_port
 
-
-def scalars(change):
-    """Rewrites each scalar of the JSON in a file, line by line where it has one object a line."""
-
-    def rewrite(path):
-        def walk(value):
-            if isinstance(value, dict):
-                return {k: walk(v) for k, v in value.items()}
-            return [walk(v) for v in value] if isinstance(value, list) else change(value)
-
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".jsonl":
-            path.write_text("".join(json.dumps(walk(json.loads(line))) + "\n" for line in text.splitlines()))
-        else:
-            path.write_text(json.dumps(walk(json.loads(text))))
-
-    return rewrite
-
-
-def older(path):
-    """As a version wrote it that knew fewer fields."""
-
-    def fewer(found):
-        return {k: v for n, (k, v) in enumerate(sorted(found.items())) if n % 2}
-
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(fewer(json.loads(line))) + "\n" for line in text.splitlines()))
-    else:
-        path.write_text(json.dumps(fewer(json.loads(text))))
-
-
-def folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-KINDS = {
-    "absent": lambda p: p.unlink(),
-    "empty": lambda p: p.write_bytes(b""),
-    "a folder": folder,
-    "UTF-16": lambda p: p.write_bytes("{}".encode("utf-16")),
-    "Latin-1": lambda p: p.write_bytes(b'{"a": "caf\xe9"}\n'),
-    "binary": lambda p: p.write_bytes(b"\x1f\x8b" + zlib.compress(b"x" * 1000)),
-    "truncated": lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size * 3 // 5]),
-    "a list": lambda p: p.write_bytes(b"[1, 2]\n"),
-    "foreign": lambda p: p.write_bytes(b'{"a": 1}\n'),
-    "older": older,
-    "other types": scalars(lambda v: v if v is None else [v]),
-    "too deep": lambda p: p.write_bytes(b"[" * 200_000 + b"\n"),
-}
 TEXT = {"absent", "empty", "a folder", "UTF-16", "Latin-1", "binary", "truncated"}
 """The kinds that exist for a file that is not JSON."""
 
@@ -130,6 +81,31 @@ CASES += [
     ("quickstart", "quick/settings.json", lambda d: ["quickstart", "--smoke", "--output", d / "quick"]),
 ]
 
+SETS = [
+    (
+        "eval a set",
+        ["manifest.json", "tasks.jsonl", "databases/own.json", "verified.jsonl"],
+        lambda d: ["eval", "--domain", d / "set", "--output", d / "out"],
+    ),
+    (
+        "import-tasks areal",
+        ["tau2_rl_train.jsonl", "db.json"],
+        lambda d: ["import-tasks", d / "areal", "--format", "areal", "--output", d / "out"],
+    ),
+    (
+        "import-tasks tau2",
+        ["tasks.json", "db.json", "split_tasks.json"],
+        lambda d: ["import-tasks", d / "tau2", "--format", "tau2", "--output", d / "out"],
+    ),
+    (
+        "import-sft areal",
+        ["turns.jsonl"],
+        lambda d: ["import-sft", d / "turns" / "turns.jsonl", "--format", "areal", "--output", d / "out"],
+    ),
+]
+FOLDERS = {"eval a set": "set", "import-tasks areal": "areal", "import-tasks tau2": "tau2", "import-sft areal": "turns"}
+CASES += [(name, f"{FOLDERS[name]}/{file}", argv) for name, names, argv in SETS for file in names]
+
 MEANT = {
     "card run/baselines.json": {"absent", "older"},  # a run of another machine need not have them
     "export-hf checkpoint/iter_0000007/common.pt": {"absent"},  # nor a checkpoint the trainer's arguments
@@ -137,6 +113,8 @@ MEANT = {
     "report (quickstart) quick/metrics.jsonl": {"absent", "empty"},  # no training curves
     "eval run/attempts.jsonl": {"absent", "empty"},  # nothing has been run yet
     "report --prices prices.json": {"older"},  # nothing costs anything there
+    "import-tasks tau2 tau2/db.json": {"absent"},  # then it is the domain's own
+    "import-tasks tau2 tau2/split_tasks.json": {"absent", "older"},  # then all of them train; fewer splits
     "eval --set agent_prompt prompt.txt": {"empty", "truncated"},  # a prompt is any text
 }
 """What is no fault."""
@@ -174,6 +152,7 @@ def whole(tmp_path_factory, tiny_model, tokenizer, tiny_model_dir):
             for n in (0, 3)
         ],
     )
+    write_sets(d)
     shutil.copytree(tiny_model_dir, d / "model")
     write_checkpoint(d, tiny_model, tokenizer)
     for stage in ("base", "sft", "rft", "grpo"):
@@ -187,6 +166,27 @@ def whole(tmp_path_factory, tiny_model, tokenizer, tiny_model_dir):
     (d / "study").mkdir()
     (d / "study" / "study.json").write_text(StudySettings().model_dump_json())
     return d
+
+
+def write_sets(d):
+    """A task set, and what sets and rows are imported from."""
+    own = {name: domain_dir("retail") / f"{name}.json" for name in ("tasks", "db", "split_tasks")}
+    task_set_files.write(d / "set", databases={"own": own["db"]})
+    (d / "tau2").mkdir()
+    for path in own.values():
+        shutil.copy(path, d / "tau2")
+    (d / "tau2" / "tasks.json").write_text(f'{{"tasks": {own["tasks"].read_text()}}}')
+    (d / "areal").mkdir()
+    shutil.copy(own["db"], d / "areal")
+    rows = [task | {"id": f"retail_{n}", "db_path": "db.json"} for n, task in enumerate(task_set_files.tasks())]
+    traces.write_jsonl(d / "areal" / "tau2_rl_train.jsonl", rows)
+    (d / "turns").mkdir()
+    context = [{"role": "system", "content": "Policy."}, {"role": "user", "content": "My order, please."}]
+    answer = {"role": "assistant", "content": "Which?", "thinking": "", "tool_calls": None}
+    metadata = [{"source_dialog_id": f"retail_dialog_{n}", "turn_index": 0, "correct": 1} for n in (0, 1)]
+    traces.write_jsonl(
+        d / "turns" / "turns.jsonl", [{"messages": context, "answer": answer, "metadata": m} for m in metadata]
+    )
 
 
 def kinds(file):

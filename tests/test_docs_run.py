@@ -59,6 +59,22 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         "tests/upstream/test_knowledge_v1.py::test_gold_wins_every_task_and_the_kind_is_recorded",
         (),
     ),
+    (
+        r"slime-tau2 import-tasks .* --format areal .*",
+        "tests/data/test_task_import.py::test_areal_becomes_a_set_for_each_domain",
+        (),
+    ),
+    (
+        r"slime-tau2 import-tasks .* --format tau2 .*",
+        "tests/data/test_task_import.py::test_tau2s_own_files_become_a_set",
+        (),
+    ),
+    (r"slime-tau2 import-sft .* --format areal .*", "tests/data/test_areal_sft.py::test_the_command", ()),
+    (
+        r"slime-tau2 eval --domain \S*\./sets/.*",
+        "tests/tasksets/test_thread.py::test_it_is_evaluated_beside_a_domain",
+        (),
+    ),
     (r"slime-tau2 collect .*", HERE, ("--set", f"user_base_url={OPENAI}")),
     (
         r"slime-tau2 eval --domain helpdesk --policy outputs/.*",

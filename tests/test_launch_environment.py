@@ -32,7 +32,7 @@ def job_environment(command):
 def test_paths_given_from_here_are_whole_in_the_job(script, profile, tmp_path):
     fake_slime(tmp_path / "slime")
     (tmp_path / "own.yaml").write_text(
-        "tau2_domains: [retail]\ntau2_prefix_starts: outputs/a.jsonl\ntau2_agent_prompt: null\n"
+        "tau2_domains: [retail, ./sets/x, sets/y]\ntau2_prefix_starts: outputs/a.jsonl\ntau2_agent_prompt: null\n"
     )
     done = launch(script, "--profile", profile, "--dry-run", cwd=tmp_path, SFT_DATA="rows.jsonl", **RELATIVE)
     assert done.returncode == 0, done.stderr
@@ -58,6 +58,7 @@ def test_paths_given_from_here_are_whole_in_the_job(script, profile, tmp_path):
     if script == "grpo":
         shown = yaml.safe_load(shown_file(done.stdout, "tau2.yaml"))
         assert shown["tau2_prefix_starts"] == f"{tmp_path}/outputs/a.jsonl" and shown["tau2_agent_prompt"] is None
+        assert shown["tau2_domains"] == ["retail", f"{tmp_path}/sets/x", f"{tmp_path}/sets/y"]
         assert all(
             d["path"].startswith(f"{tmp_path}/data/")
             for d in yaml.safe_load(shown_file(done.stdout, "eval.yaml"))["eval"]["datasets"]

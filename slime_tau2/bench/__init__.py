@@ -50,6 +50,8 @@ from slime_tau2.bench.tasks import (
     canonical_sha256,
     check_domain,
     load_tasks,
+    own_database_sha256,
+    own_databases,
     register_domain,
     task_splits,
     tasks_sha256,

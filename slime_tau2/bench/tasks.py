@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from slime_tau2 import traits as domain_traits
+from slime_tau2.bench.environments import EnvironmentSpec
+from slime_tau2.bench.knowledge import LEAST_RETRIEVAL, build_environment
 from slime_tau2.bench.tau2 import VINTAGE, Environment, Task, registry
 from slime_tau2.errors import BenchDataError
 
 Splits = dict[str, list[str]]
 
+_DATABASES = (".json", ".toml")
 _splits: dict[str, Callable[[], Splits]] = {}
 
 
@@ -54,7 +59,10 @@ def check_domain(domain: str) -> None:
         known = ", ".join(sorted(set(registry.get_domains()) & set(registry.get_task_sets())))
         only = domain_traits.of(domain).vintage
         where = f" (only tau2 {only} has it; this is {VINTAGE.name})" if only else ""
-        raise BenchDataError(f"unknown domain {domain!r}{where}; known domains: {known}")
+        raise BenchDataError(
+            f"unknown domain {domain!r}{where}; known domains: {known}; a task set is named by its path, or by its "
+            "name once tau2_domains or tau2_task_sets has the path"
+        )
 
 
 def tasks_sha256(domain: str) -> str:
@@ -69,6 +77,41 @@ def canonical_sha256(tasks: Iterable[Task]) -> str:
     """sha256 of tasks' canonical JSON, in their order."""
     canonical = json.dumps([t.model_dump(mode="json") for t in tasks], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def own_databases(domain: str) -> dict[str, Path]:
+    """{`agent` or `user`: file} of a domain's own databases; empty where they lie in no file, as those of domains that
+    were registered.
+    """
+    if domain in _splits or not domain_dir(domain).is_dir():
+        return {}
+    files = {
+        role: next((path for path in sorted(domain_dir(domain).glob(f"{stem}.*")) if path.suffix in _DATABASES), None)
+        for role, stem in (("agent", "db"), ("user", "user_db"))
+    }
+    return {role: path for role, path in files.items() if path is not None}
+
+
+@functools.cache
+def own_database_sha256(domain: str) -> str:
+    """sha256 over a domain's own databases: of what their files hold, else of what tau2 hashes of them.
+
+    Not of the files' bytes: vintages write the same database with and without a newline at its end.
+
+    Raises:
+        BenchDataError: tau2 has no such domain.
+    """
+    check_domain(domain)
+    content: dict[str, object] = {role: _content(path) for role, path in own_databases(domain).items()}
+    if not content:
+        base = build_environment(EnvironmentSpec(domain=domain, retrieval=LEAST_RETRIEVAL))
+        content = {"agent": base.get_db_hash(), "user": base.get_user_db_hash()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _content(path: Path) -> object:
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
 
 
 def register_domain(

@@ -1,34 +1,57 @@
 """Which tasks train nothing: those of `test`, and those of `val` for whoever does not ask for the whole of tau2's
-train.
+train. Of a task set also those of `held-out`, and those that did not pass verification.
 """
 
 from __future__ import annotations
 
 from functools import cache
 
-from slime_tau2 import bench
 from slime_tau2.episode import worlds
-from slime_tau2.episode.splits import TEST, TRAIN, VAL, WHOLE
+from slime_tau2.episode.splits import HELD_OUT, TEST, TRAIN, VAL, WHOLE
 from slime_tau2.errors import ConfigError
+from slime_tau2.tasksets import openings
 
-NAMES = {TEST: "of test tasks", VAL: "of val tasks"}
+UNVERIFIED = "unverified"
+NAMES = {
+    TEST: "of test tasks",
+    VAL: "of val tasks",
+    HELD_OUT: "of held-out tasks",
+    UNVERIFIED: "of unverified tasks",
+}
 """What such rows are counted as."""
+COUNTED = (NAMES[TEST], NAMES[VAL])
+"""Those of them that every count names; the others exist in task sets alone, and are named where there are some."""
 
 
-@cache
-def held_out(domain: str, split: str = TRAIN) -> dict[str, str]:
-    """{task id: `test` or `val`} of a domain's tasks that may not train; empty for a domain without these splits.
+def held_out(domain: str, split: str = TRAIN, unverified: bool = False) -> dict[str, str]:
+    """{task id: `test`, `val`, `held-out` or `unverified`} of the tasks of a domain or a task set that may not train.
 
     Args:
         split: `train+val` lets the val tasks train.
+        unverified: let tasks train that did not pass verification (the option `tau2_unverified`).
+
+    Raises:
+        ConfigError: a task set that was never verified, and not `unverified`.
     """
-    world = worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL)
-    return {
-        t: name
-        for name in ((TEST,) if split == WHOLE else (TEST, VAL))
-        if name in world.splits
-        for t in world.task_ids(name)
-    }
+    opened = openings.find(domain)
+    return _held_out(domain if opened is None else opened.manifest.name, split, unverified, opened and opened.version)
+
+
+@cache
+def _held_out(name: str, split: str, unverified: bool, version: str | None) -> dict[str, str]:
+    splits, found = worlds.task_splits(name), worlds.task_set(name)
+    held = [TEST] if split == WHOLE else [TEST, VAL]
+    if found is not None:
+        held.append(HELD_OUT)
+    out = {task_id: part for part in held for task_id in splits.get(part, ())}
+    if found is None or unverified:
+        return out
+    if found.unverified is None:
+        raise ConfigError(
+            f"task set {found.manifest.name} was never verified, so that none of its tasks trains: run `slime-tau2 "
+            f"verify-tasks {found.directory}`, or say tau2_unverified: true"
+        )
+    return {**dict.fromkeys(found.unverified, UNVERIFIED), **out}
 
 
 def training_split(split: str) -> str:
@@ -42,13 +65,13 @@ def training_split(split: str) -> str:
     return split
 
 
-def check_source(domain: str, split: str) -> None:
+def check_source(domain: str, split: str, unverified: bool = False) -> None:
     """Fail before anything is sampled where not one task of a split may train.
 
     Raises:
         ConfigError: all of its tasks are held out.
     """
-    held, ids = held_out(domain, split), worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL).task_ids(split)
+    held, ids = held_out(domain, split, unverified), worlds.split(domain, split)
     if ids and all(t in held for t in ids):
         raise ConfigError(
             f"--split {split} of {domain}: none of its tasks may train; use {TRAIN}, or {WHOLE} with the val "

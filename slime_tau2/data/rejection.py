@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from slime_tau2.data.held_out import NAMES
+from slime_tau2.data.held_out import COUNTED, NAMES
 from slime_tau2.episode.users import END, GREETING, USER_TOOL
 from slime_tau2.record import AttemptRecord
 from slime_tau2.types import is_success
@@ -48,7 +48,7 @@ def select(
     counts = dict.fromkeys(
         (
             "attempts",
-            *NAMES.values(),
+            *COUNTED,
             "ended by infrastructure",
             "of scripts",
             "malformed",
@@ -66,7 +66,7 @@ def select(
         counts["attempts"] += 1
         key, conversation = (record["domain"], record["task_id"]), conversation_key(record)
         if held and key in held:
-            counts[NAMES[held[key]]] += 1
+            counts[NAMES[held[key]]] = counts.get(NAMES[held[key]], 0) + 1
         elif record["reward"] is None:
             counts["ended by infrastructure"] += 1
         elif _scripted(record):
@@ -126,6 +126,11 @@ def why_none(counts: Mapping[str, int]) -> str:
 CAUSES = {
     "of test tasks": "are of test tasks, which never train: sample with --split train",
     "of val tasks": "are of val tasks, which choose checkpoints: --split train+val trains on them too",
+    "of held-out tasks": "are of held-out tasks of a task set, which never train: sample with --split train",
+    "of unverified tasks": (
+        "are of tasks that did not pass `slime-tau2 verify-tasks`: tau2_unverified: true (--set unverified=true, or "
+        "--unverified) trains on them too"
+    ),
     "ended by infrastructure": (
         "were ended by the infrastructure (see their `detail`): mend it and run the same `eval` or `collect` again"
     ),

@@ -9,7 +9,7 @@ is recognised by (domain, task id).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,13 +18,14 @@ from typing import Any
 from slime_tau2 import files
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import records, rejection, traces
-from slime_tau2.data.held_out import NAMES, held_out
+from slime_tau2.data.held_out import COUNTED, NAMES, held_out
 from slime_tau2.data.traces import Row, RowMetadata
 from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.protocols import PROTOCOLS
 from slime_tau2.episode.splits import TRAIN
 from slime_tau2.errors import ConfigError
+from slime_tau2.record import AttemptRecord
 from slime_tau2.tokenizer import Tokenizer
 
 
@@ -43,7 +44,12 @@ def from_attempts(
     protocol = PROTOCOLS[config.protocol]
     attempts = [record for path in paths for record in records.read(path)]
     domains = sorted({record["domain"] for record in attempts})
-    held = {(domain, task_id): name for domain in domains for task_id, name in held_out(domain, split).items()}
+    _check_versions(attempts)
+    held = {
+        (domain, task_id): name
+        for domain in domains
+        for task_id, name in held_out(domain, split, config.unverified).items()
+    }
     chosen = rejection.select(attempts, min_partial, best, held)
     loaded = {domain: worlds.load(domain, retrieval=config.retrieval) for domain in domains}
     tools = {domain: protocol.template_tools(world.tool_schemas) for domain, world in loaded.items()}
@@ -62,19 +68,38 @@ def from_attempts(
     return rows, chosen.counts
 
 
+def _check_versions(attempts: Iterable[AttemptRecord]) -> None:
+    """Raises ConfigError: attempts at another version of a task set than the one that is open."""
+    for domain, sha256 in {(r["domain"], r["task_set_sha256"]) for r in attempts if "task_set_sha256" in r}:
+        found = worlds.task_set(domain)
+        if found is None:
+            raise ConfigError(f"attempts at tasks of the task set {domain}, which is not open: name it with --task-set")
+        if found.manifest.sha256 != sha256:
+            raise ConfigError(
+                f"attempts at another version of the task set {domain} than {found.directory} (sha256 {sha256}, not "
+                f"{found.manifest.sha256}); name that version with --task-set, or sample again"
+            )
+
+
 def import_rows(
-    path: Path, domain: str | None = None, unchecked: bool = False, split: str = TRAIN
+    path: Path,
+    domain: str | None = None,
+    *,
+    unchecked: bool = False,
+    split: str = TRAIN,
+    unverified: bool = False,
 ) -> tuple[list[Row], dict[str, int]]:
     """Rows of a published set in our form, and what became of all.
 
     Args:
         domain: the domain of rows that name none.
         unchecked: take rows without a domain and a task id, which cannot be checked against the splits.
+        unverified: take rows of a task set's tasks that did not pass verification; so in `check`.
 
     Raises:
         ConfigError: no conversation in a row, or no ids and not `unchecked`; names the row.
     """
-    counts = dict.fromkeys(("rows", *NAMES.values(), "duplicates", "without an agent turn", "unchecked", "kept"), 0)
+    counts = dict.fromkeys(("rows", *COUNTED, "duplicates", "without an agent turn", "unchecked", "kept"), 0)
     out: list[Row] = []
     seen: set[str] = set()
     for number, raw in enumerate(_read(path), 1):
@@ -83,9 +108,9 @@ def import_rows(
         metadata = _metadata(raw, domain, where)
         named, task_id = metadata["domain"], metadata["task_id"]
         if named is not None and task_id is not None:
-            held = held_out(named, split).get(task_id)
+            held = held_out(named, split, unverified).get(task_id)
             if held is not None:
-                counts[NAMES[held]] += 1
+                counts[NAMES[held]] = counts.get(NAMES[held], 0) + 1
                 continue
         elif unchecked:
             counts["unchecked"] += 1
@@ -178,17 +203,19 @@ class Checked:
     trained: int = 0
 
 
-def check(path: Path, tokenizer: Tokenizer, max_tokens: int, split: str = TRAIN) -> Checked:
+def check(
+    path: Path, tokenizer: Tokenizer, max_tokens: int, *, split: str = TRAIN, unverified: bool = False
+) -> Checked:
     """Measure rows as slime will train on them: it filters no row that is too long, or that trains no token."""
-    out = Checked(counts=dict.fromkeys(("rows", *NAMES.values(), "without a trained token", "too long"), 0))
+    out = Checked(counts=dict.fromkeys(("rows", *COUNTED, "without a trained token", "too long"), 0))
     chats: dict[str, ChatRenderer] = {}
     for row in traces.read_rows(path):
         out.counts["rows"] += 1
         metadata = row.get("metadata") or {}
         domain = metadata.get("domain")
-        held = None if domain is None else held_out(domain, split).get(str(metadata.get("task_id")))
+        held = None if domain is None else held_out(domain, split, unverified).get(str(metadata.get("task_id")))
         if held is not None:
-            out.counts[NAMES[held]] += 1
+            out.counts[NAMES[held]] = out.counts.get(NAMES[held], 0) + 1
             continue
         tools = row.get("tools") or "[]"
         if tools not in chats:

@@ -81,8 +81,9 @@ class Conversation:
         self.aborted = aborted
         self.prefix = [message for message in prefix if message["role"] != "tool"]
         self.episode = episode
-        self.scorer = world.grader.scorer(task)
-        self.environment = world.environments.fresh(task)
+        self.stage = world.stage(task)
+        self.scorer = self.stage.grader.scorer(task)
+        self.environment = self.stage.environments.fresh(task)
         self.orchestrator = bench.Orchestrator(
             domain=world.domain,
             agent=bench.MailboxAgent(self.environment.get_policy()),
@@ -104,7 +105,7 @@ class Conversation:
         """Let tau2 say what comes first, play the prefix, and tell the user who it is and what it has heard."""
         self.orchestrator.initialize()
         self._observed = self.length()  # a task may begin in the middle of a conversation: nothing of it is earned
-        self.scorer.start(self.world.grader.assertions_met(self.task, self.environment))
+        self.scorer.start(self.stage.grader.assertions_met(self.task, self.environment))
         history = [*self.orchestrator.user_state.messages, *self._play_prefix()]
         self.user.start(self.world, self.task, self.environment, history, self.episode.seed)
 
@@ -250,7 +251,7 @@ class Conversation:
             ScoreMismatch, CheckError: the second grading differs, or came to nothing.
         """
         answer, reason = await self._judged(judge), self.episode.termination.tau2_reason
-        info = self.world.grader.score(self.task, self.environment, self.messages(), reason, answer)
+        info = self.stage.grader.score(self.task, self.environment, self.messages(), reason, answer)
         reward_info = cast(RewardInfoRecord, info.model_dump(mode="json", exclude_none=True))
         self._score_assertions()
         if official is not None:
@@ -274,7 +275,7 @@ class Conversation:
         return await judge.answer(request)
 
     def _score_assertions(self) -> None:
-        self.scorer.set_assertions_met(self.world.grader.assertions_met(self.task, self.environment))
+        self.scorer.set_assertions_met(self.stage.grader.assertions_met(self.task, self.environment))
 
     def _partial(self) -> float:
         return round(self.scorer.value(), 6)

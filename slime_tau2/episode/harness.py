@@ -86,7 +86,7 @@ class Harness:
         """The agent's system prompt in a domain; one retrieval kind of banking_knowledge's wants the task
         named, too.
         """
-        key = world.domain, world.policy_for(task_id)
+        key = world.name, world.policy_for(task_id)
         if key not in self._prompts:  # a file and the schemas' JSON are read and written once, not once per episode
             self._prompts[key] = self.protocol.system_prompt(key[1], world.tool_schemas, self.config.agent_prompt)
         return self._prompts[key]
@@ -113,7 +113,7 @@ class Harness:
         budget = int(parameters.pop("max_new_tokens", config.max_context_tokens))
         return TokenAgent(
             client=self.policy,
-            chat=self.chat(world.domain),
+            chat=self.chat(world.name),
             system_prompt=self.system_prompt(world, task_id),
             sampling=parameters,
             max_turn_tokens=config.max_turn_tokens,
@@ -162,9 +162,9 @@ class Harness:
             world = self.world(domain)
             self.system_prompt(world, next(iter(world.tasks), None))
             if self.config.user == "scripted":
-                users.scripted_user(domain)
+                users.scripted_user(world.name)
             if self.tokenizer is not None:
-                self.chat(domain)
+                self.chat(world.name)
 
     async def run(
         self,

@@ -26,7 +26,7 @@ class Job:
     """One conversation to grade, as it goes to another process: everything in it is plain, or of ours.
 
     Attributes:
-        spec: what the world's environments are built from, its database by path.
+        spec: what the task's environment is built from, its database by path.
         task: JSON of the task, with the reward basis that it is scored on.
         messages: JSON of the conversation.
         termination: tau2's termination reason by value.
@@ -69,7 +69,7 @@ class OfficialCheck:
             CheckError: no verdict: the worker died twice, or took longer than `timeout_s`.
         """
         job = Job(
-            spec=world.spec,
+            spec=world.stage(task).spec,
             task=task.model_dump(mode="json"),
             messages=[guards.stock_safe(m.model_dump(mode="json")) for m in messages],
             termination=reason,

@@ -32,6 +32,10 @@ VAL = "val"
 TEST = "test"
 WHOLE = "train+val"
 EXTRA = "extra"
+BASE = "base"
+"""All tasks of a task set; in a domain, those of the benchmark."""
+HELD_OUT = "held-out"
+"""A task set's own test tasks."""
 SHARE = 0.2
 """`val`'s share of tau2's train tasks."""
 Fault = tuple[str, str, str]

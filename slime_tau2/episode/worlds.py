@@ -1,36 +1,77 @@
-"""Worlds: the tasks that an episode can play, over one domain and one database.
+"""Worlds: the tasks that an episode can play, over one domain and its databases.
 
-A world is a name, a domain of tau2's (tools, policy, user), a database (the domain's own or another) and tasks with
-their splits. Everything in it is immutable, so that all episodes of a process share it. For tau2's own domains the name
-is the domain's, and `load` makes each world once; `build` makes one from tasks and a database of your own.
+A world is a name, a domain of tau2's (tools, policy, user), tasks with their splits, and for each database that they
+are over a `Stage`. Everything in it is immutable, so that all episodes of a process share it. For tau2's own domains
+the name is the domain's and there is one stage; a task set (`tasksets`) brings its name, and may bring several
+databases. `load` makes each world once; `build` makes one from tasks and a database of your own.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from slime_tau2 import bench, traits
 from slime_tau2.episode import environments, splits
+from slime_tau2.episode.environments import Environments
 from slime_tau2.episode.grading import Grader
 from slime_tau2.errors import BenchDataError, ConfigError
 from slime_tau2.record import Provenance
+from slime_tau2.tasksets import manifest as set_manifest
+from slime_tau2.tasksets import openings, stored
+from slime_tau2.tasksets.openings import Opened
+from slime_tau2.tasksets.stored import StoredSet
 
 JUDGE = "judge"
 """The value of `retail_basis` that keeps each task's own reward basis."""
 
 
+class Stage:
+    """Where tasks over one database are played. `environments` makes what episodes act on, `grader` scores what they
+    did.
+    """
+
+    def __init__(self, shared: Environments):
+        self.environments = shared
+        self.spec = shared.spec
+        self.grader = Grader(shared)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSetInfo:
+    """The task set that a world's tasks are from.
+
+    Attributes:
+        name: the set's, and the world's.
+        sha256: what tells its versions apart.
+        directory: where it lies.
+        database_sha256: {task id: sha256 of the database that the task is over}.
+        unverified: {task id: why it did not pass verification}; None: the set was never verified.
+    """
+
+    name: str
+    sha256: str
+    directory: Path
+    database_sha256: Mapping[str, str]
+    unverified: Mapping[str, str] | None
+
+
 class World:
-    """One set of tasks. `environments` makes what episodes act on, `grader` scores what they did.
+    """One set of tasks.
 
     Args:
         name: what records and options call it.
         tasks: {id: task}, each with the reward basis that it is scored on.
         task_splits: {split: task ids}, as tau2 has them; `splits.complete` adds ours.
         tasks_sha256: names the task file in every record.
-        shared: environments of the world's domain and database.
+        stages: {database: stage}, all of one domain and retrieval kind.
+        database_of: {id: the task's database}; None where there is one stage.
+        task_set: where the tasks are from; None: tau2's own, or a caller's.
         retail_basis: how `tasks` came to their basis.
     """
 
@@ -41,24 +82,58 @@ class World:
         tasks: Mapping[str, bench.Task],
         task_splits: Mapping[str, list[str]],
         tasks_sha256: str,
-        shared: environments.Environments,
+        stages: Mapping[str, Stage],
+        database_of: Mapping[str, str] | None = None,
+        task_set: TaskSetInfo | None = None,
         retail_basis: str = JUDGE,
     ):
         self.name = name
         self.tasks = dict(tasks)
-        self.splits = splits.complete(name, task_splits, self.tasks, shared.spec.domain)
         self.tasks_sha256 = tasks_sha256
+        self.task_set = task_set
         self.retail_basis = retail_basis
-        self.environments = shared
-        self.spec = shared.spec
-        self.domain = shared.spec.domain
-        self.retrieval = shared.spec.retrieval
-        self.policy = shared.policy
-        self.tool_schemas = shared.tool_schemas
-        self.writes = shared.writes
-        self.grader = Grader(shared)
+        self.stages = dict(stages)
+        self._database_of = database_of
+        first = next(iter(self.stages.values()))
+        self.domain = first.spec.domain
+        self.splits = splits.complete(name, task_splits, self.tasks, self.domain)
+        self.retrieval = first.spec.retrieval
+        self.policy = first.environments.policy
+        self.tool_schemas = first.environments.tool_schemas
+        self.writes = first.environments.writes
         self._policies: dict[str, str] = {}
         self._user_schemas: dict[tuple[str, ...] | None, bytes | None] = {}
+
+    def stage(self, task: bench.Task) -> Stage:
+        """Where a task of this world is played."""
+        return self._only if self._database_of is None else self.stages[self._database_of[task.id]]
+
+    @property
+    def _only(self) -> Stage:
+        stages = list(self.stages.values())
+        if len(stages) > 1:
+            raise AssertionError(f"{self.name} has {len(stages)} databases: ask `stage` for a task's")
+        return stages[0]
+
+    @property
+    def environments(self) -> Environments:
+        """Those of a world with one database."""
+        return self._only.environments
+
+    @property
+    def grader(self) -> Grader:
+        """That of a world with one database."""
+        return self._only.grader
+
+    @property
+    def spec(self) -> bench.EnvironmentSpec:
+        """What the environments of a world with one database are built from."""
+        return self._only.spec
+
+    def check(self) -> None:
+        """Raise if any episode changed a shared database (invariant 5)."""
+        for stage in self.stages.values():
+            stage.environments.check()
 
     def task(self, task_id: str) -> bench.Task:
         """A task by its id.
@@ -76,10 +151,7 @@ class World:
         Raises:
             BenchDataError: there is no such split; names those that there are.
         """
-        if split not in self.splits:
-            use = ": use --split base (under slime tau2_split: base)" if set(self.splits) == {"base"} else ""
-            raise BenchDataError(f"unknown split {split!r} of {self.name}; it has: {', '.join(self.splits)}{use}")
-        return list(self.splits[split])
+        return _ids(self.splits, split, self.name)
 
     def user_tool_schemas(self, task: bench.Task, environment: bench.Environment) -> bytes | None:
         """JSON of the user's tools for a task; None where the user has none. Made once, for it is costly."""
@@ -96,7 +168,8 @@ class World:
         Raises:
             ConfigError: the policy differs by task, and no task is named.
         """
-        if not bench.policy_by_task(self.spec):
+        spec = next(iter(self.stages.values())).spec
+        if not bench.policy_by_task(spec):
             return self.policy
         if task_id is None:
             raise ConfigError(
@@ -104,42 +177,171 @@ class World:
                 "choose another"
             )
         if task_id not in self._policies:
-            self._policies[task_id] = bench.task_policy(self.spec, self.task(task_id))
+            task = self.task(task_id)
+            self._policies[task_id] = bench.task_policy(self.stage(task).spec, task)
         return self._policies[task_id]
 
     def provenance(self, task: bench.Task) -> Provenance:
         """What a score of the task depends on beside the conversation."""
         criteria = task.evaluation_criteria
         basis = [kind.value for kind in criteria.reward_basis] if criteria else []
-        return {
+        provenance: Provenance = {
             "tau2": f"{bench.VINTAGE.name} {bench.VINTAGE.version}",
             "tasks_sha256": self.tasks_sha256,
             "reward_basis": basis,
         }
+        if self.task_set is not None:
+            provenance["task_set"] = self.task_set.name
+            provenance["task_set_sha256"] = self.task_set.sha256
+            provenance["database_sha256"] = self.task_set.database_sha256[task.id]
+        return provenance
 
 
 def load(domain: str, *, retail_basis: str = JUDGE, retrieval: str = bench.DEFAULT_RETRIEVAL) -> World:
-    """The world of one of tau2's domains, made once per process.
+    """The world of one of tau2's domains, or of a task set, made once per process.
 
     Args:
+        domain: a domain's name, the path of a task set, or the name of one that is open.
         retail_basis: how tasks that need a judge are scored (`Tau2Config.retail_basis`); ignored by domains whose
             traits have no other way.
         retrieval: how banking_knowledge's documents are searched (`Tau2Config.retrieval`); ignored by other domains.
 
     Raises:
-        BenchDataError: tau2 has no such domain.
+        BenchDataError: tau2 has no such domain, and no task set of that name is open.
+        ConfigError: the task set is broken.
     """
-    spec = bench.EnvironmentSpec(domain=domain, retrieval=retrieval)
-    return _load(spec, retail_basis if retail_basis in traits.of(domain).without_judge else JUDGE)
+    opened = openings.find(domain)
+    of = domain if opened is None else opened.manifest.domain
+    basis = retail_basis if retail_basis in traits.of(of).without_judge else JUDGE
+    spec = bench.EnvironmentSpec(domain=of, retrieval=retrieval)
+    return _load(spec, basis) if opened is None else _load_set(*_version(opened), spec.retrieval, basis)
+
+
+def name_of(domain: str) -> str:
+    """The name of a domain, or of the task set that a path or a name says."""
+    return openings.names([domain])[0]
+
+
+def task_splits(domain: str) -> dict[str, list[str]]:
+    """{split: task ids} of a domain or a task set, as its world has them, without a world's databases.
+
+    Raises:
+        BenchDataError, ConfigError: as `load`.
+    """
+    opened = openings.find(domain)
+    return _domain_splits(domain) if opened is None else _set_splits(*_version(opened))
+
+
+def split(domain: str, name: str) -> list[str]:
+    """The ids of a split of a domain or a task set, without a world's databases.
+
+    Raises:
+        BenchDataError, ConfigError: as `load`, or there is no such split; names those that there are.
+    """
+    return _ids(task_splits(domain), name, name_of(domain))
+
+
+def _ids(known: Mapping[str, list[str]], split: str, name: str) -> list[str]:
+    if split not in known:
+        use = ": use --split base (under slime tau2_split: base)" if set(known) == {splits.BASE} else ""
+        raise BenchDataError(f"unknown split {split!r} of {name}; it has: {', '.join(known)}{use}")
+    return list(known[split])
+
+
+def task_set(domain: str) -> StoredSet | None:
+    """The task set of a path or of an open set's name; None where it is a domain.
+
+    Raises:
+        ConfigError: the set is broken.
+    """
+    opened = openings.find(domain)
+    return None if opened is None else _stored(*_version(opened))
+
+
+def _version(opened: Opened) -> tuple[Path, str]:
+    """What tells one reading of a set from another."""
+    return opened.directory, opened.version
+
+
+@cache
+def _stored(directory: Path, version: str) -> StoredSet:
+    return stored.read(directory)
+
+
+@cache
+def _domain_splits(domain: str) -> dict[str, list[str]]:
+    import slime_tau2.domains.helpdesk  # noqa: F401  registers the bundled domain
+
+    tasks = bench.load_tasks(domain)
+    return splits.complete(domain, bench.task_splits(domain), tasks)
+
+
+@cache
+def _set_splits(directory: Path, version: str) -> dict[str, list[str]]:
+    found = _stored(directory, version)
+    return splits.complete(found.manifest.name, _all_splits(found), found.tasks, found.manifest.domain)
+
+
+def _all_splits(found: StoredSet) -> dict[str, list[str]]:
+    return {**found.manifest.splits, splits.BASE: list(found.tasks)}
 
 
 @cache
 def _load(spec: bench.EnvironmentSpec, retail_basis: str) -> World:
-    world = build(spec, retail_basis=retail_basis)
+    with _for_good():
+        return build(spec, retail_basis=retail_basis)
+
+
+@cache
+def _load_set(directory: Path, version: str, retrieval: str, retail_basis: str) -> World:
+    with _for_good():
+        return _build_set(directory, version, retrieval, retail_basis)
+
+
+def _build_set(directory: Path, version: str, retrieval: str, retail_basis: str) -> World:
+    found = _stored(directory, version)
+    domain = found.manifest.domain
+    stages = {name: Stage(environments.shared(found.spec(name, retrieval))) for name in _databases(found)}
+    found.check_tools(next(iter(stages.values())).environments.tool_types)
+    return World(
+        name=found.manifest.name,
+        tasks={task_id: with_basis(task, domain, retail_basis) for task_id, task in found.tasks.items()},
+        task_splits=_all_splits(found),
+        tasks_sha256=found.manifest.files[set_manifest.TASKS],
+        stages=stages,
+        database_of=found.database_of,
+        task_set=TaskSetInfo(
+            name=found.manifest.name,
+            sha256=found.manifest.sha256,
+            directory=directory,
+            database_sha256={t: found.database_sha256(name) for t, name in found.database_of.items()},
+            unverified=found.unverified,
+        ),
+        retail_basis=retail_basis,
+    )
+
+
+def _databases(found: StoredSet) -> list[str]:
+    """The databases that tasks are over, in the manifest's order."""
+    used = set(found.database_of.values())
+    return [name for name in (stored.OWN, *found.manifest.databases) if name in used]
+
+
+@contextmanager
+def _for_good() -> Iterator[None]:
+    """Around the making of what lives as long as the process: some 10^6 objects, which no collection should walk.
+
+    Neither while they are made, which takes a third of the time, nor afterwards.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
     gc.collect()
-    # databases and tasks are some 10^6 objects that live as long as the process: no collection should walk them
     gc.freeze()
-    return world
 
 
 def build(
@@ -172,13 +374,13 @@ def build(
         bench.check_domain(domain)
         chosen = _by_id(tasks, name or domain)
         sha256 = bench.canonical_sha256(chosen.values())
-        task_splits = {"base": list(chosen)} if task_splits is None else task_splits
+        task_splits = {splits.BASE: list(chosen)} if task_splits is None else task_splits
     return World(
         name=name or domain,
         tasks={task_id: with_basis(task, domain, retail_basis) for task_id, task in chosen.items()},
         task_splits=task_splits,
         tasks_sha256=sha256,
-        shared=environments.shared(spec),
+        stages={stored.OWN: Stage(environments.shared(spec))},
         retail_basis=retail_basis,
     )
 

@@ -132,9 +132,10 @@ def _results(run: EvaluatedRun) -> list[Any]:
                     task_type="text-generation",
                     task_name="Tool use over many turns",
                     dataset_type="tau2-bench",
-                    dataset_name=f"tau2-bench {_tasks_of(run, row)}",
+                    dataset_name=f"{'task set' if all(s.task_set_sha256 for s in sets) else 'tau2-bench'} "
+                    f"{_tasks_of(run, row)}",
                     dataset_split=sets[0].name,
-                    dataset_revision=", ".join(s.tasks_sha256 for s in sets),
+                    dataset_revision=", ".join(s.task_set_sha256 or s.tasks_sha256 for s in sets),
                     metric_type=metric,
                     metric_name=f"{metric} over {e.tasks} of {e.of} tasks, {run.plan.attempts} attempts each{part}",
                     metric_value=round(e.value, 4),
@@ -179,6 +180,11 @@ def _section(run: EvaluatedRun, prices: dict[str, costs.Price] | None) -> list[s
         f"made by {run.plan.made_by}",
     ]
     settings += [f"tasks of {s.domain} sha256 {s.tasks_sha256}" for s in run.plan.sets]
+    settings += [
+        f"{s.domain} is a task set of {s.tau2_domain}, version sha256 {s.task_set_sha256}"
+        for s in run.plan.sets
+        if s.task_set_sha256 is not None
+    ]
     lines += ["Settings:", "", *(f"* {text}" for text in settings), ""]
     spent = costs.lines(costs.used(run.records), run.plan.settings, prices)
     if spent:

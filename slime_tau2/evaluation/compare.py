@@ -135,6 +135,8 @@ def _conditions(run: EvaluatedRun, shared: AbstractSet[TaskKey]) -> dict[str, An
     out: dict[str, Any] = {"tau2": run.plan.tau2}
     for s in run.plan.sets:
         if s.domain in domains:
+            if s.task_set_sha256 is not None:
+                out[f"version of the task set {s.domain}"] = s.task_set_sha256
             out[f"tasks_sha256 of {s.domain}"] = s.tasks_sha256
             out |= {} if s.retrieval is None else {f"retrieval of {s.domain}": s.retrieval}
     out |= {key: settings.get(key, UNKNOWN) for key in ("max_steps", "max_errors", "user")}

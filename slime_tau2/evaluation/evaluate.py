@@ -112,7 +112,7 @@ class _Evaluation:
             finished = asyncio.run(runner.run_and_close(run, policy.harness))
             progress.update(bar, completed=count)
         for world in self.worlds.values():
-            world.environments.check()
+            world.check()
         official = policy.harness.official if self.config.official_check else None
         return _Played(
             plan=plan,
@@ -138,7 +138,7 @@ class _Evaluation:
     def _is_mismatch(self, episode: Episode, harness: Harness) -> bool:
         world = self.worlds[episode.task.domain]
         prompt = harness.system_prompt(world, episode.task.task_id)
-        return audit.is_mismatch(episode, harness.chat(world.domain), prompt, harness.protocol)
+        return audit.is_mismatch(episode, harness.chat(world.name), prompt, harness.protocol)
 
     def show(self, played: _Played) -> None:
         """Print the table, the baselines beside it, and what the run took."""
@@ -176,7 +176,7 @@ async def _identified(policy: EvaluatedPolicy, servers: Mapping[str, vigil.Clien
 def _task_set(world: World, resolved: ResolvedRequest, console: Console) -> TaskSet:
     split, request = resolved.split_among(world.splits), resolved.request
     if split != resolved.asked_split:
-        console.print(f"{world.domain} has no split {resolved.asked_split}: this is {split}", soft_wrap=True)
+        console.print(f"{world.name} has no split {resolved.asked_split}: this is {split}", soft_wrap=True)
     if request.tasks is not None and len(request.domains) > 1:
         raise ConfigError(
             f"--task names tasks of one domain, and --domain names {len(request.domains)}; evaluate them one by one"

@@ -193,5 +193,5 @@ def failed(records: Sequence[AttemptRecord]) -> list[failures.Failure]:
 def _writes(domain: str) -> set[str]:
     try:
         return worlds.load(domain, retrieval=bench.LEAST_RETRIEVAL).writes
-    except BenchDataError:  # a run of another machine's domain is still worth reading
+    except (BenchDataError, ConfigError):  # a run of another machine's domain is still worth reading
         return set()

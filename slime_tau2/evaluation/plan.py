@@ -20,6 +20,7 @@ from slime_tau2.data import records
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.manifest import Manifest
+from slime_tau2.tasksets import openings
 
 FILE = "plan.json"
 SUMMARY = "summary.json"
@@ -31,11 +32,12 @@ TaskKey = tuple[str, str]
 
 
 class TaskSet(BaseModel):
-    """The tasks of one domain in a run."""
+    """The tasks of one domain, or of one task set, in a run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     domain: str
+    """The domain's name, or the task set's."""
     split: str
     """The split that was asked for."""
     tasks: tuple[str, ...] = Field(min_length=1)
@@ -48,6 +50,12 @@ class TaskSet(BaseModel):
     """SHA-256 of tau2's task file."""
     retrieval: str | None = None
     """Retrieval kind of a domain that has several."""
+    task_set_sha256: str | None = None
+    """Of the task set (`SetManifest.sha256`); None: the tasks are tau2's own. So in the next two."""
+    task_set_directory: str | None = None
+    """Where the task set lay."""
+    tau2_domain: str | None = None
+    """The domain of tau2's that the task set is of."""
 
     @classmethod
     def of(cls, world: World, split: str, tasks: Sequence[str] | None = None) -> TaskSet:
@@ -61,17 +69,32 @@ class TaskSet(BaseModel):
         for task_id in chosen:
             world.task(task_id)
         if not chosen:
-            raise ConfigError(f"split {split} of {world.domain} has no task")
+            raise ConfigError(f"split {split} of {world.name} has no task")
         inside = len(set(chosen) & set(whole))
         return cls(
-            domain=world.domain,
+            domain=world.name,
             split=split,
             tasks=tuple(chosen),
             in_split=inside,
             split_size=len(whole),
             tasks_sha256=world.tasks_sha256,
             retrieval=world.retrieval or None,
+            task_set_sha256=world.task_set.sha256 if world.task_set else None,
+            task_set_directory=str(world.task_set.directory) if world.task_set else None,
+            tau2_domain=world.domain if world.task_set else None,
         )
+
+    def open(self) -> None:
+        """Open the task set that the tasks are of, if it still lies where it lay and is the same version.
+
+        Else its name has its domain's traits, so that results can still be read.
+        """
+        if self.task_set_directory is None or self.tau2_domain is None:
+            return
+        try:
+            openings.open_version(Path(self.task_set_directory), self.task_set_sha256)
+        except ConfigError:
+            openings.stand_in(self.domain, self.tau2_domain)
 
     @property
     def whole(self) -> bool:
@@ -216,7 +239,7 @@ class RunPlan(Manifest):
 
 
 def read(directory: Path) -> RunPlan:
-    """The plan of a run.
+    """The plan of a run; its task sets are open then, as far as they are there.
 
     Raises:
         ConfigError: there is none, or it is none that this version can read; says what to do.
@@ -232,6 +255,8 @@ def read(directory: Path) -> RunPlan:
     plan = files.read_as(path, RunPlan)
     if len(set(plan.domains)) < len(plan.domains):
         raise ConfigError(f"{path}: sets: a domain is named twice")
+    for tasks in plan.sets:
+        tasks.open()
     return plan
 
 
@@ -260,6 +285,11 @@ def growing(before: RunPlan, now: RunPlan, directory: Path) -> None:
         if new is None:
             refuse("domains", ", ".join(before.domains), ", ".join(now.domains))
             continue
+        if old.task_set_sha256 != new.task_set_sha256:
+            raise ConfigError(
+                f"{directory} holds a run of another version of the task set {old.domain} (sha256 "
+                f"{old.task_set_sha256}, not {new.task_set_sha256}); use that version, or another --output"
+            )
         for key in ("split", "tasks_sha256", "retrieval"):
             if getattr(old, key) != getattr(new, key):
                 refuse(f"{key} of {old.domain}", getattr(old, key), getattr(new, key))

@@ -14,12 +14,16 @@ from slime_tau2.episode.scripts import SCRIPTS
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import presets
 from slime_tau2.evaluation.presets import DEFAULTS, PRESETS
+from slime_tau2.tasksets import openings
 
 _TRAINING = "it is an option of training"
 NOT_OF_AN_EVALUATION = {
     "split": "use --split",
     "seed": "use --seed",
     "domains": "use --domain",
+    "task_sets": "use --domain",
+    "domain_weights": _TRAINING,
+    "unverified": _TRAINING,
     "i_know": _TRAINING,
     "curriculum": _TRAINING,
     "prefix_starts": _TRAINING,
@@ -43,7 +47,7 @@ class EvalRequest:
     output: Path
     """Directory of the run; the same request resumes it."""
     domain: str
-    """A domain, or several separated by commas."""
+    """A domain, the path of a task set, or several separated by commas."""
     policy: str
     """Who is evaluated: a script's name, a model directory, or the URL of a server, SGLang's or, with /v1 at its end,
     an OpenAI-compatible one.
@@ -77,17 +81,17 @@ class EvalRequest:
 
     @property
     def domains(self) -> list[str]:
-        """`airline,retail` as a list.
+        """`airline,./sets/more` as a list of names; opens the task sets.
 
         Raises:
-            ConfigError: a domain without a name, or one that is named twice.
+            ConfigError: a domain without a name, one that is named twice, or a task set that cannot be opened.
         """
         names = [name.strip() for name in self.domain.split(",")]
         if not all(names) or len(set(names)) < len(names):
             raise ConfigError(
                 f"--domain {self.domain}: name each domain once, separated by commas: airline,retail,telecom"
             )
-        return names
+        return openings.names(names)
 
     @property
     def is_script(self) -> bool:

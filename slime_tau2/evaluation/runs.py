@@ -99,8 +99,8 @@ def _as_installed(tasks: TaskSet) -> bool:
     """Whether a set that says it is a split is the installed tau2's, where that has the same task file."""
     try:
         world = worlds.load(tasks.domain, retrieval=bench.LEAST_RETRIEVAL)
-    except BenchDataError:
-        return True  # a run of another machine's domain
+    except (BenchDataError, ConfigError):
+        return True  # a run of another machine's domain, or of a task set that is gone
     if world.tasks_sha256 != tasks.tasks_sha256:
         return True
     return tasks.split in world.splits and set(world.task_ids(tasks.split)) == set(tasks.tasks)

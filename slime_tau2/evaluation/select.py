@@ -13,7 +13,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from slime_tau2 import bench
 from slime_tau2.episode import worlds
 from slime_tau2.episode.splits import TEST, VAL
 from slime_tau2.errors import ConfigError
@@ -82,11 +81,7 @@ def _check(run: EvaluatedRun, i_know: bool) -> None:
 
 def _count(run: EvaluatedRun, belongs: Callable[[str, Mapping[str, Sequence[str]]], bool]) -> int:
     """The run's tasks for which `belongs(task, splits of its domain)`."""
-    return sum(
-        belongs(task, worlds.load(s.domain, retrieval=bench.LEAST_RETRIEVAL).splits)
-        for s in run.plan.sets
-        for task in s.tasks
-    )
+    return sum(belongs(task, worlds.task_splits(s.domain)) for s in run.plan.sets for task in s.tasks)
 
 
 def _alike(candidates: Sequence[EvaluatedRun]) -> None:

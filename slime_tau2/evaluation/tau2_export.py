@@ -139,7 +139,7 @@ def _info(plan: RunPlan, world: worlds.World, model_name: str | None) -> bench.R
             llm=settings.get("user_model"),
             llm_args=user_args,
         ),
-        environment_info=world.environments.fresh().get_info(),
+        environment_info=next(iter(world.stages.values())).environments.fresh().get_info(),
         **retrieval,
     )
 

@@ -78,7 +78,7 @@ class Pipeline:
             self.episodes = Episodes(self.directory, self.settings, self.progress)
             try:
                 yield self.episodes
-                self.episodes.world.environments.check()
+                self.episodes.world.check()
             finally:
                 if self.episodes.worked:
                     self.episodes.add_up(time.perf_counter() - started)

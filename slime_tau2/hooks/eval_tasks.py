@@ -12,7 +12,7 @@ from pathlib import Path
 from slime_tau2 import files
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
-from slime_tau2.episode.splits import TEST
+from slime_tau2.episode.splits import HELD_OUT, TEST
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks.arguments import option
 
@@ -27,7 +27,7 @@ def check_training(config: Tau2Config, tasks: Collection[str]) -> None:
     """
     if config.i_know:
         return
-    tested = [name for name in tasks if _tested(config, *name.split("/", 1))]
+    tested = [name for name in tasks if _tested(*name.split("/", 1))]
     if tested:
         raise ConfigError(
             f"tau2_split = {config.split}: {len(tested)} of its {len(tasks)} tasks are test tasks, the first "
@@ -61,15 +61,16 @@ def check(config: Tau2Config, tasks: Iterable[tuple[str, str]], trained: Collect
     for domain, task_id in tasks:
         if f"{domain}/{task_id}" in trained:
             raise ConfigError(f"{what}: {domain}/{task_id} is trained on (tau2_split = {config.split}); {USE_VAL}")
-        if _tested(config, domain, task_id):
+        if _tested(domain, task_id):
             raise ConfigError(
                 f"{what}: {domain}/{task_id} is a test task, and no checkpoint may be chosen by one; {USE_VAL}"
             )
 
 
-def _tested(config: Tau2Config, domain: str, task_id: str) -> bool:
-    world = worlds.load(domain, retail_basis=config.retail_basis, retrieval=config.retrieval)
-    return task_id in world.splits.get(TEST, ())
+def _tested(domain: str, task_id: str) -> bool:
+    splits = worlds.task_splits(domain)
+    held = (TEST, HELD_OUT) if worlds.task_set(domain) is not None else (TEST,)
+    return any(task_id in splits.get(name, ()) for name in held)
 
 
 def _named(path: str, key: str) -> Iterator[tuple[str, str]]:

@@ -65,6 +65,12 @@ class SampleInfo(TypedDict, total=False):
     """SHA-256 of the domain's task file."""
     reward_basis: list[str]
     """The kinds of check that the reward was the product of."""
+    task_set: str
+    """Name of the task set; absent for tau2's own tasks. So the next two."""
+    task_set_sha256: str
+    """SHA-256 of the task set's tasks, databases and splits."""
+    database_sha256: str
+    """SHA-256 of the database that the task was over."""
 
 
 def info(sample: Sample) -> SampleInfo:

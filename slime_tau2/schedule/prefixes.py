@@ -7,7 +7,7 @@ it again.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from slime_tau2.data import records
@@ -16,10 +16,15 @@ from slime_tau2.record import MessageRecord
 from slime_tau2.types import is_success
 
 
-def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[MessageRecord]]]:
+def load(
+    path: Path | None, tasks: Collection[str], versions: Mapping[str, str] | None = None
+) -> dict[str, list[list[MessageRecord]]]:
     """{task name: conversations that solved it}, from a file of records (`attempts.jsonl`).
 
     Other tasks, among them all that are held out, are left out. Without a file there are none.
+
+    Args:
+        versions: {task set: its sha256}; records of other versions are left out.
 
     Raises:
         ConfigError: no such file, a line that is no record, or no success on any of the tasks.
@@ -28,6 +33,9 @@ def load(path: Path | None, tasks: Collection[str]) -> dict[str, list[list[Messa
         return {}
     successes: dict[str, list[list[MessageRecord]]] = {}
     for record in records.read(path):
+        sha256 = record.get("task_set_sha256")
+        if sha256 is not None and sha256 != (versions or {}).get(record["domain"]):
+            continue
         name = f"{record['domain']}/{record['task_id']}"
         conversation = spoken(record["messages"])
         if name in tasks and is_success(record["reward"]) and len(_agent_turns(conversation)) > 1:

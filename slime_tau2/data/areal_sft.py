@@ -1,0 +1,329 @@
+"""AReaL's published SFT rows, one assistant turn each in its whole context, as conversations with a loss mask.
+
+Rows of one dialogue repeat its beginning; merged they are one conversation, whose mask says which turns had a row. A
+row whose context or answer is not the dialogue's becomes a conversation of its own. The file may be larger than the
+memory: a first pass remembers of each row where it lies and hashes of what is in it, a second reads the last row of
+each conversation again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from slime_tau2 import files, traits
+from slime_tau2.data import traces
+from slime_tau2.data.traces import Row, RowMetadata
+from slime_tau2.errors import ConfigError
+
+Failed = Literal["drop", "mask", "keep"]
+FAILED: tuple[Failed, ...] = ("drop", "mask", "keep")
+"""What becomes of turns with `correct` false: the conversation ends before the first; they stay and train nothing; they
+train as the others.
+"""
+MARKS = {"seed_pattern_task_id": "airline", "scenario_id": "retail", "difficulty": "telecom", "num_subtasks": "telecom"}
+"""{key of `metadata` that only one domain's rows have: the domain}."""
+COUNTS = (
+    "rows",
+    "dialogues",
+    "failed turns",
+    "thoughts left out",
+    "duplicates",
+    "without a turn to train on",
+    "kept",
+)
+"""What `Merged.counts` counts."""
+Message = dict[str, Any]
+Digest = bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """One row, as the first pass remembers it.
+
+    Attributes:
+        offset: where its line begins in the file, in bytes.
+        line: the line's number.
+        count: messages in its context.
+        context: hash of these messages.
+        answer: hash of its answer.
+        correct: whether the turn is marked as correct.
+    """
+
+    offset: int
+    line: int
+    count: int
+    context: Digest
+    answer: Digest
+    correct: bool
+
+
+@dataclass
+class _Thread:
+    """One conversation of a dialogue.
+
+    Attributes:
+        messages: all of it.
+        hashes: `hashes[n]` is of the first n messages.
+        turns: {index of an assistant's message that had a row: whether it is marked as correct}.
+    """
+
+    messages: list[Message]
+    hashes: list[Digest]
+    turns: dict[int, bool] = field(default_factory=dict)
+
+    def has(self, place: _Place) -> bool:
+        """Whether a row's context and answer are of this conversation."""
+        n = place.count
+        return n < len(self.messages) and self.hashes[n] == place.context and _hash(self.messages[n]) == place.answer
+
+
+@dataclass
+class Merged:
+    """What became of a file; filled while `rows` is read.
+
+    Attributes:
+        counts: {what: how many}.
+        size_of_rows: of all rows, as they are trained on one by one; in characters, or as `measure` counts.
+        size_merged: of the conversations.
+    """
+
+    counts: dict[str, int]
+    size_of_rows: int = 0
+    size_merged: int = 0
+
+    def saving(self, unit: str) -> str:
+        """In a line, how much less there is to read."""
+        if not self.size_merged:
+            return "nothing was kept"
+        share = 1 - self.size_merged / self.size_of_rows
+        return (
+            f"{self.size_of_rows:,} {unit} row by row, {self.size_merged:,} as conversations: {share:.0%} less, a "
+            f"factor of {self.size_of_rows / self.size_merged:.1f}"
+        )
+
+
+def merge(
+    path: Path, *, failed: Failed = "mask", domain: str | None = None, measure: Callable[[str], int] = len
+) -> tuple[Iterator[Row], Merged]:
+    """The conversations of a file, read as they are asked for, and what became of its rows.
+
+    Args:
+        failed: what becomes of turns that are marked as failed (`FAILED`).
+        domain: of rows that do not say it.
+        measure: size of a text, for the saving: its characters, or its tokens.
+
+    Raises:
+        ConfigError: a row that is none of this format; names the line.
+    """
+    merged = Merged(counts=dict.fromkeys(COUNTS, 0))
+    dialogues: dict[tuple[str, str], list[_Place]] = {}
+    offset = 0
+    for line, (size, row) in enumerate(_lines(path), 1):
+        where = f"{path}, line {line}"
+        key, place, thought = _placed(row, offset, line, domain, where)
+        dialogues.setdefault(key, []).append(place)
+        merged.counts["rows"] += 1
+        merged.counts["failed turns"] += not place.correct
+        merged.counts["thoughts left out"] += thought
+        offset += size
+    merged.counts["dialogues"] = len(dialogues)
+    return _conversations(path, dialogues, failed, measure, merged), merged
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(bytes, object) of each line."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                yield len(line), _parsed(line, f"{path}, line {number}")
+    except OSError as error:
+        raise files.unreadable(path, error) from error
+
+
+def _parsed(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = files.parsed(line.decode("utf-8"), where)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where}: not UTF-8; {files.ANOTHER}") from error
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where}: no JSON object in it; {files.ANOTHER}")
+    return row
+
+
+def _placed(
+    row: dict[str, Any], offset: int, line: int, domain: str | None, where: str
+) -> tuple[tuple[str, str], _Place, bool]:
+    """((domain, dialogue), where the row lies and what is in it, whether its answer has a thought)."""
+    metadata = row.get("metadata")
+    if not isinstance(metadata, dict):
+        raise ConfigError(f"{where}: no metadata in it; {files.ANOTHER}")
+    dialogue, correct = metadata.get("source_dialog_id"), metadata.get("correct")
+    if not isinstance(dialogue, str | int) or correct not in (True, False, 0, 1):
+        raise ConfigError(f"{where}: metadata has no source_dialog_id, or no correct of true or false; {files.ANOTHER}")
+    messages = _messages(row, where)
+    answer = _answer(row, where)
+    place = _Place(
+        offset=offset,
+        line=line,
+        count=len(messages),
+        context=_chain(messages)[-1],
+        answer=_hash(answer),
+        correct=bool(correct),
+    )
+    thought = str(row["answer"].get("thinking") or "").strip()
+    return (_domain(metadata, str(dialogue), domain, where), str(dialogue)), place, bool(thought)
+
+
+def _domain(metadata: Mapping[str, Any], dialogue: str, default: str | None, where: str) -> str:
+    if isinstance(metadata.get("domain"), str):
+        return str(metadata["domain"])
+    for key, name in MARKS.items():
+        if key in metadata:
+            return name
+    for name in traits.BENCHMARKS:
+        if dialogue.lower().startswith(name):
+            return name
+    if default is None:
+        raise ConfigError(f"{where}: neither metadata nor source_dialog_id says the domain; name it with --domain")
+    return default
+
+
+def _messages(row: Mapping[str, Any], where: str) -> list[Message]:
+    found = row.get("messages")
+    if not isinstance(found, list) or not found:
+        raise ConfigError(f"{where}: messages is no list of chat messages; {files.ANOTHER}")
+    return [_message(m, f"{where}: message {n}") for n, m in enumerate(found)]
+
+
+def _answer(row: Mapping[str, Any], where: str) -> Message:
+    found = row.get("answer")
+    if not isinstance(found, dict):
+        raise ConfigError(f"{where}: no answer in it; {files.ANOTHER}")
+    return _message({**found, "role": "assistant"}, f"{where}: answer")
+
+
+def _message(found: Any, where: str) -> Message:
+    """A message without ids and thoughts: role, content, and calls as {"function": {name, arguments}}."""
+    if not isinstance(found, dict) or found.get("role") not in ("system", "user", "assistant", "tool"):
+        raise ConfigError(f"{where}: no chat message; {files.ANOTHER}")
+    content = found.get("content")
+    if not isinstance(content, str | None):
+        raise ConfigError(f"{where}: content is {type(content).__name__}, and not text; {files.ANOTHER}")
+    message: Message = {"role": found["role"], "content": content or ""}
+    calls = found.get("tool_calls")
+    if calls:
+        if not isinstance(calls, list):
+            raise ConfigError(f"{where}: tool_calls is no list; {files.ANOTHER}")
+        message["tool_calls"] = [{"function": _function(call, where)} for call in calls]
+    return message
+
+
+def _function(call: Any, where: str) -> dict[str, str]:
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise ConfigError(f"{where}: a tool call without a name; {files.ANOTHER}")
+    arguments = function.get("arguments")
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return {"name": function["name"], "arguments": arguments}
+
+
+def _hash(message: Message, before: Digest = b"") -> Digest:
+    """Of a message behind others, by what a template renders of it; arguments count by value."""
+    calls = [[c["function"]["name"], _value(c["function"]["arguments"])] for c in message.get("tool_calls", ())]
+    text = json.dumps([message["role"], message["content"].strip(), calls], sort_keys=True)
+    return hashlib.blake2b(before + text.encode(), digest_size=16).digest()
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _chain(messages: Sequence[Message]) -> list[Digest]:
+    """Hashes of the first 0, 1, … messages."""
+    hashes = [b""]
+    for message in messages:
+        hashes.append(_hash(message, hashes[-1]))
+    return hashes
+
+
+def _conversations(
+    path: Path,
+    dialogues: Mapping[tuple[str, str], list[_Place]],
+    failed: Failed,
+    measure: Callable[[str], int],
+    merged: Merged,
+) -> Iterator[Row]:
+    seen: set[Digest] = set()
+    with path.open("rb") as file:
+        for (domain, dialogue), places in dialogues.items():
+            for thread in _threads(file, path, places, measure, merged):
+                size = len(thread.messages)
+                if failed == "drop":
+                    size = min((n for n, correct in thread.turns.items() if not correct), default=size)
+                trained = {n for n, correct in thread.turns.items() if n < size and (correct or failed == "keep")}
+                if not trained:
+                    merged.counts["without a turn to train on"] += 1
+                    continue
+                messages = thread.messages[: max(trained) + 1]  # nothing trains on what follows
+                key = hashlib.blake2b(thread.hashes[len(messages)] + repr(sorted(trained)).encode()).digest()
+                if key in seen:
+                    merged.counts["duplicates"] += 1
+                    continue
+                seen.add(key)
+                merged.counts["kept"] += 1
+                merged.size_merged += sum(measure(_text(m)) for m in messages)
+                yield _row(messages, trained, RowMetadata(domain=domain, task_id=dialogue, reward=None))
+
+
+def _threads(
+    file: BinaryIO, path: Path, places: Sequence[_Place], measure: Callable[[str], int], merged: Merged
+) -> list[_Thread]:
+    """The conversations of one dialogue, from the longest on."""
+    threads: list[_Thread] = []
+    sizes: list[list[int]] = []  # of each thread: sizes of its first 0, 1, … messages
+    for place in sorted(places, key=lambda p: (-p.count, p.line)):
+        number = next((n for n, thread in enumerate(threads) if thread.has(place)), None)
+        if number is None:
+            number = len(threads)
+            threads.append(_read(file, path, place))
+            sums = [0]
+            for message in threads[-1].messages:
+                sums.append(sums[-1] + measure(_text(message)))
+            sizes.append(sums)
+        turns = threads[number].turns
+        turns[place.count] = turns.get(place.count, True) and place.correct
+        merged.size_of_rows += sizes[number][place.count + 1]
+    return threads
+
+
+def _read(file: BinaryIO, path: Path, place: _Place) -> _Thread:
+    where = f"{path}, line {place.line}"
+    file.seek(place.offset)
+    row = _parsed(file.readline(), where)
+    messages = [*_messages(row, where), _answer(row, where)]
+    return _Thread(messages, _chain(messages))
+
+
+def _text(message: Message) -> str:
+    """What there is to read of a message, without the template's own words."""
+    calls = [call["function"]["name"] + call["function"]["arguments"] for call in message.get("tool_calls", ())]
+    return "".join([message["content"], *calls])
+
+
+def _row(messages: Sequence[Message], trained: set[int], metadata: RowMetadata) -> Row:
+    marked = [
+        {**message, "step_loss_mask": int(n in trained)} if message["role"] == "assistant" else message
+        for n, message in enumerate(messages)
+    ]
+    return Row(messages=traces.row_messages(marked), tools="[]", metadata=metadata)
