@@ -17,13 +17,15 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.options import parse_assignments
 
 if TYPE_CHECKING:
+    from slime_tau2.evaluation.plan import RunSettings
     from slime_tau2.evaluation.request import EvalRequest
 
-TEACHER = "teacher"
-"""The policy of `collect` that is a domain's own."""
 DOMAINS = "Domain or task set (./sets/NAME), or several separated by commas."
 TASK_SET = "Directory of a task set whose tasks these are; repeatable."
 UNVERIFIED = "Take tasks of task sets too that did not pass `verify-tasks`."
+TEACHER, EXPERT = "teacher", "expert"
+"""The policies of `collect` that are scripts: a domain's own, and the factory's."""
+SCRIPTS_OF_OURS = (TEACHER, EXPERT)
 BEST = "How many successes per task at most."
 WHAT_TRAINS = "What may train: train, or train+val, which takes the val tasks too; test tasks never."
 
@@ -76,6 +78,7 @@ def rft(
     _open(task_set)
     for path in records:
         _open_sets_of(path.parent)
+
     _write_rows(
         output, *sft.from_attempts(records, min_partial, best, _tau2_options(set_), held_out.training_split(split))
     )
@@ -85,7 +88,11 @@ def collect(
     output: Annotated[Path, typer.Option(help="SFT rows (JSONL).")],
     domain: Annotated[str, typer.Option(help=DOMAINS)] = "helpdesk",
     policy: Annotated[
-        str, typer.Option(help="teacher (helpdesk's own), or whatever `eval` takes: URL/v1 with --model.")
+        str,
+        typer.Option(
+            help="teacher (helpdesk's own); expert (a script, on tasks that the factory makes); or whatever `eval` "
+            "takes: URL/v1 with --model."
+        ),
     ] = TEACHER,
     model: Annotated[str | None, typer.Option(help="Model of an OpenAI-compatible server.")] = None,
     split: Annotated[
@@ -102,7 +109,8 @@ def collect(
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory of an SGLang policy.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Attempts under way at a time, by default 32.")] = None,
     episodes: Annotated[
-        int | None, typer.Option(min=1, help="Episodes that the helpdesk teacher plays, by default 1000.")
+        int | None,
+        typer.Option(min=1, help="Episodes of the helpdesk teacher, or of the expert in each domain, by default 1000."),
     ] = None,
     flaws: Annotated[
         float | None,
@@ -121,9 +129,13 @@ def collect(
     """Collect a teacher's traces on the train tasks (--split) as SFT rows; resumes from OUTPUT's
     .attempts directory.
     """
+    from slime_tau2.data import held_out
+    from slime_tau2.tasksets import openings
+
     options = parse_assignments(set_ or [], Tau2Config.model_fields, "--set")
-    unverified = options.pop("unverified", False) is True  # of what is kept, not of what is played
-    if policy == TEACHER:
+    config = Tau2Config.resolve((ENVIRONMENT, from_environment()), ("--set", options))
+    names = openings.names(domain.split(","))
+    if policy in SCRIPTS_OF_OURS:
         in_vain = {
             "--model": model,
             "--attempts": attempts,
@@ -133,26 +145,33 @@ def collect(
             "--temperature": temperature,
             "--tokenizer": tokenizer,
             "--concurrency": concurrency,
-            **{f"--set {key}": value for key, value in options.items() if key != "plugins"},
+            **{f"--set {key}": value for key, value in options.items() if key not in ("plugins", "unverified")},
         }
-        _refuse(in_vain, f"--policy {TEACHER} is a script and does not read it")
-        Tau2Config.resolve((ENVIRONMENT, from_environment()), ("--set", options))
-        _collect_teacher(
-            domain,
-            output,
-            episodes=1000 if episodes is None else episodes,
-            flaws=1.0 if flaws is None else flaws,
-            seed=seed,
-            split=split,
-            unverified=unverified,
-        )
+        _refuse(in_vain, f"--policy {policy} is a script and does not read it")
+        count = 1000 if episodes is None else episodes
+        if policy == EXPERT:
+            _refuse({"--flaws": flaws}, f"it is an option of --policy {TEACHER}")
+            held = {name: held_out.held_out(name, split, config.unverified) for name in names}
+            _collect_expert(held, output, episodes=count, seed=seed)
+        else:
+            _check_sources(names, split, config.unverified)
+            _collect_teacher(
+                ",".join(names),
+                output,
+                episodes=count,
+                flaws=1.0 if flaws is None else flaws,
+                seed=seed,
+                split=split,
+            )
         return
     _refuse({"--episodes": episodes, "--flaws": flaws}, f"it is an option of --policy {TEACHER}")
     from slime_tau2.evaluation.request import EvalRequest
 
+    options.pop("unverified", None)  # of what is kept, not of what is sampled
+    _check_sources(names, split, config.unverified)
     request = EvalRequest(
         output=output.with_suffix(".attempts"),
-        domain=domain,
+        domain=",".join(names),
         policy=policy,
         model=model,
         tokenizer=tokenizer,
@@ -165,9 +184,8 @@ def collect(
         options=options,
         defaults={"retail_basis": "communicate"},
     )
-    _collect_model(
-        output, request, min_partial=1.0 if min_partial is None else min_partial, best=best, unverified=unverified
-    )
+    least = 1.0 if min_partial is None else min_partial
+    _collect_model(output, request, min_partial=least, best=best, unverified=config.unverified)
 
 
 def _refuse(in_vain: Mapping[str, object], why: str) -> None:
@@ -184,15 +202,8 @@ def _check_sources(domains: Sequence[str], split: str, unverified: bool) -> None
         held_out.check_source(name, split, unverified)
 
 
-def _collect_teacher(
-    domain: str, output: Path, *, episodes: int, flaws: float, seed: int, split: str, unverified: bool
-) -> None:
+def _collect_teacher(domain: str, output: Path, *, episodes: int, flaws: float, seed: int, split: str) -> None:
     """Traces of a domain's scripted teacher, good and bad."""
-    from slime_tau2.tasksets import openings
-
-    names = openings.names(domain.split(","))
-    domain = ",".join(names)
-    _check_sources(names, split, unverified)
     if not traits.of(domain).teacher:
         only = traits.domains_with(lambda t: t.teacher)
         raise ConfigError(
@@ -207,6 +218,28 @@ def _collect_teacher(
     print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
 
 
+def _collect_expert(held: Mapping[str, Mapping[str, str]], output: Path, *, episodes: int, seed: int) -> None:
+    """Conversations of the scripted expert on tasks of the factory, each worth the whole reward.
+
+    Args:
+        held: {domain or task set: what of it may not train}.
+    """
+    from slime_tau2.data.traces import Row, write_jsonl
+    from slime_tau2.evaluation import played
+    from slime_tau2.factory import traces
+
+    rows: list[Row] = []
+    for domain, of in held.items():
+        conversations = traces.play(domain, episodes, seed, held=of)
+        rows += conversations.rows()
+        directory = output.with_suffix(".attempts") / (domain if len(held) > 1 else "")
+        settings: RunSettings = {"policy": "scripted expert", "user": "scripted", "protocol": "native"}
+        played.write(directory, conversations.world, conversations.episodes, split="base", seed=seed, settings=settings)
+    print(
+        f"{write_jsonl(output, rows)} rows written to {output}; `slime-tau2 report {directory}` shows the conversations"
+    )
+
+
 def _collect_model(
     output: Path, request: EvalRequest, *, min_partial: float, best: int | None, unverified: bool
 ) -> None:
@@ -216,9 +249,7 @@ def _collect_model(
     from slime_tau2.evaluation import runs
     from slime_tau2.evaluation.evaluate import main as evaluate
 
-    config = request.resolved().config()
-    config = config.model_copy(update={"unverified": unverified or config.unverified})
-    _check_sources(request.domains, request.resolved().asked_split, config.unverified)
+    config = request.resolved().config().model_copy(update={"unverified": unverified})
     if request.is_script or config.user == "gold":
         script = f"--policy {request.policy}" if request.is_script else "--user gold"
         raise ConfigError(

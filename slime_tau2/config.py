@@ -248,8 +248,8 @@ class Tau2Config(BaseModel):
 
     @classmethod
     def resolve(cls, *sources: options.Source) -> Tau2Config:
-        """Build from several sources, of which the last that has a key wins, import the plugins and open the task sets.
-        An error names the source of its key.
+        """Build from several sources, of which the last that has a key wins; import the plugins, and open the task
+        sets that the options name. An error names the source of its key.
         """
         config = cls.read(*sources)
         plugins.import_all(config.plugins)

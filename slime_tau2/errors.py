@@ -11,7 +11,8 @@ There are three kinds, and each has one place that catches it.
   aborted request goes on, a full context is scored.) Most are `InfrastructureError`, trouble outside the policy (a
   server, a time-out). Outside an episode, when a server is probed say, it goes up as a `UserError` does; `eval` makes
   `ServerUnavailable` of it, which says what mends it.
-* `LedgerError`: a bug in this package. Whoever catches it raises it again.
+* `LedgerError`, `FactoryError`: a bug in this package, or in a factory of somebody's own. Whoever catches it raises it
+  again.
 """
 
 from __future__ import annotations
@@ -140,3 +141,7 @@ class ScoreMismatch(EpisodeError):
 
 class LedgerError(AssertionError):
     """A token record would break invariant 1 or 2: a bug, never input."""
+
+
+class FactoryError(AssertionError):
+    """A task factory contradicts itself or its domain's tools: a bug in the factory, never input."""

@@ -75,6 +75,12 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         "tests/tasksets/test_thread.py::test_it_is_evaluated_beside_a_domain",
         (),
     ),
+    (r"slime-tau2 make-tasks .*", "tests/factory/test_sets.py::test_a_set_is_made_and_verified", ()),
+    (
+        r"slime-tau2 verify-tasks (\./sets/.*|DOMAIN .*)",
+        "tests/verification/test_commands.py::test_a_good_set_is_verified_and_trains",
+        (),
+    ),
     (r"slime-tau2 collect .*", HERE, ("--set", f"user_base_url={OPENAI}")),
     (
         r"slime-tau2 eval --domain helpdesk --policy outputs/.*",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -94,24 +93,17 @@ def own_databases(domain: str) -> dict[str, Path]:
 
 @functools.cache
 def own_database_sha256(domain: str) -> str:
-    """sha256 over a domain's own databases: of what their files hold, else of what tau2 hashes of them.
-
-    Not of the files' bytes: vintages write the same database with and without a newline at its end.
+    """sha256 over a domain's own databases: of their files, else of what tau2 hashes of them.
 
     Raises:
         BenchDataError: tau2 has no such domain.
     """
     check_domain(domain)
-    content: dict[str, object] = {role: _content(path) for role, path in own_databases(domain).items()}
-    if not content:
+    found = [path.read_bytes() for path in own_databases(domain).values()]
+    if not found:
         base = build_environment(EnvironmentSpec(domain=domain, retrieval=LEAST_RETRIEVAL))
-        content = {"agent": base.get_db_hash(), "user": base.get_user_db_hash()}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _content(path: Path) -> object:
-    text = path.read_text(encoding="utf-8")
-    return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        found = [f"{base.get_db_hash()} {base.get_user_db_hash()}".encode()]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in found)).hexdigest()
 
 
 def register_domain(

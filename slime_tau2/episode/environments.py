@@ -11,7 +11,7 @@ import functools
 import io
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from slime_tau2 import bench, traits
@@ -82,6 +82,10 @@ def normal_form(row: Row) -> str | None:
     return json.dumps(row.model_dump() if hasattr(row, "model_dump") else row, sort_keys=True, default=str)
 
 
+def _as_it_is(row: str | None) -> str | None:
+    return row
+
+
 @functools.cache
 def shared(spec: bench.EnvironmentSpec) -> Environments:
     """The environments of a spec, built once per process: all worlds over one database share its one copy."""
@@ -116,7 +120,7 @@ class Environments:
         self._tables = _tables(self.base.tools.db, spec.domain) if traits.of(spec.domain).copy_on_write else []
         self._rows: dict[str, dict[str, bytes]] = {table: {} for table in self._tables}
         self._shared: list[Any] = []
-        self._pickled = b"" if self._tables else self._pickle()
+        self._pickled = b"" if self._tables else self._pickle(self.base)
         self._hash = self.base.get_db_hash()
 
     def fresh(self, task: bench.Task | None = None) -> bench.Environment:
@@ -125,7 +129,7 @@ class Environments:
             return self._copy_on_write()
         if bench.own_sandbox(self.base):
             return bench.build_environment(self.spec, task)
-        environment = self._unpickle()  # a twentieth of telecom's constructor, which parses two files
+        environment = self._unpickle(self._pickled)  # a twentieth of telecom's constructor, which parses two files
         if task is not None:
             bench.suit(environment, self.spec, task)
         return environment
@@ -137,8 +141,18 @@ class Environments:
         tools = type(self.base.tools)(database)
         return bench.Environment(domain_name=self.spec.domain, policy=self.policy, tools=tools)
 
-    def _pickle(self) -> bytes:
-        """The base environment without what episodes share, which is kept beside it."""
+    def keep(self, environment: bench.Environment) -> bytes | None:
+        """An environment as bytes, for `restore`; None where it cannot be kept: over shared tables, which are quick to
+        make anew, or with a sandbox of its own.
+        """
+        return None if self._tables or bench.own_sandbox(self.base) else self._pickle(environment)
+
+    def restore(self, kept: bytes) -> bench.Environment:
+        """An environment as it was kept, which shares nothing mutable with any other."""
+        return self._unpickle(kept)
+
+    def _pickle(self, environment: bench.Environment) -> bytes:
+        """An environment without what episodes share, which is kept beside it."""
         kept = self._shared
 
         class Pickler(pickle.Pickler):
@@ -150,11 +164,11 @@ class Environments:
                 return next(n for n, other in enumerate(kept) if other is thing)
 
         sink = io.BytesIO()
-        Pickler(sink).dump(self.base)
+        Pickler(sink).dump(environment)
         return sink.getvalue()
 
-    def _unpickle(self) -> bench.Environment:
-        unpickler = pickle.Unpickler(io.BytesIO(self._pickled))
+    def _unpickle(self, pickled: bytes) -> bench.Environment:
+        unpickler = pickle.Unpickler(io.BytesIO(pickled))
         if self._shared:
             unpickler.persistent_load = self._shared.__getitem__  # type: ignore[method-assign]
         environment: bench.Environment = unpickler.load()
@@ -167,11 +181,15 @@ class Environments:
         tables: dict[str, CowDict] = {table: getattr(environment.tools.db, table) for table in self._tables}
         return {(name, key): normal_form(dict.get(table, key)) for name, table in tables.items() for key in table.owned}
 
-    def same(self, one: State, other: State) -> bool:
-        """Whether two states are equal, as tau2's hashes of the whole databases would say."""
+    def same(self, one: State, other: State, form: Callable[[str | None], str | None] = _as_it_is) -> bool:
+        """Whether two states are equal, as tau2's hashes of the whole databases would say.
+
+        Args:
+            form: what is compared of each row's normal form; hashes are compared as they are.
+        """
         if isinstance(one, tuple) or isinstance(other, tuple):
             return one == other
-        return all(self._row(one, key) == self._row(other, key) for key in {*one, *other})
+        return all(form(self._row(one, key)) == form(self._row(other, key)) for key in {*one, *other})
 
     def _row(self, state: Mapping[tuple[str, str], str | None], key: tuple[str, str]) -> str | None:
         if key in state:

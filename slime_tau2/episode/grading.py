@@ -39,6 +39,18 @@ class Grader:
         return self._gold[task.id]
 
     def _play_gold(self, task: bench.Task) -> Gold:
+        environment, errs = self._play(task)
+        if environment.user_tools is not None:  # a call may need what one of the other side has done
+            errs = self._play(task, sync=True)[1]
+        return Gold(errs, self.environments.state(environment))
+
+    def _play(self, task: bench.Task, *, sync: bool = False) -> tuple[bench.Environment, list[bool]]:
+        """An environment in which a task's gold actions were played, and which of them err.
+
+        Args:
+            sync: whether the two sides are brought together after each call. A conversation does so, tau2's evaluator
+                does not.
+        """
         environment = self.environments.fresh(task)
         state = task.initial_state
         environment.set_state(
@@ -52,10 +64,12 @@ class Grader:
                 environment.make_tool_call(
                     tool_name=action.name, requestor=action.requestor, **copy.deepcopy(action.arguments)
                 )
+                if sync:
+                    environment.sync_tools()
                 errs.append(False)
             except Exception:  # tau2's evaluator swallows a gold call's error too
                 errs.append(True)
-        return Gold(errs, self.environments.state(environment))
+        return environment, errs
 
     def db_match(self, environment: bench.Environment, task: bench.Task) -> bool:
         """Whether an environment's databases are in the gold end state."""

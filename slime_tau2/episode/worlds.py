@@ -279,7 +279,7 @@ def _domain_splits(domain: str) -> dict[str, list[str]]:
 @cache
 def _set_splits(directory: Path, version: str) -> dict[str, list[str]]:
     found = _stored(directory, version)
-    return splits.complete(found.manifest.name, _all_splits(found), found.tasks, found.manifest.domain)
+    return splits.complete(found.manifest.name, _all_splits(found), found.tasks)
 
 
 def _all_splits(found: StoredSet) -> dict[str, list[str]]:

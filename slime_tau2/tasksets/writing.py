@@ -45,6 +45,7 @@ def write_set(
     splits: Mapping[str, Sequence[str]] | None = None,
     provenance: Mapping[str, JsonValue] | None = None,
     license: str = "unknown",
+    extra: Mapping[str, str] | None = None,
 ) -> StoredSet:
     """Write a set into a directory that is not there, or that is empty; read it back, and return it.
 
@@ -55,19 +56,21 @@ def write_set(
         databases: {name: files}, which are copied; None: the tasks are over the domain's own.
         splits: {split: task ids}; None: all tasks in `train`.
         provenance: where the tasks come from.
+        extra: {file name: text} of further files, which nothing here reads.
 
     Raises:
         ConfigError: the directory holds something, or the set would be broken; nothing is left there then.
         BenchDataError: tau2 has no such domain.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ConfigError(f"{directory} is not empty; use another directory, or remove it first")
+    check_empty(directory)
     staging = directory.with_name(f".{directory.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
         rows = [_row(task) for task in tasks]
         files.write_whole(staging / TASKS, (manifest.as_json(row) + "\n" for row in rows))
+        for file, text in (extra or {}).items():
+            files.write_whole(staging / file, text)
         kept = {key: _copied(staging, key, source) for key, source in (databases or {}).items()}
         ids = [str(row.get("id")) for row in rows]
         made: dict[str, Any] = {
@@ -94,6 +97,12 @@ def write_set(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return stored.read(directory)
+
+
+def check_empty(directory: Path) -> None:
+    """Raise ConfigError where a set's directory holds something already."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ConfigError(f"{directory} is not empty; use another directory, or remove it first")
 
 
 def _own_database(domain: str) -> str:
@@ -146,6 +155,11 @@ class Verdict:
     why: str = ""
     details: Mapping[str, JsonValue] | None = None
 
+    def row(self) -> dict[str, Any]:
+        """The verdict's line of `verified.jsonl`."""
+        line = {"task": self.task, "passed": self.passed, "why": self.why}
+        return line if self.details is None else {**line, "details": dict(self.details)}
+
 
 def write_verified(directory: Path, verdicts: Iterable[Verdict], *, checks: Sequence[str]) -> StoredSet:
     """Write `verified.jsonl`, and into the manifest that the set was verified; the set's sha256 stays.
@@ -162,14 +176,10 @@ def write_verified(directory: Path, verdicts: Iterable[Verdict], *, checks: Sequ
         if verdict.task not in before.tasks:
             raise ConfigError(f"{directory}: a verdict on task {verdict.task!r}, which the set does not have")
     passed = sum(verdict.passed for verdict in all_verdicts)
-    rows = (
-        {"task": v.task, "passed": v.passed, "why": v.why} | ({} if v.details is None else {"details": dict(v.details)})
-        for v in all_verdicts
-    )
     hashes = {name: sha256 for name, sha256 in before.manifest.files.items() if name != VERIFIED}
     unverified: SetManifest = before.manifest.model_copy(update={"files": hashes, "verified": None})
     files.write_whole(directory / FILE, unverified.model_dump_json())  # what a kill from here on leaves
-    files.write_whole(directory / VERIFIED, (manifest.as_json(row) + "\n" for row in rows))
+    files.write_whole(directory / VERIFIED, (manifest.as_json(verdict.row()) + "\n" for verdict in all_verdicts))
     verified = Verification(
         of=before.manifest.sha256,
         tau2=TAU2,

@@ -56,7 +56,8 @@ async def test_the_cross_check_is_a_matter_of_configuration(helpdesk):
         ({"user": "no_such_module:User"}, "tau2_user: no module no_such_module"),
         (
             {"user": "scripted", "domains": ["helpdesk", "mock"]},
-            "tau2_user=scripted exists for helpdesk only, not mock",
+            # another test of this process may have registered a domain that has one, too
+            r"tau2_user=scripted exists for helpdesk(, \w+)* only, not mock",
         ),
         ({"user": "gold", "domains": ["helpdesk", "nowhere"]}, "nowhere"),
         ({"user": "llm", "user_base_url": "localhost:30001"}, "localhost:30001"),

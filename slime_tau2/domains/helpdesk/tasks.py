@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import Any
 
@@ -53,7 +53,8 @@ class Facts:
 def facts_of(task: Task) -> Facts:
     """The user's facts, which the task carries as its scenario's notes."""
     assert task.description is not None and task.description.notes is not None, "no task of helpdesk"
-    return Facts(**json.loads(task.description.notes))
+    notes = json.loads(task.description.notes)
+    return Facts(**{field.name: notes[field.name] for field in fields(Facts)})
 
 
 def _action(task_id: str, n: int, call: GoldCall) -> Json:

@@ -1,0 +1,167 @@
+"""The commands that verify tasks and make them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from slime_tau2 import options
+from slime_tau2.errors import ConfigError
+
+if TYPE_CHECKING:
+    from slime_tau2.episode.worlds import World
+    from slime_tau2.tasksets.writing import Verdict as KeptVerdict
+    from slime_tau2.verification.verify import Verdict
+
+REFUSED = 2
+"""Exit code of `verify-tasks` where a set has refused tasks."""
+
+
+def verify_tasks(
+    source: Annotated[str, typer.Argument(help="A task set (./sets/NAME), or a domain of tau2.")],
+    split: Annotated[
+        str | None, typer.Option(help="Tasks of this split; by default all of a set, `base` of a domain.")
+    ] = None,
+    checks: Annotated[str, typer.Option(help="Numbers of the checks to make.")] = "1,2,3,4,5,6,7",
+    evaluated: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Share of the tasks whose gold tau2's own evaluator grades too: slow."),
+    ] = 0.02,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="A kind of finding that refuses nothing here; repeatable.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the verdicts here (JSONL); by default into the set: verified.jsonl.")
+    ] = None,
+    allow_refused: Annotated[
+        bool, typer.Option("--allow-refused", help="Exit code 0 although tasks are refused.")
+    ] = False,
+) -> None:
+    """Check that tasks are what they say: no model, no network. Exit code 2 where a set has refused tasks."""
+    from slime_tau2 import bench, files
+    from slime_tau2.episode import worlds
+    from slime_tau2.tasksets import manifest
+    from slime_tau2.verification import report
+
+    numbers, accepted = _numbers(checks), _kinds(accept or ())
+    world = worlds.load(source, retrieval=bench.LEAST_RETRIEVAL)
+    whole = split is None and len(numbers) == 7
+    task_ids = list(world.tasks) if split is None and world.task_set else world.task_ids(split or "base")
+    verdicts = _verify(world, task_ids, numbers, evaluated)
+    Console().print(report.table(verdicts, numbers, accepted))
+    print(f"tau2's own evaluator graded {sum(v.evaluated for v in verdicts)} of them too" if 1 in numbers else "")
+    rows = report.rows(verdicts, accepted)
+    if output is not None:
+        files.write_whole(output, (manifest.as_json(row.row()) + "\n" for row in rows))
+        print(f"{len(rows)} verdicts written to {output}")
+    elif world.task_set is not None and whole:
+        _keep(world.task_set.directory, rows, numbers, accepted)
+        print(f"verdicts written to {world.task_set.directory / manifest.VERIFIED}")
+    elif world.task_set is not None:
+        print("not the whole set by all checks: its verified.jsonl was left as it is; --output keeps the verdicts")
+    refused = sum(not row.passed for row in rows)
+    if refused and world.task_set is not None and not allow_refused:
+        raise typer.Exit(REFUSED)
+
+
+def _numbers(checks: str) -> list[int]:
+    from slime_tau2.verification.checks import CHECKS
+
+    chosen = [part.strip() for part in checks.split(",")]
+    for part in chosen:
+        if not part.isdigit() or int(part) not in CHECKS:
+            known = ", ".join(f"{number} {what}" for number, what in CHECKS.items())
+            raise ConfigError(f"--checks {checks}: {part!r} is none; there are {known}")
+    return sorted({int(part) for part in chosen})
+
+
+def _kinds(accept: Sequence[str]) -> list[str]:
+    from slime_tau2.verification.checks import KINDS
+
+    refusing = sorted(kind for kind, what in KINDS.items() if what.refuses)
+    for kind in accept:
+        if kind not in refusing:
+            raise ConfigError(f"--accept {kind}: {options.unknown(kind, refusing)}")
+    return list(accept)
+
+
+def _verify(world: World, task_ids: Sequence[str], checks: Collection[int], evaluated: float) -> list[Verdict]:
+    from slime_tau2 import bench
+    from slime_tau2.episode import worlds
+    from slime_tau2.verification.verify import Verifier
+
+    own = world if world.task_set is None else worlds.load(world.domain, retrieval=bench.LEAST_RETRIEVAL)
+    verifier = Verifier(world, own, checks=checks, evaluated=evaluated)
+    verdicts = verifier.verify_all(task_ids)
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    return list(track(verdicts, "verify", len(task_ids), console=console, transient=True, disable=hidden))
+
+
+def _keep(directory: Path, rows: Sequence[KeptVerdict], checks: Sequence[int], accepted: Sequence[str]) -> None:
+    """Write the verdicts into their set."""
+    from slime_tau2.tasksets import writing
+    from slime_tau2.verification.checks import CHECKS
+
+    names = [f"{number} {CHECKS[number]}" for number in checks] + [f"accepted: {kind}" for kind in accepted]
+    writing.write_verified(directory, rows, checks=names)
+
+
+def make_tasks(
+    domain: Annotated[str, typer.Option(help="airline, retail, telecom or helpdesk.")],
+    count: Annotated[int, typer.Option(min=1, help="Tasks.")],
+    output: Annotated[Path, typer.Option(help="The task set's directory, which must not exist, or be empty.")],
+    seed: Annotated[int, typer.Option(help="Decides everything.")] = 0,
+    name: Annotated[
+        str | None, typer.Option(help="What options and records call the set; by default the directory's name.")
+    ] = None,
+    refused: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of tasks whose wishes the policy forbids.")
+    ] = 0.11,
+    transferred: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tasks that end with a person.")] = 0.06,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Make the seven checks too; a set trains nothing until it is verified.")
+    ] = False,
+    rewrite: Annotated[
+        str | None, typer.Option(help="URL/v1 of an OpenAI-compatible server that tells the stories in other words.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Its model.")] = None,
+    key_env: Annotated[str | None, typer.Option(help="Environment variable of its key.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Stories at a time that it is asked for.")] = 32,
+) -> None:
+    """Make a task set from a domain's database and policy, by number and seed: no model, no network."""
+    from slime_tau2.factory import sets
+
+    if refused + transferred > 1:
+        raise ConfigError(f"--refused {refused:g} and --transferred {transferred:g} are more than all tasks together")
+    if (rewrite is None) != (model is None):
+        raise ConfigError("--rewrite URL/v1 and --model NAME go together")
+    in_other_words = None
+    if rewrite is not None and model is not None:
+        from slime_tau2.factory.rewrite import rewriter
+
+        in_other_words = rewriter(rewrite, model, key_env=key_env, seed=seed, concurrency=concurrency)
+    made = sets.make_set(
+        output,
+        name=name or output.resolve().name,
+        domain=domain,
+        count=count,
+        seed=seed,
+        refused=refused,
+        transferred=transferred,
+        rewrite=in_other_words,
+    )
+    print(made.coverage.table())
+    if told := made.stored.manifest.provenance.get("rewrite"):
+        print(f"rewritten: {told}")
+    sizes = ", ".join(f"{split} {len(ids)}" for split, ids in made.stored.manifest.splits.items())
+    print(f"{len(made.stored.tasks)} tasks written to {output}: {sizes}")
+    if verify:
+        verify_tasks(str(output))
+    else:
+        print(f"not verified yet, so that nothing trains on it: slime-tau2 verify-tasks {output}")

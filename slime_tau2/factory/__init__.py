@@ -1,0 +1,1 @@
+"""Tasks by the thousand from a domain's databases and policy, with everything that proves them."""

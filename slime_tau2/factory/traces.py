@@ -1,0 +1,146 @@
+"""SFT rows of the scripted expert on tasks of the factory, played through the driver like every other episode.
+
+Only tasks of the factory's `train` split are played. Each row has earned tau2's whole reward.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slime_tau2 import bench
+from slime_tau2.data import traces
+from slime_tau2.episode import worlds
+from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.worlds import World
+from slime_tau2.errors import ConfigError, FactoryError
+from slime_tau2.factory import build, experts
+from slime_tau2.factory.build import Made
+from slime_tau2.factory.dialogue import Stage, StageAgent, StageUser
+from slime_tau2.limits import Limits
+from slime_tau2.seeds import derive_seed
+from slime_tau2.tasksets import openings
+from slime_tau2.tasksets.manifest import SetManifest
+from slime_tau2.types import Episode, is_success
+
+SPARE = 1.25
+"""How many tasks are made for each that is wanted: the held-out ones are left out."""
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Played:
+    """A world of factory tasks, and the expert's episode of each."""
+
+    world: World
+    episodes: list[Episode]
+
+    def rows(self) -> list[traces.Row]:
+        """The SFT rows."""
+        prompt, schemas = bench.agent_prompt(self.world.policy), self.world.tool_schemas
+        rows = [traces.to_row(episode, prompt, schemas) for episode in self.episodes]
+        return [row for row in rows if row is not None]
+
+
+def play(
+    domain: str, count: int, seed: int, *, held: Collection[str] = (), advance: Advance = lambda done: None
+) -> Played:
+    """The expert's conversations on `count` tasks of a domain's factory, none of its held-out split; of a task set that
+    `make-tasks` wrote, on so many of its tasks at most.
+
+    Args:
+        domain: a domain, or an open task set.
+        held: ids of tasks that may not train.
+        advance: told after each conversation how many there are.
+
+    Raises:
+        ConfigError: the domain has no factory or no expert, or cannot make so many tasks; the task set is not of the
+            factory.
+        FactoryError: a conversation went wrong; names the task.
+    """
+    opened = openings.find(domain)
+    if opened is None:
+        experts.of(domain)
+        made = build.make(domain, round(count * SPARE) + 10, seed)
+    else:
+        experts.of(opened.manifest.domain)
+        made = made_again(opened.manifest)
+    made = [m for m in made if not _held_out(m) and m.task["id"] not in held][:count]
+    world = world_of(domain, made) if opened is None else worlds.load(domain)
+    return Played(world, asyncio.run(_play_all(world, made, seed, advance)))
+
+
+def made_again(manifest: SetManifest) -> list[Made]:
+    """The tasks of a set with their drafts, which follow from the seed.
+
+    Raises:
+        ConfigError: the set is not of the factory, or its tasks are made otherwise now.
+    """
+    origin: Any = manifest.provenance
+    if "factory" not in origin:
+        raise ConfigError(f"task set {manifest.name} is not of make-tasks, so that the expert cannot play it")
+    made = build.make(
+        origin["factory"],
+        origin["count"],
+        origin["seed"],
+        refused=origin["refused"],
+        transferred=origin["transferred"],
+    )
+    known = {task_id for ids in manifest.splits.values() for task_id in ids}
+    if {m.task["id"] for m in made} != known:
+        raise ConfigError(
+            f"task set {manifest.name} was made by another version of the factory or from another database; make it "
+            "again with make-tasks"
+        )
+    return made
+
+
+def world_of(domain: str, made: Sequence[Made]) -> World:
+    """A world of factory tasks over the domain's own database."""
+    return worlds.build(
+        worlds.load(domain).spec,
+        name=domain,
+        tasks=[bench.Task.model_validate(m.task) for m in made],
+        task_splits={"base": [m.task["id"] for m in made]},
+    )
+
+
+def _held_out(made: Made) -> bool:
+    return build.held_out(made.draft.domain, made.draft.owner)
+
+
+async def _play_all(world: World, made: Sequence[Made], seed: int, advance: Advance) -> list[Episode]:
+    episodes = []
+    for m in made:
+        episodes.append(await play_one(world, m, derive_seed("expert", world.domain, seed, m.task["id"])))
+        advance(len(episodes))
+    return episodes
+
+
+async def play_one(world: World, made: Made, seed: int) -> Episode:
+    """One conversation.
+
+    Raises:
+        FactoryError: it did not earn the whole reward.
+    """
+    task, draft = made
+    expert = experts.of(world.domain)(
+        world, draft, persona=task["user_scenario"]["persona"], rng=random.Random(derive_seed(seed, "speech"))
+    )
+    stage = Stage(expert.script())
+    episode = await run_episode(
+        world, task["id"], StageAgent(stage), StageUser(stage), seed=seed, limits=Limits(max_steps=200)
+    )
+    if not is_success(episode.reward):
+        raise FactoryError(
+            f"{task['id']}: the expert earns {episode.reward}, not 1: {episode.termination.value} {episode.detail}"
+        )
+    return episode
+
+
+def rows(domain: str, count: int, seed: int) -> list[traces.Row]:
+    """`count` SFT rows; everything follows from the seed."""
+    return play(domain, count, seed).rows()
