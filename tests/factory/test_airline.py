@@ -7,11 +7,12 @@ import re
 from collections import Counter
 from itertools import pairwise
 
+import factory_proofs as proofs
 import pytest
 
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
-from slime_tau2.factory import build, proofs
+from slime_tau2.factory import build
 from slime_tau2.factory.airline import AIRLINE, words
 from slime_tau2.factory.airline.desk import current_time
 

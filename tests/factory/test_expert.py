@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 import pytest
+from grounded import ungrounded
 
 from slime_tau2 import bench
 from slime_tau2.data import traces as rows
@@ -17,7 +18,6 @@ from slime_tau2.factory import build, experts, sets, traces
 from slime_tau2.factory.dialogue import Answer, Result, Say, Stage, Use, use
 from slime_tau2.factory.draft import read
 from slime_tau2.factory.expert import TRANSFERRED
-from slime_tau2.factory.grounded import ungrounded
 from slime_tau2.factory.voice import Voice, first_person
 
 COUNT = 150

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections import Counter
 
+import factory_proofs as proofs
 import pytest
 
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
 from slime_tau2.errors import ConfigError, FactoryError
-from slime_tau2.factory import build, factories, proofs
+from slime_tau2.factory import build, factories
 from slime_tau2.factory.case import Case, Factory, Family, run
 from slime_tau2.factory.draft import Call, Draft, Fact, Identity, Told, Wish, read, write
 from slime_tau2.factory.rules import Finding, Rulebook

@@ -2,11 +2,12 @@
 
 from collections import Counter
 
+import factory_proofs as proofs
 import pytest
 
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
-from slime_tau2.factory import build, proofs
+from slime_tau2.factory import build
 from slime_tau2.factory.retail import RETAIL, policy
 from slime_tau2.factory.retail.words import a_product, feature, features, money, noun, tellable
 

@@ -4,13 +4,14 @@ import asyncio
 import random
 from collections import Counter
 
+import factory_proofs as proofs
 import pytest
 
 from slime_tau2 import bench
 from slime_tau2.episode import driver, scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.users import GoldUser
-from slime_tau2.factory import build, factories, proofs
+from slime_tau2.factory import build, factories
 from slime_tau2.factory.case import Case, set_up
 from slime_tau2.factory.draft import Call
 from slime_tau2.factory.telecom import faults, households, policy

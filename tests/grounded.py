@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from slime_tau2.record import MessageRecord
+from slime_tau2.verification.variations import leaves
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
@@ -41,7 +41,8 @@ def ungrounded(
                 skip = set(free.get(call["name"], ()))
                 for name, value in call["arguments"].items():
                     if name not in skip:
-                        missing += [f"{call['name']}: {v}" for v in _scalars(value) if not _known(v, text, numbers)]
+                        values = [str(leaf) for _, leaf in leaves(value)]
+                        missing += [f"{call['name']}: {v}" for v in values if not _known(v, text, numbers)]
             new = [value for value in IN_WORDS.findall(said) if not _known(value, text, numbers)]
             missing += [f"says {value}" for value in new if not (sums and _computed(value, numbers))]
         text += "\n" + said.lower()
@@ -64,11 +65,3 @@ def _computed(value: str, numbers: set[float]) -> bool:
         return False
     target = float(value)
     return any(abs(target - result) < 0.005 for a in numbers for b in numbers for result in (a + b, a * b))
-
-
-def _scalars(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [scalar for part in value.values() for scalar in _scalars(part)]
-    if isinstance(value, (list, tuple)):
-        return [scalar for part in value for scalar in _scalars(part)]
-    return [str(value)]

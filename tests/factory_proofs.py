@@ -1,4 +1,4 @@
-"""What can be proved of a task without a model, by tau2's own rules of grading.
+"""A second opinion on made tasks, from their drafts: `verification` judges a task by what is written in it alone.
 
 Each function plays calls on environments of the world and has the world's grader score them. None needs the network.
 """
@@ -17,6 +17,7 @@ from slime_tau2.episode.worlds import World
 from slime_tau2.factory.case import set_up
 from slime_tau2.factory.draft import Call, Draft
 from slime_tau2.verification.plays import reward
+from slime_tau2.verification.variations import altered, leaves
 
 
 def do_nothing(world: World, task: bench.Task) -> float:
@@ -51,21 +52,6 @@ def variations(calls: Sequence[Call], alternatives: Alternatives | None = None) 
             for other in alternatives(call, name) if alternatives else (altered(value),):
                 changed = replace(call, arguments={**call.arguments, name: other})
                 yield f"{call.name} with {name} {other!r}", [*before, changed, *after]
-
-
-def altered(value: Any) -> Any:
-    """Another value of the same type."""
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, (int, float)):
-        return value + 1
-    if isinstance(value, str):
-        return f"{value}1"
-    if isinstance(value, list):
-        return [*value[:-1], altered(value[-1])] if value else ["1"]
-    if isinstance(value, dict):
-        return {key: altered(part) for key, part in value.items()}
-    return "1"
 
 
 def harmless(world: World, draft: Draft, write: Call) -> bool:
@@ -103,7 +89,9 @@ def unknowable(world: World, draft: Draft, story: str) -> list[str]:
     known, missing = story, list[str]()
     for call in draft.calls():
         if call.write:
-            values = [v for name, value in call.arguments.items() if name not in call.free for v in _scalars(value)]
+            values = [
+                str(v) for name, value in call.arguments.items() if name not in call.free for _, v in leaves(value)
+            ]
             for value in values:
                 by_policy = call.requestor == "user" or value.replace(" ", "").isalpha()
                 if not _said(value, known) and not (by_policy and value in world.policy):
@@ -119,14 +107,6 @@ def _said(value: str, known: str) -> bool:
     if re.fullmatch(r"\d{4}-\d\d-\d\d", value):
         spellings.append(f"{calendar.month_name[int(value[5:7])]} {int(value[8:])}")
     return any(spelling in known for spelling in spellings)
-
-
-def _scalars(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [scalar for part in value.values() for scalar in _scalars(part)]
-    if isinstance(value, (list, tuple)):
-        return [scalar for part in value for scalar in _scalars(part)]
-    return [str(value)]
 
 
 def _plain(value: Any) -> Any:
