@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 Outcome = Literal["done", "refused", "transferred"]
 
 
+TRANSFER = "transfer_to_human_agents"
+"""tau2's tool by which the agent hands the user over to a person, in every domain."""
+ACCEPTS_A_PERSON = (
+    "If you are handed over to a person, that is fine with you.",
+    "You want this to be taken care of, by a person if need be.",
+    "If the agent cannot do it, you agree to talk to somebody who can.",
+)
+"""Instructions of a user who may be handed over."""
+
+
 class Told(StrEnum):
     """When the user says a fact."""
 
@@ -70,6 +80,11 @@ def read(name: str, **arguments: Any) -> Call:
 def write(name: str, *, any_order: tuple[str, ...] = (), **arguments: Any) -> Call:
     """A gold call of the agent that changes a database."""
     return Call(name=name, arguments=arguments, write=True, any_order=any_order)
+
+
+def hand_over(summary: str) -> Call:
+    """The gold call of a transfer to a person; what the summary says is free."""
+    return Call(name=TRANSFER, arguments={"summary": summary}, free=("summary",))
 
 
 @dataclass(frozen=True)

@@ -233,6 +233,14 @@ class Expert:
             self.helped = True
             self.heard(call, result)
 
+    def carry_out(
+        self, lines: Sequence[str], calls: Iterable[Call], *, head: Sequence[str], tail: str = ""
+    ) -> Script[None]:
+        """List the details of writes, wait for the yes, and make them."""
+        yield from self.propose(lines, head=head, tail=tail)
+        yield from self.agree()
+        yield from self.do(calls)
+
     def refuse(
         self, wish: Wish, *phrasings: str, firm: Sequence[str] = (), accepts: Sequence[str] = ()
     ) -> Script[None]:

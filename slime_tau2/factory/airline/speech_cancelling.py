@@ -30,9 +30,7 @@ def cancel(clerk: Clerk, wish: Wish) -> Script[None]:
     yield from ask_reason(clerk, wish)
     yield from _checked(clerk, wish, reservation)
     call = next(call for call in wish.calls if call.name == CANCEL)
-    yield from clerk.propose((yield from cancel_lines(clerk, reservation)), head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do([call])
+    yield from clerk.carry_out((yield from cancel_lines(clerk, reservation)), [call], head=HEAD)
     clerk.note(_cancelled(clerk, reservation))
 
 
@@ -98,9 +96,7 @@ def cancel_every(clerk: Clerk, wish: Wish) -> Script[None]:
     for reservation in free:
         amount = yield from clerk.total_paid(reservation)
         lines.append(f"Cancel {clerk.named(reservation)}; refund: ${amount} to the original payment methods")
-    yield from clerk.propose(lines, head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do(calls)
+    yield from clerk.carry_out(lines, calls, head=HEAD)
     numbers = listed([r.reservation_id for r in free])
     clerk.note(f"{numbers} {'is' if len(free) == 1 else 'are'} cancelled; refunds take 5 to 7 business days.")
 
@@ -199,9 +195,9 @@ def delayed_cancelled(clerk: Clerk, wish: Wish) -> Script[None]:
     yield from ask_reason(clerk, wish)
     statuses = yield from clerk.check_flown(reservation)
     assert not set(statuses.values()) & set(FLOWN)
-    yield from clerk.propose((yield from cancel_lines(clerk, reservation)), head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do([call for call in wish.calls if call.name == CANCEL])
+    yield from clerk.carry_out(
+        (yield from cancel_lines(clerk, reservation)), [call for call in wish.calls if call.name == CANCEL], head=HEAD
+    )
     clerk.note(f"Reservation {reservation.reservation_id} is cancelled. Now to the delay.")
     yield from _offer(clerk, wish, reservation, 50)
 

@@ -33,9 +33,7 @@ def other_flights(clerk: Clerk, wish: Wish, reservation: Reservation, call: Call
     """Search, say what it costs, list, and change."""
     difference = yield from quote_flights(clerk, wish, reservation, call)
     yield from ask_payment(clerk, wish, difference)
-    yield from clerk.propose((yield from change_lines(clerk, reservation, call, difference)), head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do([call])
+    yield from clerk.carry_out((yield from change_lines(clerk, reservation, call, difference)), [call], head=HEAD)
     clerk.note(
         clerk.pick(
             f"Reservation {reservation.reservation_id} has been changed.",
@@ -153,9 +151,7 @@ def other_cabin(clerk: Clerk, wish: Wish, reservation: Reservation, call: Call) 
         f"Flights: unchanged ({listed([flight.flight_number for flight in reservation.flights])})",
         settled(clerk, difference, method),
     ]
-    yield from clerk.propose(lines, head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do([call])
+    yield from clerk.carry_out(lines, [call], head=HEAD)
     clerk.note(
         clerk.pick(
             f"Done: reservation {reservation.reservation_id} is now in {cabin_words(new)}.",
@@ -213,9 +209,7 @@ def passengers(clerk: Clerk, wish: Wish) -> Script[None]:
             lines.append(f"Change {person(before)} to {person(after)}")
         else:
             lines.append(f"Unchanged: {person(before)}")
-    yield from clerk.propose(lines, head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do([call])
+    yield from clerk.carry_out(lines, [call], head=HEAD)
     clerk.note(
         clerk.pick(
             f"The passengers of reservation {reservation.reservation_id} have been updated.",
@@ -263,9 +257,7 @@ def add_bags(clerk: Clerk, wish: Wish) -> Script[None]:
         f"Checked bags: from {reservation.total_baggages} to {total} in total, {nonfree} of them paid",
         f"To pay: ${price}, with {clerk.method(method)}" if extra else f"To pay: nothing ({clerk.method(method)})",
     ]
-    yield from clerk.propose(lines, head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do([call])
+    yield from clerk.carry_out(lines, [call], head=HEAD)
     clerk.note(
         clerk.pick(
             f"Done: reservation {reservation.reservation_id} has {counted(total, 'checked bag')} now.",

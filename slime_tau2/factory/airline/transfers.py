@@ -7,18 +7,7 @@ from slime_tau2.factory.airline.desk import Desk
 from slime_tau2.factory.airline.reasons import REASONS, reason_fact, why
 from slime_tau2.factory.airline.words import refer
 from slime_tau2.factory.case import Case
-from slime_tau2.factory.draft import Call, Wish
-
-ACCEPT = (
-    "If you are handed over to a person, that is fine with you.",
-    "You want this to be taken care of, by a person if need be.",
-    "If the agent cannot do it, you agree to talk to somebody who can.",
-)
-
-
-def hand_over(summary: str) -> Call:
-    """The gold call; what the summary says is free."""
-    return Call(name="transfer_to_human_agents", arguments={"summary": summary}, free=("summary",))
+from slime_tau2.factory.draft import ACCEPTS_A_PERSON, Wish, hand_over
 
 
 def flown(case: Case) -> Wish | None:
@@ -34,7 +23,7 @@ def flown(case: Case) -> Wish | None:
         about="your last request",
         reason=f"You want to cancel {reference.words}, as far as it has not been flown yet.",
         facts=(*reference.facts, reason_fact(words, reference.short)),
-        instructions=(rng.choice(ACCEPT),),
+        instructions=(rng.choice(ACCEPTS_A_PERSON),),
         calls=(*reference.reads, hand_over("The user wants to cancel a reservation that has been flown in part.")),
         findings=(policy.reservation_found(desk, reservation), policy.nothing_flown(desk, reservation)),
         outcome="transferred",
@@ -79,7 +68,7 @@ def service(case: Case) -> Wish | None:
         about="your last request",
         reason=sentence.format(reference.words),
         facts=reference.facts,
-        instructions=(rng.choice(ACCEPT),),
+        instructions=(rng.choice(ACCEPTS_A_PERSON),),
         calls=(*reference.reads, hand_over(f"The user asks for {what}, which the agent has no action for.")),
         findings=(policy.in_scope(False),),
         outcome="transferred",
@@ -98,7 +87,7 @@ def profile(case: Case) -> Wish | None:
     return Wish(
         about="your last request",
         reason=reason,
-        instructions=(rng.choice(ACCEPT),),
+        instructions=(rng.choice(ACCEPTS_A_PERSON),),
         calls=(hand_over(f"The user asks for a change of {what}, which the agent has no action for."),),
         findings=(policy.in_scope(False),),
         outcome="transferred",

@@ -153,9 +153,7 @@ def _then_cancel(clerk: Clerk, wish: Wish, order: Order) -> Script[None]:
         )
     )
     yield from clerk.ask_reason(wish)
-    yield from clerk.propose(cancel_lines(clerk, order, wish.writes()[0]), head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do(wish.writes())
+    yield from clerk.carry_out(cancel_lines(clerk, order, wish.writes()[0]), wish.writes(), head=HEAD)
     clerk.note(cancelled(clerk, order))
 
 
@@ -212,9 +210,7 @@ def return_(clerk: Clerk, wish: Wish, order: Order) -> Script[None]:
         yield from clerk.answer(
             clerk.voice.pick(f"Please add {add[1]} too.", f"Oh, {add[1]} as well, please.", f"Also {add[1]}.")
         )
-    yield from clerk.propose((yield from _return_lines(clerk, order, items, target)), head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do([call])
+    yield from clerk.carry_out((yield from _return_lines(clerk, order, items, target)), [call], head=HEAD)
     clerk.note(
         clerk.pick(
             f"The return is requested. You will get an email that says how to send {_them(items)} back.",
@@ -281,9 +277,7 @@ def order_address(clerk: Clerk, wish: Wish) -> Script[None]:
     order = yield from clerk.locate(wish)
     call = wish.writes()[0]
     lines = yield from order_address_lines(clerk, wish, order, call)
-    yield from clerk.propose(lines, head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do([call])
+    yield from clerk.carry_out(lines, [call], head=HEAD)
     clerk.note(
         clerk.pick(
             f"Order {order.order_id} will now be sent to {address_of(call.arguments)}.",
@@ -327,9 +321,7 @@ def user_address(clerk: Clerk, wish: Wish) -> Script[None]:
     numbers = [call.arguments["order_id"] for call in order_calls]
     lines = [f"New default address in your profile: {words}"]
     lines += [f"Shipping address of order {number}, which is pending: the same new address" for number in numbers]
-    yield from clerk.propose(lines, head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do([profile_call, *order_calls])
+    yield from clerk.carry_out(lines, [profile_call, *order_calls], head=HEAD)
     done = clerk.pick("Your default address has been changed.", f"Your default address is now {words}.")
     if numbers:
         done += f" {'Orders' if len(numbers) > 1 else 'Order'} {', '.join(numbers)} will go there too."
@@ -344,9 +336,7 @@ def modify_payment(clerk: Clerk, wish: Wish) -> Script[None]:
     order = yield from clerk.locate(wish)
     call = wish.writes()[0]
     lines = yield from payment_lines(clerk, wish, order, call)
-    yield from clerk.propose(lines, head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do([call])
+    yield from clerk.carry_out(lines, [call], head=HEAD)
     clerk.note(
         clerk.pick(
             f"Order {order.order_id} is now paid with {clerk.method(call.arguments['payment_method_id'])}.",

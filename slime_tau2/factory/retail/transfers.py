@@ -5,27 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from slime_tau2.factory.case import Case
-from slime_tau2.factory.draft import Call, Wish, read
+from slime_tau2.factory.draft import ACCEPTS_A_PERSON, Call, Wish, hand_over, read
 from slime_tau2.factory.retail import policy
 from slime_tau2.factory.retail.shop import Shop
 from slime_tau2.factory.retail.words import noun, refer
-
-ACCEPT = (
-    "If you are handed over to a person, that is fine with you.",
-    "You want this to be taken care of, by a person if need be.",
-    "If the agent cannot do it, you agree to talk to somebody who can.",
-)
-
-
-def hand_over(summary: str) -> Call:
-    """The gold call; what the summary says is free."""
-    return Call(name="transfer_to_human_agents", arguments={"summary": summary}, free=("summary",))
 
 
 def _transferred(case: Case, reason: str, *, what: str, calls: tuple[Call, ...], topic: str) -> Wish:
     return Wish(
         reason=reason,
-        instructions=(case.rng.choice(ACCEPT),),
+        instructions=(case.rng.choice(ACCEPTS_A_PERSON),),
         calls=(*calls, hand_over(f"The user asks for {what}, which the agent has no action for.")),
         findings=(policy.in_scope(what),),
         outcome="transferred",

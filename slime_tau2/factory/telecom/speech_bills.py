@@ -201,9 +201,7 @@ def buy(clerk: Clerk, wish: Wish, plan: Any) -> Script[None]:
                 f"Hmm, make it {gigabytes(amount)} instead.", f"On second thought, I'd like {gigabytes(amount)}."
             )
         )
-    yield from clerk.propose(_refuel_lines(clerk, amount, price), head=HEAD)
-    yield from clerk.agree()
-    yield from clerk.do([call])
+    yield from clerk.carry_out(_refuel_lines(clerk, amount, price), [call], head=HEAD)
     clerk.note(
         clerk.pick(
             f"{gigabytes(amount)} has been added to your line, for ${money(amount * price)}.",

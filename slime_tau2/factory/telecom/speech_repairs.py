@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from slime_tau2.factory.dialogue import Script
-from slime_tau2.factory.draft import Call, Wish, write
+from slime_tau2.factory.draft import TRANSFER, Call, Wish, write
 from slime_tau2.factory.telecom.clerk import Clerk
 from slime_tau2.factory.telecom.faults import BEST_MODE
 from slime_tau2.factory.telecom.policy import REFUEL_LIMIT_GB
@@ -310,7 +310,7 @@ class Repair:
         yield from lift(clerk)
 
     def _hand_over(self) -> Script[None]:
-        calls = [call for call in self.wish.calls if call.name == "transfer_to_human_agents"]
+        calls = [call for call in self.wish.calls if call.name == TRANSFER]
         call: Call = calls[0]
         yield from self.clerk.transfer(call, self.wish)
         self.ended = True

@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from slime_tau2.factory.case import Case
-from slime_tau2.factory.draft import Call, Fact, Told, Wish, read
+from slime_tau2.factory.draft import Fact, Told, Wish, hand_over, read
 from slime_tau2.factory.telecom import faults, policy
 from slime_tau2.factory.telecom.account import Account
 from slime_tau2.factory.telecom.repairs import COMPLAINTS, NO_DATA, SERVICE, SLOW_DATA, draw, place, situation
 from slime_tau2.factory.telecom.words import HANDED_OVER, some, with_phone
-
-
-def hand_over(summary: str) -> Call:
-    """The gold call; what the summary says is free."""
-    return Call(name="transfer_to_human_agents", arguments={"summary": summary}, free=("summary",))
 
 
 def locked(case: Case) -> Wish | None:
