@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 import slime_tau2
-from slime_tau2 import cli_data, cli_evaluation, cli_options, cli_tasks, plugins
+from slime_tau2 import cli_collect, cli_data, cli_evaluation, cli_options, cli_tasks, plugins
 from slime_tau2.config import ENVIRONMENT, Tau2Config, from_environment
 from slime_tau2.errors import InfrastructureError, UserError
 
@@ -201,9 +201,9 @@ def doctor(
 COMMANDS: dict[str, Callable[..., None]] = {
     "prepare-data": cli_data.prepare_data,
     "tasks": cli_data.tasks,
-    "collect": cli_data.collect,
+    "collect": cli_collect.collect,
     "import-sft": cli_data.import_sft,
-    "import-tasks": cli_data.import_tasks,
+    "import-tasks": cli_tasks.import_tasks,
     "make-tasks": cli_tasks.make_tasks,
     "verify-tasks": cli_tasks.verify_tasks,
     "rft": cli_data.rft,

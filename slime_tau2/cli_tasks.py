@@ -1,4 +1,4 @@
-"""The commands that verify tasks and make them."""
+"""The commands about task sets: import, verify, make."""
 
 from __future__ import annotations
 
@@ -20,6 +20,45 @@ if TYPE_CHECKING:
 
 REFUSED = 2
 """Exit code of `verify-tasks` where a set has refused tasks."""
+
+
+def import_tasks(
+    source: Annotated[Path, typer.Argument(help="Folder of the tasks, or the file of tasks in it.")],
+    output: Annotated[
+        Path, typer.Option(help="areal: a folder that gets a set for each domain; tau2: the set's directory.")
+    ],
+    format: Annotated[
+        str, typer.Option(help="areal (inclusionAI/AReaL-tau2-data), or tau2: tasks.json, db.json, split_tasks.json.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="The set's name, by default the directory's; areal: the names' beginning.")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="tau2: domain of tasks whose scenarios do not say it.")] = None,
+    database: Annotated[Path | None, typer.Option(help="tau2: another database than the one beside the tasks.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="tau2: another file of splits.")] = None,
+    license: Annotated[str | None, typer.Option(help="Under which license the tasks are.")] = None,
+) -> None:
+    """Make task sets of published tasks; each is checked, and can be played when this ends."""
+    from slime_tau2.data import task_import
+
+    if format == "areal":
+        in_vain = {"--domain": domain, "--database": database, "--splits": splits}
+        options.refuse_in_vain(in_vain, "the rows of the areal format say it themselves")
+        made = task_import.import_areal(source, output, name or "areal", license or task_import.AREAL_LICENSE)
+    elif format == "tau2":
+        made = task_import.import_tau2(
+            source,
+            output,
+            name=name or output.name,
+            domain=domain,
+            database=database,
+            splits=splits,
+            license=license or "unknown",
+        )
+    else:
+        raise ConfigError(f"--format {format}: there are areal and tau2")
+    for line in task_import.lines(made):
+        print(line)
 
 
 def verify_tasks(
@@ -132,7 +171,9 @@ def make_tasks(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Its model.")] = None,
     key_env: Annotated[str | None, typer.Option(help="Environment variable of its key.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Stories at a time that it is asked for.")] = 32,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Stories at a time that it is asked for, by default 32.")
+    ] = None,
 ) -> None:
     """Make a task set from a domain's database and policy, by number and seed: no model, no network."""
     from slime_tau2.factory import sets
@@ -142,10 +183,12 @@ def make_tasks(
     if (rewrite is None) != (model is None):
         raise ConfigError("--rewrite URL/v1 and --model NAME go together")
     in_other_words = None
+    if rewrite is None:
+        options.refuse_in_vain({"--key-env": key_env, "--concurrency": concurrency}, "it is an option of --rewrite")
     if rewrite is not None and model is not None:
         from slime_tau2.factory.rewrite import rewriter
 
-        in_other_words = rewriter(rewrite, model, key_env=key_env, seed=seed, concurrency=concurrency)
+        in_other_words = rewriter(rewrite, model, key_env=key_env, seed=seed, concurrency=concurrency or 32)
     made = sets.make_set(
         output,
         name=name or output.resolve().name,

@@ -77,6 +77,20 @@ def parse_assignments(assignments: list[str], known: Mapping[str, Any], option: 
     return out
 
 
+def refuse_in_vain(in_vain: Mapping[str, object], why: str) -> None:
+    """Refuse options of a command line that nothing would read.
+
+    Args:
+        in_vain: {option: its value; None where it was not given}.
+
+    Raises:
+        ConfigError: one was given.
+    """
+    for option, value in in_vain.items():
+        if value is not None:
+            raise ConfigError(f"{option}: {why}; leave it out")
+
+
 def _yaml(text: str, source: str) -> Any:
     try:
         return yaml.safe_load(text)

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "slime_tau2").rglob("*.py"))
 MOST_BY_POSITION, MOST_FIELDS_BY_POSITION = 5, 4
 """A reader of a call still knows which value is which."""
-NAMED_BY_OTHERS = {"cli.py", "cli_data.py", "cli_evaluation.py", "cli_tasks.py", "stand_ins.py", "shapes.py"}
+NAMED_BY_OTHERS = {*(f.name for f in (ROOT / "slime_tau2").glob("cli*.py")), "stand_ins.py", "shapes.py"}
 """Commands, whose options typer reads from the signature, and the shapes of slime's and tau2's own classes."""
 
 

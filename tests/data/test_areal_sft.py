@@ -154,3 +154,21 @@ def test_the_command(tmp_path, cli):
     assert code == 2 and "no conversation has a turn to train on" in error and not (tmp_path / "out.jsonl").exists()
     assert "--failed some: there are drop, mask, keep" in cli(*command, "--failed", "some")[2]
     assert "--format other: there are rows and areal" in cli(*command[:3], "other", *command[4:])[2]
+
+
+@pytest.mark.parametrize(
+    "form, given, why",
+    [
+        ("areal", ["--split", "train+val"], "--split: the rows of the areal format name no task"),
+        ("areal", ["--task-set", "sets/x"], "--task-set: the rows of the areal format name no task"),
+        ("areal", ["--unverified"], "--unverified: the rows of the areal format name no task"),
+        ("areal", ["--unchecked"], "--unchecked: the rows of the areal format name no task"),
+        ("rows", ["--failed", "drop"], "--failed: it is an option of --format areal; leave it out"),
+        ("rows", ["--tokenizer", "model"], "--tokenizer: it is an option of --format areal; leave it out"),
+    ],
+)
+def test_an_option_of_the_other_format_is_refused(tmp_path, cli, form, given, why):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row(2)) + "\n")
+    output = tmp_path / "out.jsonl"
+    code, _, error = cli("import-sft", tmp_path / "rows.jsonl", "--format", form, "--output", output, *given)
+    assert code == 2 and error.startswith(f"error: {why}") and not output.exists()

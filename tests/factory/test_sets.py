@@ -51,6 +51,7 @@ def test_an_unverified_set_says_what_to_do(tmp_path):
         (["--domain", "mock", "--count", 1], "no task factory for 'mock'; there is one for: airline"),
         (["--domain", "retail", "--count", 1, "--refused", 0.9, "--transferred", 0.2], "more than all tasks together"),
         (["--domain", "retail", "--count", 1, "--rewrite", "http://127.0.0.1:1/v1"], "--rewrite URL/v1 and --model"),
+        (["--domain", "retail", "--count", 1, "--key-env", "KEY"], "--key-env: it is an option of --rewrite"),
     ],
 )
 def test_what_cannot_be_made(tmp_path, arguments, said):
