@@ -44,6 +44,7 @@ setup(
             "episode/*.txt",
             "evaluation/*.html",
             "evaluation/*.js",
+            "verification/*.json",
         ]
     },
     install_requires=[

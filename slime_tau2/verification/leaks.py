@@ -1,14 +1,19 @@
 """Check 6: does a task hold a record of a test task, or a sentence of its scenario?
 
 Records are users, orders, reservations, customers, lines: rows that belong to somebody. What a shop or an airline
-offers to all is none.
+offers to all is none. Vintages of tau2 tell test tasks in other words: those of the vintages that are not installed are
+known by the hashes in `test_tasks.json`, which `tests/verification/test_other_vintages.py` writes and compares.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from slime_tau2 import bench
@@ -24,17 +29,39 @@ SHORTEST = 25
 SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
+VINTAGES = {"pypi": "pypi", "pin": "pypi", "v1": "v1"}
+"""{vintage: under which name `test_tasks.json` has its test tasks}; PyPI's and the card's have the same."""
+
+
 @dataclass(frozen=True)
 class Held:
-    """What the test tasks of a domain hold.
+    """What the test tasks of a domain hold, in all vintages, by `digest`.
 
     Attributes:
-        records: {record: id of a test task that it is in}.
-        sentences: {sentence, in its normal form: id of a test task that it is in}.
+        records: {digest of a record: id of a test task that it is in}.
+        sentences: {digest of a sentence, in its normal form: id of a test task that it is in}.
     """
 
     records: Mapping[str, str]
     sentences: Mapping[str, str]
+
+    def records_of(self, names: Iterable[str]) -> dict[str, str]:
+        """{record: id of a test task that it is in} of those among names that are in one."""
+        return _found(names, self.records)
+
+    def sentences_of(self, sentences: Iterable[str]) -> dict[str, str]:
+        """The same of sentences in normal form."""
+        return _found(sentences, self.sentences)
+
+
+def _found(texts: Iterable[str], held: Mapping[str, str]) -> dict[str, str]:
+    by_text = {text: digest(text) for text in sorted(texts)}
+    return {text: held[key] for text, key in by_text.items() if key in held}
+
+
+def digest(text: str) -> str:
+    """By what a record or a sentence is known: the beginning of its sha256, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Records:
@@ -75,24 +102,43 @@ def _owners(row: Any) -> tuple[str, ...]:
 
 
 def held(own: World, records: Records, *, common: bool) -> Held:
-    """What the test tasks of a domain's own world hold; nothing where it has no test split.
+    """What the test tasks of a domain hold in any vintage; nothing where it has no test split.
 
     Args:
-        common: whether sentences count that other tasks of the domain have too: what every user of a domain is told
-            is no mark of a test task.
+        own: the domain's own world, as the installed vintage has it.
+        common: whether sentences of its test tasks count that its other tasks have too: what every user of a domain is
+            told is no mark of a test task. A sentence of another vintage never does.
     """
+    found, shared = in_test_tasks(own, records)
+    others = [kept for name, kept in _kept(own.domain).items() if name != VINTAGES[bench.VINTAGE.name]]
     by_record: dict[str, str] = {}
     by_sentence: dict[str, str] = {}
-    tests = list(own.splits.get("test", ()))
-    for task_id in tests:
+    for kept in others:
+        by_record |= kept.records
+        by_sentence |= kept.sentences
+    for sentence in shared:
+        by_sentence.pop(sentence, None)
+    by_sentence |= {key: where for key, where in found.sentences.items() if common or key not in shared}
+    return Held({**by_record, **found.records}, by_sentence)
+
+
+def in_test_tasks(own: World, records: Records) -> tuple[Held, set[str]]:
+    """(what the test tasks of the installed vintage hold, the sentences that other tasks of the domain have too)."""
+    by_record: dict[str, str] = {}
+    by_sentence: dict[str, str] = {}
+    for task_id in own.splits.get("test", ()):
         task = own.task(task_id)
-        by_record |= dict.fromkeys(records.of(task), task_id)
-        by_sentence |= dict.fromkeys(sentences(task), task_id)
-    if not common:
-        others = [own.task(task_id) for task_id in own.splits.get("train+val", own.splits.get("train", ()))]
-        for sentence in set[str]().union(*map(sentences, others)):
-            by_sentence.pop(sentence, None)
-    return Held(by_record, by_sentence)
+        by_record |= {digest(record): task_id for record in records.of(task)}
+        by_sentence |= {digest(sentence): task_id for sentence in sentences(task)}
+    others = [own.task(task_id) for task_id in own.splits.get("train+val", own.splits.get("train", ()))]
+    return Held(by_record, by_sentence), {digest(sentence) for task in others for sentence in sentences(task)}
+
+
+@cache
+def _kept(domain: str) -> dict[str, Held]:
+    """{vintage: what its test tasks hold}, of a domain of tau2."""
+    kept = json.loads(files(__package__).joinpath("test_tasks.json").read_text(encoding="utf-8"))
+    return {name: Held(**domains[domain]) for name, domains in kept.items() if domain in domains}
 
 
 def sentences(task: bench.Task) -> set[str]:

@@ -290,13 +290,11 @@ class _Subject:
     def _leaks(self) -> None:
         if self.task.id in self.verifier.own.splits.get("test", ()) and self.world is self.verifier.own:
             return  # it is one
-        records = sorted(self.verifier.records.of(self.task) & self.verifier.held.records.keys())
-        if records:
-            where = sorted({self.verifier.held.records[record] for record in records})
-            self.find("test-record", f"{', '.join(records[:3])} of test task {where[0]}")
-        said = sorted(leaks.sentences(self.task) & self.verifier.held.sentences.keys())
-        if said:
-            self.find("test-sentence", f"{len(said)} of test task {self.verifier.held.sentences[said[0]]}")
+        held = self.verifier.held
+        if records := held.records_of(self.verifier.records.of(self.task)):
+            self.find("test-record", f"{', '.join(list(records)[:3])} of test task {min(records.values())}")
+        if said := held.sentences_of(leaks.sentences(self.task)):
+            self.find("test-sentence", f"{len(said)} of test task {min(said.values())}")
 
 
 def _without_judge(task: bench.Task) -> bench.Task:

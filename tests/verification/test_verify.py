@@ -19,9 +19,9 @@ def own():
 @pytest.fixture(scope="module")
 def order(own):
     """A pending order of a user who is in no test task."""
-    held = Verifier(own, own).held.records
+    held = Verifier(own, own).held
     orders = own.environments.base.tools.db.orders.values()
-    return next(o for o in orders if o.status == "pending" and o.user_id not in held and len(o.items) > 1)
+    return next(o for o in orders if o.status == "pending" and not held.records_of([o.user_id]) and len(o.items) > 1)
 
 
 def action(name, **arguments):
@@ -223,7 +223,7 @@ def test_records_and_sentences_of_test_tasks(own, order):
     assert kinds(own, test, checks={6}, world=own) == set(), "it is one"
     assert kinds(own, task([cancel(order)], known(order)), checks={6}) == set()
     verifier = Verifier(own, own)
-    other = next(o for o in own.environments.base.tools.db.orders.values() if o.user_id in verifier.held.records)
+    other = next(o for o in own.environments.base.tools.db.orders.values() if verifier.held.records_of([o.user_id]))
     assert "test-record" in kinds(own, task([cancel(order, order_id=other.order_id)]), checks={6}), "through its owner"
 
 
