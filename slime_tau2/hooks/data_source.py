@@ -151,9 +151,11 @@ class Tau2DataSource:
         for s in group:
             termination = info(s).get("termination", "unknown")
             counts[termination] = counts.get(termination, 0) + 1
-            if not s.remove_sample:
-                self.liveness.scored()
-                self.order.observe(task_name(s), is_success(task_reward(s)), eased="prefix" in s.metadata)
+        scored = [s for s in group if not s.remove_sample]
+        if scored:
+            self.liveness.scored()
+            successes = sum(is_success(task_reward(s)) for s in scored)
+            self.order.observe(task_name(group[0]), successes, len(scored), eased="prefix" in group[0].metadata)
 
     # What is logged
 

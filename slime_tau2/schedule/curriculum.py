@@ -14,7 +14,9 @@ from typing import Any, Literal
 Pool = Literal["unseen", "learnable", "solved", "hopeless"]
 POOLS: tuple[Pool, ...] = ("unseen", "learnable", "solved", "hopeless")
 DECAY = 0.9
-"""Weight of earlier evidence at each new observation of a task: the policy moves, old evidence fades."""
+"""Weight of earlier evidence at each new group of a task: the policy moves, old evidence fades. (By attempt it would
+fade too fast: no task could ever be seen to fail as often as HOPELESS asks.)
+"""
 FLOOR = 0.05
 """Smallest weight, relative to the largest possible (0.25)."""
 SOLVED, HOPELESS = 0.9, 0.05
@@ -30,7 +32,7 @@ class Curriculum:
     counts: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def observe(self, name: str, successes: int, attempts: int) -> None:
-        """Count `attempts` further attempts at a task, of which `successes` succeeded."""
+        """Count a group of `attempts` attempts at a task, of which `successes` succeeded."""
         won, lost = self.counts.get(name, (0.0, 0.0))
         self.counts[name] = (DECAY * won + successes, DECAY * lost + attempts - successes)
 

@@ -166,12 +166,12 @@ class TaskOrder:
             return None
         return prefixes.cut(rng.choice(successes), rng)
 
-    def observe(self, name: str, success: bool, eased: bool) -> None:
-        """Count the outcome of one episode. An episode that began within a success (`eased`) says nothing of the task
+    def observe(self, name: str, successes: int, attempts: int, *, eased: bool) -> None:
+        """Count the outcome of one group. A group that began within a success (`eased`) says nothing of the task
         itself.
         """
         if name in self.tasks and not eased:
-            self.curriculum.observe(name, int(success), 1)
+            self.curriculum.observe(name, successes, attempts)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to draw on as this one would: JSON."""

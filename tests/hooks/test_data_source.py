@@ -21,7 +21,8 @@ FULLY_ASYNC = "slime.rollout.fully_async_rollout.generate_rollout_fully_async"
 
 
 def source_args(tmp_path, **over):
-    return Namespace(n_samples_per_prompt=2, save=str(tmp_path), load=str(tmp_path), tau2_user="scripted", **over)
+    told = {"n_samples_per_prompt": 2, "save": str(tmp_path), "load": str(tmp_path), "tau2_user": "scripted"}
+    return Namespace(**told | over)
 
 
 def finish(group, *rewards_):
@@ -91,13 +92,26 @@ def test_the_curriculum_hears_of_groups_that_the_filter_dropped(tmp_path, hook):
         filters.process_all_samples(source.args, [won, mixed], source.get_samples)
     end(source, 0, mixed)
     counts = source.order.curriculum.counts
-    assert counts[won[0].prompt] == pytest.approx((1.9, 0.0)) and sum(counts[mixed[0].prompt]) == pytest.approx(1.9)
+    assert counts[won[0].prompt] == (2.0, 0.0) and counts[mixed[0].prompt] == (1.0, 1.0)
     (again,) = source.buffer
     assert cut[0].prompt not in counts and indices([again]) == indices([cut]) and not source.groups.out
     assert all(s.status is Sample.Status.PENDING and s.reward is None and "tau2" not in s.metadata for s in again), (
         "it begins anew"
     )
     assert again[1].session_id is None, "another conversation, which no server may take for the one that was cut off"
+
+
+def test_a_task_that_three_groups_of_eight_fail_is_hopeless(tmp_path):
+    """Evidence that faded with every episode never reached the bound, and no group ever began within a success."""
+    source = Tau2DataSource(source_args(tmp_path, tau2_curriculum=True, n_samples_per_prompt=8))
+    pool = source.order.curriculum.pool
+    task, pools = next(iter(source.tasks.values())), []
+    for n in range(3):
+        group = finish(source.factory.group(task), *[0] * 8)
+        source.groups.served([group])
+        end(source, n, group)
+        pools.append(pool(str(task)))
+    assert pools == ["learnable", "learnable", "hopeless"]
 
 
 def test_one_group_more_than_the_batch_holds_is_served_again(tmp_path):

@@ -24,7 +24,7 @@ def test_a_resumed_order_goes_on_as_the_first_would_have(curriculum):
     config = Tau2Config(seed=5, curriculum=curriculum)
     first, second = TaskOrder(config, TASKS), TaskOrder(config, TASKS)
     for name in first.draw(10):
-        first.observe(name, name in ("a/1", "a/2"), eased=False)
+        first.observe(name, 4 * (name in ("a/1", "a/2")), 8, eased=False)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert second.draw(12) == first.draw(12) and second.state_dict() == first.state_dict()
 
@@ -38,10 +38,10 @@ def test_what_is_drawn_has_not_moved():
 
 def test_unknown_tasks_and_eased_episodes_teach_the_curriculum_nothing():
     order = TaskOrder(Tau2Config(), TASKS)
-    order.observe("b/1", True, eased=False)
-    order.observe("a/1", True, eased=True)
+    order.observe("b/1", 1, 1, eased=False)
+    order.observe("a/1", 1, 1, eased=True)
     assert order.curriculum.counts == {}
-    order.observe("a/1", True, eased=False)
+    order.observe("a/1", 1, 1, eased=False)
     assert order.curriculum.counts == {"a/1": (1.0, 0.0)}
 
 
