@@ -41,7 +41,11 @@ class PipelineSettings(Manifest):
     rft_lr: float = Field(5e-4, gt=0)
     """Peak learning rate of RFT."""
     grpo_steps: int = Field(32, gt=0)
-    """Rollouts, each followed by training on it."""
+    """Rollouts at most, each followed by training on it."""
+    grpo_episodes: int | None = Field(None, gt=0)
+    """Episodes that GRPO samples, those included that are dropped or cut off: it ends after the rollout that reaches
+    them. None: after `grpo_steps`.
+    """
     grpo_groups: int = Field(16, gt=0)
     """Groups per rollout (slime's rollout_batch_size)."""
     grpo_group_size: int = Field(8, gt=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -100,28 +101,34 @@ def train_sft(
 def train_grpo(
     stage: Stage, trainer: Trainer, tokenizer: Tokenizer, server: ServerProcess, settings: PipelineSettings
 ) -> None:
-    """`settings.grpo_steps` rounds of rollout, group normalisation, training and a weight update."""
+    """Rounds of rollout, group normalisation, training and a weight update: `settings.grpo_steps` of them, or until
+    `settings.grpo_episodes` are sampled.
+    """
     args = slime_args(settings, server.url, stage.directory / "weights")
     root = stage.directory / "checkpoints"
     state = checkpoint.load(root, trainer) or {"iteration": 0}
+    step, episodes = state["iteration"], state.get("episodes", 0)
     save_model(stage.directory / "weights", trainer.model, tokenizer)
     source = Tau2DataSource(args)
-    if state["iteration"]:
+    if step:
         source.load_state_dict(state["data_source"])
-    for step in range(state["iteration"] + 1, settings.grpo_steps + 1):
+    while step < settings.grpo_steps and episodes < (settings.grpo_episodes or math.inf):
+        step += 1
         server.load(stage.directory / "weights")
         try:
             rollout = asyncio.run(generate_rollout(args, step - 1, source))
         finally:
             server.check()  # a dead server is a better answer than what its absence caused
         stage.lags_ms += rollout.lags_ms
+        episodes += int(rollout.metrics["rollout/episodes"] + rollout.metrics["rollout/cut_off"])
         raw, advantages = reward_post_process(args, rollout.samples)
         assert len(raw) == len(rollout.samples)
         trained = trainer.grpo_step(rollout.samples, advantages)
         save_model(stage.directory / "weights", trainer.model, tokenizer)
         stage.log(step, settings.grpo_steps, {**rollout.metrics, **trained})
         if step % GRPO_SAVE_INTERVAL == 0 or step == settings.grpo_steps:
-            checkpoint.save(root, step, trainer, tokenizer, {"data_source": source.state_dict()})
+            state = {"data_source": source.state_dict(), "episodes": episodes}
+            checkpoint.save(root, step, trainer, tokenizer, state)
     stage.finish(trainer.model, tokenizer)
 
 

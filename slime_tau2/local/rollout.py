@@ -103,12 +103,16 @@ async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSou
     wall_s = time.perf_counter() - started
     drops: dict[str, float] = {f"rollout/dynamic_filter/drop_{k}": v for k, v in groups.dropped.items()}
     log_hooks.log_rollout(rollout_id, args, samples, drops, wall_s)
-    episodes = [s for group in [*groups.finished, *cut] for s in group if s.status is not Sample.Status.ABORTED]
+    served = [s for group in [*groups.finished, *cut] for s in group]
+    episodes = [s for s in served if s.status is not Sample.Status.ABORTED]
+    cut_off = [s for s in served if s.status is Sample.Status.ABORTED and any(s.loss_mask or ())]
     metrics: dict[str, float] = {
         **log_hooks.episode_metrics(episodes, "rollout"),
         **drops,
         "rollout/wall_s": wall_s,
         "rollout/episodes": len(episodes),
+        "rollout/cut_off": len(cut_off),
+        "rollout/sampled_tokens": sum(sum(s.loss_mask or ()) for s in episodes + cut_off),
     }
     return Rollout(samples, metrics, lag.lags_ms)
 

@@ -118,7 +118,7 @@ class Trainer:
 
         Returns:
             `loss`; `grad_norm` before clipping; `confident`, the share of trained tokens with a probability above 1/2;
-            `lr`, the next step's learning rate.
+            `lr`, the next step's learning rate; `trained_samples` and `trained_tokens`.
         """
         self.model.train()
         tokens = sum(sum(r.loss_mask or ()) for r in rows)
@@ -132,7 +132,14 @@ class Trainer:
             total += float(loss.detach())
             confident += sum(int(((lp > math.log(0.5)) & (m > 0)).sum()) for lp, m in zip(log_probs, masks))
         norm = self._optimizer_step()
-        return {"loss": total, "grad_norm": norm, "confident": confident / max(tokens, 1), "lr": self.learning_rate()}
+        return {
+            "loss": total,
+            "grad_norm": norm,
+            "confident": confident / max(tokens, 1),
+            "lr": self.learning_rate(),
+            "trained_samples": len(rows),
+            "trained_tokens": tokens,
+        }
 
     # --- GRPO --------------------------------------------------------------------------------------------------------
 
@@ -144,17 +151,19 @@ class Trainer:
                 response token, which is taken instead.
 
         Returns:
-            `trained_samples`; `lr`, the next step's learning rate; and, as means over the steps, `loss`, `grad_norm`
-            and these means over a step's trained tokens: `clip_fraction`, `entropy`, `kl` (to the reference model),
-            `tis_weight`, `mismatch` (absolute difference of trainer's and sampler's log-probs) and `mismatch_kl` (k3
-            estimate of KL(sampler || trainer)). The last two are there whether or not they are corrected for.
-            Where no sample can be trained on, only `loss` and `trained_samples`, both 0: no step is taken.
+            `trained_samples`, `trained_tokens`; `lr`, the next step's learning rate; and, as means over the steps,
+            `loss`, `grad_norm` and these means over a step's trained tokens: `clip_fraction`, `entropy`, `kl` (to the
+            reference model), `tis_weight`, `mismatch` (absolute difference of trainer's and sampler's log-probs) and
+            `mismatch_kl` (k3 estimate of KL(sampler || trainer)). The last two are there whether or not they are
+            corrected for.
+            Where no sample can be trained on, only `loss`, `trained_samples` and `trained_tokens`, all 0: no step is
+            taken.
         """
         self.model.train()
         pairs = zip(samples, advantages, strict=True)
         used = [(s, a) for s, a in pairs if not s.remove_sample and any(s.loss_mask or ())]
         if not used:
-            return {"loss": 0.0, "trained_samples": 0}
+            return {"loss": 0.0, "trained_samples": 0, "trained_tokens": 0}
         rows = [s for s, _ in used]
         per_token = [self._advantages(s, a) for s, a in used]
         steps = self.options.num_steps_per_rollout
@@ -170,7 +179,8 @@ class Trainer:
             )
             for key, value in figures.items():
                 report[key] = report.get(key, 0.0) + value / len(parts)
-        return report | {"trained_samples": len(rows), "lr": self.learning_rate()}
+        tokens = sum(sum(row.loss_mask or ()) for row in rows)
+        return report | {"trained_samples": len(rows), "trained_tokens": tokens, "lr": self.learning_rate()}
 
     def _policy_step(
         self,

@@ -182,6 +182,7 @@ def test_advantages_push_log_probs_their_way(model, options):
     assert all((b - a) * g > 0 for a, b, g in zip(before, after, gains[:4]))
     assert (
         report["trained_samples"] == 5
+        and report["trained_tokens"] == sum(sum(s.loss_mask) for s in batch[:5])
         and report["mismatch"] < 1e-5
         and abs(report["mismatch_kl"]) < 1e-6
         and report["clip_fraction"] == 0.0
