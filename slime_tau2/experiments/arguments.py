@@ -8,7 +8,6 @@ from typing import Any
 
 from slime_tau2.config import PREFIX
 from slime_tau2.domains.helpdesk import MAX_STEPS
-from slime_tau2.domains.helpdesk.environment import NAME
 from slime_tau2.episode.splits import WHOLE
 from slime_tau2.experiments.settings import PipelineSettings
 
@@ -31,7 +30,7 @@ def played(settings: PipelineSettings) -> dict[str, Any]:
 def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path) -> Namespace:
     """The arguments that slime would hand to the hooks, for the local engine."""
     host, port = server_url.removeprefix("http://").split(":")
-    options = {**played(settings), "domains": (NAME,), "split": WHOLE, "seed": settings.seed, **settings.tau2}
+    options = {**played(settings), "domains": (settings.tasks,), "split": WHOLE, "seed": settings.seed, **settings.tau2}
     return Namespace(
         hf_checkpoint=str(tokenizer),
         sglang_router_ip=host,

@@ -1,4 +1,5 @@
-"""Episodes of local models on helpdesk: serve one, run attempts at tasks, add up what a report wants to know of it.
+"""Episodes of local models on helpdesk, or on a task set of it: serve one, run attempts at tasks, add up what a report
+wants to know of it.
 
 Attempts are resumable; the figures (token mismatches, loop lag, memory, wall time) are added to those of earlier,
 interrupted runs.
@@ -16,13 +17,13 @@ from statistics import fmean
 
 from slime_tau2 import bench, files
 from slime_tau2.config import Tau2Config
-from slime_tau2.data import records
+from slime_tau2.data import held_out, records
 from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.splits import TEST
+from slime_tau2.episode.splits import HELD_OUT, TEST, WHOLE
 from slime_tau2.evaluation import audit, runner, runs
 from slime_tau2.evaluation import plan as plans
 from slime_tau2.evaluation.plan import SUMMARY, RunPlan, RunSettings, TaskSet
@@ -63,6 +64,13 @@ class Sampling:
     """What whoever watches reads."""
 
 
+def spread(tasks: list[str], count: int | None) -> list[str]:
+    """`count` of some tasks, evenly spread over their order and so over the families; None: all."""
+    if count is None or count >= len(tasks):
+        return tasks
+    return [tasks[i * len(tasks) // count] for i in range(count)]
+
+
 @dataclass
 class Episodes:
     """Episodes of the models of one run, in its directory."""
@@ -79,7 +87,8 @@ class Episodes:
 
     def __post_init__(self) -> None:
         self.tokenizer = load_tokenizer(TOKENIZER)
-        self.world = worlds.load("helpdesk")
+        self.world = worlds.load(self.settings.tasks)
+        self.held_out = HELD_OUT if HELD_OUT in self.world.splits else TEST
         self.chat = ChatRenderer(self.tokenizer, self.world.tool_schemas)
         self.prompt = bench.agent_prompt(self.world.policy)
         self.config = Tau2Config(**played(self.settings))
@@ -95,12 +104,11 @@ class Episodes:
         self._mismatches += info["prefix_mismatches"]
         self._lags_ms += lags_ms[WARM_UP_LAGS:]
 
-    def spread(self, split: str, count: int | None) -> list[str]:
-        """`count` tasks of a split, evenly spread over its order and so over the families; None: all."""
-        tasks = self.world.task_ids(split)
-        if count is None or count >= len(tasks):
-            return tasks
-        return [tasks[i * len(tasks) // count] for i in range(count)]
+    @property
+    def train_tasks(self) -> list[str]:
+        """Ids of the tasks that may train."""
+        held = held_out.held_out(self.world.name, WHOLE)
+        return [task_id for task_id in self.world.task_ids(WHOLE) if task_id not in held]
 
     def evaluate(self, name: str, model: Path, seed: int | None = None) -> list[AttemptRecord]:
         """Attempts at the held-out tasks, in `eval/NAME`; another `seed` is another evaluation of the same model."""
@@ -108,8 +116,8 @@ class Episodes:
             Sampling(
                 policy=name,
                 model=model,
-                split=TEST,
-                tasks=self.spread(TEST, self.settings.eval_tasks),
+                split=self.held_out,
+                tasks=spread(self.world.task_ids(self.held_out), self.settings.eval_tasks),
                 attempts=self.settings.eval_attempts,
                 seed=self.settings.seed if seed is None else seed,
                 output=layout.evaluation(self.directory, name),
@@ -164,7 +172,7 @@ class Episodes:
 
             run = runner.Run(
                 plan=plan,
-                worlds={self.world.domain: self.world},
+                worlds={self.world.name: self.world},
                 output=sampling.output,
                 run_one=run_one,
                 concurrency=self.settings.concurrency,

@@ -6,8 +6,9 @@ after Ctrl-C, kill -9 or a reboot. Episodes, hooks, ledger and evaluators are th
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +18,26 @@ import torch
 from slime_tau2 import manifest
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import rejection, teacher_traces, traces
+from slime_tau2.data.traces import TokenRow
 from slime_tau2.domains.helpdesk import CONTEXT
 from slime_tau2.episode.splits import WHOLE
 from slime_tau2.errors import ConfigError
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments import stages
 from slime_tau2.experiments.directory import StageModel
-from slime_tau2.experiments.episodes import Episodes, Sampling
+from slime_tau2.experiments.episodes import Episodes, Sampling, spread
 from slime_tau2.experiments.settings import PipelineSettings
 from slime_tau2.experiments.watch import Progress
 from slime_tau2.local.models import load_model, new_model, save_model
 from slime_tau2.local.trainer import Trainer
+
+
+def steps_for(sequences: int, rows: int, batch: int) -> int:
+    """Optimizer steps of `train_sft` that train on so many sequences, to a batch: an epoch's last batch is what is
+    left of its rows.
+    """
+    epochs, rest = divmod(sequences, rows)
+    return max(1, epochs * math.ceil(rows / batch) + round(rest / batch))
 
 
 @dataclass
@@ -48,8 +58,18 @@ class Pipeline:
             self._base()
             episodes.evaluate("base", self._model("base"))
             for name in layout.STAGES[1:]:
-                self._train(name, StageModel(self.directory, layout.before(name)))
+                self._train(name)
+                episodes.evaluate(name, self._model(name))
         return self._model(layout.STAGES[-1])
+
+    def run_until(self, last: str) -> Path:
+        """Run what is missing of the stages up to `last`, and evaluate that one alone; returns its model."""
+        with self._session() as episodes:
+            self._base()
+            for name in layout.STAGES[1 : layout.STAGES.index(last) + 1]:
+                self._train(name)
+            episodes.evaluate(last, self._model(last))
+        return self._model(last)
 
     def run_stage(self, name: str, start: StageModel) -> Path:
         """Run one stage alone and evaluate it; returns the directory of its model.
@@ -58,14 +78,15 @@ class Pipeline:
             name: `sft`, `rft` or `grpo`.
             start: the model that it starts from, of this run or another.
         """
-        with self._session():
+        with self._session() as episodes:
             self._train(name, start)
+            episodes.evaluate(name, self._model(name))
         return self._model(name)
 
-    def _train(self, name: str, start: StageModel) -> None:
+    def _train(self, name: str, start: StageModel | None = None) -> None:
+        """Train a stage, by default from the one before it."""
         train = {"sft": self._sft, "rft": self._rft, "grpo": self._grpo}[name]
-        train(start)
-        self.episodes.evaluate(name, self._model(name))
+        train(start or StageModel(self.directory, layout.before(name)))
 
     @contextmanager
     def _session(self) -> Iterator[Episodes]:
@@ -110,12 +131,13 @@ class Pipeline:
         data = self.directory / "data" / "sft.jsonl"
         if not data.exists():
             self.progress.start("collecting teacher traces", s.traces)
-            rows, reward = teacher_traces.collect(
+            collected, reward = teacher_traces.collect(
                 s.traces, flaws=s.flaws, seed=s.seed, split=WHOLE, advance=self.progress.advance
             )
-            traces.write_jsonl(data, rows)
+            traces.write_jsonl(data, collected)
             self.progress.end(f"the teacher's reward is {reward:.2f}")
-        self._supervise(stage, start.path, data, title="SFT on {} traces", steps=s.sft_steps, lr=s.sft_lr)
+        rows = self._rows(data)
+        self._supervise(stage, start.path, rows, title="SFT on {} traces", steps=s.sft_steps, lr=s.sft_lr)
 
     def _rft(self, start: StageModel) -> None:
         stage, s, episodes = self._stage("rft"), self.settings, self.episodes
@@ -128,7 +150,7 @@ class Pipeline:
                     policy=start.stage,
                     model=start.path,
                     split=WHOLE,
-                    tasks=episodes.spread(WHOLE, s.rft_tasks),
+                    tasks=spread(episodes.train_tasks, s.rft_tasks),
                     attempts=s.rft_attempts,
                     seed=s.seed,
                     output=layout.rft_samples(self.directory),
@@ -138,16 +160,23 @@ class Pipeline:
             kept = rejection.select(records, s.rft_min_partial).records
             chosen = (traces.record_to_row(r, episodes.prompt, episodes.world.tool_schemas) for r in kept)
             traces.write_jsonl(data, (r for r in chosen if r is not None))
-        self._supervise(stage, start.path, data, title="RFT on {} selected attempts", steps=s.rft_steps, lr=s.rft_lr)
+        rows = self._rows(data)
+        steps = s.rft_steps if s.rft_sequences is None else steps_for(s.rft_sequences, len(rows), s.sft_batch)
+        self._supervise(stage, start.path, rows, title="RFT on {} selected attempts", steps=steps, lr=s.rft_lr)
 
-    def _supervise(self, stage: stages.Stage, start: Path, data: Path, *, title: str, steps: int, lr: float) -> None:
-        """SFT on the rows of a file."""
+    def _rows(self, data: Path) -> list[TokenRow]:
+        """The rows of a file, at least one."""
         rows = [traces.tokenise(row, self.episodes.chat) for row in traces.read_rows(data)]
         if not rows:
             raise ConfigError(
                 f"RFT has nothing to train on: no attempt of the SFT model qualified ({data}); raise sft_steps or "
                 "rft_attempts"
             )
+        return rows
+
+    def _supervise(
+        self, stage: stages.Stage, start: Path, rows: Sequence[TokenRow], *, title: str, steps: int, lr: float
+    ) -> None:
         trainer = Trainer(load_model(start), stages.sft_options(lr, steps))
         self.episodes.worked = True
         self.progress.start(title.format(len(rows)), steps)

@@ -16,6 +16,8 @@ class PipelineSettings(Manifest):
     FILE: ClassVar[str] = "settings.json"
     KIND: ClassVar[str] = "run"
 
+    tasks: str = "helpdesk"
+    """What RFT, GRPO and evaluations play: the bundled domain, or the directory of a task set of it."""
     seed: int = 0
     """Seed of everything: weights, traces, data order, users, sampling."""
     traces: int = Field(4500, gt=0)
@@ -38,6 +40,8 @@ class PipelineSettings(Manifest):
     """Least strict partial score of a task's best attempt where none succeeded."""
     rft_steps: int = Field(60, gt=0)
     """Optimizer steps of RFT."""
+    rft_sequences: int | None = Field(None, gt=0)
+    """Sequences that RFT trains on, to a batch; None: those of `rft_steps`."""
     rft_lr: float = Field(5e-4, gt=0)
     """Peak learning rate of RFT."""
     grpo_steps: int = Field(32, gt=0)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from slime_tau2.evaluation import plan
+from slime_tau2.experiments import pipeline
+from slime_tau2.local.batches import length_bucketed
 
 SIZES = [
     "traces=60",
@@ -204,3 +207,12 @@ def test_ctrl_c_leaves_a_resumable_run(tmp_path):
     assert process.returncode == 130 and "the same command resumes" in errors
     done = run(tmp_path / "q")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("sequences, rows", [(96, 10), (100, 40), (3072, 500), (7, 300)])
+def test_rft_trains_on_as_many_sequences_as_it_is_told_to(sequences, rows):
+    """An epoch's last batch is what is left of its rows, so that steps times the batch would promise too many."""
+    steps, made = pipeline.steps_for(sequences, rows, 16), 0
+    epoch = [len(b) for b in length_bucketed(rows, [1] * rows, 16, random.Random(0))]
+    made = sum((epoch * (steps // len(epoch) + 1))[:steps])
+    assert abs(made - sequences) <= 16
