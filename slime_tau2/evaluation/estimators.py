@@ -5,6 +5,8 @@ C(n-c,k)/C(n,k) (arXiv 2107.03374); pass^k that all k do, C(c,k)/C(n,k) (tau-ben
 from the same n. Intervals resample tasks, the unit that varies (attempts at one task are not independent). Where all
 tasks are alike, at 0 and at 1 above all, resampling sees no variance and would claim certainty: there the interval is
 Wilson's (`wilson_interval`), and says so.
+
+Of a method of training, rather than of one model, the seeds of training are a unit of their own: `over_seeds`.
 """
 
 from __future__ import annotations
@@ -17,10 +19,15 @@ from typing import TypeVar
 import numpy as np
 
 RESAMPLES = 10_000
+RESAMPLES_OVER_SEEDS = 4_000
+_CHUNK = 250
+"""Resamples over seeds that are made at once, for the memory's sake."""
 LEVEL = 0.95
 Z = 1.959964
 """The quantile of the normal distribution that belongs to LEVEL, two-sided."""
 Task = TypeVar("Task", bound=Hashable)
+Models = Sequence[Mapping[Task, Sequence[bool]]]
+"""One model per seed of training: {task: success of each attempt}."""
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -59,7 +66,9 @@ class Estimate:
     of: int
     """Tasks that there should be; some may have no value."""
     method: str = "bootstrap"
-    """How the interval was made: `bootstrap`, `wilson` (all tasks are alike), `combined` (from several estimates)."""
+    """How the interval was made: `bootstrap`, `hierarchical` (`over_seeds`), `wilson` (all tasks are alike), `combined`
+    (from several estimates).
+    """
 
     def to_json(self) -> dict[str, float | str]:
         return {
@@ -132,6 +141,51 @@ def paired_difference(a: Mapping[Task, float], b: Mapping[Task, float], seed: in
     if not shared:
         raise ValueError("the two runs share no task")
     return bootstrap_mean([b[t] - a[t] for t in shared], seed, scale=(-1.0, 1.0))
+
+
+def over_seeds(b: Models[Task], a: Models[Task] | None = None, metric: str = "pass^1", seed: int = 0) -> Estimate:
+    """Mean of a metric over tasks and seeds of training, or with `a` the mean of b - a, paired by task and by seed.
+
+    The interval is a hierarchical bootstrap's: each resample draws seeds, then tasks, then attempts within each cell of
+    both. Tasks are drawn once for all seeds, which were all evaluated on the same ones. Attempts are drawn for pass^1
+    alone: of pass@k and pass^k a cell with repeated attempts is a biased estimate, and stays as it is. What is drawn
+    at one level has the noise of those below in it already, so that the interval is rather too wide, unless few seeds
+    differ much; `tests/bench/over_seeds_coverage.py` says how often it holds the truth. With one seed it is about that
+    model, not about the method.
+
+    Raises:
+        ValueError: no model, models that share no task, or other numbers of models on both sides.
+    """
+    sides = (b,) if a is None else (b, a)
+    if not b or any(len(side) != len(b) for side in sides):
+        raise ValueError(f"need one model of each side per seed, got {' and '.join(str(len(s)) for s in sides)}")
+    tasks = sorted(set.intersection(*(set(model) for side in sides for model in side)), key=str)
+    if not tasks:
+        raise ValueError("the models share no task")
+    cells = [np.array([[by_task(m, metric)[t] for t in tasks] for m in side]) for side in sides]  # [seeds, tasks] each
+    counts = [np.array([[len(m[t]) for t in tasks] for m in side]) for side in sides]
+    signs = (1.0, -1.0)
+    differences = sum(sign * cell for sign, cell in zip(signs, cells))
+    value, shape = float(np.mean(differences)), cells[0].shape
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(RESAMPLES_OVER_SEEDS // _CHUNK):
+        rows = rng.integers(0, shape[0], (_CHUNK, shape[0], 1))
+        columns = rng.integers(0, shape[1], (_CHUNK, 1, shape[1]))
+        total = np.zeros(_CHUNK)
+        for sign, cell, count in zip(signs, cells, counts):
+            drawn = cell[rows, columns]
+            if metric == "pass^1":
+                n = count[rows, columns]
+                drawn = rng.binomial(n, drawn) / n
+            total += sign * drawn.mean((1, 2))
+        means.append(total)
+    method = "hierarchical"
+    low, high = map(float, np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    if np.ptp(means) == 0:
+        low, high = wilson_interval(value, len(tasks), (0.0 if a is None else -1.0, 1.0))
+        method = "wilson"
+    return Estimate(value=value, low=low, high=high, tasks=len(tasks), of=len(tasks), method=method)
 
 
 @dataclass(frozen=True)

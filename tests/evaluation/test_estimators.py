@@ -1,7 +1,9 @@
 import itertools
 from math import isnan
 
+import numpy as np
 import pytest
+import simulated_seeds
 
 from slime_tau2.evaluation import estimators as stats
 
@@ -86,3 +88,50 @@ def test_the_mean_of_domains_covers_what_it_should():
         assert found.value == pytest.approx(sum(e.value for e in parts) / 3) and (found.tasks, found.of) == (100, 100)
         held += found.low <= sum(truth) / 3 <= found.high
     assert 0.9 < held / 300 <= 1.0
+
+
+def test_an_interval_over_seeds_pairs_seeds_and_tasks_and_is_reproducible():
+    rng = np.random.default_rng(0)
+    rates = np.full((3, 60), 0.4) + rng.normal(0, 0.1, (3, 1))  # seeds differ much; both sides of one seed do not
+    a, b = simulated_seeds.models(rng, rates, 8), simulated_seeds.models(rng, rates + 0.2, 8)
+    e = stats.over_seeds(b, a)
+    rate = lambda side: np.mean([sum(s) / len(s) for model in side for s in model.values()])  # noqa: E731
+    assert e.value == pytest.approx(rate(b) - rate(a)) and e.low < 0.2 < e.high and e.high - e.low < 0.2
+    assert e == stats.over_seeds(b, a) and (e.method, e.tasks) == ("hierarchical", 60)
+    unpaired = stats.over_seeds(b[::-1], a)
+    assert unpaired.high - unpaired.low > e.high - e.low, "what a seed has in common on both sides goes away"
+    assert stats.over_seeds(b).value == pytest.approx(rate(b))
+
+
+def test_an_interval_over_seeds_has_the_noise_of_each_level():
+    """Attempts alone, tasks alone, seeds alone: each widens it as far as theory says."""
+    width = lambda models, metric="pass^1": (e := stats.over_seeds(models, metric=metric)).high - e.low  # noqa: E731
+    half = [[True, False] * 4 for _ in range(100)]
+    by_attempts = [dict(enumerate(half)) for _ in range(4)]
+    assert width(by_attempts) == pytest.approx(2 * 1.96 * (0.25 / (4 * 100 * 8)) ** 0.5, rel=0.1)
+    by_tasks = [{t: [t % 2 == 0] * 8 for t in range(100)} for _ in range(4)]
+    assert width(by_tasks) == pytest.approx(2 * 1.96 * (0.25 / 100) ** 0.5, rel=0.1), "the same tasks for all seeds"
+    by_seeds = [{t: [s % 2 == 0] * 8 for t in range(100)} for s in range(4)]
+    assert width(by_seeds) == pytest.approx(1.0)
+    assert stats.over_seeds(by_attempts, metric="pass^4").method == "wilson", "resampled attempts would be biased"
+    none = stats.over_seeds([{t: [False] * 4 for t in range(50)}] * 2)
+    assert none.method == "wilson" and none.high > 0
+    for wrong in (([], None), (by_tasks, by_tasks[:3])):
+        with pytest.raises(ValueError, match="need one model of each side per seed"):
+            stats.over_seeds(*wrong)
+    with pytest.raises(ValueError, match="share no task"):
+        stats.over_seeds([{"a": [True]}, {"b": [True]}])
+
+
+@pytest.mark.parametrize("seeds, between_seeds, at_least", [(5, 0.02, 0.93), (3, 0.05, 0.8)])
+def test_how_often_an_interval_over_seeds_holds_the_truth(monkeypatch, seeds, between_seeds, at_least):
+    """`tests/bench/over_seeds_coverage.py` with few simulations: bounds that chance does not reach."""
+    monkeypatch.setattr(stats, "RESAMPLES_OVER_SEEDS", 250)
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(100):
+        without, with_it = simulated_seeds.pair(
+            rng, seeds=seeds, tasks=60, effect=0.03, between_seeds=between_seeds, between_tasks=0.1
+        )
+        e = stats.over_seeds(with_it, without)
+        held += e.low <= 0.03 <= e.high
+    assert at_least <= held / 100
