@@ -132,10 +132,12 @@ def _kinds(accept: Sequence[str]) -> list[str]:
 def _verify(world: World, task_ids: Sequence[str], checks: Collection[int], evaluated: float) -> list[Verdict]:
     from slime_tau2 import bench
     from slime_tau2.episode import worlds
+    from slime_tau2.factory import rulings
     from slime_tau2.verification.verify import Verifier
 
+    anew = rulings.of if rulings.supported(world.domain) else None
     own = world if world.task_set is None else worlds.load(world.domain, retrieval=bench.LEAST_RETRIEVAL)
-    verifier = Verifier(world, own, checks=checks, evaluated=evaluated)
+    verifier = Verifier(world, own, checks=checks, evaluated=evaluated, rulings=anew)
     verdicts = verifier.verify_all(task_ids)
     console = Console(stderr=True)
     hidden = not console.is_terminal

@@ -1,4 +1,6 @@
-"""Where drafts come from: a user's case, the families that look at it, and the factory of a domain."""
+"""Where drafts come from: a user's case, the families that look at it, and the factory of a domain; and a write of a
+finished task, in the case that it was made in.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from slime_tau2 import bench
 from slime_tau2.errors import FactoryError
 from slime_tau2.factory.draft import Call, Draft, Identity, Outcome, Wish
-from slime_tau2.factory.rules import Rule
+from slime_tau2.factory.rules import Finding, Rule
 from slime_tau2.factory.stories import PERSONAS
 
 if TYPE_CHECKING:
     from slime_tau2.episode.worlds import World
+    from slime_tau2.verification.plays import Step
 
 
 class Case:
@@ -25,13 +28,22 @@ class Case:
     Attributes:
         owner: whom the task is about.
         rng: where all chance comes from.
+        environment: a new one by default.
         peers: all owners in the same split, this one too, for wishes that are about somebody else.
         wishes: what has been wished, and played, before.
     """
 
-    def __init__(self, world: World, owner: str, rng: random.Random, peers: Sequence[str] = ()):
+    def __init__(
+        self,
+        world: World,
+        owner: str,
+        rng: random.Random,
+        peers: Sequence[str] = (),
+        *,
+        environment: bench.Environment | None = None,
+    ):
         self.world, self.owner, self.rng, self.peers = world, owner, rng, peers
-        self.environment: bench.Environment = world.environments.fresh()
+        self.environment: bench.Environment = world.environments.fresh() if environment is None else environment
         self.wishes: list[Wish] = []
 
     @property
@@ -52,6 +64,40 @@ class Case:
         set_up(self.environment, [wish])
         run(self.environment, wish.calls)
         self.wishes.append(wish)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Write:
+    """One write of a conversation, in its place.
+
+    Attributes:
+        case: the owner's case as the calls before have left it.
+        begun: the owner's case as the task begins.
+        calls: all calls of the conversation.
+        number: which of them is the write.
+        story: all that the user model reads.
+    """
+
+    case: Case
+    begun: Case
+    calls: Sequence[Step]
+    number: int
+    story: str
+
+    @property
+    def call(self) -> Step:
+        """The write itself."""
+        return self.calls[self.number]
+
+    @property
+    def earlier(self) -> Sequence[Step]:
+        """The calls before it."""
+        return self.calls[: self.number]
+
+    @property
+    def later(self) -> Sequence[Step]:
+        """The calls after it."""
+        return self.calls[self.number + 1 :]
 
 
 def set_up(environment: bench.Environment, wishes: Iterable[Wish], scene: Iterable[bench.EnvFunctionCall] = ()) -> None:
@@ -120,6 +166,8 @@ class Factory:
         guards: what else must hold at the end, seen from a case whose wishes are all played: that nothing was touched
             that nobody asked for.
         personas: how users are, in tau2's persona; each a whole text.
+        ruling: what the rules say of a write of a finished task, as far as the database before it, the calls and the
+            scenario decide; None for domains whose rules are not evaluated anew.
         notes: what stands as JSON in `description.notes` beside what `build.notes` says, for domains whose user reads
             it.
     """
@@ -134,6 +182,7 @@ class Factory:
     scene: Callable[[Case], tuple[bench.EnvFunctionCall, ...]] = lambda case: ()
     guards: Callable[[Case], tuple[bench.EnvAssertion, ...]] = lambda case: ()
     personas: Sequence[str] = PERSONAS
+    ruling: Callable[[Write], Iterable[Finding]] | None = None
     notes: Callable[[Draft], Mapping[str, Any]] | None = None
 
     def outcome(self, recipe: tuple[str, ...]) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from slime_tau2 import bench
 from slime_tau2.episode.grading import bare_simulation
@@ -49,6 +50,23 @@ class Verdict:
         return [f for f in self.findings if KINDS[f.kind].refuses and f.kind not in accepted]
 
 
+class Ruled(Protocol):
+    """Whether one rule of the policy holds for one write."""
+
+    @property
+    def rule(self) -> str: ...
+    @property
+    def holds(self) -> bool: ...
+
+
+class Rulings(Protocol):
+    """What evaluates a policy anew: {number of a write: what was found of each rule that it touches}."""
+
+    def __call__(
+        self, world: World, task: bench.Task, calls: Sequence[Step], *, owner: str
+    ) -> Mapping[int, Sequence[Ruled]]: ...
+
+
 class Verifier:
     """Verifies tasks of one world.
 
@@ -57,11 +75,20 @@ class Verifier:
         checks: numbers of the checks to make.
         evaluated: share of the tasks that tau2's own evaluator grades too, in check 1; it builds two or three
             environments per task. Which tasks is decided by their ids.
+        rulings: evaluates the policy anew for the writes of a factory's tasks; None: what they say of it is believed.
     """
 
-    def __init__(self, world: World, own: World, *, checks: Collection[int] = ALL, evaluated: float = 0.0):
+    def __init__(
+        self,
+        world: World,
+        own: World,
+        *,
+        checks: Collection[int] = ALL,
+        evaluated: float = 0.0,
+        rulings: Rulings | None = None,
+    ):
         self.world, self.own, self.checks = world, own, frozenset(checks)
-        self.share = evaluated
+        self.share, self.rulings = evaluated, rulings
         tasks = [*world.tasks.values(), *(own.tasks.values() if own is not world else ())]
         self.values = Values(tasks)
         self.reader = valueflow.Reader(world, tasks)
@@ -270,6 +297,16 @@ class _Subject:
                 self.find("refusal-unnamed", f"{wish.family}: {wish.outcome}")
         if not any(wish.rules for wish in self.declared.wishes):
             self.find("policy-unchecked", "no wish names a rule")
+        if self.verifier.rulings is not None:
+            self._rules_anew(self.verifier.rulings, self.declared.owner)
+
+    def _rules_anew(self, rulings: Rulings, owner: str) -> None:
+        for number, found in rulings(self.world, self.task, self.gold, owner=owner).items():
+            name = self.gold[number].name
+            if broken := [ruled.rule for ruled in found if not ruled.holds]:
+                self.find("rule-broken", f"{name}: {', '.join(broken)}, evaluated anew")
+            if not found:
+                self.find("policy-unchecked", f"no rule speaks of {name}")
 
     # 5
 

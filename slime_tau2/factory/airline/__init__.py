@@ -11,6 +11,7 @@ from slime_tau2.factory.airline import refused_changes as changes
 from slime_tau2.factory.airline import refused_requests as requests
 from slime_tau2.factory.airline.desk import owners
 from slime_tau2.factory.airline.identity import identity
+from slime_tau2.factory.airline.rulings import ruling
 from slime_tau2.factory.case import Factory, Family
 
 DONE = {
@@ -154,4 +155,5 @@ AIRLINE = Factory(
     },
     recipes=_recipes(),
     rules=policy.BOOK.rules,
+    ruling=ruling,
 )

@@ -19,6 +19,7 @@ from slime_tau2.factory.retail import (
     transfers,
 )
 from slime_tau2.factory.retail.identity import identity
+from slime_tau2.factory.retail.rulings import ruling
 from slime_tau2.factory.retail.shop import owners
 
 DONE = {
@@ -126,4 +127,5 @@ RETAIL = Factory(
     },
     recipes=_recipes(),
     rules=policy.BOOK.rules,
+    ruling=ruling,
 )

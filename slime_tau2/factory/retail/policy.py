@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from slime_tau2.factory.retail.shop import Item, Order, Shop, Variant, original
+from slime_tau2.factory.retail.shop import Item, Order, Shop, User, Variant, original
 from slime_tau2.factory.rules import Finding, Rulebook
 
 BOOK = Rulebook()
@@ -28,8 +28,8 @@ def authenticated(by_email: bool, by_name_and_zip: bool) -> bool:
 
 
 @rule(GENERAL, "one conversation serves one user: nothing about anybody else's orders or profile")
-def one_user(shop: Shop, order: Order) -> bool:
-    return order.user_id == shop.user.user_id
+def one_user(shop: Shop, owned: Order | User) -> bool:
+    return owned.user_id == shop.user.user_id
 
 
 @rule(GENERAL, "the details of a write are listed, and the user agrees before it is made")

@@ -8,6 +8,7 @@ from slime_tau2.factory.telecom import bills, data, policy, questions, repairs, 
 from slime_tau2.factory.telecom.account import guards
 from slime_tau2.factory.telecom.households import owners, scene
 from slime_tau2.factory.telecom.identity import identity, nobody
+from slime_tau2.factory.telecom.rulings import ruling
 from slime_tau2.factory.telecom.words import PERSONAS
 
 REPAIRS = {
@@ -95,6 +96,7 @@ TELECOM = Factory(
     },
     recipes=_recipes(),
     rules=policy.BOOK.rules,
+    ruling=ruling,
     basis=basis,
     personas=PERSONAS,
 )
