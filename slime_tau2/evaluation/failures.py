@@ -17,7 +17,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from slime_tau2.record import Assertion, AttemptRecord, CallRecord, RewardInfoRecord
+from slime_tau2.record import Assertion, AttemptRecord, CallRecord, MessageRecord, RewardInfoRecord
 from slime_tau2.rewards.partial import same_arguments
 from slime_tau2.terminations import Termination
 from slime_tau2.types import is_success
@@ -123,11 +123,15 @@ def _by_ending(record: AttemptRecord) -> tuple[str, str] | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Made:
+@dataclass(frozen=True, kw_only=True)
+class MadeCall:
     """A call that was made, by the agent or by the user."""
 
     call: CallRecord
+    message: int
+    """Index of the message that made it."""
+    result: str
+    """What came of it."""
     error: bool
     """Whether its result was an error."""
     before: bool
@@ -135,7 +139,7 @@ class _Made:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Evidence:
+class Evidence:
     """What tau2 checked, as far as the reward counts it, and what was done."""
 
     writes: AbstractSet[str]
@@ -152,11 +156,11 @@ class _Evidence:
     """What the user was not told."""
     judged: list[str]
     """What the judge found unmet."""
-    calls: list[_Made]
+    calls: list[MadeCall]
     """Every call of agent and user, in order."""
 
     @classmethod
-    def of(cls, record: AttemptRecord, writes: AbstractSet[str]) -> _Evidence:
+    def of(cls, record: AttemptRecord, writes: AbstractSet[str]) -> Evidence:
         info: RewardInfoRecord = record["reward_info"] or {"reward": 0.0}
         basis = info.get("reward_basis") or ("DB", "ENV_ASSERTION", "ACTION", "COMMUNICATE", "NL_ASSERTION")
         actions = info.get("action_checks") or []
@@ -172,7 +176,7 @@ class _Evidence:
             unmet=[wanted(check["env_assertion"]) for check in assertions if not check["met"]],
             unsaid=[f"never said {check['info']!r}" for check in sayings if not check["met"]],
             judged=[check.get("nl_assertion", "") for check in judgements if not check["met"]],
-            calls=_calls(record),
+            calls=calls_of(record),
         )
 
     def is_write(self, call: CallRecord) -> bool:
@@ -182,18 +186,18 @@ class _Evidence:
         return TRANSFER in call["name"] and not self.is_write(call)
 
     def is_gold(self, call: CallRecord) -> bool:
-        return any(_same(call, action) for action in self.gold)
+        return any(same_call(call, action) for action in self.gold)
 
     def is_refused(self, action: CallRecord) -> bool:
         """Whether the call was made, and its result was an error."""
-        return any(made.error and _same(made.call, action) for made in self.calls)
+        return any(made.error and same_call(made.call, action) for made in self.calls)
 
     @property
-    def own(self) -> list[_Made]:
+    def own(self) -> list[MadeCall]:
         """The calls that the attempt itself made."""
         return [made for made in self.calls if not made.before]
 
-    def writes_apart(self) -> tuple[list[CallRecord], list[_Made], list[_Made]]:
+    def writes_apart(self) -> tuple[list[CallRecord], list[MadeCall], list[MadeCall]]:
         """(writes of the solution that were not done, writes beyond it, writes of the attempt that it does not hold).
 
         All empty where nothing that counts says that what was done is at fault.
@@ -201,7 +205,7 @@ class _Evidence:
         if not (self.changed or self.undone or self.unmet):
             return [], [], []
         done = [made for made in self.calls if self.is_write(made.call) and not made.error]
-        missed, extra = _difference([a for a in self.gold if self.is_write(a)], done)
+        missed, extra = difference([a for a in self.gold if self.is_write(a)], done)
         missed.sort(key=self.is_refused)  # some solutions hold calls that are refused: named last
         tried = [made for made in self.own if self.is_write(made.call) and not self.is_gold(made.call)]
         return missed, extra, tried
@@ -232,7 +236,7 @@ class _Evidence:
 
 def _by_checks(record: AttemptRecord, writes: AbstractSet[str]) -> tuple[str, str]:
     """(kind, detail) by what tau2 checked and what was done."""
-    evidence = _Evidence.of(record, writes)
+    evidence = Evidence.of(record, writes)
     kind, signs = next((kind, signs) for kind, signs in evidence.reasons() if signs)
     if kind == "assertion unmet":
         return kind, "; ".join(signs)
@@ -240,7 +244,7 @@ def _by_checks(record: AttemptRecord, writes: AbstractSet[str]) -> tuple[str, st
     return kind, "; ".join([first, *evidence.unmet])
 
 
-def _calls(record: AttemptRecord) -> list[_Made]:
+def calls_of(record: AttemptRecord) -> list[MadeCall]:
     """Every call of agent and user, in order."""
     messages = record["messages"]
     errors = {m.get("id") for m in messages if m["role"] == "tool" and m.get("error")}
@@ -249,21 +253,32 @@ def _calls(record: AttemptRecord) -> list[_Made]:
     agents = [n for n, m in enumerate(messages) if m["role"] == "assistant"]
     begun = (agents[-sent:] or [0])[0]  # an import knows no turns: its first message of the agent's
     return [
-        _Made(call=call, error=call.get("id") in errors, before=n < begun)
+        MadeCall(
+            call=call,
+            message=n,
+            result=_result(messages, n + 1 + place),
+            error=call.get("id") in errors,
+            before=n < begun,
+        )
         for n, message in enumerate(messages)
         if message["role"] != "tool"
-        for call in message.get("tool_calls") or []
+        for place, call in enumerate(message.get("tool_calls") or [])
     ]
 
 
-def _difference(actions: Sequence[CallRecord], made: Sequence[_Made]) -> tuple[list[CallRecord], list[_Made]]:
+def _result(messages: Sequence[MessageRecord], at: int) -> str:
+    """What the tool's message at an index says; "" where there is none."""
+    return (messages[at].get("content") or "") if at < len(messages) and messages[at]["role"] == "tool" else ""
+
+
+def difference(actions: Sequence[CallRecord], made: Sequence[MadeCall]) -> tuple[list[CallRecord], list[MadeCall]]:
     """(actions that no call made, calls that made none): what is wanted twice has to be made twice, a switch turned
     say.
     """
     missed: list[CallRecord] = []
     extra = list(made)
     for action in actions:
-        done = next((n for n, one in enumerate(extra) if _same(one.call, action)), None)
+        done = next((n for n, one in enumerate(extra) if same_call(one.call, action)), None)
         if done is None:
             missed.append(action)
         else:
@@ -271,7 +286,7 @@ def _difference(actions: Sequence[CallRecord], made: Sequence[_Made]) -> tuple[l
     return missed, extra
 
 
-def _mistaken(made: Sequence[_Made], missed: Sequence[CallRecord]) -> list[str]:
+def _mistaken(made: Sequence[MadeCall], missed: Sequence[CallRecord]) -> list[str]:
     """The calls whose tool the same side should have called with other arguments."""
     out = []
     for call in (one.call for one in made):
@@ -281,7 +296,7 @@ def _mistaken(made: Sequence[_Made], missed: Sequence[CallRecord]) -> list[str]:
     return out
 
 
-def _same(call: CallRecord, action: CallRecord) -> bool:
+def same_call(call: CallRecord, action: CallRecord) -> bool:
     """Whether a call is the solution's: the same tool, side and, as far as they count, arguments."""
     if call["name"] != action["name"] or whose(call) != whose(action):
         return False

@@ -46,12 +46,12 @@ def order_only(
                 continue
             if gold is None:
                 gold = scene.play(calls, words)
-            if _alike(scene.stage.environments, gold, played):
+            if alike(scene.stage.environments, gold, played):
                 found[number] = (*found.get(number, ()), *(n for n in names if n not in found.get(number, ())))
     return found
 
 
-def _alike(environments: Environments, one: Play, other: Play) -> bool:
+def alike(environments: Environments, one: Play, other: Play) -> bool:
     """Whether two plays differ in nothing but the order of lists."""
     states = environments.state(one.environment), environments.state(other.environment)
     if isinstance(states[0], tuple) or isinstance(states[1], tuple):
@@ -61,19 +61,19 @@ def _alike(environments: Environments, one: Play, other: Play) -> bool:
 
 def _dump(environment: bench.Environment) -> str:
     kits = [kit for kit in (environment.tools, environment.user_tools) if kit is not None and kit.db is not None]
-    return json.dumps([_unordered(kit.db.model_dump(mode="json")) for kit in kits], sort_keys=True)
+    return json.dumps([unordered(kit.db.model_dump(mode="json")) for kit in kits], sort_keys=True)
 
 
 def unordered_row(row: str | None) -> str | None:
     """A row's normal form, whatever the order of its lists."""
-    return None if row is None else json.dumps(_unordered(json.loads(row)), sort_keys=True)
+    return None if row is None else json.dumps(unordered(json.loads(row)), sort_keys=True)
 
 
-def _unordered(value: Any) -> Any:
+def unordered(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _unordered(part) for key, part in value.items()}
+        return {key: unordered(part) for key, part in value.items()}
     if isinstance(value, list):
-        return sorted((_unordered(part) for part in value), key=lambda part: json.dumps(part, sort_keys=True))
+        return sorted((unordered(part) for part in value), key=lambda part: json.dumps(part, sort_keys=True))
     return value
 
 

@@ -180,7 +180,7 @@ class Reader:
         functions = [schema["function"] for schema in world.tool_schemas]
         stages = list(world.stages.values())
         tool_types = stages[0].grader.tool_types
-        self.choices = {str(choice).lower() for f in functions for choice in _choices(f.get("parameters", {}))}
+        self.choices = choices(world)
         self.parameters: dict[str, tuple[str, ...]] = {}
         for function in functions:
             required = tuple(function.get("parameters", {}).get("required", ()))
@@ -273,6 +273,12 @@ def _spoken_of(content: str, spoken: Known) -> str:
 
 def _mentioned(value: Any, spoken: Known) -> bool:
     return any(isinstance(leaf, str) and len(leaf) > 2 and leaf.lower() in spoken.text for _, leaf in leaves(value))
+
+
+def choices(world: World) -> frozenset[str]:
+    """What the schemas of a world's tools enumerate, in small letters."""
+    schemas = (schema["function"].get("parameters", {}) for schema in world.tool_schemas)
+    return frozenset(str(choice).lower() for schema in schemas for choice in _choices(schema))
 
 
 def _choices(schema: Any) -> Iterator[Any]:
