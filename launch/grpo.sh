@@ -48,7 +48,7 @@ HOOK_ARGS=(
   --custom-eval-rollout-log-function-path slime_tau2.hooks.metrics.log_eval
   --custom-config-path "$OUTPUT_DIR/tau2.yaml"
 )
-case "$OPTION_credit" in turn*) HOOK_ARGS+=(--custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages) ;; esac
+case "$OPTION_credit" in turn* | call) HOOK_ARGS+=(--custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages) ;; esac
 ROLLOUT_ARGS=(
   --prompt-data "$DATA_DIR/tasks.jsonl" --input-key prompt --metadata-key metadata
   --num-rollout "$ROLLOUTS" --rollout-batch-size "$GROUPS_A_ROLLOUT" --n-samples-per-prompt "$SAMPLES"

@@ -166,9 +166,9 @@ class Tau2Config(BaseModel):
     """Weight of the partial score."""
     advantage: Literal["mean", "std"] = "mean"
     """Group normalisation: subtract the mean, or also divide by the standard deviation."""
-    credit: Literal["episode", "turn", "turn_discounted"] = "episode"
-    """What an advantage is spread over: the episode alike, or its turns by what each (and those after it) added to the
-    partial score.
+    credit: Literal["episode", "turn", "turn_discounted", "call"] = "episode"
+    """What an advantage is spread over: the episode alike; its turns by what each (and those after it) added to the
+    partial score; or its turns, and each turn's calls by what each did.
     """
     credit_discount: float = Field(0.8, ge=0, le=1)
     """Discount per turn of the gains that follow it, for `credit: turn_discounted`."""

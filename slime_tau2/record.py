@@ -17,9 +17,9 @@ from typing_extensions import TypedDict  # pydantic takes no other before Python
 
 from slime_tau2.terminations import Disposition
 
-FORMAT = 2
+FORMAT = 3
 """What this version writes. Format 1 (slime_tau2 0.1 and 0.2) had no number, and `disposition` under the name
-`policy`.
+`policy`. Format 2 (0.3) had no `by_call` in a turn.
 """
 
 _STRICT = ConfigDict(strict=True, extra="ignore", use_attribute_docstrings=True)
@@ -77,6 +77,20 @@ class MessageRecord(TypedDict):
 
 
 @with_config(_STRICT)
+class CallGainRecord(TypedDict):
+    """What one call of the agent's did; the fields are those of `types.CallGain`."""
+
+    start: int
+    """Where its tokens begin in the response."""
+    end: int
+    """Where they end; equal to `start` without tokens."""
+    gain: float
+    """What the call added to the strict partial score by the time that its result was there."""
+    wrong: str
+    """What a check found wrong with it (`episode.call_watch` lists the words); empty if nothing is proven."""
+
+
+@with_config(_STRICT)
 class TurnRecord(TypedDict):
     """A turn of the agent; the fields are those of `types.Turn`."""
 
@@ -102,6 +116,8 @@ class TurnRecord(TypedDict):
     """The strict partial score once everything that followed from the turn has happened."""
     gain: float
     """What the turn added to it."""
+    by_call: list[CallGainRecord]
+    """What each call that tau2 made added to it, in order; empty in a record of format 1 or 2."""
 
 
 @with_config(_STRICT)

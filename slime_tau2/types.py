@@ -38,6 +38,16 @@ class TaskRef:
         return f"{self.domain}/{self.task_id}"
 
 
+@dataclass(frozen=True)
+class CallGain:
+    """One tool call of a turn, for credit by call; `record.CallGainRecord` says what each field is."""
+
+    start: int
+    end: int
+    gain: float
+    wrong: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Turn:
     """One agent turn; `record.TurnRecord` says what each field is.
@@ -57,9 +67,10 @@ class Turn:
     sent: bool
     partial: float
     gain: float
+    by_call: tuple[CallGain, ...] = ()
 
     def record(self) -> TurnRecord:
-        return cast(TurnRecord, asdict(self))
+        return cast(TurnRecord, asdict(self) | {"by_call": [asdict(call) for call in self.by_call]})
 
 
 @dataclass(frozen=True)

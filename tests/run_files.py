@@ -20,6 +20,7 @@ TURN = {
     "sent": True,
     "partial": 0.0,
     "gain": 0.0,
+    "by_call": [],
 }
 
 

@@ -148,12 +148,16 @@ def test_every_profile_adds_up(profile, recipe, slime):
 HOOK = "--custom-advantage-function-path"
 
 
-@pytest.mark.parametrize("how", ["file", "quoted", "override", "profile"])
-def test_turn_credit_brings_its_hook(how, slime, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", ["file", "quoted", "call", "override", "profile"])
+def test_credit_by_turn_or_call_brings_its_hook(how, slime, tmp_path, monkeypatch):
     """However it is asked for: without the hook, slime would train with whole-episode advantages and say nothing."""
     config = tmp_path / "turn.yaml"
-    credit = {"file": "tau2_credit: turn", "quoted": "tau2_credit:   'turn_discounted'  # as in the paper"}.get(how, "")
-    config.write_text(f"tau2_domains: [retail]\n{credit}\n")
+    lines = {
+        "file": "tau2_credit: turn",
+        "quoted": "tau2_credit:   'turn_discounted'  # as in the paper",
+        "call": "tau2_credit: call",
+    }
+    config.write_text(f"tau2_domains: [retail]\n{lines.get(how, '')}\n")
     arguments = ("--set", "tau2_credit=turn") if how == "override" else ()
     if how == "profile":
         shutil.copytree(LAUNCH, tmp_path / "launch")
@@ -163,7 +167,7 @@ def test_turn_credit_brings_its_hook(how, slime, tmp_path, monkeypatch):
     done = launch("grpo", *arguments, "--dry-run", TAU2_CONFIG=str(config), **slime)
     assert options(commands(done.stdout)[0])[HOOK] == "slime_tau2.hooks.advantages.turn_advantages"
     shown = yaml.safe_load(shown_file(done.stdout, "tau2.yaml"))
-    assert shown["tau2_credit"].startswith("turn") and shown["tau2_user_base_url"] == "slime:user_sim"
+    assert shown["tau2_credit"] != "episode" and shown["tau2_user_base_url"] == "slime:user_sim"
     back = launch("grpo", *arguments, "--set", "tau2_credit=episode", "--dry-run", TAU2_CONFIG=str(config), **slime)
     assert HOOK not in back.stdout and HOOK not in launch("grpo", "--dry-run", **slime).stdout
 

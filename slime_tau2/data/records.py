@@ -3,8 +3,8 @@
 One JSON object per attempt, appended as it finishes. A killed run may leave half a line at the end. An attempt that
 infrastructure ended has a second record when it was tried again: a scored one wins, and of two scored ones the first.
 
-A line without a number of its format was written by slime_tau2 0.1 or 0.2 and is brought into today's format, if it has
-what is needed. A line of a later format is refused by name.
+A line of an earlier format is brought into today's, if it has what is needed; one without a number of its format was
+written by slime_tau2 0.1 or 0.2. A line of a later format is refused by name.
 """
 
 from __future__ import annotations
@@ -45,9 +45,18 @@ def _from_1(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+def _from_2(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of format 2, of slime_tau2 0.3, in format 3."""
+    turns = record.get("turns")
+    if isinstance(turns, list):
+        turns = [{"by_call": [], **turn} if isinstance(turn, dict) else turn for turn in turns]
+        record = {**record, "turns": turns}
+    return {**record, "format": 3}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
 """{a format: what brings a record of it into the next}."""
-_AGES = {1: "a record of format 1 (slime_tau2 0.1 or 0.2)"}
+_AGES = {1: "a record of format 1 (slime_tau2 0.1 or 0.2)", 2: "a record of format 2 (slime_tau2 0.3)"}
 """{a format: what an error calls a record that was written in it}."""
 
 

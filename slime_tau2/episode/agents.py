@@ -34,6 +34,7 @@ class AgentAction:
         weight_versions: one per request, of the weights that sampled it.
         replies: one per request, what the server answered.
         last: `message` is sent and ends the episode.
+        spans: the tokens of each call of `message` in the ledger's response, [start, end); none without tokens.
     """
 
     message: bench.AssistantMessage | None
@@ -48,6 +49,7 @@ class AgentAction:
     weight_versions: tuple[str, ...] = ()
     replies: tuple[Reply, ...] = ()
     last: bool = False
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 class Agent(Protocol):

@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NotRequired, TypeAlias, TypedDict
 
+from slime_tau2.episode.token_spans import TokenSpans
 from slime_tau2.errors import TemplateError
 from slime_tau2.ledger import Ids
 from slime_tau2.record import MessageRecord
@@ -63,6 +64,7 @@ class ChatRenderer:
         opening: what the template says in the policy's stead at the beginning of each of its turns (an empty thought,
             with `off`).
         end_of_turn: id of `<|im_end|>`.
+        token_spans: finds the ids of a piece of a turn's text.
 
     Raises:
         TemplateError: the template cannot be used token-exactly, or does not know the switch.
@@ -86,6 +88,11 @@ class ChatRenderer:
         begun = self.render(_STAND_IN[:1], None, True)
         self.opening = begun[begun.rindex(AWAITED) + len(AWAITED) :] if AWAITED in begun else ""
         self._refuse_rewriting()
+        self.token_spans = TokenSpans(self.decode)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens included."""
+        return self.tokenizer.decode(ids, skip_special_tokens=False)
 
     def prompt(self, messages: Sequence[ChatMessage]) -> Ids:
         """Ids of a whole conversation that ends with a generation prompt (rendered once, at an episode's start)."""

@@ -11,10 +11,12 @@ import asyncio
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar, cast
 
 from slime_tau2 import bench
 from slime_tau2.episode.agents import Agent, AgentAction
+from slime_tau2.episode.call_watch import CallWatch
 from slime_tau2.episode.judge import Judge
 from slime_tau2.episode.official import OfficialCheck
 from slime_tau2.episode.user_errors import stopped_after_confirming
@@ -23,9 +25,8 @@ from slime_tau2.episode.worlds import World
 from slime_tau2.errors import JudgeError
 from slime_tau2.limits import Limits
 from slime_tau2.record import MessageRecord, RewardInfoRecord
-from slime_tau2.rewards.partial import Call
 from slime_tau2.terminations import Termination
-from slime_tau2.types import Episode, Outcome, TaskRef, Turn
+from slime_tau2.types import CallGain, Episode, Outcome, TaskRef, Turn
 
 _Spoken = TypeVar("_Spoken", bench.AssistantMessage, bench.UserMessage)
 _gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
@@ -93,8 +94,9 @@ class Conversation:
             max_steps=limits.max_steps,
             max_errors=limits.max_errors,
         )
-        self._observed = 0  # messages of the trajectory that the scorer has seen
-        self._calls: dict[str, bench.ToolCall] = {}
+        self.watch = CallWatch(self.stage.grader, task, self.environment, self.scorer)
+        self._observed = 0  # messages of the trajectory that were looked at
+        self._called = 0  # calls that were given an id
         self._open: AgentAction | None = None  # the agent's last turn, until what follows from it has happened
         self._turn_errors = 0
         self._earned_before = 0.0
@@ -106,6 +108,7 @@ class Conversation:
         self.orchestrator.initialize()
         self._observed = self.length()  # a task may begin in the middle of a conversation: nothing of it is earned
         self.scorer.start(self.stage.grader.assertions_met(self.task, self.environment))
+        self.watch.begin()
         history = [*self.orchestrator.user_state.messages, *self._play_prefix()]
         self.user.start(self.world, self.task, self.environment, history, self.episode.seed)
 
@@ -120,6 +123,7 @@ class Conversation:
         self._step_environment()
         self._score_assertions()
         self._earned_before = self._partial()
+        self.watch.take()
         return [m for m in self.orchestrator.trajectory[start:] if _concerns_user(m)]
 
     def _play(self, recorded: MessageRecord) -> None:
@@ -197,20 +201,17 @@ class Conversation:
         stem = "call" if requestor == "assistant" else "user"
         for call in message.tool_calls or []:
             call.requestor = requestor
-            call.id = f"{stem}_{len(self._calls)}"
-            self._calls[call.id] = call
+            call.id = f"{stem}_{self._called}"
+            self._called += 1
         return message
 
     def _observe(self) -> None:
-        """Feed what tau2 has added to the strict scorer."""
+        """Count errors in what tau2 has added, and feed its texts to the strict scorer. Calls come by the watch."""
         trajectory = self.orchestrator.trajectory
         for message in trajectory[self._observed :]:
             if isinstance(message, bench.ToolMessage):
                 self.episode.tool_errors += bool(message.error)
                 self._turn_errors += bool(message.error) and message.requestor == "assistant"
-                call = self._calls.get(message.id)
-                if call is not None:
-                    self.scorer.add_call(Call(call.name, call.requestor, call.arguments, bool(message.error)))
             elif isinstance(message, bench.AssistantMessage) and message.content and not message.tool_calls:
                 self.scorer.add_text(message.content)  # text beside a call never reaches the user
         self._observed = len(trajectory)
@@ -237,9 +238,16 @@ class Conversation:
                 sent=action.message is not None,
                 partial=partial,
                 gain=round(partial - before, 6),
+                by_call=self._by_call(action),
             )
         )
         self._turn_errors = 0
+
+    def _by_call(self, action: AgentAction) -> tuple[CallGain, ...]:
+        """The calls that followed from a turn, each with its tokens."""
+        calls = self.watch.take()
+        spans = action.spans or [(action.start, action.start)] * len(calls)
+        return tuple(replace(call, start=start, end=end) for call, (start, end) in zip(calls, spans))
 
     # Stage 3
 
@@ -284,6 +292,7 @@ class Conversation:
 
     def close(self) -> None:
         """Put what is left into the episode, however it ended: the messages and the ledger."""
+        self.watch.end()
         episode = self.episode
         recorded = [message.model_dump(mode="json", exclude_none=True) for message in self.messages()]
         episode.messages = cast(list[MessageRecord], recorded)

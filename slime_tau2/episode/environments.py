@@ -11,7 +11,7 @@ import functools
 import io
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from slime_tau2 import bench, traits
@@ -20,6 +20,8 @@ from slime_tau2.errors import BenchDataError
 Row = Any  # a pydantic model of the domain's, or a plain value
 TableState = dict[tuple[str, str], str | None]
 """{(table, key): the row's normal form, None where the row is absent} of the rows that an episode may have changed."""
+Changes = dict[tuple[str, str], tuple[str | None, str | None]]
+"""{(table, key): the row's normal form before and after}, of rows that differ."""
 HashState = tuple[str | None, str | None]
 """Hashes of the agent's and the user's whole database."""
 State = TableState | HashState
@@ -100,6 +102,7 @@ class Environments:
         policy: the agent's policy.
         tool_schemas: the agent's tools, as OpenAI's schemas.
         tool_types: {tool: what it does} of agent and user.
+        agent_tools: names of the agent's tools.
         writes: names of the agent's and the user's tools that change the databases, in v1.0.x those included that tau2
             types as generic: banking_knowledge's that unlock or hand over a tool. A failure's kind goes by these. The
             strict score goes by tau2's type (`Grader.scorer`).
@@ -110,6 +113,7 @@ class Environments:
         self.base = bench.build_environment(spec)
         self.policy = self.base.get_policy()
         self.tool_schemas = [tool.openai_schema for tool in self.base.get_tools()]
+        self.agent_tools = frozenset(tool.name for tool in self.base.get_tools())
         self.tool_types: dict[str, bench.ToolType] = {}
         self.writes: set[str] = set()
         for toolkit in (self.base.tools, self.base.user_tools):
@@ -178,8 +182,29 @@ class Environments:
         """What an environment's databases hold, as far as it can differ from another's."""
         if not self._tables:
             return environment.get_db_hash(), environment.get_user_db_hash()
+        return self._owned_rows(environment)
+
+    def _owned_rows(self, environment: bench.Environment) -> TableState:
         tables: dict[str, CowDict] = {table: getattr(environment.tools.db, table) for table in self._tables}
         return {(name, key): normal_form(dict.get(table, key)) for name, table in tables.items() for key in table.owned}
+
+    def rows(self, environment: bench.Environment) -> TableState:
+        """What the agent's database holds, as far as it can differ from another's: for `changes`."""
+        if self._tables:
+            return self._owned_rows(environment)
+        database = environment.tools.db
+        held: TableState = {}
+        for field, value in ({} if database is None else database.model_dump()).items():
+            if isinstance(value, dict):
+                held.update({(field, str(key)): normal_form(row) for key, row in value.items()})
+            else:
+                held[field, ""] = normal_form(value)
+        return held
+
+    def changes(self, before: TableState, after: TableState) -> Changes:
+        """The rows that differ between two of an episode's `rows`."""
+        both = {key: (self.row(before, key), self.row(after, key)) for key in {*before, *after}}
+        return {key: (old, new) for key, (old, new) in both.items() if old != new}
 
     def same(self, one: State, other: State, form: Callable[[str | None], str | None] = _as_it_is) -> bool:
         """Whether two states are equal, as tau2's hashes of the whole databases would say.
@@ -189,11 +214,12 @@ class Environments:
         """
         if isinstance(one, tuple) or isinstance(other, tuple):
             return one == other
-        return all(form(self._row(one, key)) == form(self._row(other, key)) for key in {*one, *other})
+        return all(form(self.row(one, key)) == form(self.row(other, key)) for key in {*one, *other})
 
-    def _row(self, state: Mapping[tuple[str, str], str | None], key: tuple[str, str]) -> str | None:
-        if key in state:
-            return state[key]
+    def row(self, state: TableState, key: tuple[str, str]) -> str | None:
+        """A row's normal form; what a state over shared tables does not name is as it was loaded."""
+        if key in state or not self._tables:
+            return state.get(key)
         table, row = key
         return normal_form(dict.get(getattr(self.base.tools.db, table), row))
 

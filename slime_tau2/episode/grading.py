@@ -7,11 +7,12 @@ would rebuild. Invariant 4: `Grader.score` equals tau2's `evaluate_simulation`, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from slime_tau2 import bench
-from slime_tau2.episode.environments import Environments, State
+from slime_tau2.episode.environments import Changes, Environments, State, TableState
+from slime_tau2.rewards import effects
 from slime_tau2.rewards.partial import GoldAction, StrictScorer
 from slime_tau2.terminations import GRADED_REASONS
 
@@ -31,6 +32,7 @@ class Grader:
         self.environments = environments
         self.tool_types = environments.tool_types
         self._gold: dict[str, Gold] = {}
+        self._gold_rows: dict[str, list[TableState]] = {}
 
     def gold(self, task: bench.Task) -> Gold:
         """Play a task's gold actions, once per task. The task has evaluation criteria."""
@@ -44,12 +46,43 @@ class Grader:
             errs = self._play(task, sync=True)[1]
         return Gold(errs, self.environments.state(environment))
 
-    def _play(self, task: bench.Task, *, sync: bool = False) -> tuple[bench.Environment, list[bool]]:
+    def counts_database(self, task: bench.Task) -> bool:
+        """Whether the reward asks that the databases are in the gold end state."""
+        criteria = task.evaluation_criteria
+        if criteria is None or (criteria.actions is None and criteria.env_assertions is None):
+            return False  # tau2 then compares nothing, whatever the basis
+        return bench.RewardType.DB in criteria.reward_basis
+
+    def strange(self, task: bench.Task, changes: Changes) -> bool:
+        """Whether a call changed the agent's database as no state of the task's solution does (`rewards.effects`).
+
+        The first time that a task is asked about, its gold actions are played once more.
+        """
+        if task.id not in self._gold_rows:
+            states: list[TableState] = []
+            self._play(task, sync=True, seen=lambda environment: states.append(self.environments.rows(environment)))
+            first, *later = states
+            # what no gold action touches need not be kept once per gold action
+            self._gold_rows[task.id] = [
+                first,
+                *({key: new for key, (_, new) in self.environments.changes(first, state).items()} for state in later),
+            ]
+        first, *later = self._gold_rows[task.id]
+        for key, (before, after) in changes.items():
+            gold = {self.environments.row(first, key), *(state[key] for state in later if key in state)}
+            if effects.strange(before, after, gold):
+                return True
+        return False
+
+    def _play(
+        self, task: bench.Task, *, sync: bool = False, seen: Callable[[bench.Environment], None] = lambda _: None
+    ) -> tuple[bench.Environment, list[bool]]:
         """An environment in which a task's gold actions were played, and which of them err.
 
         Args:
             sync: whether the two sides are brought together after each call. A conversation does so, tau2's evaluator
                 does not.
+            seen: shown the environment before the first action and after each.
         """
         environment = self.environments.fresh(task)
         state = task.initial_state
@@ -58,6 +91,7 @@ class Grader:
             initialization_actions=state.initialization_actions if state else None,
             message_history=(state.message_history or []) if state else [],
         )
+        seen(environment)
         errs = []
         for action in _gold_actions(task):
             try:
@@ -69,6 +103,7 @@ class Grader:
                 errs.append(False)
             except Exception:  # tau2's evaluator swallows a gold call's error too
                 errs.append(True)
+            seen(environment)
         return environment, errs
 
     def db_match(self, environment: bench.Environment, task: bench.Task) -> bool:

@@ -33,11 +33,13 @@ class AgentTurn:
         message: what tau2 takes; None for an empty turn.
         malformed: calls that could not be parsed.
         last: it ends the conversation.
+        spans: [start, end) of each call of the message, in characters of the text that was read.
     """
 
     message: bench.AssistantMessage | None
     malformed: int = 0
     last: bool = False
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 class Native:
@@ -60,10 +62,12 @@ class Native:
 
     def read(self, text: str) -> AgentTurn:
         """What a turn's text says, its thoughts left out."""
-        turn = toolcalls.parse(thoughts.split(text)[1])
+        _, words = thoughts.split(text)
+        turn = toolcalls.parse(words)
         if turn.empty:
             return AgentTurn(None)
-        return AgentTurn(_message(turn.text, turn.calls), sum(bool(c.error) for c in turn.calls))
+        spans = _moved(turn.spans, len(text) - len(words))
+        return AgentTurn(_message(turn.text, turn.calls), sum(bool(c.error) for c in turn.calls), spans=spans)
 
 
 class Card(Native):
@@ -100,20 +104,21 @@ class Card(Native):
 
     def read(self, text: str) -> AgentTurn:
         """Exactly one call; words beside it are the policy's thoughts."""
-        _, text = thoughts.split(text)
-        turn = toolcalls.parse(text)
+        _, words = thoughts.split(text)
+        turn = toolcalls.parse(words)
         if turn.empty:
             return AgentTurn(None)
+        spans = _moved(turn.spans or [(0, len(words))], len(text) - len(words))
         if len(turn.calls) != 1:
-            return _malformed(f"{len(turn.calls)} tool calls in one turn, not 1", text)
+            return _malformed(f"{len(turn.calls)} tool calls in one turn, not 1", words, spans)
         (call,) = turn.calls
         if call.name == DONE:
             return AgentTurn(_message(LAST_WORD, []), last=True)
         if call.name != RESPOND:
-            return AgentTurn(_message(None, [call]), bool(call.error))
+            return AgentTurn(_message(None, [call]), bool(call.error), spans=spans)
         content = call.arguments.get("content")
         if not isinstance(content, str) or not content.strip():
-            return _malformed("respond without a text as its content", text)
+            return _malformed("respond without a text as its content", words, spans)
         return AgentTurn(_message(content, []))
 
 
@@ -168,5 +173,10 @@ def _message(text: str | None, calls: Sequence[toolcalls.ParsedCall]) -> bench.A
     return bench.AssistantMessage(role="assistant", content=text, tool_calls=tool_calls or None, cost=0.0)
 
 
-def _malformed(error: str, text: str) -> AgentTurn:
-    return AgentTurn(_message(None, [toolcalls.malformed(error, text)]), 1)
+def _malformed(error: str, text: str, spans: Sequence[tuple[int, int]]) -> AgentTurn:
+    whole = (spans[0][0], spans[-1][1])
+    return AgentTurn(_message(None, [toolcalls.malformed(error, text)]), 1, spans=(whole,))
+
+
+def _moved(spans: Iterable[tuple[int, int]], by: int) -> tuple[tuple[int, int], ...]:
+    return tuple((start + by, end + by) for start, end in spans)

@@ -108,8 +108,10 @@ class TokenAgent:
             message: bench.AssistantMessage | None,
             termination: Termination | None = None,
             detail: str = "",
+            *,
             malformed: int = 0,
             last: bool = False,
+            spans: Sequence[tuple[int, int]] = (),
         ) -> AgentAction:
             return AgentAction(
                 message,
@@ -123,6 +125,7 @@ class TokenAgent:
                 weight_versions=tuple(sampled.versions),
                 replies=tuple(sampled.replies),
                 last=last,
+                spans=tuple((start + first, start + end) for first, end in spans),
             )
 
         if sampled.finish_reason == "abort":
@@ -135,7 +138,9 @@ class TokenAgent:
         turn = self.protocol.read(self.chat.opening + text)
         if turn.message is None:
             return action(None, Termination.AGENT_ERROR, "an empty turn")
-        return action(turn.message, malformed=turn.malformed, last=turn.last)
+        opened = len(self.chat.opening)  # the template said it, no id of the turn did
+        spans = self.chat.token_spans.find(sampled.ids, [(a - opened, b - opened) for a, b in turn.spans])
+        return action(turn.message, malformed=turn.malformed, last=turn.last, spans=spans)
 
     def _read(self, history: Sequence[bench.Message], message: bench.Delivered) -> TokenLedger:
         """Append what is new to the ledger; the first turn begins it with the prompt."""
@@ -149,9 +154,7 @@ class TokenAgent:
     def _text(self, sampled: _Sampled) -> str:
         """What was sampled, as text, without the token that ended it."""
         ended = sampled.ids[-1:] == [self.chat.end_of_turn]
-        ids = sampled.ids[:-1] if ended else sampled.ids
-        text: str = self.chat.tokenizer.decode(ids, skip_special_tokens=False)
-        return text
+        return self.chat.decode(sampled.ids[:-1] if ended else sampled.ids)
 
     async def _sample(self, ledger: TokenLedger, budget: int) -> _Sampled:
         """Sample one turn of at most `budget` tokens behind the ledger's, over the weight updates that cut it."""

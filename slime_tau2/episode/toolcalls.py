@@ -31,10 +31,17 @@ class ParsedCall:
 
 @dataclass(frozen=True)
 class ParsedTurn:
-    """What an agent turn says: `text` outside the blocks (None if blank) and its calls, in order."""
+    """What an agent turn says.
+
+    Attributes:
+        text: what stands outside the blocks; None if blank.
+        calls: one per block, in order; the last may stand for several.
+        spans: [start, end) of what each call stands for, in characters of the turn's text, tags included.
+    """
 
     text: str | None
     calls: list[ParsedCall] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -43,14 +50,16 @@ class ParsedTurn:
 
 def parse(text: str) -> ParsedTurn:
     """Parse one turn's text, without its closing `<|im_end|>`. Never raises."""
-    calls = []
+    calls, spans = [], []
     for block in _BLOCK.finditer(text):
         closed = block[0].endswith(CLOSE)
         calls.append(_call(block[1]) if closed else malformed(f"no {CLOSE}", block[1]))
+        spans.append(block.span())
     if len(calls) > MAX_CALLS:
         calls = [*calls[: MAX_CALLS - 1], malformed(f"more than {MAX_CALLS} calls in one turn", "")]
+        spans = [*spans[: MAX_CALLS - 1], (spans[MAX_CALLS - 1][0], spans[-1][1])]
     rest = _BLOCK.sub("", text).strip()
-    return ParsedTurn(rest or None, calls)
+    return ParsedTurn(rest or None, calls, spans)
 
 
 def malformed(error: str, body: str) -> ParsedCall:

@@ -1,10 +1,10 @@
 """`--custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages`: copies what `reward_post_process`
 decided.
 
-Runs in the Megatron actors, whose ranks do not hold whole groups. So all group maths has happened before: with turn
-credit every sample carries one advantage per response token in `teacher_log_probs`, the one per-token float field that
-slime ships, slices for context parallelism and moves to the device. `--use-opd` and `--normalize-advantages` would
-overwrite or rescale it, so they are refused (`check`).
+Runs in the Megatron actors, whose ranks do not hold whole groups. So all group maths has happened before: with credit
+by turn or call every sample carries one advantage per response token in `teacher_log_probs`, the one per-token float
+field that slime ships, slices for context parallelism and moves to the device. `--use-opd` and `--normalize-advantages`
+would overwrite or rescale it, so they are refused (`check`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATH = f"{__name__}.turn_advantages"
 
 
 def check(args: object, config: Tau2Config) -> None:
-    """See that turn credit can reach the trainer.
+    """See that credit by turn or call can reach the trainer.
 
     The local trainer has no such flag and calls the hook itself. slime has `advantage_estimator` beside it: without the
     flag, or in a version that does not know it, it would train on whole-episode advantages and say nothing.

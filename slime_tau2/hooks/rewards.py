@@ -2,7 +2,7 @@
 
 `reward` hands back what `generate` has already set: tau2's reward, binary in the benchmarks. `reward_post_process` sees
 whole groups, so all group maths happens there: shaping; then normalisation within `group_index`, over the samples that
-count; then, with turn-level credit, one advantage per token, which `hooks.advantages` copies in the trainer.
+count; then, with credit by turn or call, one advantage per token, which `hooks.advantages` copies in the trainer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from slime_tau2.hooks.compat import Sample
 from slime_tau2.hooks.samples import info, task_reward
 from slime_tau2.hooks.training_reward import training_reward
 from slime_tau2.rewards import credit, groups
-from slime_tau2.types import is_success
+from slime_tau2.types import CallGain, is_success
 
 
 @overload
@@ -32,11 +32,11 @@ async def reward(args: object, sample: Sample | list[Sample], **kwargs: object) 
 def reward_post_process(args: object, samples: list[Sample]) -> tuple[list[float], list[float]]:
     """(tau2's rewards, advantages), one of each per sample, in order.
 
-    Closes the samples' groups in our data source, and so tells the curriculum. With turn-level credit every sample also
-    gets its advantages per token.
+    Closes the samples' groups in our data source, and so tells the curriculum. With credit by turn or call every sample
+    also gets its advantages per token.
 
     Raises:
-        ConfigError: the options will not do, or turn-level credit cannot reach the trainer.
+        ConfigError: the options will not do, or such credit cannot reach the trainer.
     """
     config = Tau2Config.from_args(args)
     task_rewards = [task_reward(s) for s in samples]
@@ -49,19 +49,22 @@ def reward_post_process(args: object, samples: list[Sample]) -> tuple[list[float
     normalised = groups.normalise(rewards, keys, valid, config.advantage)
     if config.credit != "episode":
         advantages.check(args, config)  # whoever brings a data source of his own is told here
-        credited = [_credited(s, a, ok) for s, a, ok in zip(samples, normalised, valid)]
+        by_call = config.credit == "call"
+        credited = [_credited(s, a, ok, by_call) for s, a, ok in zip(samples, normalised, valid)]
         discount = config.credit_discount if config.credit == "turn_discounted" else 0.0
         for s, per_token in zip(samples, credit.token_advantages(credited, keys, discount)):
             setattr(s, advantages.FIELD, per_token)
     return task_rewards, normalised
 
 
-def _credited(sample: Sample, advantage: float, valid: bool) -> credit.Credited:
-    gains = info(sample).get("turn_gains", [])
+def _credited(sample: Sample, advantage: float, valid: bool, by_call: bool) -> credit.Credited:
+    left = info(sample)
+    calls = left.get("turn_calls", []) if by_call else []
     return credit.Credited(
         advantage=advantage,
         success=is_success(task_reward(sample)),
         valid=valid,
         loss_mask=sample.loss_mask or [],
-        gains=gains,
+        gains=left.get("turn_gains", []),
+        calls=[[CallGain(**call) for call in turn] for turn in calls],
     )

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from slime_tau2.hooks import replay
 from slime_tau2.hooks.compat import Sample, restart
-from slime_tau2.record import Provenance, TokenCounts
+from slime_tau2.record import CallGainRecord, Provenance, TokenCounts
 from slime_tau2.rewards.shaping import card_fractions
 from slime_tau2.terminations import Disposition, Termination
 from slime_tau2.types import Episode
@@ -43,6 +43,8 @@ class SampleInfo(TypedDict, total=False):
     """The strict partial score after each turn."""
     turn_gains: list[float]
     """What each turn that has tokens added to the partial score: one per span of the loss mask."""
+    turn_calls: list[list[CallGainRecord]]
+    """The calls of each such turn, with the response tokens, the gain and the fault of each."""
     calls: int
     """The agent's tool calls."""
     tool_errors: int
@@ -165,6 +167,7 @@ def placeholder(
 def _summary(episode: Episode) -> SampleInfo:
     outcome, turns = episode.outcome, episode.turns
     provenance: Provenance = episode.provenance
+    sampled = [turn.record() for turn in turns if turn.end > turn.start]
     return SampleInfo(
         termination=episode.termination.value,
         detail=episode.detail,
@@ -174,7 +177,8 @@ def _summary(episode: Episode) -> SampleInfo:
         steps=episode.steps,
         turns=len(turns),
         turn_partials=[turn.partial for turn in turns],
-        turn_gains=[turn.gain for turn in turns if turn.end > turn.start],
+        turn_gains=[turn["gain"] for turn in sampled],
+        turn_calls=[turn["by_call"] for turn in sampled],
         calls=sum(turn.calls for turn in turns),
         tool_errors=episode.tool_errors,
         malformed=sum(turn.malformed for turn in turns),

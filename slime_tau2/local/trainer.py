@@ -147,8 +147,8 @@ class Trainer:
         """Train on one rollout, in `num_steps_per_rollout` optimizer steps.
 
         Args:
-            advantages: one per sample (`reward_post_process`). With `tau2_credit: turn` a sample carries one per
-                response token, which is taken instead.
+            advantages: one per sample (`reward_post_process`). With credit by turn or call (`tau2_credit`) a sample
+                carries one per response token, which is taken instead.
 
         Returns:
             `trained_samples`, `trained_tokens`; `lr`, the next step's learning rate; and, as means over the steps,

@@ -1,13 +1,24 @@
-"""Turn-level credit: how much of an episode's advantage each of its turns gets. Pure.
+"""Credit by turn and by call: how much of an episode's advantage each of its tokens gets. Pure.
 
-Each turn brings a gain, the increment of the strict partial score. With a discount a turn is also credited with what
-the turns after it bring: its gain becomes the discounted mean of the gains from it on. Within an episode the advantage
-of turn t becomes `A + s (g_t - g)`, where g is the mean of these gains over the episode's trained tokens. Turns that
-moved the task forward get more, the rest less, and the sum over tokens stays that of the plain episode advantage.
+**By turn.** Each turn brings a gain, the increment of the strict partial score. With a discount a turn is also credited
+with what the turns after it bring: its gain becomes the discounted mean of the gains from it on. Within an episode the
+advantage of turn t becomes `A + s (g_t - g)`, where g is the mean of these gains over the episode's trained tokens.
+Turns that moved the task forward get more, the rest less, and the sum over tokens stays that of the plain episode
+advantage.
 
-The scale s is a quarter of the group's gap between the least advantage of a success and the largest of a failure. A
-gain and its mean differ by at most 2, so no turn of a failed episode gets more than any turn of a successful one. In a
-group of one outcome, s is a quarter of the group's spread of advantages.
+The scale s is a quarter of the group's gap between the least advantage of a success and the largest of a failure. No
+token is further than 2 from the mean, so no token of a failed episode gets more than any token of a successful one. In
+a group of one outcome, s is a quarter of the group's spread of advantages.
+
+**By call.** A turn may hold several calls, each with a gain of its own (`episode.call_watch`). The tokens of call i get
+`A + s (g_t - g + c_i - c)`, where c is the mean of the calls' gains over the tokens of the turn's calls. So calls of
+one turn differ by what each did to the score, on the scale on which turns differ; the turn's sum stays, and calls of
+equal gain get what `turn` gives them. All else of a turn is its text and gets the turn's: thoughts, words, the space
+between calls, the end of the turn. What differs within a turn is shrunk where it would lead further than 2 from the
+mean; only scores that fall can lead there.
+
+A call that a check proves wrong gets at most A. What it would have had above is taken off what lies below A, all in
+proportion, so that the sum over tokens stays.
 
 Equal gains give exactly the episode's advantage. A turn is a run of ones in the loss mask.
 """
@@ -19,6 +30,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from slime_tau2.masks import spans
+from slime_tau2.types import CallGain
+
+FURTHEST = 2.0
+"""Most that a token's gain may differ from the episode's mean: two gains of turns differ by no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +46,7 @@ class Credited:
         valid: whether the sample counts; infrastructure may have spoiled it.
         loss_mask: one number per response token.
         gains: one number per turn, a turn being a run of ones in `loss_mask`, in order.
+        calls: for each turn its calls in order, by response token; empty for credit by turn.
     """
 
     advantage: float
@@ -38,6 +54,7 @@ class Credited:
     valid: bool
     loss_mask: Sequence[int]
     gains: Sequence[float]
+    calls: Sequence[Sequence[CallGain]] = ()
 
 
 def to_go(gains: Sequence[float], discount: float) -> list[float]:
@@ -83,6 +100,24 @@ def _scale(group: Sequence[Credited]) -> float:
     return (max(s.advantage for s in group) - min(s.advantage for s in group)) / 4
 
 
+@dataclass
+class _Part:
+    """Some tokens that share an advantage.
+
+    Attributes:
+        tokens: [start, end) of each run of them, in response tokens.
+        above: how far their gain lies above the episode's mean.
+        wrong: whether they are a call that a check proves wrong.
+    """
+
+    tokens: Sequence[tuple[int, int]]
+    above: float
+    wrong: bool = False
+
+    def __len__(self) -> int:
+        return sum(end - start for start, end in self.tokens)
+
+
 def _spread(sample: Credited, scale: float, discount: float) -> list[float]:
     turns = spans(sample.loss_mask)
     gains = to_go(sample.gains, discount)
@@ -91,7 +126,42 @@ def _spread(sample: Credited, scale: float, discount: float) -> list[float]:
     tokens = sum(end - start for start, end in turns)
     weighted = sum(gain * (end - start) for gain, (start, end) in zip(gains, turns))
     mean = weighted / tokens if tokens else 0.0
+    calls = sample.calls if len(sample.calls) == len(turns) else [()] * len(turns)
+    parts = [part for turn, gain, own in zip(turns, gains, calls) for part in _parts(turn, gain - mean, own)]
+    _withhold(parts)
     advantages = [0.0] * len(sample.loss_mask)
-    for gain, (start, end) in zip(gains, turns):
-        advantages[start:end] = [sample.advantage + scale * (gain - mean)] * (end - start)
+    for part in parts:
+        for start, end in part.tokens:
+            advantages[start:end] = [sample.advantage + scale * part.above] * (end - start)
     return advantages
+
+
+def _parts(turn: tuple[int, int], above: float, calls: Sequence[CallGain]) -> list[_Part]:
+    """A turn's calls and the text around them. Their mean over tokens is `above`, the turn's."""
+    calls = [call for call in calls if turn[0] <= call.start < call.end <= turn[1]]
+    if not calls:
+        return [_Part([turn], above)]
+    lengths = [call.end - call.start for call in calls]
+    mean = sum(call.gain * length for call, length in zip(calls, lengths)) / sum(lengths)
+    most = max(abs(call.gain - mean) for call in calls)
+    room = FURTHEST - abs(above)
+    share = room / most if most > room else 1.0
+    borders = [turn[0], *(border for call in calls for border in (call.start, call.end)), turn[1]]
+    text = list(zip(borders[::2], borders[1::2]))
+    return [
+        _Part(text, above),
+        *(_Part([(c.start, c.end)], above + share * (c.gain - mean), bool(c.wrong)) for c in calls),
+    ]
+
+
+def _withhold(parts: Sequence[_Part]) -> None:
+    """Take from calls that are proven wrong what lies above the mean, and as much off what the others owe."""
+    taken = sum(part.above * len(part) for part in parts if part.wrong and part.above > 0)
+    if taken == 0.0:
+        return
+    owed = -sum(part.above * len(part) for part in parts if part.above < 0)
+    for part in parts:
+        if part.above < 0:
+            part.above *= max(0.0, 1 - taken / owed) if owed else 0.0
+        elif part.wrong:
+            part.above = 0.0

@@ -102,12 +102,21 @@ class StrictScorer:
         self._met = met
         self._met_before = met
 
-    def add_call(self, call: Call) -> None:
-        """Count a call for the first open gold action that it matches."""
+    def add_call(self, call: Call) -> bool:
+        """Count a call for the first open gold action that it matches; returns whether there is one."""
         for n, gold in enumerate(self._open):
             if gold.matches(call):
                 del self._open[n]
-                return
+                return True
+        return False
+
+    def wants(self, call: Call) -> bool:
+        """Whether an open gold action matches a call. Counts nothing."""
+        return any(gold.matches(call) for gold in self._open)
+
+    def wants_tool(self, name: str, requestor: str) -> bool:
+        """Whether an open gold action calls a tool, with whatever arguments."""
+        return any((gold.name, gold.requestor) == (name, requestor) for gold in self._open)
 
     def add_text(self, text: str) -> None:
         """Count a text that reached the user (tau2's rule: case is ignored, commas are dropped from the text only)."""

@@ -27,8 +27,14 @@ def written(tmp_path, *rows):
 
 def format_1(row):
     """As slime_tau2 0.2 wrote it."""
-    older = {k: v for k, v in row.items() if k not in ("format", "disposition")}
+    older = {k: v for k, v in format_2(row).items() if k not in ("format", "disposition")}
     return older | {"policy": row["disposition"]}
+
+
+def format_2(row):
+    """As slime_tau2 0.3 wrote it."""
+    turns = [{k: v for k, v in turn.items() if k != "by_call"} for turn in row["turns"]]
+    return row | {"format": 2, "turns": turns}
 
 
 def test_every_field_has_its_line_in_the_docs():
@@ -79,6 +85,16 @@ def test_a_format_that_says_its_number_is_read_as_what_it_says(tmp_path):
             records.read(written(tmp_path, ROW | {"format": none}))
 
 
+def test_a_record_of_format_2_is_read_in_todays_form(tmp_path):
+    assert records.read(written(tmp_path, format_2(ROW))) == [ROW]
+    with pytest.raises(ConfigError, match=r"a record of format 2 \(slime_tau2 0\.3\) without turns\.0\.gain"):
+        turn = {k: v for k, v in run_files.TURN.items() if k not in ("gain", "by_call")}
+        records.read(written(tmp_path, format_2(ROW) | {"turns": [turn]}))
+    for odd in ("none", ["none"]):
+        with pytest.raises(ConfigError, match=r"a record of format 2 .*: turns"):
+            records.read(written(tmp_path, ROW | {"format": 2, "turns": odd}))
+
+
 def test_a_disposition_is_one_of_those_that_there_are(tmp_path):
     why = "disposition: 'nonsense' is none of score, mask, retry then drop"
     with pytest.raises(ConfigError, match=why):
@@ -89,7 +105,7 @@ def test_a_disposition_is_one_of_those_that_there_are(tmp_path):
 
 def test_a_record_of_a_later_format_is_refused_by_name(tmp_path):
     later = ROW | {"format": record.FORMAT + 1}
-    with pytest.raises(ConfigError, match=r"line 2: written by a later slime_tau2 \(records of format 3, this one"):
+    with pytest.raises(ConfigError, match=r"line 2: written by a later slime_tau2 \(records of format 4, this one"):
         records.read(written(tmp_path, ROW, later | {"attempt": 1}))
     with pytest.raises(ConfigError, match="no record of an attempt: format: Input should be a valid integer"):
         records.read(written(tmp_path, ROW | {"format": "new"}))

@@ -27,7 +27,8 @@ def test_slices_cover_each_response_token_once(ranks):
         assert sorted(n for own in slices for n in own) == list(range(response))
 
 
-def test_what_a_rank_gets_of_the_credit_is_what_it_trains_on():
+@pytest.mark.parametrize("credit", ["turn", "call"])
+def test_what_a_rank_gets_of_the_credit_is_what_it_trains_on(credit):
     empty = 0
     for rank in range(2):
         carried = [
@@ -35,7 +36,7 @@ def test_what_a_rank_gets_of_the_credit_is_what_it_trains_on():
             for total, response in SIZES
         ]
         data = {"teacher_log_probs": carried, "rewards": [0.5] * len(SIZES)}
-        turn_advantages(Namespace(tau2_credit="turn"), data)
+        turn_advantages(Namespace(tau2_credit=credit), data)
         for own, advantages, returns in zip(carried, data["advantages"], data["returns"], strict=True):
             assert (
                 advantages.dtype == torch.float32

@@ -22,7 +22,9 @@ from transformers import AutoModelForCausalLM
 from slime_tau2.checkpoints.export import export
 from slime_tau2.local.models import load_model, save_model
 from slime_tau2.local.trainer import LossOptions, Trainer, TrainOptions
+from slime_tau2.masks import spans
 from slime_tau2.rewards.credit import Credited, token_advantages
+from slime_tau2.types import CallGain
 
 
 def installed() -> bool:
@@ -92,8 +94,8 @@ class Row:
 def batch(model, vocab, credit):
     """Four samples of one group, a masked turn in each, scored by a policy that is not the trained one any more.
 
-    With `credit` turn their advantages are what `reward_post_process` puts into the field that slime carries to the
-    trainer.
+    With `credit` turn or call their advantages are what `reward_post_process` puts into the field that slime carries to
+    the trainer.
     """
     generator, rows = torch.Generator().manual_seed(11), []
     for length, advantage in zip((40, 23, 55, 31), (0.75, -0.25, -0.25, 0.5)):
@@ -104,20 +106,33 @@ def batch(model, vocab, credit):
         own = scores[16:-1].gather(-1, torch.tensor(tokens[17:])[:, None])[:, 0]
         old = own + (0.13 * torch.randn(length, generator=generator)).clamp(-0.45, 0.45)
         rows.append({"tokens": tokens, "loss_mask": mask, "old": old.tolist(), "advantages": [advantage] * length})
-    if credit == "turn":
+    if credit != "episode":
         gains = ([0.0, 0.8], [0.4, 0.0], [0.0, 0.1], [0.5, 0.5])
         credited = []
         for row, gain in zip(rows, gains):
             whole = row["advantages"][0]
+            calls = [
+                (CallGain(start, start + 3, 0.0, "forbidden write"), CallGain(start + 4, start + 6, g))
+                for (start, _), g in zip(spans(row["loss_mask"]), gain)
+            ]
             credited.append(
-                Credited(advantage=whole, success=whole > 0, valid=True, loss_mask=row["loss_mask"], gains=gain)
+                Credited(
+                    advantage=whole,
+                    success=whole > 0,
+                    valid=True,
+                    loss_mask=row["loss_mask"],
+                    gains=gain,
+                    calls=calls if credit == "call" else (),
+                )
             )
         for row, tokens in zip(rows, token_advantages(credited, [0] * 4)):
             row["advantages"] = tokens
+        distinct = max(len({row["advantages"][n] for n in range(*spans(row["loss_mask"])[0])}) for row in rows)
+        assert distinct == (3 if credit == "call" else 1), "text and two calls of the first turn"
     return rows
 
 
-@pytest.fixture(scope="module", params=["episode", "turn"])
+@pytest.fixture(scope="module", params=["episode", "turn", "call"])
 def steps(request, tmp_path_factory, tokenizer):
     """{who: (loss, gradient norm, whole gradients, weights after the step)} and the weights before it, under Megatron's
     names.

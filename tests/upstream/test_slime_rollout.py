@@ -140,7 +140,7 @@ def test_evaluation(teacher, tmp_path):
     assert len(data["rewards"]) == 6 and all(s.metadata["tau2"]["termination"] for s in data["samples"])
 
 
-@pytest.mark.parametrize("credit", ["episode", "turn"])
+@pytest.mark.parametrize("credit", ["episode", "turn", "call"])
 def test_conversion_to_train_data(teacher, tmp_path, credit):
     args = make_args(tmp_path, teacher.port, tau2_credit=credit)
     source, served = fresh(args), []
@@ -154,8 +154,8 @@ def test_conversion_to_train_data(teacher, tmp_path, credit):
         assert abs(sum(data["rewards"][group : group + args.n_samples_per_prompt])) < 1e-5, (
             "mean-only advantages of a group sum to 0"
         )
-    assert ("teacher_log_probs" in data) == (credit == "turn")
-    if credit == "turn":
+    assert ("teacher_log_probs" in data) == (credit != "episode")
+    if credit != "episode":
         assert [len(t) for t in data["teacher_log_probs"]] == data["response_lengths"]
     state = source.state_dict()
     source.save(0)

@@ -1,0 +1,63 @@
+"""Which ids of a turn are which piece of its text: from spans of characters to spans of ids.
+
+A piece's ids are those that hold a character of it. An id that straddles a border belongs to the piece, not to what
+stands outside; between two pieces, to the first, which was not yet complete when the id was sampled.
+
+Ids are never encoded again. Where the ids' own texts, one behind the other, are the text, their lengths say it. Else
+(an id may hold half a character) the place of a border is looked for by decoding the first half of the ids, then less
+or more of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+
+
+class TokenSpans:
+    """Finds spans for one tokenizer. It remembers the text of each id that it has met.
+
+    Args:
+        decode: the tokenizer's: the text of ids, from left to right.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]):
+        self.decode = decode
+        self._pieces: dict[int, str] = {}
+
+    def find(self, ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """[start, end) in `ids` of each piece.
+
+        Args:
+            ids: a turn's, whatever ends it included.
+            spans: [start, end) of each piece in characters of the ids' text, in order; none is empty, none overlap.
+        """
+        if not spans:
+            return []
+        taken = self._taken(ids)
+        out: list[tuple[int, int]] = []
+        done = 0
+        for start, end in spans:
+            first = max(done, taken(start + 1) - 1)
+            done = max(first, taken(end))
+            out.append((first, done))
+        return out
+
+    def _taken(self, ids: Sequence[int]) -> Callable[[int], int]:
+        """A function from a number of characters to the fewest ids whose text begins with as many of the whole's."""
+        text = self.decode(ids)
+        pieces = [self._piece(one) for one in ids]
+        if "".join(pieces) == text:
+            lengths = list(accumulate((len(piece) for piece in pieces), initial=0))
+            return lambda characters: bisect_left(lengths, characters)
+        counts = range(len(ids))
+        return lambda characters: bisect_left(counts, True, key=lambda n: self._begins(ids[:n], text[:characters]))
+
+    def _begins(self, ids: Sequence[int], text: str) -> bool:
+        return self.decode(ids).startswith(text)
+
+    def _piece(self, token: int) -> str:
+        if token not in self._pieces:
+            self._pieces[token] = self.decode([token])
+        return self._pieces[token]
