@@ -30,10 +30,20 @@ from slime_tau2.local.trainer import Trainer, TrainOptions
 STEPS, BATCH, ATTEMPTS = 200, 16, 16
 
 
-async def _traces() -> list[dict]:
+class Hasty(Teacher):
+    """Makes each call twice in one message: the second moves no score, and a second refund is one too many."""
+
+    def act(self, text: str, is_error: bool) -> bench.AssistantMessage:
+        said = super().act(text, is_error)
+        if said.tool_calls:
+            said.tool_calls = [*said.tool_calls, said.tool_calls[0].model_copy(deep=True)]
+        return said
+
+
+async def _traces(teacher: type[Teacher]) -> list[dict]:
     world, rows = worlds.load("helpdesk"), []
     for n in range(ATTEMPTS * len(few_tasks.TASKS)):
-        agent = CallableAgent(Teacher(n, 1.0).act)
+        agent = CallableAgent(teacher(n, 1.0).act)
         episode = await run_episode(
             world, few_tasks.TASKS[n % len(few_tasks.TASKS)], agent, DomainUser(), seed=n, limits=Limits(max_steps=60)
         )
@@ -41,10 +51,10 @@ async def _traces() -> list[dict]:
     return rows
 
 
-def train(path: Path, chat: Any, tokenizer: Any) -> Path:
+def train(path: Path, chat: Any, tokenizer: Any, teacher: type[Teacher] = Teacher) -> Path:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    rows = [tokenise(r, chat) for r in asyncio.run(_traces())]
+    rows = [tokenise(r, chat) for r in asyncio.run(_traces(teacher))]
     random.Random(0).shuffle(rows)
     config = Qwen3Config(
         vocab_size=-(-len(tokenizer) // 256) * 256,

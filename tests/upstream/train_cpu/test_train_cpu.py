@@ -1,4 +1,4 @@
-"""A whole iteration, and the next, through slime's own unmodified `train.py` on a CPU, at TP 2 and at CP 2 x DP 2.
+"""A whole iteration, and the next, through slime's own unmodified `train.py` on a CPU: TP 2, CP 2 x DP 2, TP 2 x CP 2.
 
 RolloutManager (slime's rollout, conversion, split) → our hooks → the project's own server as an external SGLang behind
 the real sglang-router → MegatronTrainRayActor over gloo → optimizer step → slime's checkpoint → `export-hf` →
@@ -70,9 +70,11 @@ RUNS = {
     "episode": {"credit": "episode", "tp": 2},
     "turn": {"credit": "turn", "tp": 2},
     "split": {"credit": "turn", "cp": 2, "dp": 2},
+    "call": {"credit": "call", "tp": 2, "cp": 2},
 }
 """`episode` has slime's trainer score every token once more before its step, so that its log-probs can be read token by
-token; `turn` takes the way of the launch scripts, which reuses the step's own, and is killed within its second rollout.
+token; `turn` takes the way of the launch scripts, which reuses the step's own, and is killed within its second rollout;
+the policy of `call` makes each call twice in a message (`policy.Hasty`).
 """
 OWN_LOG_PROBS = (
     "--get-mismatch-metrics --custom-tis-function-path slime.backends.megatron_utils.loss.vanilla_tis_function"
@@ -123,14 +125,23 @@ def phase(text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory, chat, tokenizer):
+def policies(tmp_path_factory, chat, tokenizer):
+    """`policies(teacher)`: the model that has learned from a teacher, trained once."""
     import policy
 
+    trained = {}
     ready = os.environ.get("SLIME_TAU2_TRAIN_CPU_POLICY")  # one that an earlier run left
     if ready:
-        return Path(ready)
-    phase("a small Qwen3 learns thirty tasks of helpdesk by heart")
-    return policy.train(tmp_path_factory.mktemp("policy") / "model", chat, tokenizer)
+        trained[policy.Teacher] = Path(ready)
+
+    def get(teacher):
+        if teacher not in trained:
+            phase(f"a small Qwen3 learns thirty tasks of helpdesk by heart, from {teacher.__name__}")
+            path = tmp_path_factory.mktemp("policy") / "model"
+            trained[teacher] = policy.train(path, chat, tokenizer, teacher)
+        return trained[teacher]
+
+    return get
 
 
 def ask(server, ids):
@@ -176,14 +187,17 @@ def play(name, policy, directory):
 
 
 @pytest.fixture(scope="module")
-def played(policy, tmp_path_factory):
+def played(policies, tmp_path_factory):
     """`played(name)`: a run of RUNS, run once; one that failed fails each test that asks for it."""
+    import policy
+
     over = {}
 
     def get(name):
         if name not in over:
             try:
-                over[name] = play(name, policy, tmp_path_factory.mktemp(name))
+                teacher = policy.Hasty if name == "call" else policy.Teacher
+                over[name] = play(name, policies(teacher), tmp_path_factory.mktemp(name))
             except Exception as error:
                 over[name] = error
         if isinstance(over[name], Exception):
@@ -237,7 +251,9 @@ def test_each_rank_trains_on_its_slice_of_the_whole(done, monkeypatch):
     from megatron.core import mpu
     from parity import held
 
-    run, empty, turns = done.run, 0, 0
+    from slime_tau2.masks import spans
+
+    run, empty, turns, calls = done.run, 0, 0, 0
     monkeypatch.setattr(mpu, "get_context_parallel_world_size", lambda: run.cp)
     for rollout in range(done.last + 1):
         samples = {s.index: s for s in run.samples(rollout)}
@@ -278,13 +294,17 @@ def test_each_rank_trains_on_its_slice_of_the_whole(done, monkeypatch):
         assert {next(iter(r)) for r in owners.values()} == set(range(run.dp)), "every data-parallel rank has samples"
         trained = [s.advantages[torch.tensor(s.loss_mask).bool()].unique() for s in samples.values()]
         turns += sum(len(values) > 1 for values in trained)
+        of_turns = [s.advantages[a:b].unique() for s in samples.values() for a, b in spans(s.loss_mask)]
+        calls += sum(len(values) > 1 for values in of_turns)
     print(
-        f"\n{done.name}: unequal slices 0, empty ones {empty}; samples whose turns have different advantages: {turns}"
+        f"\n{done.name}: unequal slices 0, empty ones {empty}; samples whose turns have different advantages: {turns}; "
+        f"turns whose calls have: {calls}"
     )
-    assert (empty > 0) == (run.cp > 1), (
-        "a response shorter than half a sequence leaves a context-parallel rank without a token"
-    )
-    assert (turns > 0) == (done.name != "episode")
+    if done.name != "call":  # its responses are long
+        assert (empty > 0) == (run.cp > 1), (
+            "a response shorter than half a sequence leaves a context-parallel rank without a token"
+        )
+    assert (turns > 0) == (done.name != "episode") and (calls > 0) == (done.name == "call")
 
 
 def test_all_ways_out_of_a_checkpoint_give_the_same_bits(done):
