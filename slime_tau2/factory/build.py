@@ -239,6 +239,7 @@ def notes(draft: Draft, calls: Sequence[Call]) -> dict[str, Any]:
         ],
         "free": {str(number): list(call.free) for number, call in enumerate(calls) if call.free},
         "any_order": {str(number): list(call.any_order) for number, call in enumerate(calls) if call.any_order},
+        "in_order": {str(number): list(call.in_order) for number, call in enumerate(calls) if call.in_order},
         "entities": sorted(draft.entities()),
     }
 

@@ -51,6 +51,7 @@ class Call:
         free: arguments that the reward does not depend on, such as the summary of a transfer.
         any_order: list arguments whose order the user does not care about while the end state may depend on it. Lists
             named together keep their items paired.
+        in_order: list arguments of several items whose order the user says.
         errs: the call is meant to fail, and the agent to go on from there.
     """
 
@@ -60,6 +61,7 @@ class Call:
     write: bool = False
     free: tuple[str, ...] = ()
     any_order: tuple[str, ...] = ()
+    in_order: tuple[str, ...] = ()
     errs: bool = False
 
     def canonical(self) -> str:
@@ -67,7 +69,8 @@ class Call:
         kept = {name: value for name, value in self.arguments.items() if name not in self.free}
         lists = [name for name in self.any_order if name in kept]
         if lists:
-            pairs = sorted(zip(*(kept.pop(name) for name in lists), strict=True))
+            paired = zip(*(kept.pop(name) for name in lists), strict=True)
+            pairs = sorted(paired, key=lambda items: json.dumps(items, sort_keys=True))
             kept[" ".join(lists)] = pairs
         return f"{self.requestor} {self.name} {json.dumps(kept, sort_keys=True)}"
 
@@ -77,9 +80,9 @@ def read(name: str, **arguments: Any) -> Call:
     return Call(name=name, arguments=arguments)
 
 
-def write(name: str, *, any_order: tuple[str, ...] = (), **arguments: Any) -> Call:
+def write(name: str, *, any_order: tuple[str, ...] = (), in_order: tuple[str, ...] = (), **arguments: Any) -> Call:
     """A gold call of the agent that changes a database."""
-    return Call(name=name, arguments=arguments, write=True, any_order=any_order)
+    return Call(name=name, arguments=arguments, write=True, any_order=any_order, in_order=in_order)
 
 
 def hand_over(summary: str) -> Call:

@@ -52,6 +52,8 @@ class Declared(_Part):
     """{number of a gold call: its arguments that the reward does not depend on}."""
     any_order: Mapping[str, tuple[str, ...]] = {}
     """{number of a gold call: its lists whose order the user does not care about}."""
+    in_order: Mapping[str, tuple[str, ...]] = {}
+    """{number of a gold call: its lists whose order the user says}."""
     entities: tuple[str, ...] = ()
     """Ids of the records that the task touches."""
 

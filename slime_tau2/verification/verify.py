@@ -30,7 +30,8 @@ class Verdict:
         findings: in the checks' order.
         free: {number of a gold call: its arguments that may have other values, and keep the reward}.
         order_only: {number of a gold call: lists whose order alone may lose the reward}.
-        order_fixed: {number of a gold call: lists whose order decides, and is fixed by the scenario or by dates}.
+        order_fixed: {number of a gold call: lists whose order decides, and is fixed by the scenario or by dates, or is
+            declared to be}.
         evaluated: whether tau2's own evaluator graded gold too.
     """
 
@@ -271,14 +272,15 @@ class _Subject:
         story = valueflow.told(self.task)
         for number, names in found.items():
             arguments = self.gold[number].arguments
-            fixed = {name: orders.fixed_by(arguments[name], story) for name in names}
-            open_ = tuple(name for name in names if not fixed[name])
+            said = self.declared.in_order.get(str(number), ()) if self.declared else ()
+            marked = self.declared.any_order.get(str(number), ()) if self.declared else ()
+            fixed = {name: name in said or bool(orders.fixed_by(arguments[name], story)) for name in names}
+            open_ = tuple(name for name in names if name in marked or not fixed[name])
             if open_:
                 self.order_only[number] = open_
-                marked = self.declared.any_order.get(str(number), ()) if self.declared else ()
                 if unmarked := [name for name in open_ if name not in marked]:
                     self.find("order-decides", f"{self.gold[number].name}: {', '.join(unmarked)}")
-            if closed := tuple(name for name in names if fixed[name]):
+            if closed := tuple(name for name in names if name not in open_):
                 self.order_fixed[number] = closed
 
     # 4

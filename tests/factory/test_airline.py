@@ -12,9 +12,10 @@ import pytest
 
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
-from slime_tau2.factory import build
+from slime_tau2.factory import build, traces
 from slime_tau2.factory.airline import AIRLINE, words
 from slime_tau2.factory.airline.desk import current_time
+from slime_tau2.verification.verify import Verifier
 
 NEVER_BROKEN = {
     "confirmed",  # only by a user who finds it too dear
@@ -49,6 +50,20 @@ def test_every_rule_is_met_and_broken_and_every_tool_used(made):
     assert all(number >= 1 for number in covered.families.values()), covered.families
     assert Counter(len(draft.wishes) for _, draft in made).keys() == {1, 2, 3}
     assert max(draft.difficulty for _, draft in made) >= 8
+
+
+def test_the_order_of_every_list_is_free_or_fixed_and_says_so(made, world):
+    """Check 7 finds none that decides and that nothing is declared of; payments may come in any order."""
+    mine = traces.world_of("airline", made)
+    verifier = Verifier(mine, world, checks={7})
+    free, fixed = Counter(), Counter()
+    for task, _ in made[:300]:
+        verdict = verifier.verify(mine.task(task["id"]))
+        assert verdict.findings == (), task["id"]
+        free.update(name for names in verdict.order_only.values() for name in names)
+        fixed.update(name for names in verdict.order_fixed.values() for name in names)
+    assert free.keys() == {"payment_methods"} and free["payment_methods"] >= 10
+    assert fixed.keys() == {"flights", "passengers"} and fixed["passengers"] >= 20
 
 
 def test_each_family_makes_tasks_that_gold_solves(world):

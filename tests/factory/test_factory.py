@@ -210,6 +210,9 @@ def test_the_key_knows_neither_words_nor_the_order_of_lists_and_wishes():
     one = write("swap", any_order=("old", "new"), old=["1", "2"], new=["3", "4"])
     same = write("swap", any_order=("old", "new"), old=["2", "1"], new=["4", "3"])
     other = write("swap", any_order=("old", "new"), old=["1", "2"], new=["4", "3"])
+    paid = [{"id": "x", "amount": 5}, {"id": "a", "amount": 7}]
+    book, too = (write("book", any_order=("paid",), paid=parts) for parts in (paid, paid[::-1]))
+    assert book.canonical() == too.canonical() != write("book", any_order=("paid",), paid=paid[:1]).canonical()
     a, b, c = (wish(calls=(call,)) for call in (one, same, other))
     told = wish(tells=("1",))
     assert draft(a, told).key == draft(told, wish(reason="You want B.", calls=(same,))).key

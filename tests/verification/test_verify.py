@@ -246,6 +246,9 @@ def test_the_order_of_lists():
     )
     found = verdict(airline, marked, checks={7})
     assert found.order_only == {0: ("passengers",)} and not found.findings
+    said = loose.model_copy(update={"description": task([], notes=notes(in_order={"0": ["passengers"]})).description})
+    found = verdict(airline, said, checks={7})
+    assert found.order_fixed == {0: ("passengers",)} and not found.findings and not found.order_only
 
 
 def test_every_kind_is_of_a_check():

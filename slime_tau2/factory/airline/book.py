@@ -253,6 +253,8 @@ def _wish(desk: Desk, trip: Trip, plan: payments.Plan, cabin_words: str) -> Wish
             *calls,
             write(
                 "book_reservation",
+                any_order=("payment_methods",) if len(plan.parts) > 1 else (),
+                in_order=("passengers",) if len(people) > 1 else (),
                 user_id=desk.user.user_id,
                 origin=trip.origin,
                 destination=trip.destination,

@@ -56,7 +56,12 @@ def _passengers(desk: Desk, reservation: Reservation) -> Wish | None:
         facts=(*reference.facts, remembered(rng, Fact(f"{name} on {reference.short}", detail), at_once=0.6)),
         calls=(
             *reference.reads,
-            write("update_reservation_passengers", reservation_id=reservation.reservation_id, passengers=new),
+            write(
+                "update_reservation_passengers",
+                in_order=("passengers",) if len(new) > 1 else (),
+                reservation_id=reservation.reservation_id,
+                passengers=new,
+            ),
         ),
         findings=(
             policy.reservation_found(desk, reservation),
