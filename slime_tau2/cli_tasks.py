@@ -157,6 +157,9 @@ def make_tasks(
     domain: Annotated[str, typer.Option(help="airline, retail, telecom or helpdesk.")],
     count: Annotated[int, typer.Option(min=1, help="Tasks.")],
     output: Annotated[Path, typer.Option(help="The task set's directory, which must not exist, or be empty.")],
+    family: Annotated[
+        str | None, typer.Option(help="helpdesk: `cases`, long conversations of several requests.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides everything.")] = 0,
     name: Annotated[
         str | None, typer.Option(help="What options and records call the set; by default the directory's name.")
@@ -194,7 +197,7 @@ def make_tasks(
     made = sets.make_set(
         output,
         name=name or output.resolve().name,
-        domain=domain,
+        factory=f"{domain}-{family}" if family else domain,
         count=count,
         seed=seed,
         refused=refused,

@@ -86,7 +86,7 @@ _table: dict[str, Traits] = {
     "helpdesk": Traits(
         scripted_user="slime_tau2.domains.helpdesk.user:ScriptedUser",
         teacher="slime_tau2.domains.helpdesk.teacher:Teacher",
-        teacher_steps=60,
+        teacher_steps=120,
         family=_without_number,
     ),
 }

@@ -25,7 +25,6 @@ from slime_tau2.factory.stories import Story, tell
 from slime_tau2.seeds import derive_seed
 from slime_tau2.verification import declared
 
-HELD_OUT = 0.1
 REFUSED, TRANSFERRED = 0.11, 0.06
 ROUNDS = 60
 """How often a recipe goes through all owners before it is given up."""
@@ -42,7 +41,7 @@ class Made(NamedTuple):
 
 
 def make(
-    domain: str,
+    name: str,
     count: int,
     seed: int,
     *,
@@ -53,6 +52,7 @@ def make(
     """`count` tasks of a domain, all different, in an order that mixes the recipes.
 
     Args:
+        name: of the factory: its domain, with its variant if it has one.
         mix: {recipe: weight} instead of the factory's.
         refused: share of tasks that end without a write because the policy forbids the wish.
         transferred: share of tasks that end with a person.
@@ -60,7 +60,8 @@ def make(
     Raises:
         ConfigError: no factory for the domain, or it cannot make so many different tasks.
     """
-    factory, world = factories.of(domain), worlds.load(domain)
+    factory = factories.of(name)
+    world = worlds.load(factory.domain)
     shares: dict[Outcome, float] = {"refused": refused, "transferred": transferred, "done": 1 - refused - transferred}
     quotas = _quotas(factory, mix or factory.recipes, count, shares)
     maker = _Maker(factory, world, seed)
@@ -76,8 +77,8 @@ def make(
             short -= len(got)
             drafts += got
     if short:
-        raise ConfigError(f"{domain}: {count - short} different tasks can be made with seed {seed}, not {count}")
-    random.Random(derive_seed("factory", domain, seed, "order")).shuffle(drafts)
+        raise ConfigError(f"{name}: {count - short} different tasks can be made with seed {seed}, not {count}")
+    random.Random(derive_seed("factory", name, seed, "order")).shuffle(drafts)
     return [Made(task_json(factory, draft, maker.story(draft)), draft) for draft in drafts]
 
 
@@ -88,7 +89,7 @@ class _Maker:
         self.factory, self.world, self.seed = factory, world, seed
         self.seen: set[str] = set()
         owners = factory.owners(world)
-        held = {owner: held_out(factory.domain, owner) for owner in owners}
+        held = {owner: held_out(factory.name, owner) for owner in owners}
         self.owners = owners
         sides = {side: [owner for owner in owners if held[owner] == side] for side in (True, False)}
         self.peers = {owner: sides[held[owner]] for owner in owners}
@@ -120,7 +121,7 @@ class _Maker:
         return tell(draft, self._rng(draft.key, "story"), self.factory.personas)
 
     def _rng(self, *parts: object) -> random.Random:
-        return random.Random(derive_seed("factory", self.factory.domain, self.seed, *parts))
+        return random.Random(derive_seed("factory", self.factory.name, self.seed, *parts))
 
 
 def _quotas(factory: Factory, mix: Mix, count: int, shares: Mapping[Outcome, float]) -> dict[Recipe, int]:
@@ -130,7 +131,7 @@ def _quotas(factory: Factory, mix: Mix, count: int, shares: Mapping[Outcome, flo
         weights[factory.outcome(recipe)] += weight  # type: ignore[assignment]
     total = sum(share for outcome, share in shares.items() if weights[outcome])
     if not total:
-        raise ConfigError(f"{factory.domain}: the mix has no recipe of a weight above 0")
+        raise ConfigError(f"{factory.name}: the mix has no recipe of a weight above 0")
     present = {outcome: share / total for outcome, share in shares.items() if weights[outcome]}
     quotas = dict.fromkeys(mix, 0)
     for outcome, number in _apportion(present, count).items():
@@ -152,20 +153,25 @@ def _apportion(shares: Mapping[Key, float], count: int) -> dict[Key, int]:
     return numbers
 
 
-def held_out(domain: str, owner: str) -> bool:
-    """Whether an owner's tasks are in the held-out split; the same in every set, whatever its seed."""
-    digest = hashlib.sha256(f"factory/{domain}/{owner}".encode()).digest()
-    return int.from_bytes(digest[:4]) < HELD_OUT * 2**32
+def held_out(name: str, owner: str) -> bool:
+    """Whether an owner's tasks are in the held-out split; the same in every set of a factory, whatever its seed.
+
+    Args:
+        name: the factory's.
+    """
+    digest = hashlib.sha256(f"factory/{name}/{owner}".encode()).digest()
+    return int.from_bytes(digest[:4]) < factories.of(name).held_out * 2**32
 
 
 def task_json(factory: Factory, draft: Draft, story: Story) -> dict[str, Any]:
     """tau2's JSON of a draft. What else is known of it stands as JSON in `description.notes`,
     under `declared.KEY`.
     """
-    task_id = f"{draft.domain}_{'+'.join(draft.families)}_{hashlib.sha256(draft.key.encode()).hexdigest()[:10]}"
+    kind = factory.kind(draft) if factory.kind else "+".join(draft.families)
+    task_id = f"{draft.domain}_{kind}_{hashlib.sha256(draft.key.encode()).hexdigest()[:10]}"
     setup = [_function(call) for call in draft.setup()]
     assertions = [_function(check) for check in draft.assertions()]
-    data = _merged([wish.data for wish in draft.wishes])
+    data = _merged([draft.data, *(wish.data for wish in draft.wishes)])
     state = {"initialization_data": data, "initialization_actions": setup or None, "message_history": None}
     basis = factory.basis(draft) if callable(factory.basis) else factory.basis
     # every action counts in this basis, and nobody has to read what gold reads
@@ -255,11 +261,11 @@ def _rules(findings: Sequence[Finding]) -> dict[str, bool]:
 LEVELS = ("easy", "medium", "hard")
 
 
-def splits(made: Sequence[Made]) -> dict[str, list[str]]:
+def splits(name: str, made: Sequence[Made]) -> dict[str, list[str]]:
     """{split: task ids}: `train` and `held-out`, which share no owner; `base`, both; `easy`, `medium` and `hard`, the
     thirds of `train` by difficulty.
     """
-    held = {m.task["id"] for m in made if held_out(m.draft.domain, m.draft.owner)}
+    held = {m.task["id"] for m in made if held_out(name, m.draft.owner)}
     train = [m for m in made if m.task["id"] not in held]
     by_difficulty = sorted(train, key=lambda m: m.draft.difficulty)
     bounds = [len(train) * n // len(LEVELS) for n in range(len(LEVELS) + 1)]
@@ -300,9 +306,10 @@ class Coverage:
         return "\n".join(lines)
 
 
-def coverage(domain: str, made: Sequence[Made]) -> Coverage:
-    """What a set covers of its domain's policy and tools."""
-    factory, world = factories.of(domain), worlds.load(domain)
+def coverage(name: str, made: Sequence[Made]) -> Coverage:
+    """What a set of a factory covers of its domain's policy and tools."""
+    factory = factories.of(name)
+    world = worlds.load(factory.domain)
     holds, broken, tools, families = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     for _, draft in made:
         holds.update({finding.rule for finding in draft.findings() if finding.holds})

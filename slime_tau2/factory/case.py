@@ -31,6 +31,7 @@ class Case:
         environment: a new one by default.
         peers: all owners in the same split, this one too, for wishes that are about somebody else.
         wishes: what has been wished, and played, before.
+        data: tau2's InitializationData that the wishes find.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Case:
         self.world, self.owner, self.rng, self.peers = world, owner, rng, peers
         self.environment: bench.Environment = world.environments.fresh() if environment is None else environment
         self.wishes: list[Wish] = []
+        self.data: Mapping[str, Any] = {}
 
     @property
     def db(self) -> Any:
@@ -100,12 +102,16 @@ class Write:
         return self.calls[self.number + 1 :]
 
 
-def set_up(environment: bench.Environment, wishes: Iterable[Wish], scene: Iterable[bench.EnvFunctionCall] = ()) -> None:
-    """Bring an environment to where a conversation about these wishes begins, in a scene."""
+def set_up(
+    environment: bench.Environment,
+    wishes: Iterable[Wish],
+    scene: Iterable[bench.EnvFunctionCall] = (),
+    data: Mapping[str, Any] | None = None,
+) -> None:
+    """Bring an environment to where a conversation about these wishes begins, in a scene, over data of its own."""
     wishes = list(wishes)
-    for wish in wishes:
-        if wish.data:
-            environment.set_state(bench.InitializationData(**wish.data), None, [])
+    for part in filter(None, [data, *(wish.data for wish in wishes)]):
+        environment.set_state(bench.InitializationData(**part), None, [])
     for call in (*scene, *(call for wish in wishes for call in wish.setup)):
         environment.run_env_function_call(call)
     environment.sync_tools()
@@ -154,10 +160,13 @@ class Factory:
     """A domain's knowledge: everything that the factory must be told of a domain.
 
     Attributes:
+        variant: what tells it from the domain's other factories; "" for the first.
         owners: whom tasks may be about, sorted: nobody who appears in a test or val task.
         identity: how the agent finds out who the user is.
         scene: calls of the environment's functions that come before all else, for domains whose tasks bring their own
             customers. It draws from the case's chance and plays nothing.
+        data: tau2's InitializationData with the customer's records, likewise.
+        held_out: share of the owners whose tasks never train.
         families: {name: family}.
         recipes: {families of a task, in order of the wishes: weight}. Weights count among recipes that end alike:
             how many tasks are refused or transferred is for the caller to say.
@@ -170,6 +179,7 @@ class Factory:
             scenario decide; None for domains whose rules are not evaluated anew.
         notes: what stands as JSON in `description.notes` beside what `build.notes` says, for domains whose user reads
             it.
+        kind: what a draft's id has after the domain; its families, if None.
     """
 
     domain: str
@@ -180,10 +190,19 @@ class Factory:
     rules: Mapping[str, Rule]
     basis: tuple[str, ...] | Callable[[Draft], tuple[str, ...]] = ("DB", "COMMUNICATE")
     scene: Callable[[Case], tuple[bench.EnvFunctionCall, ...]] = lambda case: ()
+    data: Callable[[Case], Mapping[str, Any]] = lambda case: {}
     guards: Callable[[Case], tuple[bench.EnvAssertion, ...]] = lambda case: ()
     personas: Sequence[str] = PERSONAS
     ruling: Callable[[Write], Iterable[Finding]] | None = None
     notes: Callable[[Draft], Mapping[str, Any]] | None = None
+    kind: Callable[[Draft], str] | None = None
+    held_out: float = 0.1
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is asked for by."""
+        return f"{self.domain}-{self.variant}" if self.variant else self.domain
 
     def outcome(self, recipe: tuple[str, ...]) -> Outcome:
         """What becomes of tasks that are made by a recipe."""
@@ -199,7 +218,8 @@ class Factory:
             FactoryError: a family made a wish that contradicts itself, or whose gold calls fail.
         """
         scene = self.scene(case)
-        set_up(case.environment, (), scene)
+        case.data = self.data(case)
+        set_up(case.environment, (), scene, case.data)
         identities = [family.identity for family in map(self.families.__getitem__, recipe) if family.identity]
         identity = (identities or [self.identity])[0](case)
         for name in recipe:
@@ -216,9 +236,10 @@ class Factory:
             wishes=tuple(case.wishes),
             scene=scene,
             guards=self.guards(case),
+            data=case.data,
         )
         _prove(case.world, draft)
-        one_by_one = _told_one_by_one(case.wishes) or _order_matters(case, scene)
+        one_by_one = _told_one_by_one(case.wishes) or _order_matters(case, draft)
         return dataclasses.replace(draft, one_by_one=one_by_one)
 
 
@@ -231,12 +252,12 @@ def _prove(world: World, draft: Draft) -> None:
     """
     environment = world.environments.fresh()
     if not draft.assertions():
-        set_up(environment, (), draft.scene)
+        set_up(environment, (), draft.scene, draft.data)
         run(environment, draft.identity.calls)
         return
-    set_up(environment, draft.wishes, draft.scene)
+    set_up(environment, draft.wishes, draft.scene, draft.data)
     for wish in draft.wishes:
-        if wish.writes() and all(_holds(environment, assertion) for assertion in wish.assertions):
+        if wish.writes() and wish.assertions and all(_holds(environment, assertion) for assertion in wish.assertions):
             raise FactoryError(f"{wish.family}: all assertions hold before anything is done")
     run(environment, draft.calls())
     failing = [a.func_name for a in draft.assertions() if not _holds(environment, a)]
@@ -256,14 +277,14 @@ def _told_one_by_one(wishes: Sequence[Wish]) -> bool:
     return any(one is not other and one.sensitive & other.entities for one in wishes for other in wishes)
 
 
-def _order_matters(case: Case, scene: Iterable[bench.EnvFunctionCall]) -> bool:
+def _order_matters(case: Case, draft: Draft) -> bool:
     """Whether the same wishes in the reverse order fail or lead elsewhere."""
     writing = [wish for wish in case.wishes if wish.writes()]
     if len(writing) < 2:
         return False
     environments = case.world.environments
     other = environments.fresh()
-    set_up(other, case.wishes, scene)
+    set_up(other, case.wishes, draft.scene, draft.data)
     try:
         for wish in reversed(writing):
             run(other, wish.writes())

@@ -196,6 +196,7 @@ class Draft:
         one_by_one: the outcome depends on the order of the wishes, so that the user brings up one at a time.
         scene: calls of the environment's functions that come before the wishes' set-up.
         guards: what must hold at the end beside the wishes' assertions.
+        data: tau2's InitializationData that the wishes find.
     """
 
     domain: str
@@ -205,6 +206,7 @@ class Draft:
     one_by_one: bool = False
     scene: tuple[bench.EnvFunctionCall, ...] = ()
     guards: tuple[bench.EnvAssertion, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def assertions(self) -> list[bench.EnvAssertion]:
         """All that must hold at the end."""

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from slime_tau2.factory import build, factories
 from slime_tau2.factory.build import Coverage, Made
+from slime_tau2.factory.rules import Rule
 from slime_tau2.tasksets import writing
 from slime_tau2.tasksets.stored import StoredSet
 
@@ -53,7 +54,7 @@ def make_set(
     directory: Path,
     *,
     name: str,
-    domain: str,
+    factory: str,
     count: int,
     seed: int,
     refused: float = build.REFUSED,
@@ -65,6 +66,7 @@ def make_set(
     Args:
         directory: where; absent or empty.
         name: what options and records will call the set.
+        factory: by whose name the tasks are made.
         refused, transferred: as in `build.make`.
         rewrite: tells the stories in other words.
 
@@ -72,9 +74,10 @@ def make_set(
         ConfigError: no factory for the domain, too many tasks for it, or the directory holds something.
     """
     writing.check_empty(directory)
-    made = build.make(domain, count, seed, refused=refused, transferred=transferred)
+    made = build.make(factory, count, seed, refused=refused, transferred=transferred)
+    maker = factories.of(factory)
     provenance: dict[str, JsonValue] = {
-        "factory": domain,
+        "factory": factory,
         "seed": seed,
         "count": count,
         "refused": refused,
@@ -85,23 +88,22 @@ def make_set(
         rewritten = rewrite(made)
         made = rewritten.made
         provenance["rewrite"] = dict(rewritten.provenance)
-    covered = build.coverage(domain, made)
+    covered = build.coverage(factory, made)
     stored = writing.write_set(
         directory,
         name=name,
-        domain=domain,
+        domain=maker.domain,
         tasks=[m.task for m in made],
-        splits=build.splits(made),
+        splits=build.splits(factory, made),
         provenance=provenance,
         license=LICENSE,
-        extra={COVERAGE: json.dumps(coverage_json(domain, covered), indent=1) + "\n"},
+        extra={COVERAGE: json.dumps(coverage_json(maker.rules, covered), indent=1) + "\n"},
     )
     return MadeSet(stored, covered)
 
 
-def coverage_json(domain: str, covered: Coverage) -> dict[str, Any]:
+def coverage_json(rules: Mapping[str, Rule], covered: Coverage) -> dict[str, Any]:
     """What `coverage.json` holds."""
-    rules = factories.of(domain).rules
     return {
         "rules": {
             name: {"section": rules[name].section, "says": rules[name].says, "holds": holds, "broken": broken}

@@ -99,7 +99,7 @@ def _titles(wishes: Sequence[Wish]) -> list[str]:
     if len(wishes) == 1:
         return [""]
     abouts = [wish.about for wish in wishes]
-    ordinals = ("your first request", "your second request", "your third request", "your fourth request")
+    ordinals = [f"your {number} request" for number in ("first", "second", "third", "fourth", "fifth", "sixth")]
     return [
         wish.about if wish.about and abouts.count(wish.about) == 1 else ordinal
         for wish, ordinal in zip(wishes, ordinals, strict=False)

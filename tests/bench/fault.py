@@ -34,7 +34,9 @@ def measure(domain, count, seed, show=False):
         for kind, finding in found.items():
             claimed[kind] += 1
             agents = fault_checks.KINDS[kind][0] == "agent"
-            fair = kind == one.kind or (agents and one.how.startswith(("a value made up", "another value read", "another task")))
+            fair = kind == one.kind or (
+                agents and one.how.startswith(("a value made up", "another value read", "another task"))
+            )
             right[kind] += fair
             if not fair:
                 wrong.append((one, finding))
@@ -59,9 +61,16 @@ def main(count, seed, domains=DOMAINS, show=0):
             if planted[kind] or claimed[kind]:
                 recall = f"{hit[kind] / planted[kind]:.3f}" if planted[kind] else "–"
                 precision = f"{right[kind] / claimed[kind]:.3f}" if claimed[kind] else "–"
-                print(f"{domain:10} {kind:16} {planted[kind]:8} {hit[kind]:7} {recall:>7} {claimed[kind]:7} {right[kind]:6} {precision:>9}")
-        print(f"{domain:10} blameless {blameless}: {alarms} accused of user or reference; {time.process_time() - started:.0f} s of CPU")
+                print(
+                    f"{domain:10} {kind:16} {planted[kind]:8} {hit[kind]:7} {recall:>7} {claimed[kind]:7} {right[kind]:6} {precision:>9}"
+                )
+        print(
+            f"{domain:10} blameless {blameless}: {alarms} accused of user or reference; {time.process_time() - started:.0f} s of CPU"
+        )
 
 
 if __name__ == "__main__":
-    main(*(int(a) for a in sys.argv[1:3]), *( [tuple(sys.argv[3].split(",")), int(sys.argv[4])] if len(sys.argv) > 3 else []))
+    main(
+        *(int(a) for a in sys.argv[1:3]),
+        *([tuple(sys.argv[3].split(",")), int(sys.argv[4])] if len(sys.argv) > 3 else []),
+    )

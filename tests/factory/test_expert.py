@@ -199,7 +199,7 @@ def test_collect_writes_rows_and_a_run(cli, tmp_path):
 
 def test_collect_plays_a_set_of_make_tasks(cli, tmp_path):
     """Its train tasks, whose drafts follow from what the manifest says; the records have the set's name."""
-    made = sets.make_set(tmp_path / "made", name="made", domain="retail", count=30, seed=2)
+    made = sets.make_set(tmp_path / "made", name="made", factory="retail", count=30, seed=2)
     output = tmp_path / "rows.jsonl"
     command = ["collect", "--policy", "expert", "--domain", tmp_path / "made", "--output", output]
     code, _, err = cli(*command)

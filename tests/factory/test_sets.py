@@ -27,7 +27,7 @@ def test_a_set_is_made_and_verified(tmp_path):
     assert f"{COUNT} tasks, {COUNT} passed, 0 refused" in done.output and "cancel_pending" in done.output
     made = stored.read(tmp_path / "shop")
     assert list(made.tasks) == [m.task["id"] for m in build.make("retail", COUNT, 4)]
-    assert made.manifest.splits == build.splits(build.make("retail", COUNT, 4)) and made.unverified == {}
+    assert made.manifest.splits == build.splits("retail", build.make("retail", COUNT, 4)) and made.unverified == {}
     assert made.manifest.provenance["seed"] == 4 and made.manifest.provenance["by_construction"]
     covered = json.loads((tmp_path / "shop" / sets.COVERAGE).read_text())
     assert sets.COVERAGE in made.manifest.files
@@ -92,7 +92,7 @@ def test_other_words_are_taken_only_with_every_fact(tmp_path, answers, rewritten
     async def make():
         async with FakeOpenAI(answers) as fake:
             told = rewrite.rewriter(fake.url, "m", key_env=None, seed=0, concurrency=4)
-            options = {"name": "s", "domain": "retail", "count": 8, "seed": 2, "rewrite": told}
+            options = {"name": "s", "factory": "retail", "count": 8, "seed": 2, "rewrite": told}
             made = await asyncio.to_thread(sets.make_set, tmp_path / "s", **options)
             return made, fake
 

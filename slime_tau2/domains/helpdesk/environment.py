@@ -20,6 +20,7 @@ from slime_tau2.bench import (
     Environment,
     InitializationData,
     Message,
+    Requestor,
     ToolKitBase,
     ToolType,
     is_tool,
@@ -31,7 +32,7 @@ SETTINGS = {"airplane": "off", "data": "on", "saver": "off", "vpn": "off"}
 
 
 class Order(BaseModel):
-    """One order. `full` and `half` are the two amounts that policy knows, as "$40"."""
+    """One order. `full` and `half` are the two amounts that policy knows, as "$40"; `line` is that of a phone."""
 
     item: str
     status: str
@@ -39,6 +40,7 @@ class Order(BaseModel):
     seal: str
     full: str
     half: str
+    line: str | None = None
     returned: bool = False
     refunds: list[str] = Field(default_factory=list)
     denied: list[str] = Field(default_factory=list)
@@ -86,7 +88,8 @@ class HelpdeskTools(ToolKitBase):
     @is_tool(ToolType.READ)
     def get_order(self, order_id: str) -> dict[str, Any]:
         """Look up an order."""
-        return self._order(order_id).model_dump(include={"item", "status", "tier", "seal", "full", "half"})
+        shown = {"item", "status", "tier", "seal", "full", "half", "line"}
+        return self._order(order_id).model_dump(include=shown, exclude_none=True)
 
     @is_tool(ToolType.WRITE)
     def swap_item(self, order_id: str, item: str) -> str:
@@ -136,6 +139,10 @@ class HelpdeskTools(ToolKitBase):
     def transfer_to_human_agents(self, summary: str) -> str:
         """Transfer the user to a person."""
         return "Transfer successful"
+
+    def suspend_line(self, line_id: str) -> None:
+        """Set-up of a task: the line is suspended."""
+        self._line(line_id).status = "suspended"
 
     def assert_line_active(self, line_id: str) -> bool:
         """Env assertion: the line is active."""
@@ -188,6 +195,12 @@ class HelpdeskEnvironment(Environment):
             self.tools.update_db(initialization_data.agent_data)
             self.user_tools.update_db(initialization_data.user_data)
         super().set_state(None, initialization_actions, message_history, **options)
+
+    def make_tool_call(self, tool_name: str, requestor: Requestor = "assistant", **kwargs: Any) -> Any:
+        """As tau2's, which leaves the phone's signal behind the line when it plays gold calls."""
+        result = super().make_tool_call(tool_name, requestor, **kwargs)
+        self.sync_tools()
+        return result
 
     def sync_tools(self) -> None:
         """The phone has signal if and only if its line is active."""

@@ -17,17 +17,14 @@ from slime_tau2.bench import (
     Message,
     MultiToolMessage,
     Task,
-    ToolCall,
     UserMessage,
 )
+from slime_tau2.domains.helpdesk import cases
+from slime_tau2.domains.helpdesk.case_user import CaseUser
 from slime_tau2.domains.helpdesk.environment import SETTINGS
+from slime_tau2.domains.helpdesk.speaker import FORGETS_TOGGLE, OPENINGS, PATIENCE, Speaker
 from slime_tau2.domains.helpdesk.tasks import LINE_IDS, ORDER_IDS, Facts, facts_of
 
-OPENINGS = {
-    "orders": ("Please swap {id} to {item}.", "Can you change {id} to {item}?", "I want {item} instead in {id}."),
-    "refunds": ("Please refund {id}.", "I want my money back for {id}.", "Can I get a refund on {id}?"),
-    "phones": ("No internet on {id}.", "My phone {id} is offline.", "Line {id} does not work."),
-}
 WITHOUT_ID = {
     "orders": "Please swap my order to {item}.",
     "refunds": "I want a refund.",
@@ -35,9 +32,7 @@ WITHOUT_ID = {
 }
 LEAVES_ID_OUT = 0.1
 MISTYPES_ID = 0.1
-FORGETS_TOGGLE = 0.08
 HANGS_UP = 0.02
-PATIENCE = 4  # replies it did not understand, before it gives up
 
 
 class ScriptedUser:
@@ -45,7 +40,8 @@ class ScriptedUser:
 
     def start(self, world: object, task: Task, environment: object, history: list[Message], seed: int) -> None:
         """Who the user is. What it has heard in `history` it remembers; what it said then is said."""
-        self.user = HelpdeskUser(facts_of(task), seed)
+        case = cases.read(task)
+        self.user: Speaker = HelpdeskUser(facts_of(task), seed) if case is None else CaseUser(*case, seed)
         for message in history:
             if not isinstance(message, UserMessage):
                 self._reply(message)
@@ -61,7 +57,7 @@ class ScriptedUser:
         return self.user.reply("", [part.content or "" for part in parts])
 
 
-class HelpdeskUser:
+class HelpdeskUser(Speaker):
     """One user, who says its facts and follows the agent."""
 
     def __init__(self, facts: Facts, seed: int):
@@ -129,23 +125,5 @@ class HelpdeskUser:
             return self._say(f"No, {facts.second_item or facts.item}.")
         return self._say(self.rng.choice(("Yes.", "Yes please.", "I confirm.")))
 
-    def _after_tools(self, results: list[str]) -> UserMessage:
-        if not self.checking:
-            return self._say("Done.")
-        self.checking = False
-        seen = dict(re.findall(r'"(\w+)": "(\w+)"', results[-1]))
-        signal = seen.get("signal") == "ok"
-        if signal and all(seen.get(k) == v for k, v in SETTINGS.items()):
-            return self._say(f"It works, thanks. {STOP}")
-        report = ", ".join(f"{k} {seen.get(k)}" for k in SETTINGS)
-        return self._say(f"{report}." if signal else f"{report}, no signal.")
-
-    def _use(self, calls: list[tuple[str, dict[str, str]]]) -> UserMessage:
-        tool_calls = []
-        for name, arguments in calls:
-            self.calls += 1
-            tool_calls.append(ToolCall(id=f"user_{self.calls}", name=name, arguments=arguments, requestor="user"))
-        return UserMessage(role="user", content=None, tool_calls=tool_calls, cost=0.0)
-
-    def _say(self, text: str) -> UserMessage:
-        return UserMessage(role="user", content=text, cost=0.0)
+    def _online(self) -> UserMessage:
+        return self._say(f"It works, thanks. {STOP}")

@@ -1,0 +1,111 @@
+"""Cases, the helpdesk's long conversations: made, played by the expert and its user, graded step by step."""
+
+import asyncio
+
+import pytest
+
+from slime_tau2 import bench
+from slime_tau2.domains.helpdesk import MAX_STEPS, case_user, cases
+from slime_tau2.domains.helpdesk.teacher import Teacher
+from slime_tau2.episode.agents import CallableAgent
+from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.users import DomainUser
+from slime_tau2.episode.worlds import build as build_world
+from slime_tau2.episode.worlds import load
+from slime_tau2.factory import build, factories
+from slime_tau2.limits import Limits
+from slime_tau2.rewards.partial import Call as Scored
+from slime_tau2.verification.verify import Verifier
+
+COUNT = 120
+
+
+@pytest.fixture(scope="module")
+def made():
+    return build.make("helpdesk-cases", COUNT, seed=5)
+
+
+@pytest.fixture(scope="module")
+def world(made):
+    tasks = [bench.Task.model_validate(m.task) for m in made]
+    return build_world(load("helpdesk").spec, name="cases", tasks=tasks)
+
+
+def play(world, teacher):
+    async def run():
+        return [
+            await run_episode(
+                world, t, CallableAgent(teacher(n).act), DomainUser(), seed=n, limits=Limits(max_steps=MAX_STEPS)
+            )
+            for n, t in enumerate(world.tasks)
+        ]
+
+    return asyncio.run(run())
+
+
+def test_all_pass_all_checks(world):
+    verdicts = list(Verifier(world, load("helpdesk"), evaluated=1.0).verify_all(list(world.tasks)))
+    assert {v.task: v.refusals() for v in verdicts if v.refusals()} == {}
+    assert all(v.evaluated for v in verdicts)
+
+
+def test_the_expert_settles_each_case_of_a_patient_user(world, monkeypatch):
+    monkeypatch.setattr(case_user, "HANGS_UP", 0.0)
+    episodes = play(world, Teacher)
+    assert [e.task.task_id for e in episodes if e.reward != 1.0 or e.outcome.partial != 1.0] == []
+    turns = sorted(sum(m["role"] == "assistant" for m in e.messages) - 1 for e in episodes)
+    assert turns[len(turns) // 20] >= 8 and turns[-1] <= 32, "10 to 30 turns, give or take"
+    calls = [len(m.get("tool_calls") or []) for e in episodes for m in e.messages if m["role"] == "assistant"]
+    assert calls.count(2) > 0.04 * len(calls), "turns of several calls"
+
+
+def test_each_step_of_gold_raises_the_partial_score(world):
+    for task in world.tasks.values():
+        scorer, stage = world.grader.scorer(task), world.stage(task)
+        environment = stage.environments.fresh(task)
+        environment.set_state(
+            task.initial_state.initialization_data, task.initial_state.initialization_actions, message_history=[]
+        )
+        scorer.start(stage.grader.assertions_met(task, environment))
+        before = scorer.value()
+        assert before == 0.0
+        for action in task.evaluation_criteria.actions:
+            call = bench.ToolCall(id="1", name=action.name, arguments=action.arguments, requestor=action.requestor)
+            assert not environment.get_response(call).error
+            scorer.add_call(Scored(action.name, action.requestor, action.arguments, False))
+            scorer.set_assertions_met(stage.grader.assertions_met(task, environment))
+            assert scorer.value() > before
+            before = scorer.value()
+        scorer.add_text(" ".join(task.evaluation_criteria.communicate_info or ()))
+        assert scorer.value() == 1.0
+
+
+def test_requests_are_three_to_six_and_some_lean_on_what_came_before(made):
+    requests = [cases.read(bench.Task.model_validate(m.task))[0] for m in made]
+    assert {len(each) for each in requests} == {3, 4, 5, 6}
+    every = [request for each in requests for request in each]
+    for leans in (
+        [r for r in every if r.called in ("it", "the same order")],
+        [r for r in every if r.called.endswith(" order") and r.called != "the same order"],
+        [r for r in every if r.item_called.endswith(" has")],
+        [r for r in every if r.item_called.endswith(" had")],
+        [r for r in every if r.at_least],
+        [r for r in every if r.with_previous],
+        [r for r in every if r.refused == "refund"],
+        [r for r in every if r.refused == "keep"],
+        [r for r in every if r.kind == "phone" and r.ident.startswith("W")],
+    ):
+        assert len(leans) >= 3
+
+
+def test_no_customer_of_a_held_out_case_is_in_a_train_case_of_any_seed(made):
+    others = build.make("helpdesk-cases", COUNT, seed=6)
+    held, trained = set(), set()
+    for each in (made, others):
+        splits = build.splits("helpdesk-cases", each)
+        assert 0.3 < len(splits["held-out"]) / COUNT < 0.7 and set(splits["train"]).isdisjoint(splits["held-out"])
+        for m in each:
+            (held if m.task["id"] in splits["held-out"] else trained).add(m.draft.owner)
+    assert held.isdisjoint(trained)
+    assert len({m.draft.key for m in (*made, *others)}) == 2 * COUNT
+    assert factories.of("helpdesk-cases").held_out == 0.5
