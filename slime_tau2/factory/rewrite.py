@@ -2,8 +2,9 @@
 
 A model is asked for the four parts of a scenario anew. Its words are taken if they hold all that the story's hold: each
 number, id, date, address and name, and every value of the gold writes that the story says, each in the part where it
-stood. Nothing may come in: no other id or number. Whether a "not" was lost cannot be seen; the verification plays no
-user. Where the words are not taken, the story stays as it is.
+stood. Nothing may come in: no other id or number. No "not" may be lost, come in, or move to another fact: each part has
+as many negations as before, and a fact that was denied stays so. That is strict: a model that puts "you do not recall"
+as "you forgot" says the same and is not believed. Where the words are not taken, the story stays as it is.
 """
 
 from __future__ import annotations
@@ -25,13 +26,22 @@ from slime_tau2.seeds import derive_seed
 PARTS = ("reason_for_call", "known_info", "unknown_info", "task_instructions")
 PROMPT = """You rewrite instructions for a person who plays a customer. Say the same in other words.
 Keep every fact: each number, id, date, amount, address, email and name exactly as it is written, each in the part in \
-which it stands. Add no fact. Keep every "not", "only", "if" and the order of the wishes. Say "you" to the customer.
+which it stands. Add no fact. Keep every "not", "no", "never", "nothing", "only", "if" as it is, in its place, and the \
+order of the wishes. Say "you" to the customer.
 Answer with a JSON object of the same keys, and nothing else."""
 RETRIES = Retries(count=3, timeout_s=120.0)
 TRIES = 2
 """How often a story is asked for until its words will do."""
 SHORTEST, LONGEST = 0.4, 2.5
 """How much longer or shorter a part may become."""
+NEGATION = re.compile(
+    r"\b(?:no|not|never|none|nothing|nobody|nowhere|neither|without|cannot|unless)\b|\b\w+n['’]t\b", re.IGNORECASE
+)
+ONLY_THEN = re.compile(
+    r"\b(?:not|never|\w+n['’]t)\b[^.;!?]*?\b(?:until|before)\b|\bonly (?:when|if|once|after|on)\b", re.IGNORECASE
+)
+"""Both say that something comes no earlier: "do not … until", "only when"."""
+CLAUSE = re.compile(r"[.,;:!?\n]+\s|\b(?:and|but|or)\b")
 MARKED = re.compile(r"[#\w][\w.@+#'-]*\w|\w")
 
 
@@ -126,9 +136,25 @@ def accepted(text: str, old: Mapping[str, str | None], draft: Draft) -> dict[str
             raise Refused(f"{part}: too short, too long or no text")
         if lost := {fact for fact in facts(before, values) if not _said(fact, after, fact in values)}:
             raise Refused(f"{part}: lost {min(lost)}")
+        if negations(before) != negations(after):
+            raise Refused(f"{part}: another number of negations")
+        if turned := {fact for fact in facts(before, values) if denied(fact, before) != denied(fact, after)}:
+            raise Refused(f"{part}: {min(turned)} is denied in one of the two, and not in the other")
         if come := {fact for fact in facts(after, values) - everything if _telling(fact)}:
             raise Refused(f"{part}: came in {min(come)}")
     return {part: new[part] for part in PARTS}
+
+
+def negations(text: str) -> tuple[int, int]:
+    """(how many negations a text has, how many times it says that something comes no earlier)."""
+    rest, later = ONLY_THEN.subn(" ", text)
+    return len(NEGATION.findall(rest)), later
+
+
+def denied(fact: str, text: str) -> set[bool]:
+    """Whether the clauses of a text that hold a fact are negated."""
+    clauses = [clause for clause in CLAUSE.split(text) if _said(fact, clause, True)]
+    return {len(NEGATION.findall(clause)) % 2 == 1 for clause in clauses}
 
 
 def facts(text: str, values: set[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 from fake_openai import FakeOpenAI
@@ -87,7 +88,22 @@ def chatty(body):
     return json.dumps({part: text and f"{text} Also #W9999999." for part, text in asked(body).items()})
 
 
-@pytest.mark.parametrize("answers, rewritten", [(politely, 8), (careless, 0), (chatty, 0), (["no JSON"], 0)])
+NOT = re.compile(r"\b(?:do not|don't|not|no|nothing|cannot) ", re.IGNORECASE)
+
+
+def without_nots(body):
+    return json.dumps({part: text and NOT.sub("", text) for part, text in asked(body).items()})
+
+
+def with_a_not(body):
+    story = asked(body)
+    return json.dumps(story | {"reason_for_call": story["reason_for_call"].replace("You want", "You do not want")})
+
+
+WORDS = [(politely, 8), (careless, 0), (chatty, 0), (["no JSON"], 0), (without_nots, 0), (with_a_not, 0)]
+
+
+@pytest.mark.parametrize("answers, rewritten", WORDS)
 def test_other_words_are_taken_only_with_every_fact(tmp_path, answers, rewritten):
     async def make():
         async with FakeOpenAI(answers) as fake:
@@ -116,6 +132,25 @@ def test_a_server_that_is_not_there(tmp_path, monkeypatch):
     assert isinstance(done.exception, ConfigError) and "--rewrite http://127.0.0.1:9/v1: " in str(done.exception)
 
 
+LOST_NOT = "task_instructions: another number of negations"
+
+
+def test_a_not_that_moves_to_another_fact():
+    old = {"reason_for_call": "You want the item in red, not the one of order #W123; you have order #W555 at hand."}
+    old |= {"known_info": "", "unknown_info": None, "task_instructions": ""}
+    draft = next(m.draft for m in build.make("retail", 4, 3))
+    moved = "You want the item in red, the one of order #W123; you do not have order #W555 at hand."
+    same = "In red you want the item, but not that of order #W123; order #W555 is at hand."
+    assert rewrite.accepted(json.dumps(old | {"reason_for_call": same}), old, draft)["reason_for_call"] == same
+    with pytest.raises(rewrite.Refused, match="#W123 is denied in one of the two"):
+        rewrite.accepted(json.dumps(old | {"reason_for_call": moved}), old, draft)
+
+
+@pytest.mark.parametrize("text", ["You do not remember it.", "You don't remember it.", "You can’t, you have it not."])
+def test_negations_are_counted(text):
+    assert rewrite.negations(text) == (text.count("n't") + text.count("n’t") + text.count("not"), 0)
+
+
 def test_each_way_to_lose_a_fact():
     made = build.make("retail", 60, 3)
     draft = next(m.draft for m in made if m.draft.writes())
@@ -140,6 +175,12 @@ def test_each_way_to_lose_a_fact():
     assert why(known_info="You are Mia, in 78712. Your email is mia.li@example.com.") == "known_info: lost Li"
     assert why(known_info="You are Mia Li, in 78712.") == "known_info: lost mia.li@example.com"
     assert why(task_instructions="Do not tell your email to agent 7 until asked.") == "task_instructions: came in 7"
+    assert why(task_instructions="Tell your email as soon as the agent asks.") == LOST_NOT
+    assert why(task_instructions="Do not tell your email before you are asked for it.") == ""
+    assert why(task_instructions="Tell your email only when the agent asks for it.") == ""
+    assert why(known_info="You are not Mia Li, in 78712. Your email is mia.li@example.com.") == LOST_NOT.replace(
+        "task_instructions", "known_info"
+    )
     assert why(task_instructions="Ask.") == "task_instructions: too short, too long or no text"
     assert why(task_instructions=3) == "task_instructions: too short, too long or no text"
     assert why(extra="x") == "other parts"
