@@ -9,7 +9,7 @@ They come from four places, of which the last that names an option wins, as it d
 
 Prints assignments for the shell that called it:
 
-    EFFECTIVE_OPTIONS   the file for the job, one option per line; the environment is not in it
+    EFFECTIVE_OPTIONS   the file for the job, one option per line; of the environment only paths that are not whole
     OPTION_credit, …    what the job will take for those that a launch script asks about (ASKED)
     EPISODE_OPTIONS     an array, `--set KEY=VALUE` for `slime-tau2 eval`: an episode is played as training plays it
 
@@ -33,7 +33,8 @@ PREFIX = "tau2_"
 ASKED = ("credit", "split", "i_know")
 PATHS = ("tau2_agent_prompt", "tau2_prefix_starts")
 SETS = ("tau2_domains", "tau2_task_sets")
-"""Options in which a value with a / in it is the path of a task set."""
+"""Options in which a value with a / in it, or the bare name of a directory with a manifest, is a task set's path."""
+MANIFEST = "manifest.json"
 NOT_OF_EPISODES = {
     "domains",
     "domain_weights",
@@ -121,7 +122,31 @@ def whole_paths(options: Options, directory: str) -> Options:
 
 
 def _whole(word: str, directory: str) -> str:
-    return os.path.normpath(os.path.join(directory, word)) if "/" in word and word[0] not in "/~" else word
+    if word[0] in "/~" or not ("/" in word or _is_set(word, directory)):
+        return word
+    return os.path.normpath(os.path.join(directory, word))
+
+
+def _is_set(word: str, directory: str) -> bool:
+    """Whether a bare name is a task set's directory, as `tasksets.openings.is_path` sees it from here."""
+    if not os.path.isfile(os.path.join(directory, word, MANIFEST)):
+        return False
+    try:
+        from slime_tau2 import traits
+    except (ImportError, SyntaxError):  # no package here, or a Python that is too old for it
+        return True
+    return not traits.known(word)
+
+
+def of_environment(options: Options, directory: str) -> Options:
+    """{option: its value} of TAU2_* that names paths which are not whole, and that nothing above it names."""
+    found: Options = {}
+    for name in (*PATHS, *SETS):
+        value = os.environ.get(name.upper(), "")
+        given = {name: f"[{value}]" if name in SETS else value}
+        if value and name not in options and whole_paths(given, directory) != given:
+            found.update(given)
+    return found
 
 
 def resolved(options: Options, source: str, *, dry_run: bool) -> Mapping[str, Any] | None:
@@ -161,7 +186,7 @@ def main(arguments: list[str]) -> int:
         for name, value in assignments(given.default, source).items():
             if name.upper() not in os.environ and options.get(name, "null") == "null":
                 options[name] = value
-        options = whole_paths(options, os.getcwd())
+        options = whole_paths({**options, **of_environment(options, os.getcwd())}, os.getcwd())
         with contextlib.redirect_stdout(sys.stderr):  # plugins may print; what stands on stdout is a program
             values = resolved(options, source, dry_run=given.dry_run)
     except (OSError, UnicodeDecodeError) as error:

@@ -32,8 +32,11 @@ def job_environment(command):
 def test_paths_given_from_here_are_whole_in_the_job(script, profile, tmp_path):
     fake_slime(tmp_path / "slime")
     (tmp_path / "own.yaml").write_text(
-        "tau2_domains: [retail, ./sets/x, sets/y]\ntau2_prefix_starts: outputs/a.jsonl\ntau2_agent_prompt: null\n"
+        "tau2_domains: [retail, ./sets/x, sets/y, mine]\ntau2_prefix_starts: outputs/a.jsonl\ntau2_agent_prompt: null\n"
     )
+    for name in ("mine", "retail"):  # a domain goes before a directory of its name
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").touch()
     done = launch(script, "--profile", profile, "--dry-run", cwd=tmp_path, SFT_DATA="rows.jsonl", **RELATIVE)
     assert done.returncode == 0, done.stderr
     (command,) = commands(done.stdout)
@@ -58,7 +61,10 @@ def test_paths_given_from_here_are_whole_in_the_job(script, profile, tmp_path):
     if script == "grpo":
         shown = yaml.safe_load(shown_file(done.stdout, "tau2.yaml"))
         assert shown["tau2_prefix_starts"] == f"{tmp_path}/outputs/a.jsonl" and shown["tau2_agent_prompt"] is None
-        assert shown["tau2_domains"] == ["retail", f"{tmp_path}/sets/x", f"{tmp_path}/sets/y"]
+        assert shown["tau2_domains"] == [
+            "retail",
+            *(f"{tmp_path}/{name}" for name in ("sets/x", "sets/y", "mine")),
+        ]
         assert all(
             d["path"].startswith(f"{tmp_path}/data/")
             for d in yaml.safe_load(shown_file(done.stdout, "eval.yaml"))["eval"]["datasets"]
@@ -67,6 +73,18 @@ def test_paths_given_from_here_are_whole_in_the_job(script, profile, tmp_path):
         assert simulator == f"{tmp_path}/models/u"
         if profile == "8gpu":
             assert yaml.safe_load(shown_file(done.stdout, "sglang.yaml"))["sglang"][1]["model_path"] == simulator
+
+
+def test_paths_in_the_environment_are_whole_in_the_job_too(tmp_path):
+    fake_slime(tmp_path / "slime")
+    (tmp_path / "own.yaml").write_text("tau2_task_sets: [sets/z]\n")
+    given = {"TAU2_DOMAINS": "airline,./sets/x", "TAU2_TASK_SETS": "sets/y", "TAU2_PREFIX_STARTS": "/whole/a.jsonl"}
+    done = launch("grpo", "--profile", "8gpu", "--dry-run", cwd=tmp_path, **RELATIVE, **given)
+    assert done.returncode == 0, done.stderr
+    shown = yaml.safe_load(shown_file(done.stdout, "tau2.yaml"))
+    assert shown["tau2_domains"] == ["airline", f"{tmp_path}/sets/x"]
+    assert shown["tau2_task_sets"] == [f"{tmp_path}/sets/z"], "the file wins over the environment, as in the job"
+    assert "tau2_prefix_starts" not in shown, "it is whole, and the job has it from the environment"
 
 
 def test_other_scripts_paths_are_whole_too(tmp_path):
