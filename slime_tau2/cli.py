@@ -210,6 +210,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check-sft": cli_data.check_sft,
     "eval": cli_evaluation.evaluate,
     "compare": cli_evaluation.compare,
+    "plan": cli_evaluation.plan,
     "select": cli_evaluation.select,
     "report": cli_evaluation.report,
     "export-tau2": cli_evaluation.export_tau2,

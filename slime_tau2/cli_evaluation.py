@@ -125,6 +125,47 @@ def select(
     run(runs, i_know, console)
 
 
+def plan(
+    baseline: Annotated[
+        list[Path],
+        typer.Option(help="Run of the policy to be beaten, with 2 or more attempts; repeatable, one per seed."),
+    ],
+    effect: Annotated[float, typer.Option(help="The improvement to be seen, in points.")],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Run of another policy on the same tasks: how unevenly tasks gain; repeatable, one per seed: what a "
+            "seed of training changes."
+        ),
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Only this domain of a run that has several.")] = None,
+    task_set: Annotated[
+        list[str] | None, typer.Option(help="Domain or task set (./sets/NAME) to ask about too; repeatable.")
+    ] = None,
+    power: Annotated[float, typer.Option(min=0.5, max=0.99, help="Chance to see the effect.")] = 0.8,
+    prices: Annotated[
+        Path | None, typer.Option(help="A table of prices, which turns tokens into money (docs/evaluation.md).")
+    ] = None,
+) -> None:
+    """How many tasks, attempts and seeds show an improvement over a run, what they cost, and which task sets are large
+    enough.
+    """
+    from slime_tau2.evaluation.power_plan import Factory, Question
+    from slime_tau2.evaluation.power_plan import main as run
+    from slime_tau2.factory import build, factories
+
+    question = Question(
+        baseline=baseline,
+        effect=effect,
+        against=against or (),
+        domain=domain,
+        task_sets=task_set or (),
+        power=power,
+        prices=prices,
+    )
+    run(question, Factory(domains=factories.DOMAINS, held_out=build.HELD_OUT), console)
+
+
 def report(
     directories: Annotated[
         list[Path], typer.Argument(help="A quickstart run, a study, or runs of `slime-tau2 eval` side by side.")

@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "cli_data": {*BORDER, "vintage", "bench", "data", "evaluation", "tasksets"},
     "cli_collect": {*BORDER, "cli_data", "data", "factory", "evaluation", "tasksets"},
     "cli_tasks": {*BORDER, "bench", "data", "episode", "tasksets", "verification", "factory"},
-    "cli_evaluation": {*BORDER, "evaluation", "experiments"},
+    "cli_evaluation": {*BORDER, "evaluation", "experiments", "factory"},
     "cli": {
         *BORDER,
         "vintage",

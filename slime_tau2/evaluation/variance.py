@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import atan, inf, isinf, lgamma, pi, sqrt
+from math import atan, exp, inf, isinf, lgamma, pi, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -26,6 +26,8 @@ POWER = 0.8
 Successes = Mapping[Task, Sequence[bool]]
 """{task: success of each attempt} of one model."""
 Array = NDArray[np.float64]
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)
+"""For integrals over [-1, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,80 +69,89 @@ class Components:
         return self.task / tasks, (self.seed or 0.0) / seeds + cells
 
 
-def of_one(models: Sequence[Successes[Task]]) -> Components:
-    """Components of a method's rate, one model per seed.
+@dataclass(frozen=True)
+class Cells:
+    """The attempts of a method's models, one per seed, at tasks in a fixed order."""
+
+    rates: Array
+    """[seed, task] share of attempts that succeeded."""
+    attempts: Array
+    """[seed, task] how many there were, at least 2."""
+
+    @property
+    def noise(self) -> Array:
+        """[seed, task] variance of the rate from its attempts: p̂ (1 - p̂) / (k - 1), unbiased."""
+        noise: Array = self.rates * (1 - self.rates) / (self.attempts - 1)
+        return noise
+
+    @property
+    def attempt(self) -> float:
+        """Mean variance of one attempt."""
+        return float((self.noise * self.attempts).mean())
+
+    def take(self, tasks: NDArray[np.int64]) -> Cells:
+        """Of these tasks, by their numbers; one may come more than once."""
+        return Cells(self.rates[:, tasks], self.attempts[:, tasks])
+
+    def seed(self, number: int) -> Cells:
+        """Of one seed."""
+        return Cells(self.rates[[number]], self.attempts[[number]])
+
+
+def cells(*sides: Sequence[Successes[Task]]) -> list[Cells]:
+    """Each side's models, one per seed, on the tasks that all models of all sides have.
 
     Raises:
-        ValueError: fewer than two shared tasks, or a task with fewer than two attempts.
+        ValueError: fewer than two such tasks, or one with fewer than two attempts.
     """
-    tasks = _shared(models)
-    rates, noise = _rates(models, tasks), _noise(models, tasks)
-    return _components(rates, noise, attempt=_attempt(models, tasks))
-
-
-def of_difference(a: Sequence[Successes[Task]], b: Sequence[Successes[Task]]) -> Components:
-    """Components of the difference b - a on the same tasks, one pair of models per seed.
-
-    Where `a` is one model and `b` several, it is the baseline of all.
-
-    Raises:
-        ValueError: as `of_one`; or as many models on neither side.
-    """
-    if len(a) not in (1, len(b)):
-        raise ValueError(f"{len(a)} models against {len(b)}; pair them by seed, or name one baseline")
-    tasks = _shared([*a, *b])
-    noise_a, noise_b = _noise(a, tasks), _noise(b, tasks)
-    shared = noise_a[0] if len(a) < len(b) else np.zeros(len(tasks))
-    own = noise_b if len(a) < len(b) else noise_a + noise_b
-    return _components(
-        _rates(b, tasks) - _rates(a, tasks), own, shared, attempt=_attempt(a, tasks) + _attempt(b, tasks)
-    )
-
-
-def _components(values: Array, noise: Array, shared: Array | None = None, *, attempt: float) -> Components:
-    """From cells [seed, task], the noise variance of each, and that of noise which all seeds of a task share."""
-    seeds, tasks = values.shape
-    common = 0.0 if shared is None else float(shared.mean())
-    covariances = np.atleast_2d(np.cov(values))
-    within = float(np.diag(covariances).mean())
-    if seeds == 1:
-        return Components(task=max(within - float(noise.mean()) - common, 0.0), attempt=attempt)
-    between = (float(covariances.sum()) - seeds * within) / (seeds * (seeds - 1))
-    both = within - between - float(noise.mean())
-    seed = float(values.mean(1).var(ddof=1)) - (within - between) / tasks
-    return Components(
-        task=max(between - common, 0.0), attempt=attempt, seed=max(seed, 0.0), task_by_seed=max(both, 0.0)
-    )
-
-
-def _shared(models: Sequence[Successes[Task]]) -> list[Task]:
+    models = [model for side in sides for model in side]
     tasks = sorted(set.intersection(*(set(model) for model in models)), key=str)
     if len(tasks) < 2:
         raise ValueError("fewer than two tasks that all models were evaluated on")
     for task in tasks:
         if min(len(model[task]) for model in models) < 2:
             raise ValueError(f"task {task!r} has fewer than two attempts")
-    return tasks
+    return [
+        Cells(
+            np.array([[sum(model[t]) / len(model[t]) for t in tasks] for model in side]),
+            np.array([[float(len(model[t])) for t in tasks] for model in side]),
+        )
+        for side in sides
+    ]
 
 
-def _rates(models: Sequence[Successes[Task]], tasks: Sequence[Task]) -> Array:
-    return np.array([[sum(model[t]) / len(model[t]) for t in tasks] for model in models])
+def of_one(method: Cells) -> Components:
+    """Components of a method's rate."""
+    return _components(method.rates, method.noise, attempt=method.attempt)
 
 
-def _noise(models: Sequence[Successes[Task]], tasks: Sequence[Task]) -> Array:
-    """Variance of each cell's rate from its attempts: p̂ (1 - p̂) / (k - 1), unbiased."""
-    rates = _rates(models, tasks)
-    noise: Array = rates * (1 - rates) / (_attempts(models, tasks) - 1)
-    return noise
+def of_difference(a: Cells, b: Cells) -> Components:
+    """Components of the difference b - a on the same tasks, paired by seed.
+
+    Where `a` is one model and `b` several, it is the baseline of all.
+
+    Raises:
+        ValueError: as many seeds on neither side.
+    """
+    if len(a.rates) not in (1, len(b.rates)):
+        raise ValueError(f"{len(a.rates)} models against {len(b.rates)}; pair them by seed, or name one baseline")
+    common = a.noise[0] if len(a.rates) < len(b.rates) else None
+    own = b.noise if common is not None else a.noise + b.noise
+    return _components(b.rates - a.rates, own, common, attempt=a.attempt + b.attempt)
 
 
-def _attempt(models: Sequence[Successes[Task]], tasks: Sequence[Task]) -> float:
-    """Mean variance of one attempt."""
-    return float((_noise(models, tasks) * _attempts(models, tasks)).mean())
-
-
-def _attempts(models: Sequence[Successes[Task]], tasks: Sequence[Task]) -> Array:
-    return np.array([[float(len(model[t])) for t in tasks] for model in models])
+def _components(values: Array, noise: Array, common: Array | None = None, *, attempt: float) -> Components:
+    """From cells [seed, task], the noise variance of each, and that of noise which all seeds of a task share."""
+    seeds, tasks = values.shape
+    stays = 0.0 if common is None else float(common.mean())
+    covariances = np.atleast_2d(np.cov(values))
+    within = float(np.diag(covariances).mean())
+    if seeds == 1:
+        return Components(task=max(within - float(noise.mean()) - stays, 0.0), attempt=attempt)
+    between = (float(covariances.sum()) - seeds * within) / (seeds * (seeds - 1))
+    both = within - between - float(noise.mean())
+    seed = float(values.mean(1).var(ddof=1)) - (within - between) / tasks
+    return Components(task=max(between - stays, 0.0), attempt=attempt, seed=max(seed, 0.0), task_by_seed=max(both, 0.0))
 
 
 def smallest_effect(standard_error: float, power: float = POWER, freedom: float = inf) -> float:
@@ -167,18 +178,16 @@ def quantile(share: float, freedom: float = inf) -> float:
         return NormalDist().inv_cdf(share)
     if share < 0.5:
         return -quantile(1 - share, freedom)
-    density = lgamma((freedom + 1) / 2) - lgamma(freedom / 2)
-    nodes, weights = np.polynomial.legendre.leggauss(200)
+    density = exp(lgamma((freedom + 1) / 2) - lgamma(freedom / 2)) / sqrt(pi)
 
     def below(t: float) -> float:
         half = atan(t / sqrt(freedom)) / 2
-        powers = np.cos(half * (nodes + 1)) ** (freedom - 1)
-        return 0.5 + float(np.exp(density) * half * (weights @ powers) / sqrt(pi))
+        return 0.5 + density * half * float(WEIGHTS @ np.cos(half * (NODES + 1)) ** (freedom - 1))
 
     low, high = 0.0, 1.0
     while below(high) < share:
         high *= 2
-    for _ in range(80):
+    for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if below(middle) < share else (low, middle)
     return (low + high) / 2

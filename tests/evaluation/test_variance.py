@@ -30,7 +30,7 @@ def test_components_are_recovered(baselines):
     rng, found = np.random.default_rng(1), []
     for _ in range(60):
         a, b = pairs(rng, 5, 300, 4)
-        found.append(variance.of_difference(a if baselines == "paired" else a[:1], b))
+        found.append(variance.of_difference(*variance.cells(a if baselines == "paired" else a[:1], b)))
     means = [fmean(getattr(c, name) for c in found) for name in ("task", "seed", "task_by_seed")]
     assert means == pytest.approx([TASK, SEED, BOTH], rel=0.2)
     assert fmean(c.attempt for c in found) == pytest.approx(0.46, abs=0.02), "p (1 - p) of both sides"
@@ -40,7 +40,7 @@ def test_of_one_seed_what_it_does_to_a_task_is_the_tasks_and_the_seeds_is_unknow
     rng, found = np.random.default_rng(2), []
     for _ in range(60):
         a, b = pairs(rng, 1, 300, 4)
-        found.append(variance.of_difference(a, b))
+        found.append(variance.of_difference(*variance.cells(a, b)))
     assert fmean(c.task for c in found) == pytest.approx(TASK + BOTH, rel=0.2)
     assert {c.seed for c in found} == {None} and {c.task_by_seed for c in found} == {0.0}
 
@@ -57,10 +57,10 @@ def test_the_variance_of_a_mean_is_what_means_vary_by():
 
 def test_a_method_of_one_side_and_a_task_that_never_varies():
     sure = {"a": [True] * 4, "b": [False] * 4}
-    assert variance.of_one([sure]) == Components(task=0.5, attempt=0.0)
+    assert variance.of_one(*variance.cells([sure])) == Components(task=0.5, attempt=0.0)
     alike = {"a": [True, False], "b": [False, True]}
-    assert variance.of_one([alike]) == Components(task=0.0, attempt=0.5), "below 0 is 0"
-    twice = variance.of_one([sure, {t: [not x for x in s] for t, s in sure.items()}])
+    assert variance.of_one(*variance.cells([alike])) == Components(task=0.0, attempt=0.5), "below 0 is 0"
+    twice = variance.of_one(*variance.cells([sure, {t: [not x for x in s] for t, s in sure.items()}]))
     assert (twice.task, twice.seed, twice.attempt) == (0.0, 0.0, 0.0) and twice.task_by_seed == pytest.approx(1.0)
 
 
@@ -92,10 +92,11 @@ def test_quantiles_reach_the_normals():
 
 def test_what_has_no_variance_to_see_is_refused():
     with pytest.raises(ValueError, match="task 'b' has fewer than two attempts"):
-        variance.of_one([{"a": [True, False], "b": [True]}])
+        variance.cells([{"a": [True, False], "b": [True]}])
     with pytest.raises(ValueError, match="fewer than two tasks"):
-        variance.of_difference([{"a": [True, False]}], [{"b": [True, False]}])
+        variance.cells([{"a": [True, False]}], [{"b": [True, False]}])
+    sure = {"a": [True] * 2, "b": [False] * 2}
     with pytest.raises(ValueError, match="2 models against 3"):
-        variance.of_difference([{}] * 2, [{}] * 3)
+        variance.of_difference(*variance.cells([sure] * 2, [sure] * 3))
     with pytest.raises(ValueError, match="freedom >= 1"):
         variance.quantile(0.9, 0.5)
