@@ -12,7 +12,7 @@ from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.users import DomainUser
 from slime_tau2.episode.worlds import build as build_world
 from slime_tau2.episode.worlds import load
-from slime_tau2.factory import build, factories
+from slime_tau2.factory import build, factories, rulings
 from slime_tau2.limits import Limits
 from slime_tau2.rewards.partial import Call as Scored
 from slime_tau2.verification.verify import Verifier
@@ -44,7 +44,8 @@ def play(world, teacher):
 
 
 def test_all_pass_all_checks(world):
-    verdicts = list(Verifier(world, load("helpdesk"), evaluated=1.0).verify_all(list(world.tasks)))
+    verifier = Verifier(world, load("helpdesk"), evaluated=1.0, rulings=rulings.of)
+    verdicts = list(verifier.verify_all(list(world.tasks)))
     assert {v.task: v.refusals() for v in verdicts if v.refusals()} == {}
     assert all(v.evaluated for v in verdicts)
 

@@ -18,7 +18,7 @@ def ruling(write: Write) -> Iterator[Finding]:
         phone: Any = write.case.environment.user_tools
         yield policy.settings(getattr(phone.db, arguments["setting"]) != SETTINGS[arguments["setting"]])
         return
-    yield policy.known(any(arguments[name] in write.story for name in ("order_id", "line_id") if name in arguments))
+    yield policy.known(any(_known(write, arguments[name]) for name in ("order_id", "line_id") if name in arguments))
     if tool == "resume_line":
         yield policy.resumed(write.case.db.lines[arguments["line_id"]].status)
         return
@@ -31,3 +31,9 @@ def ruling(write: Write) -> Iterator[Finding]:
         yield policy.BOOK.rules["amount"](order.seal != "final" and arguments["amount"] == amount)
     elif tool == "deny_refund":
         yield policy.final_sale(order.seal)
+
+
+def _known(write: Write, ident: str) -> bool:
+    """Whether the user tells an id, or an order that the line belongs to."""
+    orders: dict[str, Order] = write.case.db.orders
+    return any(one in write.story for one in (ident, *(key for key, order in orders.items() if order.line == ident)))
