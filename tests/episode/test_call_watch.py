@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import random
+from collections import Counter
 
 import pytest
 from exactness import fuzz
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slime_tau2 import bench
+from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode import driver, scripts, worlds
-from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.agents import CallableAgent, ScriptedAgent
 from slime_tau2.episode.scripts import script
 from slime_tau2.episode.toolcalls import MALFORMED
-from slime_tau2.episode.users import GoldUser
+from slime_tau2.episode.users import DomainUser, GoldUser
+from slime_tau2.factory import build
 from slime_tau2.types import CallGain
 
 
@@ -115,6 +118,30 @@ async def test_retail_lists_in_another_order_are_no_other_effect(retail):
         "wrong argument",
     ]
     retail.check()
+
+
+async def test_in_a_case_each_write_beyond_the_solutions_is_proven_wrong_and_no_other():
+    """Long conversations with several calls a turn; no argument is free there, and no write is wanted twice."""
+    tasks = [bench.Task.model_validate(made.task) for made in build.make("helpdesk-cases", 40, seed=5)]
+    world = worlds.build(worlds.load("helpdesk").spec, name="cases", tasks=tasks)
+    found = Counter()
+    for n, task in enumerate(tasks):
+        teacher = Teacher(n, 1.0)
+        episode = await driver.run_episode(world, task.id, CallableAgent(teacher.act), DomainUser(), seed=n)
+        errors = {m["id"] for m in episode.messages if m["role"] == "tool" and m.get("error")}
+        said = [m for m in episode.messages if m["role"] == "assistant"][-sum(t.sent for t in episode.turns) :]
+        wanted = [(a.name, a.arguments) for a in task.evaluation_criteria.actions]
+        for turn, message in zip((t for t in episode.turns if t.sent), said, strict=True):
+            for call, record in zip(turn.by_call, message.get("tool_calls") or [], strict=True):
+                if record["name"] not in world.writes or record["id"] in errors:
+                    assert call.wrong in ("", "refused")
+                    continue
+                gold = (record["name"], record["arguments"]) in wanted
+                if gold:
+                    wanted.remove((record["name"], record["arguments"]))
+                assert (call.wrong == "") == gold, (task.id, record)
+                found[call.wrong] += 1
+    assert found[""] > 50 and found["wrong argument"] > 5 and found["forbidden write"] > 2
 
 
 @given(st.integers(0, 10_000))
