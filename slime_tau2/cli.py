@@ -80,9 +80,15 @@ def study(
     output: Annotated[
         Path, typer.Option(help="Where everything goes; the same command resumes an interrupted study.")
     ] = Path("outputs/study"),
-    seeds: Annotated[int, typer.Option(min=1, help="Whole pipelines, each with its own seed.")] = 3,
-    variant: Annotated[
-        list[str] | None, typer.Option(help="Only this variant of GRPO; repeatable. By default all.")
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Seeds of the primary comparison; the others have three of them at most.")
+    ] = 5,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Run the cells of this seed alone; repeatable. Seeds count from 0.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CELL", help="Run this cell alone, and what it needs; repeatable."),
     ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few minutes that learn nothing.")] = False,
     set_: Annotated[
@@ -90,10 +96,20 @@ def study(
         typer.Option("--set", help="KEY=VALUE of a pipeline setting; repeatable. `slime-tau2 options` lists them."),
     ] = None,
 ) -> None:
-    """Train over seeds, variants of GRPO and controls on the bundled domain, and say which differences are real."""
+    """Train GRPO, variants of it and rejection sampling at equal budgets over seeds, and say which differences are
+    real.
+    """
     from slime_tau2.experiments.study import main as run
 
-    run(output=output, seeds=seeds, variants=variant, smoke=smoke, assignments=set_ or [], console=console)
+    run(
+        output=output,
+        seeds=seeds,
+        only_seeds=seed or [],
+        only_cells=only or [],
+        smoke=smoke,
+        assignments=set_ or [],
+        console=console,
+    )
 
 
 def export_hf(

@@ -28,6 +28,10 @@ _held: set[Path] = set()
 """The directories that this process holds."""
 
 
+class DirectoryBusy(ConfigError):
+    """Another process holds a directory."""
+
+
 class Manifest(BaseModel):
     """What a directory says about the run in it. Each subclass is one kind of run."""
 
@@ -75,7 +79,8 @@ def claim(directory: Path, wanted: M) -> Iterator[M]:
     """Hold a directory for one run while the context lasts; yields the manifest that the run goes on under.
 
     Raises:
-        ConfigError: another process holds the directory, it cannot be written, or it holds another run.
+        DirectoryBusy: another process holds the directory.
+        ConfigError: it cannot be written, or it holds another run.
     """
     with held(directory):
         before = type(wanted).of(directory)
@@ -92,7 +97,8 @@ def held(directory: Path) -> Iterator[None]:
     A process may lock again what it has locked: the outer context unlocks.
 
     Raises:
-        ConfigError: another process holds it (names that one), or it cannot be made.
+        DirectoryBusy: another process holds it; names that one.
+        ConfigError: it cannot be made.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -107,7 +113,7 @@ def held(directory: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise ConfigError(
+            raise DirectoryBusy(
                 f"{directory} is being written by {file.read().strip() or 'another process'}; wait for it, or use "
                 "another --output"
             ) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import run_files
+import study_files
 import task_set_files
 from broken_kinds import KINDS
 from checkpoint_files import write_checkpoint
@@ -131,7 +132,6 @@ def whole(tmp_path_factory, tiny_model, tokenizer, tiny_model_dir):
 
     from slime_tau2.cli import app
     from slime_tau2.experiments.settings import PipelineSettings
-    from slime_tau2.experiments.study_grid import StudySettings
 
     d = tmp_path_factory.mktemp("whole")
 
@@ -163,8 +163,7 @@ def whole(tmp_path_factory, tiny_model, tokenizer, tiny_model_dir):
         '{"wall_s": 1.0, "mismatches": 0, "audited": 1, "peak_rss_mib": 1, "lags": null}'
     )
     (d / "quick" / "metrics.jsonl").write_text('{"stage": "sft", "step": 1, "loss": 1.0}\n')
-    (d / "study").mkdir()
-    (d / "study" / "study.json").write_text(StudySettings().model_dump_json())
+    study_files.settings().write(d / "study")
     return d
 
 

@@ -78,30 +78,27 @@ def training(rows: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure)
 
 
-def study(curves: Mapping[str, Sequence[tuple[int, float]]], differences: Mapping[str, Estimate], baseline: str) -> str:
-    """Training success over the episodes sampled, one line per variant; and each variant's paired difference from the
-    baseline.
-    """
-    figure, (left, right) = _figure(2)
-    for n, (name, points) in enumerate(curves.items()):
-        style = ("-", "--", ":")[n // len(COLORS) % 3]
-        left.plot(
-            [x for x, _ in points],
-            [100 * y for _, y in points],
-            style,
-            color=COLORS[n % len(COLORS)],
-            linewidth=1.2,
-            label=name,
-        )
-    left.set(title="Training, first seed", xlabel="episodes sampled", ylabel="train success, % (mean of 4 rollouts)")
+Curves = Mapping[str, Sequence[tuple[float, float]]]
+"""{cell: (what was sampled so far, success)}; one point where a training samples only once."""
+
+
+def study(by_episodes: Curves, by_tokens: Curves, differences: Mapping[str, Estimate], metric: str) -> str:
+    """Success in training over the episodes and over the tokens that were sampled; and differences between cells."""
+    figure, (left, middle, right) = _figure(3)
+    for axes, curves, what in ((left, by_episodes, "episodes sampled"), (middle, by_tokens, "tokens sampled")):
+        for n, (name, points) in enumerate(curves.items()):
+            style = ("-", "--", ":")[n // len(COLORS) % 3] if len(points) > 1 else "o"
+            xs, ys = [x for x, _ in points], [100 * y for _, y in points]
+            axes.plot(xs, ys, style, color=COLORS[n % len(COLORS)], linewidth=1.2, markersize=4, label=name)
+        axes.set(title="Training", xlabel=what, ylabel="train success, % (mean over seeds)")
     left.legend(frameon=False, fontsize=7, ncol=2)
     names = list(differences)
     for row, name in enumerate(reversed(names)):
         e = differences[name]
-        clear = e.low > 0 or e.high < 0
-        right.plot([100 * e.low, 100 * e.high], [row, row], color=COLORS[0 if clear else 6], linewidth=2)
-        right.plot(100 * e.value, row, "o", color=COLORS[0 if clear else 6], markersize=5)
+        color = COLORS[0 if e.low > 0 or e.high < 0 else 6]
+        right.plot([100 * e.low, 100 * e.high], [row, row], color=color, linewidth=2)
+        right.plot(100 * e.value, row, "o", color=color, markersize=5)
     right.axvline(0, color="#333333", linewidth=0.8)
-    right.set(title=f"Held-out pass^1 against {baseline}", xlabel="points, paired 95 % CI over tasks")
+    right.set(title=f"Held-out {metric}", xlabel="points, 95 % CI over seeds and tasks")
     right.set_yticks(range(len(names)), list(reversed(names)))
     return _svg(figure)

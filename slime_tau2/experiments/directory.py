@@ -60,6 +60,11 @@ def rft_samples(run: Path) -> Path:
     return run / "data" / "rft_samples"
 
 
+def rft_data(run: Path) -> Path:
+    """The conversations that RFT trains on."""
+    return run / "data" / "rft.jsonl"
+
+
 def evaluation(run: Path, name: str) -> Path:
     """Records and summary of an evaluation of a stage, or of a repeated one."""
     return run / "eval" / name
@@ -108,7 +113,9 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     return out
 
 
-def rollouts(directory: Path) -> list[dict[str, Any]]:
-    """The lines of GRPO in a run's metrics.jsonl, one per rollout, in order. A step that was made again counts once."""
-    rows = {row["step"]: row for row in read_metrics(directory) if row["stage"] == STAGES[-1]}
+def steps(directory: Path, stage: str) -> list[dict[str, Any]]:
+    """The lines of a stage in a run's metrics.jsonl, in order: one per optimizer step, or per rollout of GRPO. A step
+    that was made again counts once.
+    """
+    rows = {row["step"]: row for row in read_metrics(directory) if row["stage"] == stage}
     return [rows[step] for step in sorted(rows)]

@@ -71,6 +71,12 @@ def spread(tasks: list[str], count: int | None) -> list[str]:
     return [tasks[i * len(tasks) // count] for i in range(count)]
 
 
+def train_tasks(world: worlds.World) -> list[str]:
+    """Ids of the tasks that may train."""
+    held = held_out.held_out(world.name, WHOLE)
+    return [task_id for task_id in world.task_ids(WHOLE) if task_id not in held]
+
+
 @dataclass
 class Episodes:
     """Episodes of the models of one run, in its directory."""
@@ -103,12 +109,6 @@ class Episodes:
         self._server_rss_mib = max(self._server_rss_mib, info["peak_rss_mib"])
         self._mismatches += info["prefix_mismatches"]
         self._lags_ms += lags_ms[WARM_UP_LAGS:]
-
-    @property
-    def train_tasks(self) -> list[str]:
-        """Ids of the tasks that may train."""
-        held = held_out.held_out(self.world.name, WHOLE)
-        return [task_id for task_id in self.world.task_ids(WHOLE) if task_id not in held]
 
     def evaluate(self, name: str, model: Path, seed: int | None = None) -> list[AttemptRecord]:
         """Attempts at the held-out tasks, in `eval/NAME`; another `seed` is another evaluation of the same model."""

@@ -25,7 +25,7 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments import stages
 from slime_tau2.experiments.directory import StageModel
-from slime_tau2.experiments.episodes import Episodes, Sampling, spread
+from slime_tau2.experiments.episodes import Episodes, Sampling, spread, train_tasks
 from slime_tau2.experiments.settings import PipelineSettings
 from slime_tau2.experiments.watch import Progress
 from slime_tau2.local.models import load_model, new_model, save_model
@@ -38,6 +38,16 @@ def steps_for(sequences: int, rows: int, batch: int) -> int:
     """
     epochs, rest = divmod(sequences, rows)
     return max(1, epochs * math.ceil(rows / batch) + round(rest / batch))
+
+
+def check(settings: PipelineSettings) -> None:
+    """See that the hooks and the trainer know the options that settings hold for them.
+
+    Raises:
+        ConfigError: an unknown one, or a bad value.
+    """
+    Tau2Config.from_mapping(settings.tau2, "--set tau2")
+    stages.grpo_options(settings)
 
 
 @dataclass
@@ -92,8 +102,7 @@ class Pipeline:
     def _session(self) -> Iterator[Episodes]:
         """Hold the directory; when the session ends, add up what it took."""
         started = time.perf_counter()
-        Tau2Config.from_mapping(self.settings.tau2, "--set tau2")
-        stages.grpo_options(self.settings)
+        check(self.settings)
         with manifest.claim(self.directory, self.settings):
             torch.manual_seed(self.settings.seed)
             self.episodes = Episodes(self.directory, self.settings, self.progress)
@@ -143,14 +152,14 @@ class Pipeline:
         stage, s, episodes = self._stage("rft"), self.settings, self.episodes
         if stage.done:
             return
-        data = self.directory / "data" / "rft.jsonl"
+        data = layout.rft_data(self.directory)
         if not data.exists():
             records = episodes.sample(
                 Sampling(
                     policy=start.stage,
                     model=start.path,
                     split=WHOLE,
-                    tasks=spread(episodes.train_tasks, s.rft_tasks),
+                    tasks=spread(train_tasks(episodes.world), s.rft_tasks),
                     attempts=s.rft_attempts,
                     seed=s.seed,
                     output=layout.rft_samples(self.directory),

@@ -1,7 +1,13 @@
-"""`slime-tau2 study`: run what is missing of the grid, then report it; resumable like everything here."""
+"""`slime-tau2 study`: run what is missing of the cells, then report.
+
+A cell is a directory with a lock of its own, so that several processes, on several machines, fill one study: each takes
+the first cell that nobody else runs and whose start is there. What is finished stays, what was cut off goes on.
+"""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,100 +15,150 @@ from typing import Any
 from rich.console import Console
 
 from slime_tau2 import manifest
+from slime_tau2.data import records
+from slime_tau2.episode import worlds
 from slime_tau2.experiments import directory as layout
-from slime_tau2.experiments import watch
+from slime_tau2.experiments import spending, watch
 from slime_tau2.experiments.directory import StageModel
-from slime_tau2.experiments.episodes import Episodes
-from slime_tau2.experiments.pipeline import Pipeline
+from slime_tau2.experiments.episodes import train_tasks
+from slime_tau2.experiments.pipeline import Pipeline, check
 from slime_tau2.experiments.settings import SMOKE, PipelineSettings, pipeline_settings
 from slime_tau2.experiments.study_grid import (
     BASELINE,
-    VARIANTS,
+    PIPELINE,
+    PREFIXED,
+    START,
     Job,
     StudySettings,
-    Variant,
     jobs,
-    repeat,
-    seed_directory,
-    variant_directory,
+    part,
 )
 from slime_tau2.experiments.study_report import write_report
+from slime_tau2.experiments.study_time import forecast
+from slime_tau2.manifest import DirectoryBusy
 from slime_tau2.options import Source, build
 
-FIRST_REPEAT_SEED = 1000
-"""Seed of the first further evaluation: none of a pipeline's own seeds comes near it."""
+DECLARING_S = 10.0
+"""How long to wait for other processes that declare the same study at this moment."""
 
 
 def main(
     *,
     output: Path,
     seeds: int,
-    variants: Sequence[str] | None,
+    only_seeds: Sequence[int],
+    only_cells: Sequence[str],
     smoke: bool,
     assignments: list[str],
     console: Console,
 ) -> None:
-    """Run or resume a study, then report it.
+    """Run or resume a study, or a part of it, then report what is there.
 
     Raises:
-        ConfigError: an unknown variant or setting; another study in `output`.
+        ConfigError: an unknown cell, seed or setting; another study in `output`; no such task set.
     """
+    settings = declared(seeds, smoke, assignments)
+    mine = part(jobs(output, settings), only_seeds, only_cells)
+    for job in mine:
+        check(settings.of_seed(job.seed, **settings.cells[job.name]))
+    worlds.load(settings.pipeline["tasks"])
+    _declare(output, settings)
+    with watch.watching(console) as progress:
+        left = run(mine, settings, progress, console)
+    write_report(output, console)
+    if left:
+        names = ", ".join(map(str, left[:6])) + (", …" if len(left) > 6 else "")
+        console.print(f"left to other processes, which run them or what they need: {names}", soft_wrap=True)
+
+
+def declared(seeds: int, smoke: bool, assignments: list[str]) -> StudySettings:
+    """What study.json will say."""
     named = {assignment.partition("=")[0] for assignment in assignments}
     changed = pipeline_settings(assignments, {}).model_dump(mode="json", include=named)
+    whole = PipelineSettings(**{**PIPELINE, **(SMOKE_STUDY if smoke else {}), **changed})
     sources: tuple[Source, ...] = (
-        ("--seeds", {"seeds": seeds}),
-        ("--smoke", {"seeds": 1, "repeats": 2} if smoke else {}),
-        ("--variant", {} if variants is None else {"variants": tuple(variants)}),
-        ("--set", {"pipeline": {**(SMOKE if smoke else {}), **changed}}),
+        ("--seeds", {"seeds": seeds, "secondary_seeds": min(3, seeds)}),
+        ("--smoke", {"seeds": 2, "secondary_seeds": 1} if smoke else {}),
+        ("--set", {"pipeline": whole.model_dump(mode="json", exclude={"seed"})}),
     )
-    settings = build(StudySettings, sources, "")
-    with watch.watching(console) as progress:
-        run(output, settings, progress)
-    write_report(output, console)
+    return build(StudySettings, sources, "")
 
 
-def run(directory: Path, settings: StudySettings, progress: watch.Progress) -> None:
-    """Run what is missing.
+SMOKE_STUDY = {**SMOKE, "grpo_episodes": 18}
+"""`slime-tau2 study --smoke`."""
+
+
+def _declare(directory: Path, settings: StudySettings) -> None:
+    """Write study.json, or see that it says the same. The directory is held no longer than that.
 
     Raises:
         ConfigError: the directory holds another study.
     """
-    with manifest.claim(directory, settings):
-        for job in jobs(directory, settings):
-            _run_job(job, seed_directory(directory, job.seed), settings, progress)
-        first = seed_directory(directory, 0)
-        episodes = Episodes(first, settings.of_seed(0), progress)
-        for n in range(settings.repeats):
-            episodes.evaluate(repeat(n), layout.model(first, layout.STAGES[-1]), seed=FIRST_REPEAT_SEED + n)
+    until = time.monotonic() + DECLARING_S
+    while True:
+        try:
+            with manifest.claim(directory, settings):
+                return
+        except DirectoryBusy:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
-def _run_job(job: Job, origin: Path, settings: StudySettings, progress: watch.Progress) -> None:
-    """Run one cell of the grid; `origin` holds its seed's own pipeline."""
-    plain = settings.of_seed(job.seed)
-    if job.name == BASELINE:
-        Pipeline(origin, plain, progress).run()
+def run(mine: Sequence[Job], settings: StudySettings, progress: watch.Progress, console: Console) -> list[Job]:
+    """Run what is missing, one cell after the other; returns what is left because other processes have it."""
+    busy: set[Job] = set()
+    while True:
+        missing = [job for job in mine if not is_done(job)]
+        ready = [job for job in missing if job not in busy and all(map(is_done, job.needs))]
+        if not ready:
+            return missing
+        console.print(f"{forecast(mine, missing)}", soft_wrap=True, highlight=False)
+        console.print(f"{ready[0]}:", highlight=False)
+        try:
+            run_cell(ready[0], settings, progress)
+            busy.clear()  # what others had may be free by now
+        except DirectoryBusy as error:
+            console.print(f"  {error}", soft_wrap=True, highlight=False)
+            busy.add(ready[0])
+
+
+def is_done(job: Job) -> bool:
+    """Whether a cell has come to its end: its model is evaluated."""
+    return layout.is_evaluated(job.directory, job.stage)
+
+
+def run_cell(job: Job, settings: StudySettings, progress: watch.Progress) -> None:
+    """Run what is missing of one cell, whose needs have ended.
+
+    Raises:
+        DirectoryBusy: another process runs it.
+    """
+    if job.name == START:
+        Pipeline(job.directory, settings.of_seed(job.seed), progress).run_until(job.stage)
         return
-    variant = VARIANTS[job.name]
-    changed = variant.settings or _as_much(origin, plain, variant.stage)
+    start = job.of(START)
+    changed = dict(settings.cells[job.name])
+    if job.name == PREFIXED:
+        successes = layout.rft_samples(start.directory) / records.FILE
+        changed["tau2"] = {**changed["tau2"], "prefix_starts": str(successes)}
+    if job.stage == "rft":
+        changed |= as_much(job.of(BASELINE), settings)
     pipeline = Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress)
-    pipeline.run_stage(variant.stage, _start(origin, variant))
+    pipeline.run_stage(job.stage, StageModel(start.directory, start.stage))
 
 
-def _start(origin: Path, variant: Variant) -> StageModel:
-    """The model that a variant starts from."""
-    if variant.start in VARIANTS:
-        return StageModel(variant_directory(origin, variant.start), VARIANTS[variant.start].stage)
-    return StageModel(origin, variant.start)
+def as_much(baseline: Job, settings: StudySettings) -> dict[str, Any]:
+    """Settings with which RFT samples as many episodes as the baseline did, and trains on as many sequences.
 
-
-def _as_much(origin: Path, settings: PipelineSettings, stage: str) -> dict[str, Any]:
-    """Settings with which a supervised stage spends what the seed's GRPO did, counted in episodes."""
-    rollouts = layout.rollouts(origin)
-    sampled = sum(int(r["rollout/episodes"]) for r in rollouts)
-    trained = sum(int(r["trained_samples"]) for r in rollouts)
-    if stage == "rft":
-        return {
-            "rft_attempts": max(1, round(sampled / settings.rft_tasks)),
-            "rft_steps": max(1, trained // settings.sft_batch),
-        }
-    return {"sft_lr": settings.rft_lr, "sft_steps": max(1, (sampled + trained) // settings.sft_batch)}
+    The episodes are spread over all train tasks, as GRPO's are: of a rectangle of tasks and attempts that holds at
+    least as many, so many tasks that at most half an attempt at each task of the last row is missing or too many.
+    """
+    spent, _ = spending.spent(baseline.directory, baseline.stage)
+    tasks = len(train_tasks(worlds.load(settings.pipeline["tasks"])))
+    attempts = math.ceil(spent.episodes / tasks)
+    return {
+        "rft_tasks": max(1, round(spent.episodes / attempts)),
+        "rft_attempts": attempts,
+        "rft_sequences": spent.sequences,
+    }

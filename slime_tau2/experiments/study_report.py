@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
+from statistics import fmean
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from slime_tau2 import files
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import plots
+from slime_tau2.evaluation import behaviour, plots
 from slime_tau2.evaluation.tables import cell, points
 from slime_tau2.experiments import directory as layout
-from slime_tau2.experiments.study_grid import BASELINE, VARIANTS, StudySettings
-from slime_tau2.experiments.study_results import METRICS, StudyReport, StudyResults, load_results
+from slime_tau2.experiments.spending import Point
+from slime_tau2.experiments.study_grid import BASELINE, CONTROL, START, StudySettings
+from slime_tau2.experiments.study_results import METRICS, Difference, Seeds, StudyReport, load_results
 
 PLOT = "study.svg"
-LEGEND = (
-    "episodes: sampled in training; plateau: how many until its success reached what `none` ended at; both seed by "
-    "seed; "
-    "incomplete, repeated: % of held-out episodes with a call that lacks a required argument, or repeats one; "
-    "tau2's, strict: % of the checks met as tau2 counts them, and the strict partial score"
+WINDOW = 4
+"""Rollouts that a learning curve is averaged over."""
+OVER_SEEDS = (
+    "intervals: seeds, tasks and attempts are drawn again; how often they hold the truth: "
+    "tests/bench/over_seeds_coverage.py. smallest: the true effect that so large a study shows four times in five"
+)
+LEARNING = (
+    "curves: success on train tasks as they are drawn; `curriculum` draws other tasks, and some groups of `prefix` "
+    "begin within a success, so that theirs are no measure"
 )
 
 
@@ -29,76 +38,114 @@ def write_report(directory: Path, console: Console) -> None:
     """Print the tables, write report.json and the plot.
 
     Raises:
-        ConfigError: no pipeline of the study has finished, or a file of it is broken.
+        ConfigError: no cell of the study has ended, or a file of it is broken.
     """
     settings = files.read_as(directory / StudySettings.FILE, StudySettings, complete=True)
     results = load_results(directory, settings)
-    if BASELINE not in results.variants:
-        raise ConfigError(f"no pipeline of {directory} has finished; run: slime-tau2 study --output {directory}")
-    report = StudyReport.of(settings, results)
+    if not results:
+        raise ConfigError(f"no cell of {directory} has ended; run: slime-tau2 study --output {directory}")
+    report = StudyReport.of(directory, settings, results)
     files.write_whole(directory / layout.REPORT, json.dumps(report.to_json(), indent=1))
     files.write_whole(directory / PLOT, _plot(report, results))
-    console.print(_stages(report))
-    for name, difference in report.paired.items():
-        seeds = ", ".join(points(estimate) for estimate in difference.by_seed.values())
-        line = f"{name} in pass^1: {points(difference.pooled)}; seed by seed {seeds}"
-        console.print(line, soft_wrap=True, highlight=False)
-    console.print(_outcomes(report))
-    console.print(_trainings(report))
-    console.print(LEGEND, soft_wrap=True, highlight=False)
+    for table in (_scores(report), _differences(report), _spent(report), _behaviour(report), _failures(report)):
+        console.print(table)
+    console.print(OVER_SEEDS, soft_wrap=True, highlight=False)
+    console.print(LEARNING, soft_wrap=True, highlight=False)
+    whole = report.ended == report.cells
+    so_far = "" if whole else f" (PARTIAL: {report.ended} of {report.cells} cells have ended)"
+    if report.primary is None:
+        console.print(f"primary, declared before the run: not there yet{so_far}", soft_wrap=True, highlight=False)
+    else:
+        line = f"{report.primary.name} in {settings.metric}: {points(report.primary.pooled)} points"
+        seeds = f"{len(report.primary.by_seed)} of {settings.seeds} seeds"
+        console.print(f"primary, declared before the run: {line}, {seeds}{so_far}", soft_wrap=True, highlight=False)
+    console.print(f"report: {directory / layout.REPORT}, {directory / PLOT}", soft_wrap=True, highlight=False)
+
+
+def _scores(report: StudyReport) -> Table:
+    table = _table("Held-out tasks (%, 95 % CI over seeds, tasks and attempts)", ("seeds", *METRICS, "seed by seed"))
+    for name, row in report.rows.items():
+        seeds = ", ".join(f"{100 * value:.1f}" for value in row.by_seed.values())
+        table.add_row(name, str(len(row.by_seed)), *(cell(row.metrics.get(m)) for m in METRICS), seeds)
+    return table
+
+
+def _differences(report: StudyReport) -> Table:
+    title = f"Differences in {report.settings.metric}, paired by seed and task (points)"
+    table = _table(title, ("difference", "seed by seed", "smallest"))
     if report.primary is not None:
-        declared = f"primary, declared before the run: {report.primary_name}: {points(report.primary.pooled)}"
-        console.print(declared, soft_wrap=True)
-    if report.noise is not None:
-        console.print(
-            f"the same model evaluated {len(report.noise.values)} times: pass^1 differs by "
-            f"{100 * report.noise.deviation:.2f} points (SD)",
-            soft_wrap=True,
-            highlight=False,
-        )
-    console.print(f"everything: {directory / layout.REPORT}, {directory / PLOT}", soft_wrap=True)
-
-
-def _plot(report: StudyReport, results: StudyResults) -> str:
-    """Training curves of the first seed, and each variant's difference from the baseline, as SVG."""
-    from_rft = [BASELINE, *(name for name in report.settings.variants if VARIANTS[name].start == "rft")]
-    first = {name: results.variants[name][0] for name in from_rft if 0 in results.variants.get(name, {})}
-    curves = {name: result.training.curve for name, result in first.items() if result.training.curve}
-    differences = {name: row.difference.pooled for name, row in report.variants.items() if row.difference is not None}
-    return plots.study(curves, differences, BASELINE)
-
-
-def _stages(report: StudyReport) -> Table:
-    table = _table("Stages (%, 95 % CI over tasks; each seed's own pass^1)", (*METRICS, "seeds"))
-    for name, scores in report.stages.items():
-        seeds = "  ".join(f"{100 * value:.1f}" for value in scores.by_seed)
-        table.add_row(name, *(cell(scores.metrics.get(metric)) for metric in METRICS), seeds)
+        table.add_row(f"primary: {report.primary.name}", *_cells(report.primary), end_section=True)
+    for difference in report.secondary:
+        table.add_row(difference.name, *_cells(difference))
     return table
 
 
-def _outcomes(report: StudyReport) -> Table:
-    title = "GRPO and its variants, from the same RFT models (points against gated)"
-    table = _table(title, ("seeds", "pass^1", "against gated"))
-    for name, row in report.variants.items():
-        gap = "" if row.difference is None else points(row.difference.pooled)
-        table.add_row(name, str(len(row.scores.by_seed)), cell(row.scores.metrics.get(METRICS[0])), gap)
+def _cells(difference: Difference) -> tuple[str, str, str]:
+    seeds = ", ".join(f"{100 * e.value:+.1f}" for e in difference.by_seed.values())
+    smallest = "–" if isnan(difference.smallest) else f"{100 * difference.smallest:.1f}"
+    return points(difference.pooled), seeds, smallest
+
+
+def _spent(report: StudyReport) -> Table:
+    columns = ("episodes", "tokens sampled", "sequences trained on", "tokens trained on", "epochs")
+    table = _table("What it took (mean of the seeds)", columns)
+    for name, row in report.rows.items():
+        rows = list(row.spending.values())
+        counts = ("episodes", "sampled_tokens", "sequences", "trained_tokens")
+        means = [f"{fmean(getattr(s, count) for s in rows):,.0f}" for count in counts]
+        table.add_row(name, *means, f"{fmean(s.epochs for s in rows):.1f}")
     return table
 
 
-def _trainings(report: StudyReport) -> Table:
-    shares = list(next(iter(report.variants.values())).shares)
-    table = _table("How they got there, and by what means", ("episodes", "plateau", *shares))
-    for name, row in report.variants.items():
-        episodes = " ".join(map(str, row.sampled.values()))
-        to_plateau = " ".join("–" if n is None else str(n) for n in row.to_plateau.values())
-        table.add_row(name, episodes, to_plateau, *(f"{100 * row.shares[share]:.1f}" for share in shares))
+def _behaviour(report: StudyReport) -> Table:
+    shares = [f"{name} in" for name in behaviour.AGAINST_THE_SOLUTION]
+    counts = [name for name in behaviour.MEASURES if name not in behaviour.AGAINST_THE_SOLUTION]
+    table = _table("Held-out episodes: means; shares in %", (*counts, *shares, "partial"))
+    for name, row in report.rows.items():
+        means = [f"{row.behaviour[count]:.1f}" for count in counts]
+        table.add_row(name, *means, *(f"{100 * row.behaviour[share]:.1f}" for share in (*shares, "partial")))
     return table
 
 
-def _table(title: str, columns: tuple[str, ...]) -> Table:
+def _failures(report: StudyReport) -> Table:
+    """Of the sides of the primary comparison, and where they start: what to look for in the trajectories."""
+    shown = [name for name in (START, BASELINE, CONTROL) if name in report.rows]
+    kinds = {kind: 0.0 for name in shown for kind in report.rows[name].failures}
+    for kind in kinds:
+        kinds[kind] = max(report.rows[name].failures.get(kind, 0.0) for name in shown)
+    table = _table("What went wrong (% of the held-out episodes)", tuple(shown))
+    for kind in sorted(kinds, key=lambda k: -kinds[k]):
+        table.add_row(kind, *(f"{100 * report.rows[name].failures.get(kind, 0.0):.1f}" for name in shown))
+    return table
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
     """A table whose first column has the rows' names."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="right")
     return table
+
+
+def _plot(report: StudyReport, results: Mapping[str, Seeds]) -> str:
+    trained = {name: [r.curve for r in results[name].values() if r.curve] for name in report.rows if name != START}
+    differences = {d.name: d.pooled for d in ([report.primary] if report.primary else []) + list(report.secondary)}
+    return plots.study(
+        {name: _mean_curve(curves, "episodes") for name, curves in trained.items() if curves},
+        {name: _mean_curve(curves, "tokens") for name, curves in trained.items() if curves},
+        differences,
+        report.settings.metric,
+    )
+
+
+def _mean_curve(curves: Sequence[Sequence[Point]], axis: str) -> list[tuple[float, float]]:
+    """Mean over seeds of the success, each averaged over WINDOW rollouts, at 50 places up to where all seeds are."""
+    places = [[float(getattr(point, axis)) for point in curve] for curve in curves]
+    smooth = [
+        [fmean(p.success for p in curve[max(0, n + 1 - WINDOW) : n + 1]) for n in range(len(curve))] for curve in curves
+    ]
+    begin, end = max(p[0] for p in places), min(p[-1] for p in places)
+    grid = np.linspace(begin, max(begin, end), 50 if end > begin else 1)
+    values = np.mean([np.interp(grid, xs, ys) for xs, ys in zip(places, smooth)], axis=0)
+    return [(float(x), float(y)) for x, y in zip(grid, values)]

@@ -1,27 +1,39 @@
-"""The study: its grid runs, resumes, and says of hand-made runs what is true of them."""
+"""The study: what it declares, which cells a process runs, and what it says of cells that nobody trained."""
 
+import fcntl
 import json
+import os
+import shutil
 import subprocess
 import sys
+from typing import ClassVar
 
+import numpy as np
 import pytest
-import run_files
+import study_files
 from rich.console import Console
 
+from slime_tau2 import manifest
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import estimators
 from slime_tau2.evaluation.exploits import Exploits, exploits, required_arguments
-from slime_tau2.experiments import study_results
-from slime_tau2.experiments.study_grid import VARIANTS, StudySettings, jobs
+from slime_tau2.experiments import directory as layout
+from slime_tau2.experiments import spending, study
+from slime_tau2.experiments.settings import PipelineSettings
+from slime_tau2.experiments.study_grid import BASELINE, CELLS, CONTROL, START, Job, StudySettings, jobs, part
 from slime_tau2.experiments.study_report import write_report
+from slime_tau2.experiments.study_time import forecast
+from slime_tau2.experiments.watch import Progress
 
 SIZES = [
+    "tasks=helpdesk",
     "traces=60",
     "sft_steps=6",
     "rft_steps=2",
     "rft_tasks=30",
     "rft_attempts=1",
-    "grpo_steps=2",
+    "grpo_steps=3",
+    "grpo_episodes=10",
     "grpo_groups=2",
     "grpo_group_size=2",
     "eval_tasks=6",
@@ -38,109 +50,237 @@ def command(output, *options):
         capture_output=True,
         text=True,
         timeout=600,
+        env={**os.environ, "COLUMNS": "200"},
     )
 
 
-def test_a_small_grid_runs_resumes_and_refuses_another(tmp_path):
-    output, chosen = tmp_path / "study", ("--variant", "none", "--variant", "rft_continued")
-    done = command(output, *chosen)
+def test_a_part_of_a_study_runs_resumes_and_refuses_another(tmp_path):
+    output, mine = tmp_path / "study", ("--seed", "0", "--only", CONTROL)
+    done = command(output, *mine)
     assert done.returncode == 0, done.stderr
+    assert "0 of 3 cells are there" in done.stdout and "minutes per cell: start" in done.stdout
+    assert "primary, declared before the run: gated − rft_continued in pass^1" in done.stdout
+    assert "1 of 2 seeds (PARTIAL: 3 of" in done.stdout
     report = json.loads((output / "report.json").read_text())
-    assert set(report["variants"]) == {"gated", "none", "rft_continued"} and report["noise"]["repeats"] == 2
-    assert set(report["paired"]) == {"SFT − BASE", "RFT − SFT", "GRPO − RFT", "GRPO − rft_continued"}
-    assert (
-        report["primary"]["what"] == "gated − none in pass^1"
-        and report["variants"]["none"]["episodes sampled"]["0"] > 0
-    )
-    assert "primary, declared before the run" in done.stdout and (output / "study.svg").read_text().startswith("<svg")
-    weights = output / "seed_0" / "variants" / "none" / "grpo" / "model" / "model.safetensors"
+    assert set(report["results"]) == {START, BASELINE, CONTROL}
+    budgets = report["control's budget over the baseline's"]
+    assert budgets["episodes"]["0"] == pytest.approx(1.0, abs=0.1) and budgets["sequences"]["0"] > 0
+    assert report["results"][BASELINE]["spent"]["0"]["episodes"] >= 10, "the budget is reached"
+    assert (output / "study.svg").read_text().startswith("<svg")
+    weights = output / "seed_0" / BASELINE / "grpo" / "model" / "model.safetensors"
     before = weights.read_bytes()
-    again = command(output, *chosen)
+    again = command(output, *mine)
     assert again.returncode == 0 and weights.read_bytes() == before and "GRPO, 2 groups" not in again.stdout
-    other = command(output, "--variant", "none")
-    assert other.returncode == 2 and "holds a study with other settings (variants)" in other.stderr
-    unknown = command(tmp_path / "x", "--variant", "nope")
-    assert (
-        unknown.returncode == 2
-        and "error: --variant: variants = ('nope',): there is no variant 'nope'" in unknown.stderr
+    other = command(output, *mine, "--set", "grpo_lr=1")
+    assert other.returncode == 2 and "holds a study with other settings (pipeline)" in other.stderr
+    unknown = command(tmp_path / "x", "--only", "nope")
+    assert unknown.returncode == 2 and "error: --only nope: this study has start, gated" in unknown.stderr
+
+
+# What is declared, and in what order it is run
+
+
+def test_the_declaration_is_whole_and_each_cell_has_its_settings(tmp_path):
+    declared = study_files.settings()
+    declared.write(tmp_path)
+    told = json.loads((tmp_path / "study.json").read_text())
+    assert (told["primary"], told["metric"], told["seeds"]) == ([BASELINE, CONTROL], "pass^1", 5)
+    assert set(told["pipeline"]) == set(PipelineSettings.model_fields) - {"seed"}, "no default that could change later"
+    assert {cell for cell, _ in told["secondary"]} == set(CELLS) - {START} and "No cell is ended" in told["stops"]
+    samples = told["pipeline"]["grpo_groups"] * told["pipeline"]["grpo_group_size"]
+    for name, cell in CELLS.items():  # a setting that does not exist fails here, not after an hour
+        settings = declared.of_seed(1, **told["cells"][name])
+        assert settings.seed == 1 and settings.grpo_groups * settings.grpo_group_size == samples
+        study.check(settings)
+        assert cell.against in (*CELLS, "")
+    with pytest.raises(ValueError, match="secondary_seeds = 3, and there are 2 seeds"):
+        StudySettings(seeds=2, pipeline=told["pipeline"])
+
+
+def test_options_of_the_hooks_that_all_cells_share_stay_in_each():
+    declared = study_files.settings(tau2={"alpha": 0.5})
+    assert declared.of_seed(0, **declared.cells["card"]).tau2 == {"alpha": 0.5, "shaping": "card"}
+
+
+def test_the_primary_comparison_is_run_first_and_nothing_before_what_it_needs(tmp_path):
+    cells = jobs(tmp_path, study_files.settings())
+    assert [c.name for c in cells[:6]] == [START, BASELINE, CONTROL] * 2
+    assert len(cells) == 5 * 3 + 3 * (len(CELLS) - 3) and len({c.directory for c in cells}) == len(cells)
+    assert all(cells.index(need) < cells.index(cell) for cell in cells for need in cell.needs)
+
+
+def test_a_part_has_what_it_needs(tmp_path):
+    cells = jobs(tmp_path, study_files.settings())
+    named = lambda *chosen: [(j.seed, j.name) for j in part(cells, *chosen)]  # noqa: E731
+    assert named([4], []) == [(4, START), (4, BASELINE), (4, CONTROL)]
+    assert named([1], [CONTROL]) == [(1, START), (1, BASELINE), (1, CONTROL)]
+    assert named([], ["none"]) == [(0, START), (1, START), (2, START), (0, "none"), (1, "none"), (2, "none")]
+    assert named([], []) == [(j.seed, j.name) for j in cells]
+    for chosen, message in (
+        (([5], []), "--seed 5: this study has 0, 1, 2, 3, 4"),
+        (([], ["nope"]), "--only nope: this study has start, gated"),
+        (([4], ["none"]), "--only none: it has seeds 0, 1, 2"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            part(cells, *chosen)
+
+
+# Several processes
+
+
+class Stand(study.Pipeline):
+    """A pipeline that holds its directory, as any, and leaves a cell without training."""
+
+    ran: ClassVar[list[str]] = []
+
+    def run_until(self, last):
+        return self.run_stage(last, None)
+
+    def run_stage(self, name, start):
+        with manifest.claim(self.directory, self.settings):
+            self.ran.append(self.directory.parent.name + "/" + self.directory.name)
+            seed, cell = self.directory.parent, self.directory.name
+            study_files.cell(Job(seed.parent, int(seed.name[5:]), cell), {n: [True, False] for n in range(4)})
+
+
+@pytest.fixture
+def stand(monkeypatch):
+    monkeypatch.setattr(study, "Pipeline", Stand)
+    monkeypatch.setattr(Stand, "ran", [])
+    return Stand.ran
+
+
+def test_a_cell_that_another_process_runs_is_left_to_it_and_so_is_what_needs_it(tmp_path, stand):
+    declared = study_files.settings(seeds=2)
+    mine = part(jobs(tmp_path, declared), [], [CONTROL])
+    taken = mine[0].directory
+    taken.mkdir(parents=True)
+    with (taken / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        left = study.run(mine, declared, Progress(), Console(quiet=True))
+        assert stand == ["seed_1/start", "seed_1/gated", "seed_1/rft_continued"]
+        assert [str(job) for job in left] == ["seed 0, start", "seed 0, gated", "seed 0, rft_continued"]
+    assert study.run(mine, declared, Progress(), Console(quiet=True)) == []
+    assert stand[3:] == ["seed_0/start", "seed_0/gated", "seed_0/rft_continued"]
+
+
+def test_a_study_is_filled_by_copying_directories(tmp_path, stand):
+    """Each part is run where the study was declared alike; the whole of it is reported where the parts are."""
+    declared = study_files.settings(seeds=2)
+    for name, seed in (("here", 0), ("there", 1)):
+        study._declare(tmp_path / name, declared)
+        cells = part(jobs(tmp_path / name, declared), [seed], [])
+        assert study.run(cells, declared, Progress(), Console(quiet=True)) == []
+    shutil.copytree(tmp_path / "there" / "seed_1", tmp_path / "here" / "seed_1")
+    count = len(stand)
+    everything = jobs(tmp_path / "here", declared)
+    assert study.run(everything, declared, Progress(), Console(quiet=True)) == [] and len(stand) == count
+    write_report(tmp_path / "here", Console(quiet=True))
+    report = json.loads((tmp_path / "here" / "report.json").read_text())
+    assert report["cells"] == {"ended": len(everything), "of": len(everything)}
+    with pytest.raises(ConfigError, match=r"holds a study with other settings \(seeds, secondary_seeds\)"):
+        study._declare(tmp_path / "here", study_files.settings(seeds=3))
+
+
+def test_prefixes_are_the_starts_own_successes_and_controls_spend_what_grpo_did(tmp_path, stand):
+    declared = study_files.settings(seeds=1)
+    study.run(jobs(tmp_path, declared), declared, Progress(), Console(quiet=True))
+    read = lambda name: PipelineSettings.of(tmp_path / "seed_0" / name)  # noqa: E731
+    assert read("prefix").tau2 == {
+        "curriculum": True,
+        "prefix_starts": str(tmp_path / "seed_0" / START / "data" / "rft_samples" / "attempts.jsonl"),
+    }
+    for name, partial in ((CONTROL, 0.6), ("rft_successes", 1.0)):
+        told = read(name)
+        episodes = study_files.ROLLOUTS * (study_files.EPISODES + study_files.CUT_OFF)
+        assert abs(told.rft_tasks * told.rft_attempts - episodes) <= told.rft_attempts / 2 and told.rft_tasks <= 750
+        assert told.rft_sequences == study_files.ROLLOUTS * study_files.TRAINED and told.rft_min_partial == partial
+
+
+def test_the_forecast_is_of_measured_cells(tmp_path):
+    cells = jobs(tmp_path, study_files.settings(seeds=1))
+    assert forecast(cells, cells).startswith(f"0 of {len(cells)} cells are there") and "(expected)" in forecast(
+        cells, cells
     )
+    for job in cells[:3]:
+        study_files.cell(job, {n: [True, False] for n in range(4)})
+    told = forecast(cells, cells[3:])
+    hours = (len(cells) - 3) * 600 / 3600
+    assert f"about {hours:.1f} h" in told and "start 10.0, GRPO 10.0, RFT 10.0" in told
 
 
-def test_the_grid_is_whole_and_starts_with_what_every_seed_has(tmp_path):
-    cells = jobs(tmp_path, StudySettings(seeds=3))
-    assert [c.name for c in cells[:3]] == ["gated"] * 3 and len({c.directory for c in cells}) == len(cells)
-    everywhere = sum(v.every_seed for v in VARIANTS.values())
-    assert len(cells) == 3 + 3 * everywhere + len(VARIANTS) - everywhere
-    assert {c.name for c in cells} == {"gated", *VARIANTS}
-    order = [c.name for c in cells]
-    assert all(v.start not in VARIANTS or order.index(v.start) < order.index(n) for n, v in VARIANTS.items()), (
-        "what it starts from is there"
-    )
-    with pytest.raises(ValueError, match="starts from weak; name that one, too"):
-        StudySettings(variants=("weak_tau2",))
-    for variant in VARIANTS.values():  # a setting that does not exist fails here, not after an hour
-        StudySettings().of_seed(1, **variant.settings)
+# What is spent
 
 
-def run_of(directory, stage, rates, attempts=4):
-    """A run whose task n succeeds in rates[n] of its attempts."""
-    evaluated = directory / "eval" / stage
-    rewards = {f"orders_{n}": [float(a < rate * attempts) for a in range(attempts)] for n, rate in enumerate(rates)}
-    run_files.write(evaluated, {"helpdesk": rewards}, more={"partial": 0.5})
-    (evaluated / "summary.json").write_text("{}")
+def test_spending_counts_what_was_sampled_and_trained_on(tmp_path):
+    study_files.rollouts(tmp_path, [0.0, 0.5])
+    lines = (tmp_path / layout.METRICS_FILE).read_text().splitlines()
+    (tmp_path / layout.METRICS_FILE).write_text("\n".join([*lines, lines[1]]) + "\n")  # a rollout was made again
+    spent, curve = spending.spent(tmp_path, "grpo")
+    assert (spent.episodes, spent.sampled_tokens, spent.sequences, spent.trained_tokens) == (200, 8000, 128, 256)
+    assert curve == [(100, 4000, 0.0), (200, 8000, 0.5)] and (spent.steps, spent.epochs) == (2, 1.0)
+    study_files.rft(tmp_path, tasks=10, attempts=3, sequences=64)
+    spent, curve = spending.spent(tmp_path, "rft")
+    assert (spent.episodes, spent.sampled_tokens, spent.sequences, spent.trained_tokens) == (30, 1200, 64, 1920)
+    assert spent.epochs == 6.4 and curve == [(30, 1200, pytest.approx(1 / 3))]
+    assert spending.spent(tmp_path / "nothing", "grpo")[0].episodes == 0
 
 
-def log_of(directory, rates, episodes=100):
-    lines = [
-        {"stage": "grpo", "step": n, "rollout/episodes": episodes, "rollout/success": rate}
-        for n, rate in enumerate(rates)
-    ]
-    (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+# What a study shows
 
 
-def test_differences_are_paired_and_pooled_over_the_seeds_that_both_have(tmp_path):
-    settings = StudySettings(seeds=2, repeats=0, variants=("none",))
-    settings.write(tmp_path)
-    for seed, gain in ((0, 0.5), (1, 0.25)):
-        origin = tmp_path / f"seed_{seed}"
-        for stage in ("base", "sft", "rft"):
-            run_of(origin, stage, [0.0] * 4)
-        run_of(origin, "grpo", [gain] * 4)
-        log_of(origin, [0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 0.8, 0.8])
-    run_of(tmp_path / "seed_1" / "variants" / "none", "grpo", [0.0, 0.0, 0.5, 0.5])
-    log_of(tmp_path / "seed_1" / "variants" / "none", [0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.4])
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(estimators, "RESAMPLES_OVER_SEEDS", 500)
+
+
+def test_a_whole_study_says_what_is_true_of_it(tmp_path):
+    rng, console = np.random.default_rng(0), Console(record=True, width=200, file=open(os.devnull, "w"))
+    study_files.study(rng, tmp_path, study_files.settings(), {START: 0.2, BASELINE: 0.5, "none": 0.5, "card": 0.25})
+    write_report(tmp_path, console)
+    report = json.loads((tmp_path / "report.json").read_text())
+    primary = report["primary"]
+    assert primary["what"] == "gated − rft_continued" and len(primary["seeds"]) == 5
+    assert primary["method"] == "hierarchical" and 0 < primary["low"] < 0.2 < primary["high"]
+    assert 0.01 < primary["smallest effect"] < 0.2
+    secondary = report["secondary"]
+    assert len(secondary["none − gated"]["seeds"]) == 3 and secondary["card − gated"]["high"] < 0
+    assert secondary["none − gated"]["low"] < 0 < secondary["none − gated"]["high"]
+    assert secondary["gated − start"]["low"] > 0.1 and "prefix − curriculum" in secondary
+    assert report["results"][BASELINE]["pass^1"]["value"] == pytest.approx(0.5, abs=0.08)
+    assert set(report["control's budget over the baseline's"]["sequences"].values()) == {1.0}
+    told = console.export_text()
+    assert "PARTIAL" not in told and "5 of 5 seeds" in told and "primary: gated − rft_continued" in told
+    assert (tmp_path / "study.svg").read_text().count("gated") > 1
+    assert report["cells"]["ended"] == report["cells"]["of"] == 15 + 3 * (len(CELLS) - 3)
+
+
+def test_a_study_without_an_effect_says_so(tmp_path):
+    study_files.study(np.random.default_rng(1), tmp_path, study_files.settings(), {})
     write_report(tmp_path, Console(quiet=True))
     report = json.loads((tmp_path / "report.json").read_text())
-    assert (
-        report["stages"]["grpo"]["pass^1"]["value"] == pytest.approx(0.375)
-        and report["paired"]["GRPO − RFT"]["tasks"] == 4
-    )
-    assert report["primary"]["value"] == pytest.approx(0.0) and list(report["primary"]["seeds"]) == ["1"]
-    assert report["variants"]["gated"]["episodes to the plateau"] == {"1": 500}, (
-        "`none` ends at 0.325, which means of four reach here"
-    )
-    assert report["variants"]["none"]["episodes to the plateau"] == {"1": 800} and report["noise"] is None
+    assert report["primary"]["low"] < 0 < report["primary"]["high"]
+    assert abs(report["primary"]["value"]) < report["primary"]["smallest effect"]
 
 
-def test_a_study_without_a_run_says_so(tmp_path):
-    StudySettings().write(tmp_path)
-    with pytest.raises(ConfigError, match=r"no pipeline of .* has finished"):
+def test_differences_are_over_the_seeds_that_both_have(tmp_path):
+    declared = study_files.settings(seeds=3)
+    declared.write(tmp_path)
+    for seed, name, rate in ((0, BASELINE, 4), (1, BASELINE, 2), (1, CONTROL, 1), (2, CONTROL, 3)):
+        model = {n: [a < rate for a in range(4)] for n in range(6)}
+        study_files.cell(Job(tmp_path, seed, name), model)
+    console = Console(record=True, width=200, file=open(os.devnull, "w"))
+    write_report(tmp_path, console)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert list(report["primary"]["seeds"]) == ["1"] and report["primary"]["value"] == pytest.approx(0.25)
+    assert report["results"][BASELINE]["by seed"] == {"0": 1.0, "1": 0.5}
+    assert "1 of 3 seeds (PARTIAL: 4 of" in console.export_text()
+
+
+def test_a_study_without_a_cell_says_so(tmp_path):
+    study_files.settings().write(tmp_path)
+    with pytest.raises(ConfigError, match=r"no cell of .* has ended; run: slime-tau2 study"):
         write_report(tmp_path, Console(quiet=True))
-
-
-def test_curves():
-    curve = [(100, 0.1), (200, 0.9), (300, 0.2), (400, 0.3), (500, 0.5), (600, 0.5), (700, 0.6), (800, 0.8)]
-    assert study_results.plateau(curve) == pytest.approx(0.7)
-    assert study_results.reached(curve, 0.5) == 500 and study_results.reached(curve, 0.9) is None
-
-
-def test_metric_by_task():
-    successes = {"a": [True, True, False, False]}
-    assert estimators.by_task(successes, "pass^1") == {"a": 0.5} and estimators.by_task(successes, "pass@2")[
-        "a"
-    ] == pytest.approx(5 / 6)
-    with pytest.raises(ValueError, match="neither pass@k nor"):
-        estimators.by_task(successes, "avg")
 
 
 def test_exploits_by_hand():
