@@ -150,9 +150,9 @@ def plan(
     """How many tasks, attempts and seeds show an improvement over a run, what they cost, and which task sets are large
     enough.
     """
-    from slime_tau2.evaluation.power_plan import Factory, Question
+    from slime_tau2.evaluation.power_plan import Question
     from slime_tau2.evaluation.power_plan import main as run
-    from slime_tau2.factory import build, factories
+    from slime_tau2.factory import factories
 
     question = Question(
         baseline=baseline,
@@ -163,7 +163,7 @@ def plan(
         power=power,
         prices=prices,
     )
-    run(question, Factory(domains=factories.DOMAINS, held_out=build.HELD_OUT), console)
+    run(question, {domain: factories.of(domain).held_out for domain in factories.DOMAINS}, console)
 
 
 def report(

@@ -47,6 +47,11 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         "tests/evaluation/test_presets.py::test_a_dry_run_says_what_it_would_do_and_does_nothing",
         (),
     ),
+    (
+        r"slime-tau2 plan --baseline outputs/quickstart/.*",
+        "tests/evaluation/test_power_plan.py::test_a_baseline_alone",
+        (),
+    ),
     (r"slime-tau2 doctor --user .*", "tests/test_doctor.py::test_the_exit_code_and_json_are_for_scripts", ()),
     (
         r"slime-tau2 doctor --policy .* --model .*",
@@ -149,7 +154,8 @@ def workspace(tmp_path_factory, tiny_model, tiny_model_dir, tokenizer):
 def evaluated(cli, place):
     """Runs that pages begin with."""
     for output, policy in (("base", "noop"), ("grpo", "gold")):
-        assert cli("eval", "--policy", policy, "--output", place / "outputs" / output)[0] == 0
+        attempts = ("--attempts", 2) if output == "base" else ()  # a plan needs two
+        assert cli("eval", "--policy", policy, *attempts, "--output", place / "outputs" / output)[0] == 0
     assert cli("eval", "--split", "train", "--task", "orders_3", "--output", place / "outputs" / "train")[0] == 0
     agent = CallableAgent(Teacher(0).act)  # gold's words are no training data
     taught = asyncio.run(run_episode(worlds.load("helpdesk"), "orders_3", agent, DomainUser(), seed=0))

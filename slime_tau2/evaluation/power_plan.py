@@ -7,7 +7,7 @@ the answers at both ends.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, nan
 from pathlib import Path
@@ -29,15 +29,6 @@ SPLITS = (splits.TEST, splits.HELD_OUT, splits.WHOLE, splits.BASE)
 CORRELATIONS = (1.0, 0.8, 0.0)
 """What is assumed of a policy that nobody has evaluated yet; the second is what plans are made by."""
 Successes = dict[TaskKey, list[bool]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Factory:
-    """What `slime-tau2 make-tasks` can make."""
-
-    domains: Collection[str]
-    held_out: float
-    """Share of a made set that is its held-out split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +79,11 @@ class Evidence:
         return None if self.b is None else Coupling.of(self.a, self.b)
 
 
-def main(question: Question, factory: Factory, console: Console) -> None:
+def main(question: Question, made: Mapping[str, float], console: Console) -> None:
     """Print the plan.
+
+    Args:
+        made: {domain that `slime-tau2 make-tasks` makes tasks of: share of a set that is held out}.
 
     Raises:
         ConfigError: an effect that cannot be, or runs that cannot be planned from.
@@ -116,7 +110,7 @@ def main(question: Question, factory: Factory, console: Console) -> None:
         console.print(table)
         _print(console, below)
     console.print()
-    _print(console, [*_made_lines(found, answers, factory), *cost])
+    _print(console, [*_made_lines(found, answers, made), *cost])
 
 
 def _print(console: Console, lines: Sequence[str]) -> None:
@@ -250,16 +244,20 @@ def _correlation(a: Cells, b: Cells) -> float:
     return nan if coupling is None else coupling.correlation
 
 
-def _made_lines(found: Evidence, answers: Answers, factory: Factory) -> list[str]:
+def _made_lines(found: Evidence, answers: Answers, made: Mapping[str, float]) -> list[str]:
     """Where a set that is large enough comes from."""
-    domains = dict.fromkeys(s.tau2_domain or s.domain for s in found.run.plan.sets if s.domain in found.domains)
-    return [
-        f"`slime-tau2 make-tasks --domain {domain} --count {answers.size}` makes enough for {PLANNED} attempts "
-        f"({answers.planned.name}); --count {ceil(answers.size / factory.held_out)} where its train tasks train, since "
-        f"{100 * factory.held_out:g} % of a set are held out"
-        for domain in domains
-        if domain in factory.domains
-    ]
+    lines = []
+    for tasks in found.run.plan.sets:
+        if tasks.domain in found.domains and tasks.domain in made:
+            share = made[tasks.domain]
+            lines.append(
+                f"`slime-tau2 make-tasks --domain {tasks.domain} --count {answers.size}` makes enough for {PLANNED} "
+                f"attempts ({answers.planned.name}); --count {ceil(answers.size / share)} where its train tasks train, "
+                f"since {100 * share:g} % of a set are held out"
+            )
+        elif tasks.domain in found.domains and tasks.tau2_domain is not None:
+            lines.append(f"the command that made {tasks.domain} makes enough with {answers.size} held-out tasks")
+    return lines
 
 
 def _sets(found: Evidence, further: Sequence[str]) -> dict[str, int]:

@@ -22,6 +22,7 @@ import simulated_policies as policies
 from slime_tau2.evaluation import estimators, variance
 from slime_tau2.evaluation.estimators import LEVEL
 from slime_tau2.evaluation.power import LEAST_TASKS, Case, Coupling, Difficulty
+from slime_tau2.evaluation.variance import Cells
 
 SIMULATIONS, OVER_SEEDS = 1000, 300
 estimators.RESAMPLES, estimators.RESAMPLES_OVER_SEEDS = 1000, 500
@@ -92,12 +93,21 @@ def _trained(
         shifts = rng.normal(0, deviation, seeds)
         a = [policies.attempt(rng, first, 4) for _ in shifts]
         b = [policies.attempt(rng, np.clip(second + shift, 0, 1), 4) for shift in shifts]
-        cells = variance.cells(a, b)
-        parts, size = variance.of_difference(*cells), {"tasks": tasks, "attempts": 4, "seeds": seeds}
-        half = variance.quantile((1 + LEVEL) / 2, parts.freedom(**size)) * sqrt(parts.of_mean(**size))
-        by_t += cells[1].rates.mean() - cells[0].rates.mean() > half
+        by_t += _t_interval(*variance.cells(a, b))[0] > 0
         hierarchical += estimators.over_seeds(b, a).low > 0
     return by_t / OVER_SEEDS, hierarchical / OVER_SEEDS
+
+
+def _t_interval(a: Cells, b: Cells) -> tuple[float, float]:
+    """By Student's t over seeds and tasks: what differs from seed to seed is estimated as it stands, without components
+    that are cut off at 0.
+    """
+    means, parts = (b.rates - a.rates).mean(1), variance.of_difference(a, b)
+    seeds, tasks = b.rates.shape
+    over_seeds, over_tasks = means.var(ddof=1) / seeds, parts.task / tasks
+    freedom = (over_seeds + over_tasks) ** 2 / (over_seeds**2 / (seeds - 1) + over_tasks**2 / (tasks - 1))
+    half = variance.quantile((1 + LEVEL) / 2, freedom) * sqrt(over_seeds + over_tasks)
+    return means.mean() - half, means.mean() + half
 
 
 if __name__ == "__main__":
