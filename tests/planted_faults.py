@@ -9,19 +9,22 @@ import copy
 import json
 import random
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from slime_tau2 import bench
+from slime_tau2.episode import worlds
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.errors import FactoryError
-from slime_tau2.evaluation import fault_checks, testimony
+from slime_tau2.evaluation.fault import kinds, testimony
+from slime_tau2.evaluation.fault.of_user import differences, things_in
 from slime_tau2.factory import build, traces
 from slime_tau2.factory.dialogue import Answer, Say, Stage, StageAgent, StageUser, Use
 from slime_tau2.factory.draft import Call
 from slime_tau2.limits import Limits
 from slime_tau2.types import is_success
 from slime_tau2.verification import orders, valueflow
-from slime_tau2.verification.variations import altered, by_shape, leaves, replaced, shape
+from slime_tau2.verification.plays import Scene
+from slime_tau2.verification.variations import by_shape, leaves, replaced, shape
 
 BYE = f"No, that's all. {bench.STOP}"
 CLOSING = "Is there anything else I can do for you?"
@@ -42,18 +45,21 @@ class Planted:
     """One conversation.
 
     Attributes:
-        kind: the planted fault's kind, as in `fault_checks.KINDS`; "" for a conversation whose user and reference are
+        kind: the planted fault's kind, as in `kinds.KINDS`; "" for a conversation whose user and reference are
             blameless.
         how: what was done.
         record: the attempt's record; its reward is not 1.
         value: what was said, withheld or written, where that is one value.
+        agent: whether the agent is at fault, by whatever kind.
+        world: where the task is, if it was changed too.
     """
 
     kind: str
     how: str
     record: dict
     value: str = ""
-    also: frozenset = field(default_factory=frozenset)
+    agent: bool = False
+    world: object = None
 
 
 class Played:
@@ -80,11 +86,12 @@ class Played:
                 out.append(kind(message["content"]))
         return out
 
-    def play(self, episode, moves, *, bail_at=None):
+    def play(self, episode, moves, *, bail_at=None, world=None):
         """The record of the moves; None where they earn the whole reward.
 
         Args:
             bail_at: from this move on, the agent gives up when a call of its own fails.
+            world: where the task is, if not the one that the expert played.
         """
 
         def script():
@@ -99,7 +106,7 @@ class Played:
         stage = Stage(script())
         again = asyncio.run(
             run_episode(
-                self.world,
+                world or self.world,
                 episode.task.task_id,
                 StageAgent(stage),
                 StageUser(stage),
@@ -144,14 +151,14 @@ class Played:
                 continue
             record = self.attempt(episode, changed, bail_at=n)
             if record:
-                return Planted(kind=fault_checks.SAID, how=f"{value} → {other}", record=record, value=str(other))
+                return Planted(kind=kinds.SAID, how=f"{value} → {other}", record=record, value=str(other))
         return None
 
     def said_another_kind(self, episode):
         """The user names another property of what it wants, and gets another thing."""
         moves = self.moves(episode)
         results = [m["content"] for m in episode.messages if m["role"] == "tool"]
-        things = fault_checks._things([r for r in results if r])
+        things = things_in([r for r in results if r])
         for n, move in enumerate(moves):
             if not isinstance(move, Use) or move.call.name not in self.world.writes:
                 continue
@@ -159,7 +166,7 @@ class Played:
                 if path[0] not in ("new_item_ids",) or value not in things:
                     continue
                 for other, words in things.items():
-                    differ = list(fault_checks._properties(things[value], words))
+                    differ = list(differences(things[value], words))
                     if other == value or len(differ) != 1 or words.get("available") is False:
                         continue
                     wanted, instead = differ[0]
@@ -174,7 +181,7 @@ class Played:
                     record = self.attempt(episode, changed, bail_at=first)
                     if record:
                         how = f"{wanted} → {instead}"
-                        return Planted(kind=fault_checks.SAID, how=how, record=record, value=instead)
+                        return Planted(kind=kinds.SAID, how=how, record=record, value=instead)
         return None
 
     def withheld(self, episode):
@@ -189,7 +196,8 @@ class Played:
             for fact in facts:
                 values = [v for v in gold_values(made) if testimony.says(fact.words, v)]
                 told = [v for v in values if testimony.says(move.text, v) and not testimony.says(before, v)]
-                soft = not values and answers_with(move.text, fact.words)
+                told = [v for v in told if testimony.is_hard(v)]
+                soft = not told and answers_with(move.text, fact.words)
                 if told or soft:
                     places.append((n, str(told[0]) if told else fact.name, bool(told)))
         if not places:
@@ -199,8 +207,9 @@ class Played:
         record = self.attempt(episode, [*moves[:n], *tail])
         if not record:
             return None
-        how = f"{'hard' if hard else 'soft'}: {value}"
-        return Planted(kind=fault_checks.LEFT_OUT, how=how, record=record, value=value if hard else "")
+        results = " ".join(m["content"] or "" for m in record["messages"] if m["role"] == "tool")
+        how = "no code" if not hard else "read elsewhere" if value in results else "a code"
+        return Planted(kind=kinds.LEFT_OUT, how=how, record=record, value=value if hard else "")
 
     def one_wish_untold(self, episode):
         """Asked for anything else, the user says no, with a wish still to come."""
@@ -211,7 +220,7 @@ class Played:
                 if bench.STOP in move.text or n > len(moves) - 4:
                     return None
                 record = self.attempt(episode, [*moves[:n], Answer(BYE)])
-                return record and Planted(kind=fault_checks.LEFT_OUT, how="a wish never told", record=record)
+                return record and Planted(kind=kinds.LEFT_OUT, how="a wish never told", record=record)
         return None
 
     def stopped(self, episode):
@@ -233,7 +242,7 @@ class Played:
         n = self.rng.choice(places)
         how = self.rng.choice(STOPS)
         record = self.attempt(episode, [*moves[:n], Answer(how.format(stop=bench.STOP, answer=moves[n].text).strip())])
-        return record and Planted(kind=fault_checks.STOPPED, how=how, record=record)
+        return record and Planted(kind=kinds.STOPPED, how=how, record=record)
 
     def act_left_undone(self, episode):
         """Asked for an act of its own, the user says that it is done, and does nothing."""
@@ -251,29 +260,92 @@ class Played:
             tail = [Answer(self.rng.choice(("Done.", "OK, I did that.", "Yes, done."))), Say(CLOSING), Answer(BYE)]
             record = self.attempt(episode, [*moves[:n], *tail])
             if record:
-                return Planted(kind=fault_checks.NOT_DONE, how=moves[n].call.name, record=record)
+                return Planted(kind=kinds.NOT_DONE, how=moves[n].call.name, record=record)
         return None
 
-    # The agent's list
+    # The reference
 
-    def list_turned(self, episode):
-        """The agent writes a list in another order; a fault of the reference where nothing fixes the order."""
-        moves, made = self.moves(episode), self.made[episode.task.task_id]
-        story = valueflow.told(self.world.task(episode.task.task_id))
-        for n, move in enumerate(moves):
-            if not isinstance(move, Use) or move.call.name not in self.world.writes:
+    def list_turned_in_gold(self, episode):
+        """The solution has a list in another order than the scenario and dates have it."""
+        task = self.world.task(episode.task.task_id)
+        if self.domain == "retail":
+            return None  # tau2's tool mixes up items there: another order is another state
+        for n, action in enumerate(task.evaluation_criteria.actions):
+            if action.name not in self.world.writes:
                 continue
-            for names, other in orders.reordered(move.call):
-                changed = [*moves]
-                changed[n] = Use(Call(name=move.call.name, arguments=other.arguments))
-                record = self.attempt(episode, changed)
+            lengths = [len(v) for v in action.arguments.values() if isinstance(v, list)]
+            for names, other in orders.reordered(action):
+                if "flights" in names:
+                    continue  # no order but that of their dates makes sense
+                if len(names) != lengths.count(len(action.arguments[names[0]])):
+                    continue  # lists of one length belong together
+                turned = {**action.model_dump(mode="json"), "arguments": dict(other.arguments)}
+                world = self.with_gold(task, n, turned)
+                record = self.attempt(episode, self.moves(episode), world=world)
                 if record and not record["reward_info"]["db_check"]["db_match"]:
-                    free = all(not orders.fixed_by(move.call.arguments[name], story) for name in names)
-                    declared = any(set(names) <= set(c.any_order) for c in made.draft.calls())
-                    if free or not declared:
-                        kind = fault_checks.ORDER if declared else ""
-                        return Planted(kind=kind, how=f"order of {', '.join(names)}", record=record)
+                    how = f"{', '.join(names)} of {action.name} turned in the solution"
+                    return Planted(kind=kinds.ORDER, how=how, record=record, world=world)
         return None
+
+    def forbidden_in_gold(self, episode):
+        """The solution has a write that the policy forbids, and the agent does not make it."""
+        task = self.world.task(episode.task.task_id)
+        extra = self.forbidden(episode)
+        if extra is None:
+            return None
+        add = {"action_id": "planted", "name": extra.call.name, "arguments": dict(extra.call.arguments)}
+        world = self.with_gold(task, len(task.evaluation_criteria.actions), add)
+        moves = self.moves(episode)
+        record = self.attempt(episode, moves, world=world)
+        if record is None:  # the reward does not ask for the databases
+            places = [n for n, m in enumerate(moves) if isinstance(m, Say)]
+            no = [Say("I'm sorry, I can't do that for you."), Answer(f"OK, I understand. {bench.STOP}")]
+            record = self.attempt(episode, [*moves[: self.rng.choice(places)], *no], world=world)
+        how = f"{extra.call.name} of somebody else, or not allowed, in the solution"
+        return record and Planted(kind=kinds.AGAINST_POLICY, how=how, record=record, world=world)
+
+    def with_gold(self, task, number, action):
+        """A world in which a task has another call as one of its solution's, or one more."""
+        changed = task.model_dump(mode="json")
+        changed["evaluation_criteria"]["actions"][number : number + 1] = [action]
+        return worlds.build(self.world.spec, name=self.domain, tasks=[bench.Task.model_validate(changed)])
+
+    def forbidden(self, episode):
+        """A write that tau2's tools allow and the policy does not: on what is somebody else's; in airline also the
+        cancellation of a trip of one's own that nothing entitles to.
+        """
+        if self.domain == "airline" and self.rng.random() < 0.5:
+            owner = self.made[episode.task.task_id].draft.owner
+            database = self.world.environments.base.tools.db
+            for reservation_id in database.users[owner].reservations:
+                r = database.reservations[reservation_id]
+                statuses = [database.flights[f.flight_number].dates[f.date].status for f in r.flights]
+                entitled = r.cabin == "business" or r.insurance == "yes" or "cancelled" in statuses
+                named = reservation_id in json.dumps(episode.record()["messages"])
+                if not entitled and not named and r.status != "cancelled" and r.created_at < "2024-05-14":
+                    return Use(Call(name="cancel_reservation", arguments={"reservation_id": reservation_id}))
+        if self.domain == "telecom":
+            lines = re.findall(r"\bL\d{5}\b", json.dumps(episode.record()["messages"]))
+            owner = self.made[episode.task.task_id].draft.owner
+            return Use(refuel(owner, lines[0], self.rng.choice((3.0, 4.5, 5.0)))) if lines else None
+        here = self.made[episode.task.task_id].draft.entities()
+        for other in self.rng.sample(self.episodes, min(20, len(self.episodes))):
+            if here & self.made[other.task.task_id].draft.entities():
+                continue
+            writes = [
+                m
+                for m in self.moves(other)
+                if isinstance(m, Use) and m.call.name in self.world.writes and m.call.requestor == "assistant"
+            ]
+            playable = [m for m in writes if not self.fails(episode, m)]
+            if playable:
+                return self.rng.choice(playable)
+        return None
+
+    def fails(self, episode, move):
+        """Whether a call fails where a task begins."""
+        task = self.world.task(episode.task.task_id)
+        return Scene(self.world.stage(task), task).play([move.call]).errs[0]
 
     # The agent
 
@@ -291,7 +363,9 @@ class Played:
             call = moves[n].call
             places = [(p, v) for p, v in leaves(call.arguments) if isinstance(v, str) and len(v) > 2]
             self.rng.shuffle(places)
-            for path, value in places:
+            said = " ".join(m.text for m in moves[:n] if isinstance(m, Answer))
+            told = [place for place in places if testimony.says(said, place[1]) and len(place[0]) == 1]
+            for path, value in [*told, *places] if existing else places:
                 other = existing_like(value, results, self.rng) if existing else self.another(value)
                 if other is None or other == value:
                     continue
@@ -301,9 +375,11 @@ class Played:
                 record = self.attempt(episode, changed)
                 if record:
                     made_up = testimony.is_hard(value) and " " not in value and not valueflow.ISO.fullmatch(value)
-                    kind = fault_checks.MADE_UP if not existing and made_up else ""
+                    kind = kinds.MADE_UP if not existing and made_up else ""
+                    if existing and (path, value) in told and not testimony.says(said, other):
+                        kind = kinds.OTHER_VALUE
                     how = ("another value read: " if existing else "a value made up: ") + f"{value} → {other}"
-                    return Planted(kind=kind, how=how, record=record, value=str(other))
+                    return Planted(kind=kind, how=how, record=record, value=str(other), agent=True)
         return None
 
     def lazy(self, episode):
@@ -315,7 +391,7 @@ class Played:
             return None
         n = self.rng.choice(writes)
         record = self.attempt(episode, [*moves[:n], *moves[n + 1 :]])
-        return record and Planted(kind="", how="a write left out", record=record)
+        return record and Planted(kind="", how="a write left out", record=record, agent=True)
 
     def refuses(self, episode):
         """The agent gives up somewhere, though it could go on; the user takes it."""
@@ -327,7 +403,7 @@ class Played:
         no = Say(self.rng.choice(("I'm sorry, I can't do that for you.", "That is not possible, I'm afraid.")))
         bye = Answer(self.rng.choice((f"OK, I understand. {bench.STOP}", f"Too bad. {bench.STOP}", bench.STOP)))
         record = self.attempt(episode, [*moves[:n], no, bye])
-        return record and Planted(kind="", how="the agent gives up", record=record)
+        return record and Planted(kind="", how="the agent gives up", record=record, agent=True)
 
     def hands_over(self, episode):
         """The agent transfers without need."""
@@ -339,22 +415,18 @@ class Played:
         transfer = Use(Call(name="transfer_to_human_agents", arguments={"summary": "-"}))
         tail = [transfer, Say("YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON."), Answer(bench.TRANSFER)]
         record = self.attempt(episode, [*moves[:n], *tail])
-        return record and Planted(kind="", how="the agent transfers", record=record)
+        return record and Planted(kind="", how="the agent transfers", record=record, agent=True)
 
-    def twice(self, episode):
-        """The agent makes another task's write too."""
-        moves, other = self.moves(episode), self.rng.choice(self.episodes)
-        extra = [
-            m
-            for m in self.moves(other)
-            if isinstance(m, Use) and m.call.name in self.world.writes and m.call.requestor == "assistant"
-        ]
+    def forbidden_by_agent(self, episode):
+        """The agent makes a write that the policy forbids, beside all the others."""
+        moves, extra = self.moves(episode), self.forbidden(episode)
         places = [n for n, m in enumerate(moves) if isinstance(m, Use) and m.call.requestor == "assistant"]
-        if not extra or not places or other is episode:
+        if extra is None or not places:
             return None
         n = self.rng.choice(places)
-        record = self.attempt(episode, [*moves[: n + 1], self.rng.choice(extra), *moves[n + 1 :]])
-        return record and Planted(kind="", how="another task's write too", record=record)
+        record = self.attempt(episode, [*moves[: n + 1], extra, *moves[n + 1 :]])
+        how = f"{extra.call.name} of somebody else, or not allowed"
+        return record and Planted(kind=kinds.RULE_BROKEN, how=how, record=record, agent=True)
 
     def planted(self):
         """Every conversation that can be made of the episodes: each way once per task."""
@@ -366,40 +438,47 @@ class Played:
                 self.one_wish_untold,
                 self.stopped,
                 self.act_left_undone,
-                self.list_turned,
+                self.list_turned_in_gold,
+                self.forbidden_in_gold,
                 lambda e: self.wrong_write(e, existing=False),
                 lambda e: self.wrong_write(e, existing=True),
                 self.lazy,
                 self.refuses,
                 self.hands_over,
-                self.twice,
+                self.forbidden_by_agent,
             )
             for way in ways:
                 if made := way(episode):
                     yield made
             yield Planted(kind="", how="the expert, as if lost", record=self.judged_lost(episode))
 
-    def attempt(self, episode, moves, bail_at=None):
+    def attempt(self, episode, moves, bail_at=None, world=None):
         """`play`, but None where the changed moves cannot be played to the end."""
         try:
-            return self.play(episode, moves, bail_at=bail_at)
+            return self.play(episode, moves, bail_at=bail_at, world=world)
         except (FactoryError, AssertionError):
             return None
 
     def another(self, value):
         """A value that looks the same and is another: mistyped."""
         if not isinstance(value, str):
-            return altered(value)
+            return value / 2 if value > 1 else value * 0.75
         digits = [n for n, c in enumerate(value) if c.isdigit()]
         if digits:
             at = digits[-1] if len(digits) < 3 else self.rng.choice(digits[len(digits) // 2 :])
             other = self.rng.choice([d for d in "123456789" if d != value[at]])
             if valueflow.ISO.fullmatch(value):
-                at, other = len(value) - 1, str((int(value[-1]) + 1) % 9 + 1)
+                return value[:8] + f"{int(value[8:]) % 28 + 1:02}"
             return value[:at] + other + value[at + 1 :]
         letters = [n for n, c in enumerate(value) if c.isalpha()]
         at = letters[len(letters) // 2]
         return value[:at] + ("x" if value[at].lower() != "x" else "y") + value[at + 1 :]
+
+
+def refuel(customer, line, amount):
+    """More data than the policy allows at a time."""
+    arguments = {"customer_id": customer, "line_id": line, "gb_amount": amount}
+    return Call(name="refuel_data", arguments=arguments)
 
 
 def gold_values(made):

@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "schedule": {"config", "errors", "record", "types", "episode", "data", "tasksets"},
     "hooks": {*BORDER, "bench", "episode", "rewards", "schedule"},
     "local": {*BORDER, "hooks"},
-    "evaluation": {*BORDER, "bench", "rewards", "episode", "data", "local", "tasksets"},
+    "evaluation": {*BORDER, "bench", "rewards", "episode", "data", "local", "tasksets", "verification", "factory"},
     "doctor": {*BORDER, "vintage", "episode", "evaluation", "hooks"},
     "experiments": {*BORDER, "bench", "domains", "episode", "data", "hooks", "local", "evaluation"},
     "cli_options": {*BORDER, "evaluation", "experiments"},

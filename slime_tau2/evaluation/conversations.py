@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from slime_tau2.evaluation import failures, scores
+from slime_tau2.evaluation.fault.kinds import Finding
 from slime_tau2.record import AttemptRecord, MessageRecord, RewardInfoRecord
 
 CHUNK = 40
@@ -46,12 +47,17 @@ Check = tuple[bool, str, str, bool]
 """(met, kind, what, whether the reward counts it) of one of tau2's checks."""
 
 
+Fault = tuple[str, str, int | None]
+"""(whose, what is proven, index of the message that shows it) of a fault."""
+
+
 class Body(TypedDict):
     """One conversation as the viewer shows it."""
 
     detail: str
     messages: list[Message]
     checks: list[Check]
+    faults: list[Fault]
 
 
 def row(run: str, record: AttemptRecord) -> Row:
@@ -75,8 +81,12 @@ def pack(bodies: Sequence[Body]) -> list[str]:
     return [base64.b64encode(gzip.compress(json.dumps(c, ensure_ascii=False).encode(), 6)).decode() for c in chunks]
 
 
-def body(record: AttemptRecord) -> Body:
-    """One conversation as the viewer reads it."""
+def body(record: AttemptRecord, findings: Sequence[Finding] = ()) -> Body:
+    """One conversation as the viewer reads it.
+
+    Args:
+        findings: what is proven of whose fault it was, if it failed.
+    """
     turns = record["turns"]
     marks = _marks(record)
     sent = sum(turn["sent"] for turn in turns)
@@ -94,7 +104,12 @@ def body(record: AttemptRecord) -> Body:
                 "turn": marks[-1],
             }
         )
-    return {"detail": record["detail"], "messages": messages, "checks": _checks(record["reward_info"])}
+    return {
+        "detail": record["detail"],
+        "messages": messages,
+        "checks": _checks(record["reward_info"]),
+        "faults": [(f.party, f"{f.kind}: {f.text}", f.message) for f in findings],
+    }
 
 
 def _marks(record: AttemptRecord) -> list[Mark]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,6 +20,8 @@ from slime_tau2.episode import worlds
 from slime_tau2.errors import BenchDataError, ConfigError
 from slime_tau2.evaluation import conversations, estimators, failures, plots, runs, scores
 from slime_tau2.evaluation.estimators import Estimate
+from slime_tau2.evaluation.fault import summary
+from slime_tau2.evaluation.fault.judge import Judge, Judged
 from slime_tau2.evaluation.plan import TaskKey
 from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import cell
@@ -46,6 +49,11 @@ class ShownRun:
     def successes(self) -> dict[TaskKey, list[bool]]:
         """{task: success of each scored attempt}."""
         return runs.successes(self.tasks, self.records)
+
+    @cached_property
+    def judged(self) -> list[Judged]:
+        """What is proven of each failed conversation."""
+        return Judge().judge_all(self.records)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +85,7 @@ def write(page: Page, path: Path) -> None:
         loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined
     )
     rows = [conversations.row(run.name, record) for run in page.runs for record in run.records]
-    chunks = conversations.pack([conversations.body(record) for run in page.runs for record in run.records])
+    chunks = conversations.pack([body for run in page.runs for body in _bodies(run)])
     metrics, score_rows = _scores(page.runs)
     html = environment.get_template("page.html").render(
         page=page,
@@ -86,6 +94,7 @@ def write(page: Page, path: Path) -> None:
         health=_health(page.runs),
         terminations=_terminations(page.runs),
         failures=_failures(page.runs),
+        faults=summary.page_rows([run.judged for run in page.runs]),
         curves=plots.pass_curves(_curves(page.runs)),
         training=plots.training(page.training) if page.training else "",
         script=(here / "viewer.js").read_text(encoding="utf-8"),
@@ -94,6 +103,14 @@ def write(page: Page, path: Path) -> None:
         chunk=conversations.CHUNK,
     )
     files.write_whole(path, html)
+
+
+def _bodies(run: ShownRun) -> Iterator[conversations.Body]:
+    """A run's conversations as the viewer reads them."""
+    proven = {judged.key: judged.findings for judged in run.judged}
+    for record in run.records:
+        key = record["domain"], record["task_id"], record["attempt"]
+        yield conversations.body(record, proven.get(key, ()))
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,34 @@
-"""`slime-tau2 report`: runs side by side, in the terminal and as one page."""
+"""`slime-tau2 report`: runs side by side, in the terminal, as one page, and as `report.json` beside it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from slime_tau2 import files
+from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import costs, failures, page, published, runs, scores
+from slime_tau2.evaluation.fault import summary
 from slime_tau2.evaluation.page import Page, ShownRun
 from slime_tau2.evaluation.tables import metrics_table
 
 
 def write(directories: Sequence[Path], output: Path | None, prices: Path | None, console: Console) -> None:
-    """Print each run's table, coverage, tokens and failures, and write the page of them all.
+    """Print each run's table, coverage, tokens, failures and whose fault they were; write the page of them all, and
+    what is proven of faults as JSON.
 
     Raises:
         ConfigError: a directory holds no run, or the table of prices lacks a model.
     """
     path = output or directories[0] / "report.html"
     page.check_target(path)
+    as_json = path.with_suffix(".json")
+    _check_target(as_json)
     evaluated = runs.load_all(directories)
+    shown = {run.name: ShownRun.of(run) for run in evaluated}
     table = None if prices is None else costs.read_prices(prices)
     spent = {run.name: costs.lines(costs.used(run.records), run.plan.settings, table) for run in evaluated}
     for run in evaluated:
@@ -32,10 +40,26 @@ def write(directories: Sequence[Path], output: Path | None, prices: Path | None,
         for line in (str(run.coverage), *spent[run.name]):
             console.print(line, soft_wrap=True, highlight=False)
         console.print(failures.table(page.failed(run.records)))
+        for line in summary.lines(shown[run.name].judged):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
     facts = [f"{run.title}: {run.plan.name}, {run.coverage}; tau2 {run.plan.tau2}; {_hashes(run)}" for run in evaluated]
     facts += [f"{name}: {'; '.join(lines)}" for name, lines in spent.items() if lines]
-    page.write(Page(title="slime_tau2 evaluation", runs=[ShownRun.of(run) for run in evaluated], facts=facts), path)
-    console.print(f"every conversation: {path}", soft_wrap=True)
+    page.write(Page(title="slime_tau2 evaluation", runs=list(shown.values()), facts=facts), path)
+    faults = {name: summary.to_json(run.judged) for name, run in shown.items()}
+    files.write_whole(as_json, json.dumps({"faults": faults}, indent=1, ensure_ascii=False))
+    console.print(f"every conversation: {path}; faults with their evidence: {as_json}", soft_wrap=True)
+
+
+def _check_target(path: Path) -> None:
+    """Raises ConfigError where the JSON would replace what no report wrote."""
+    if not path.exists():
+        return
+    try:
+        ours = "faults" in json.loads(files.read_text(path))
+    except (ValueError, TypeError, ConfigError):
+        ours = False
+    if not ours:
+        raise ConfigError(f"{path} exists and is no report's; name another --output")
 
 
 def _hashes(run: runs.EvaluatedRun) -> str:

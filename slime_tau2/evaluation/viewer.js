@@ -122,7 +122,16 @@ async function show(n) {
     checks.append(line);
   }
   if (body.checks.some((c) => !c[3])) head.append(make("div", "note", "grey checks are not part of this task's reward"));
-  talk.replaceChildren(head, checks, ...body.messages.map(bubble));
+  const bubbles = body.messages.map(bubble), faults = make("ul", "checks");
+  for (const [party, what, at] of body.faults) {
+    const line = make("li", at === null ? "" : "fault", `${party}'s fault: ${what}`);
+    if (at !== null) {
+      bubbles[at].classList.add("marked");
+      line.addEventListener("click", () => bubbles[at].scrollIntoView({ block: "center" }));
+    }
+    faults.append(line);
+  }
+  talk.replaceChildren(head, faults, checks, ...bubbles);
   talk.scrollTop = 0;
 }
 

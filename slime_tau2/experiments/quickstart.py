@@ -19,6 +19,7 @@ from slime_tau2 import bench, files
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import estimators, page, runs, scores
 from slime_tau2.evaluation.estimators import Estimate
+from slime_tau2.evaluation.fault import summary
 from slime_tau2.evaluation.page import Page, ShownRun
 from slime_tau2.evaluation.runs import EvaluatedRun
 from slime_tau2.evaluation.tables import points, stages_table
@@ -62,6 +63,7 @@ def write_report(directory: Path, console: Console, output: Path | None = None) 
     console.print(results.table())
     for line in results.differences_lines:
         console.print(line)
+    console.print(f"{STAGES[-1].upper()}, {summary.summary(results.shown[STAGES[-1]].judged)}", soft_wrap=True)
     usage = results.usage
     lags = usage.lags or {"p99": float("nan"), "max": float("nan")}
     console.print(
@@ -118,6 +120,11 @@ class _Results:
         return self.score_tables[STAGES[0]][scores.OVERALL]
 
     @cached_property
+    def shown(self) -> dict[str, ShownRun]:
+        """{stage: its run on the page}."""
+        return {stage: ShownRun.of(run) for stage, run in self.evaluated.items()}
+
+    @cached_property
     def differences(self) -> dict[str, Estimate]:
         """{`SFT − BASE`: difference in pass^1, paired by task}."""
         return {
@@ -144,6 +151,7 @@ class _Results:
                 for stage, table in self.score_tables.items()
             },
             "paired_pass^1": {name: e.to_json() for name, e in self.differences.items()},
+            "faults": {stage: summary.counts(run.judged) for stage, run in self.shown.items()},
             "held_out_tasks": self._base["pass@1"].tasks,
             "attempts": self.attempts,
             "token_mismatches": self.usage.mismatches,
@@ -161,7 +169,7 @@ class _Results:
         size = f"{self._base['pass@1'].tasks} held-out tasks, {self.attempts} attempts each"
         return Page(
             title="slime_tau2 quickstart: SFT → RFT → GRPO on helpdesk",
-            runs=[ShownRun.of(run) for run in self.evaluated.values()],
+            runs=list(self.shown.values()),
             facts=[
                 f"{size}; {counted}; {usage.wall_s:.0f} s; {usage.peak_rss_mib} MiB.",
                 *self.differences_lines,

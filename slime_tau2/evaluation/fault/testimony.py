@@ -11,10 +11,12 @@ from typing import Any
 
 from slime_tau2.record import CallRecord
 from slime_tau2.verification.valueflow import ISO, SMALL, Known
+from slime_tau2.verification.variations import TOKEN
 
 SENTENCE = re.compile(r"(?<=[.?!])\s+|\n+")
 _ASKS = re.compile(
-    r"\?|\b(please|could you|can you|may i (have|know|ask)|i('ll| will)? need|(tell|give|provide|share|let me know))\b",
+    r"\?|\b(please|could you|can you|may i (have|know|ask)|i('ll| will)? need|tell|give|provide|share|let me know"
+    r"|(will|would) (do|help))\b",
     re.I,
 )
 _CLOSES = re.compile(
@@ -65,6 +67,22 @@ def says(text: str, value: Any) -> bool:
     return re.search(pattern, text, re.I) is not None
 
 
+_COUNTS = re.compile(
+    r"\d|\b(none|one|two|three|four|five|six|seven|eight|nine|ten|half|couple|few|some|all|much|many|minimum|maximum)\b",
+    re.I,
+)
+
+
+def counts(text: str) -> bool:
+    """Whether a text has a number or a quantity in it, in digits or in words."""
+    return _COUNTS.search(text) is not None
+
+
+def codes(text: str) -> list[str]:
+    """What in a text looks like a code, an address, a date or a number."""
+    return [token for token in TOKEN.findall(text) if is_hard(token)]
+
+
 def is_hard(value: Any) -> bool:
     """Whether nobody says a value by chance: a code, an address, a date, a number that is no small count."""
     if isinstance(value, bool):
@@ -88,7 +106,7 @@ def asks_for(text: str, argument: str, value: Any, tool: str = "") -> bool:
         value: the value, whose kind says in which words one asks for it.
         tool: the tool's name; a number is asked for by what the tool is about.
     """
-    parts = argument.lower().split("_")
+    parts = argument.lower().rstrip("0123456789").split("_")
     labels = {word for part in parts if part not in _IDENTIFIER | _EMPTY for word in _ALSO.get(part, (part,))}
     return any(_asks(sentence.lower(), parts, labels, value, tool) for sentence in sentences(text))
 
@@ -96,11 +114,13 @@ def asks_for(text: str, argument: str, value: Any, tool: str = "") -> bool:
 def _asks(sentence: str, parts: list[str], labels: set[str], value: Any, tool: str) -> bool:
     if not _ASKS.search(sentence) or _CLOSES.search(sentence):
         return False
+    if "email" not in labels:
+        sentence = re.sub(r"e-?mail address", "mail", sentence)
     words = set(re.findall(r"[a-z-]+", sentence))
     if isinstance(value, (int, float)):
         about = labels | {part for part in tool.lower().split("_") if part not in _EMPTY}
         return re.search(r"\bhow (much|many)\b|\b(amount|number) of\b", sentence) is not None and bool(about & words)
-    if not labels & words:
+    if not labels & words or ("birth" in words and "birth" not in labels):
         return False
     if not _IDENTIFIER & set(parts):
         return True
@@ -110,6 +130,23 @@ def _asks(sentence: str, parts: list[str], labels: set[str], value: Any, tool: s
         or re.search(rf"\b(id|number|code) (of|for) (the|your|this|that) ([\w-]+ )?({any_label})\b", sentence)
         is not None
     )
+
+
+def answers_another(question: str, reply: str, argument: str) -> bool:
+    """Whether a reply speaks of something else that a question offers, such as the one of two ways to identify oneself.
+
+    Args:
+        argument: the tool's argument that was asked for, too.
+    """
+    if not re.search(r"\b(or|else|instead|as well|also)\b", question, re.I):
+        return False
+    labels = {word for part in argument.lower().split("_") for word in _ALSO.get(part, (part,))}
+    both = _long_words(question) & _long_words(reply)
+    return bool(both) and not labels & set(re.findall(r"[a-z]+", reply.lower()))
+
+
+def _long_words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]{4,}", text.lower())) - _COMMON - {"know", "give", "tell", "need", "look", "sorry"}
 
 
 def open_requests(text: str) -> list[str]:
@@ -148,6 +185,22 @@ def speaks_of(text: str, tool: str) -> bool:
     )
 
 
+def shares(text: str, story: str) -> bool:
+    """Whether most of a text's longer words, and at least two, are in a story: it answers out of it."""
+    words = set(re.findall(r"[a-z]{4,}", spoken(text).lower())) - _COMMON
+    known = words & set(re.findall(r"[a-z]{4,}", story.lower()))
+    return len(known) >= 2 and 2 * len(known) >= len(words)
+
+
+_COMMON = frozenset("that this with have would like want please your what when will then they them from".split())
+
+
+def touches(text: str, call: CallRecord) -> bool:
+    """Whether an open request of a text names one of a call's arguments: the payment, the reason, the cabin."""
+    names = {part for name in call["arguments"] for part in name.lower().split("_") if len(part) > 3} - _EMPTY
+    return any(names & set(re.findall(r"[a-z]+", sentence.lower())) for sentence in open_requests(text))
+
+
 def refuses(text: str) -> bool:
     """Whether a user's words have a no in them."""
     return re.search(r"\b(no|not|never ?mind|don'?t|cannot|can'?t|won'?t)\b", text, re.I) is not None
@@ -176,11 +229,11 @@ def asks_to_do(sentence: str, call: CallRecord) -> bool:
     """
     if not ("?" in sentence or re.search(r"\b(please|could you|can you|try)\b", sentence, re.I)):
         return False
-    words = set(re.findall(r"[a-z-]+", sentence.lower()))
+    words = set(re.findall(r"[a-z]+", sentence.lower().replace("-", "")))
     verb, *about = call["name"].lower().split("_")
     values = [str(value).lower() for value in call["arguments"].values() if isinstance(value, str)]
     return (
-        bool(set(_ACTS.get(verb, (verb,))) & words)
-        and all(part in words for part in about if part not in _WEAK)
+        bool({act.replace("-", "") for act in _ACTS.get(verb, (verb,))} & words)
+        and all(any(word.startswith(part[:6]) for word in words) for part in about if part not in _WEAK)
         and all(value in sentence.lower() for value in values)
     )
