@@ -12,6 +12,8 @@ from slime_tau2.experiments.study_grid import PIPELINE, StudySettings, jobs
 ROLLOUTS, EPISODES, CUT_OFF, TOKENS, TRAINED = 8, 90, 10, 4000, 64
 """Of each GRPO: rollouts, and in each of them episodes, those cut off, tokens sampled, samples trained on."""
 
+TALK = [{"role": role, "content": "Yes."} for role in ("user", "assistant", "user", "assistant")]
+
 
 def settings(seeds=5, **pipeline):
     every = PipelineSettings(**{**PIPELINE, "tasks": "helpdesk", **pipeline})
@@ -73,7 +75,7 @@ def rollouts(run, success):
 def rft(run, tasks=100, attempts=8, sequences=ROLLOUTS * TRAINED):
     """RFT's samples, the rows that were selected, and its lines of metrics.jsonl."""
     rewards = {f"orders_{n}": [1.0] + [0.0] * (attempts - 1) for n in range(tasks)}
-    run_files.write(layout.rft_samples(run), {"helpdesk": rewards}, more={"sampled_tokens": 40})
+    run_files.write(layout.rft_samples(run), {"helpdesk": rewards}, more={"sampled_tokens": 40, "messages": TALK})
     layout.rft_data(run).write_text("{}\n" * tasks)
     lines = [
         {"stage": "rft", "step": n, "loss": 0.1, "trained_samples": 16, "trained_tokens": 480}

@@ -6,6 +6,7 @@ the first cell that nobody else runs and whose start is there. What is finished 
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from rich.console import Console
 from slime_tau2 import manifest
 from slime_tau2.data import records
 from slime_tau2.episode import worlds
+from slime_tau2.errors import ConfigError
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments import spending, watch
 from slime_tau2.experiments.directory import StageModel
@@ -37,6 +39,10 @@ from slime_tau2.experiments.study_report import write_report
 from slime_tau2.experiments.study_time import forecast
 from slime_tau2.manifest import DirectoryBusy
 from slime_tau2.options import Source, build
+from slime_tau2.schedule import prefixes
+from slime_tau2.types import TaskRef
+
+log = logging.getLogger(__name__)
 
 DECLARING_S = 10.0
 """How long to wait for other processes that declare the same study at this moment."""
@@ -140,12 +146,24 @@ def run_cell(job: Job, settings: StudySettings, progress: watch.Progress) -> Non
     start = job.of(START)
     changed = dict(settings.cells[job.name])
     if job.name == PREFIXED:
-        successes = layout.rft_samples(start.directory) / records.FILE
-        changed["tau2"] = {**changed["tau2"], "prefix_starts": str(successes)}
+        changed["tau2"] = {**changed["tau2"], **_prefixes(start, settings)}
     if job.stage == "rft":
         changed |= as_much(job.of(BASELINE), settings)
     pipeline = Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress)
     pipeline.run_stage(job.stage, StageModel(start.directory, start.stage))
+
+
+def _prefixes(start: Job, settings: StudySettings) -> dict[str, str]:
+    """The option that lets groups begin within the start's own successes; {} where it had none at train tasks."""
+    path = layout.rft_samples(start.directory) / records.FILE
+    world = worlds.load(settings.pipeline["tasks"])
+    versions = {} if world.task_set is None else {world.name: world.task_set.sha256}
+    try:
+        prefixes.load(path, {str(TaskRef(world.name, task_id)) for task_id in train_tasks(world)}, versions)
+    except ConfigError as error:
+        log.warning("%s: no group can begin within a success, so that it is the curriculum again: %s", start, error)
+        return {}
+    return {"prefix_starts": str(path)}
 
 
 def as_much(baseline: Job, settings: StudySettings) -> dict[str, Any]:

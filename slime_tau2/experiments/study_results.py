@@ -105,12 +105,13 @@ class Difference:
             return None
         ours, theirs = [b[s].successes for s in seeds], [a[s].successes for s in seeds]
         values = [(estimators.by_task(y, metric), estimators.by_task(x, metric)) for x, y in zip(ours, theirs)]
+        pooled = estimators.over_seeds(ours, theirs, metric)
         return cls(
             cell=cell,
             against=against,
-            pooled=estimators.over_seeds(ours, theirs, metric),
+            pooled=pooled,
             by_seed={s: estimators.paired_difference(x, y) for s, (x, y) in zip(seeds, values)},
-            smallest=_smallest(ours, theirs) if metric == METRICS[0] else float("nan"),
+            smallest=_smallest(pooled, ours, theirs) if metric == METRICS[0] else float("nan"),
         )
 
     @property
@@ -125,15 +126,17 @@ class Difference:
         }
 
 
-def _smallest(ours: Sequence[Successes], theirs: Sequence[Successes]) -> float:
-    """The smallest effect in pass^1 that as many tasks, attempts and seeds would show."""
+def _smallest(pooled: Estimate, ours: Sequence[Successes], theirs: Sequence[Successes]) -> float:
+    """The smallest effect in pass^1 for which such an interval leaves 0 out four times in five: half its width, and as
+    many standard errors as an estimate is low by in one study of five. The standard error is of the components'.
+    """
     attempts = min(len(s) for model in (*ours, *theirs) for s in model.values())
     tasks = len(set.intersection(*(set(model) for model in (*ours, *theirs))))
     if attempts < 2 or tasks < 2:
         return float("nan")
     parts = variance.of_difference(*variance.cells(theirs, ours))
-    size = {"tasks": tasks, "attempts": attempts, "seeds": len(ours)}
-    return variance.smallest_effect(sqrt(parts.of_mean(**size)), freedom=parts.freedom(**size))
+    error = sqrt(parts.of_mean(tasks=tasks, attempts=attempts, seeds=len(ours)))
+    return (pooled.high - pooled.low) / 2 + variance.quantile(variance.POWER) * error
 
 
 @dataclass(frozen=True, kw_only=True)
