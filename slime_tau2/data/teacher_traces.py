@@ -27,9 +27,10 @@ def collect(
     domain: str = NAME,
 ) -> tuple[list[traces.Row], float]:
     """SFT rows of `episodes` episodes over the tasks of a split, good and bad, and the teacher's mean reward."""
-    domain_traits = traits.of(domain)
+    world = worlds.load(domain)
+    domain_traits = traits.of(world.domain)
     teacher = plugins.load(domain_traits.teacher, f"teacher of {domain}")
-    world, limits = worlds.load(domain), Limits(max_steps=domain_traits.teacher_steps)
+    limits = Limits(max_steps=domain_traits.teacher_steps)
     task_ids, prompt = world.task_ids(split), bench.agent_prompt(world.policy)
 
     async def run() -> tuple[list[traces.Row], float]:

@@ -20,6 +20,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.data import rejection, teacher_traces, traces
 from slime_tau2.data.traces import TokenRow
 from slime_tau2.domains.helpdesk import CONTEXT
+from slime_tau2.domains.helpdesk.environment import NAME
 from slime_tau2.episode.splits import WHOLE
 from slime_tau2.errors import ConfigError
 from slime_tau2.experiments import directory as layout
@@ -139,14 +140,21 @@ class Pipeline:
             return
         data = self.directory / "data" / "sft.jsonl"
         if not data.exists():
-            self.progress.start("collecting teacher traces", s.traces)
-            collected, reward = teacher_traces.collect(
-                s.traces, flaws=s.flaws, seed=s.seed, split=WHOLE, advance=self.progress.advance
-            )
+            collected = self._taught(NAME, s.traces, s.flaws)
+            if s.tasks != NAME and s.set_traces:
+                collected += self._taught(s.tasks, s.set_traces, s.set_flaws)
             traces.write_jsonl(data, collected)
-            self.progress.end(f"the teacher's reward is {reward:.2f}")
         rows = self._rows(data)
         self._supervise(stage, start.path, rows, title="SFT on {} traces", steps=s.sft_steps, lr=s.sft_lr)
+
+    def _taught(self, tasks: str, count: int, flaws: float) -> list[traces.Row]:
+        """Traces of the teacher on the train tasks of a domain or set."""
+        self.progress.start("collecting teacher traces", count)
+        collected, reward = teacher_traces.collect(
+            count, flaws=flaws, seed=self.settings.seed, split=WHOLE, advance=self.progress.advance, domain=tasks
+        )
+        self.progress.end(f"the teacher's reward is {reward:.2f}")
+        return collected
 
     def _rft(self, start: StageModel) -> None:
         stage, s, episodes = self._stage("rft"), self.settings, self.episodes

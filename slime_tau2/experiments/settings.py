@@ -21,10 +21,14 @@ class PipelineSettings(Manifest):
     seed: int = 0
     """Seed of everything: weights, traces, data order, users, sampling."""
     traces: int = Field(4500, gt=0)
-    """Teacher episodes that SFT learns from."""
-    flaws: float = Field(1.0, ge=0)
-    """How flawed the teacher is (1: each habit at its own probability; 0: an expert)."""
-    sft_steps: int = Field(1200, gt=0)
+    """Teacher episodes of single requests, those of the bundled domain, that SFT learns from."""
+    flaws: float = Field(0.1, ge=0)
+    """How flawed the teacher is in them (1: each habit at its own probability; 0: an expert)."""
+    set_traces: int = Field(600, ge=0)
+    """Teacher episodes of the train tasks of `tasks`, where that is a task set, that SFT learns from beside those."""
+    set_flaws: float = Field(1.0, ge=0)
+    """How flawed the teacher is in them."""
+    sft_steps: int = Field(900, gt=0)
     """Optimizer steps of SFT."""
     sft_batch: int = Field(16, gt=0)
     """Traces per step, in SFT and RFT."""

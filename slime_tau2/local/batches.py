@@ -1,6 +1,6 @@
-"""Training sequences -> padded micro-batches -> log-probs of their response tokens.
+"""Training sequences -> padded micro-batches -> log-probs of their trained tokens.
 
-Logits are computed only where a response token is predicted: with a small model and a small share of trained tokens the
+Logits are computed only where a trained token is predicted: with a small model and a small share of trained tokens the
 vocabulary projection is otherwise a third of the work.
 """
 
@@ -30,7 +30,9 @@ class Row(Protocol):
 
 @dataclass
 class TokenScores:
-    """One 1-D tensor per row, aligned with its response tokens, in nats. `entropy` is None unless asked for."""
+    """One 1-D tensor per row, aligned with its response tokens, in nats; 0 at tokens whose mask is 0. `entropy` is None
+    unless asked for.
+    """
 
     log_probs: list[torch.Tensor]
     entropy: list[torch.Tensor] | None
@@ -68,9 +70,9 @@ def length_bucketed(
 
 
 def score_tokens(model: CausalLM, rows: Sequence[Row], temperature: float = 1.0, entropy: bool = False) -> TokenScores:
-    """Log-probs, after temperature, of the response tokens of one micro-batch.
+    """Log-probs, after temperature, of the trained tokens of one micro-batch.
 
-    Below, R is the number of rows, W the longest row without the shared prefix, T the response tokens of all rows.
+    Below, R is the number of rows, W the longest row without the shared prefix, T the trained tokens of all rows.
     """
     sizes = [len(r.loss_mask or []) for r in rows]
 
@@ -84,20 +86,24 @@ def score_tokens(model: CausalLM, rows: Sequence[Row], temperature: float = 1.0,
     ids = padded.to(model.device)  # [R, W]
     hidden = _forward(model, rows[0].tokens[:shared], ids)  # [R, W, hidden]
 
-    # 2. a token is predicted by the position before it
-    ends = [len(suffix) for suffix in suffixes]
-    starts = [end - size for end, size in zip(ends, sizes)]
-    predicting = torch.cat([hidden[n, a - 1 : b - 1] for n, (a, b) in enumerate(zip(starts, ends))])  # [T, hidden]
-    targets = torch.cat([ids[n, a:b] for n, (a, b) in enumerate(zip(starts, ends))])  # [T]
+    # 2. where trained tokens stand, as row and column. Each is predicted by the position before it
+    masks = [torch.tensor(r.loss_mask or [], dtype=torch.bool) for r in rows]
+    columns = [len(suffix) - size + mask.nonzero().flatten() for suffix, size, mask in zip(suffixes, sizes, masks)]
+    column = torch.cat(columns).to(model.device)  # [T]
+    row = torch.cat([torch.full_like(c, n) for n, c in enumerate(columns)]).to(model.device)  # [T]
+    predicting, targets = hidden[row, column - 1], ids[row, column]  # [T, hidden], [T]
 
     # 3. scores, and back to one tensor per row
+    trained = torch.cat(masks).to(model.device)
+
+    def per_row(values: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.split(values.new_zeros(len(trained)).masked_scatter(trained, values), sizes))
+
     logits = model.lm_head(predicting).float() / temperature  # [T, vocabulary]
     distribution = torch.log_softmax(logits, dim=-1)
-    log_probs = distribution.gather(1, targets.unsqueeze(1)).squeeze(1)  # [T]
-    scores = TokenScores(list(torch.split(log_probs, sizes)), None)
+    scores = TokenScores(per_row(distribution.gather(1, targets.unsqueeze(1)).squeeze(1)), None)
     if entropy:
-        spread = -(distribution.exp() * distribution).sum(-1)  # [T]
-        scores.entropy = list(torch.split(spread, sizes))
+        scores.entropy = per_row(-(distribution.exp() * distribution).sum(-1))
     return scores
 
 

@@ -25,6 +25,7 @@ from slime_tau2.local.slots import SlotCache
 
 CHUNK = 512  # tokens of a prompt that are read at a time
 MIN_CAPACITY = 512  # tokens of a slot, until a request needs more
+MOST_READ = 2  # slots that are read for one that is needed, so that they need not be copied
 
 
 @dataclass(kw_only=True)
@@ -128,10 +129,12 @@ class Engine:
 
     def _advance(self, batch: list[tuple[int, Request]]) -> list[Request]:
         """Read the next ids of each (slot, request), sample where that was the last of them. Returns what ended."""
-        slots = [slot for slot, _ in batch]
-        news = [self._next_ids(slot, request) for slot, request in batch]
-        logits = self._forward(slots, news)  # [rows, vocabulary]
-        for slot, new in zip(slots, news):
+        news = {slot: self._next_ids(slot, request) for slot, request in batch}
+        slots = _read_together(list(news)) if max(map(len, news.values())) == 1 else list(news)
+        logits = self._forward(slots, [news.get(slot, []) for slot in slots])  # [rows, vocabulary]
+        if len(slots) > len(batch):
+            logits = logits[[slot - slots[0] for slot in news]]
+        for slot, new in news.items():
             self.slots.extend(slot, new)
 
         sampling = [row for row, (slot, request) in enumerate(batch) if self._unread(slot, request) == 0]
@@ -163,6 +166,8 @@ class Engine:
     def _forward(self, slots: list[int], news: list[list[int]]) -> torch.Tensor:
         """Logits after each row's last new id, [R, vocabulary]. R rows read at most W new ids each.
 
+        A row that reads none leaves its slot as it is, and its logits mean nothing.
+
         transformers' own `forward` is not called: it takes positions and mask from one past length for the whole
         batch, where each row here has its own, and computes logits at the same positions of all rows, where each row
         here ends elsewhere. The layers are the model's own, so that the arithmetic is too.
@@ -170,7 +175,7 @@ class Engine:
         # 1. a rectangle of ids, padded on the right
         lengths = np.asarray([len(new) for new in news])  # [R]
         held = self.slots.held[slots]  # [R]
-        width, total = int(lengths.max()), int((lengths + held).max())
+        width, total = int(lengths.max()), int((lengths + held)[lengths > 0].max())
         ids = np.zeros((len(slots), width), dtype=np.int64)  # [R, W]
         for row, new in enumerate(news):
             ids[row, : len(new)] = new
@@ -221,3 +226,13 @@ class Engine:
     def flush(self) -> None:
         """Forget all warm slots (after a change of weights)."""
         self.slots.flush()
+
+
+def _read_together(slots: list[int]) -> list[int]:
+    """The slots of a forward pass that reads for these, in ascending order.
+
+    What neighbouring slots hold is read in place; else it is copied first, which takes longer than the attention to it.
+    So the slots between them are read too, for nothing, where they are not many more.
+    """
+    first, last = slots[0], slots[-1]
+    return list(range(first, last + 1)) if last + 1 - first <= MOST_READ * len(slots) else slots

@@ -20,9 +20,17 @@ from slime_tau2.files import one_line
 from slime_tau2.local.causal_lm import CausalLM
 from slime_tau2.tokenizer import Tokenizer
 
+HEADS = 4
+"""Attention heads of a new model."""
+
 
 def new_model(vocabulary: int, context: int, seed: int, hidden: int = 128, layers: int = 2) -> CausalLM:
-    """A freshly initialised Qwen3; at the defaults and the bundled vocabulary, about half a million parameters."""
+    """A freshly initialised Qwen3; at the defaults and the bundled vocabulary, about half a million parameters.
+
+    What a short training needs most is to copy names from far back. Four wide heads, a rotary base for short contexts
+    and weights of about 1 / sqrt(hidden), not Qwen3's 0.02, make it learn that early, whatever the seed
+    (docs/performance.md).
+    """
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
@@ -30,12 +38,13 @@ def new_model(vocabulary: int, context: int, seed: int, hidden: int = 128, layer
         hidden_size=hidden,
         intermediate_size=3 * hidden,
         num_hidden_layers=layers,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        head_dim=hidden // 8,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        head_dim=hidden // HEADS,
+        initializer_range=1.5 / hidden**0.5,
         max_position_embeddings=context,
         tie_word_embeddings=True,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4},
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -107,6 +107,8 @@ class SlotCache:
             width: the first `width` columns are read.
         """
         self.rows = torch.tensor(slots, device=self.device)  # [R]
+        neighbours = len(slots) > 1 and list(slots) == list(range(slots[0], slots[0] + len(slots)))
+        self._run = slice(slots[0], slots[0] + len(slots)) if neighbours else None  # a view instead of a copy
         self.positions = torch.from_numpy(positions).to(self.device)  # [R, new]
         self.width = width
 
@@ -120,4 +122,5 @@ class SlotCache:
         rows = self.rows.unsqueeze(1)  # [R, 1], beside positions [R, new]
         keys[rows, self.positions] = key.transpose(1, 2)
         values[rows, self.positions] = value.transpose(1, 2)
-        return keys[self.rows, : self.width].transpose(1, 2), values[self.rows, : self.width].transpose(1, 2)
+        read = self.rows if self._run is None else self._run
+        return keys[read, : self.width].transpose(1, 2), values[read, : self.width].transpose(1, 2)

@@ -59,9 +59,10 @@ def test_scores_equal_a_plain_forward_pass_whatever_the_batch(model):
         logits = model(input_ids=torch.tensor([r.tokens])).logits[0].float() / 0.7
         distribution = torch.log_softmax(logits, -1)
         start = len(r.tokens) - len(r.loss_mask)
-        expected = [distribution[t - 1, r.tokens[t]].item() for t in range(start, len(r.tokens))]
+        places = [(start + n, m) for n, m in enumerate(r.loss_mask)]
+        expected = [distribution[t - 1, r.tokens[t]].item() * m for t, m in places]
         assert together.log_probs[n].tolist() == pytest.approx(expected, abs=1e-5)
-        entropy = [-(distribution[t - 1].exp() * distribution[t - 1]).sum().item() for t in range(start, len(r.tokens))]
+        entropy = [-(distribution[t - 1].exp() * distribution[t - 1]).sum().item() * m for t, m in places]
         assert together.entropy[n].tolist() == pytest.approx(entropy, abs=1e-4)
 
 
