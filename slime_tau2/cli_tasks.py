@@ -88,7 +88,7 @@ def verify_tasks(
     from slime_tau2.verification import report
 
     numbers, accepted = _numbers(checks), _kinds(accept or ())
-    world = worlds.load(source, retrieval=bench.LEAST_RETRIEVAL)
+    world = worlds.load(source, retrieval=bench.LEAST_RETRIEVAL, verdicts=False)
     whole = split is None and len(numbers) == 7
     task_ids = list(world.tasks) if split is None and world.task_set else world.task_ids(split or "base")
     verdicts = _verify(world, task_ids, numbers, evaluated)

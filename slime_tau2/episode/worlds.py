@@ -51,14 +51,12 @@ class TaskSetInfo:
         sha256: what tells its versions apart.
         directory: where it lies.
         database_sha256: {task id: sha256 of the database that the task is over}.
-        unverified: {task id: why it did not pass verification}; None: the set was never verified.
     """
 
     name: str
     sha256: str
     directory: Path
     database_sha256: Mapping[str, str]
-    unverified: Mapping[str, str] | None
 
 
 class World:
@@ -197,7 +195,9 @@ class World:
         return provenance
 
 
-def load(domain: str, *, retail_basis: str = JUDGE, retrieval: str = bench.DEFAULT_RETRIEVAL) -> World:
+def load(
+    domain: str, *, retail_basis: str = JUDGE, retrieval: str = bench.DEFAULT_RETRIEVAL, verdicts: bool = True
+) -> World:
     """The world of one of tau2's domains, or of a task set, made once per process.
 
     Args:
@@ -205,6 +205,7 @@ def load(domain: str, *, retail_basis: str = JUDGE, retrieval: str = bench.DEFAU
         retail_basis: how tasks that need a judge are scored (`Tau2Config.retail_basis`); ignored by domains whose
             traits have no other way.
         retrieval: how banking_knowledge's documents are searched (`Tau2Config.retrieval`); ignored by other domains.
+        verdicts: whether a task set's verdicts must be on it as it is; not for who verifies it anew.
 
     Raises:
         BenchDataError: tau2 has no such domain, and no task set of that name is open.
@@ -214,7 +215,9 @@ def load(domain: str, *, retail_basis: str = JUDGE, retrieval: str = bench.DEFAU
     of = domain if opened is None else opened.manifest.domain
     basis = retail_basis if retail_basis in traits.of(of).without_judge else JUDGE
     spec = bench.EnvironmentSpec(domain=of, retrieval=retrieval)
-    return _load(spec, basis) if opened is None else _load_set(*_version(opened), spec.retrieval, basis)
+    if opened is None:
+        return _load(spec, basis)
+    return _load_set(*_version(opened), spec.retrieval, basis, verdicts=verdicts)
 
 
 def name_of(domain: str) -> str:
@@ -264,8 +267,11 @@ def _version(opened: Opened) -> tuple[Path, str]:
 
 
 @cache
-def _stored(directory: Path, version: str) -> StoredSet:
-    return stored.read(directory)
+def _stored(directory: Path, version: str, verdicts: bool = True) -> StoredSet:
+    found = stored.read(directory, verdicts=verdicts)
+    if not traits.of(found.manifest.domain).retrieval:  # the tools of one that has it go by the kind
+        found.check_tools(environments.shared(found.spec(_databases(found)[0])).tool_types)
+    return found
 
 
 @cache
@@ -293,13 +299,12 @@ def _load(spec: bench.EnvironmentSpec, retail_basis: str) -> World:
 
 
 @cache
-def _load_set(directory: Path, version: str, retrieval: str, retail_basis: str) -> World:
+def _load_set(directory: Path, version: str, retrieval: str, retail_basis: str, *, verdicts: bool) -> World:
     with _for_good():
-        return _build_set(directory, version, retrieval, retail_basis)
+        return _build_set(_stored(directory, version, verdicts), retrieval, retail_basis)
 
 
-def _build_set(directory: Path, version: str, retrieval: str, retail_basis: str) -> World:
-    found = _stored(directory, version)
+def _build_set(found: StoredSet, retrieval: str, retail_basis: str) -> World:
     domain = found.manifest.domain
     stages = {name: Stage(environments.shared(found.spec(name, retrieval))) for name in _databases(found)}
     found.check_tools(next(iter(stages.values())).environments.tool_types)
@@ -313,9 +318,8 @@ def _build_set(directory: Path, version: str, retrieval: str, retail_basis: str)
         task_set=TaskSetInfo(
             name=found.manifest.name,
             sha256=found.manifest.sha256,
-            directory=directory,
+            directory=found.directory,
             database_sha256={t: found.database_sha256(name) for t, name in found.database_of.items()},
-            unverified=found.unverified,
         ),
         retail_basis=retail_basis,
     )

@@ -139,11 +139,6 @@ def _check(manifest: SetManifest, path: Path) -> None:
         both_in = set(manifest.splits.get(name, ())) & set(manifest.splits.get("train", ()))
         if both_in:
             raise ConfigError(f"{path}: splits: task {min(both_in)!r} is in train and in {name}; take it out of one")
-    if manifest.verified is not None:
-        if VERIFIED not in manifest.files:
-            raise ConfigError(f"{path}: verified: no {VERIFIED} among `files`; run `slime-tau2 verify-tasks` again")
-        if manifest.verified.of != manifest.sha256:
-            raise ConfigError(f"{path}: verified: another version of the set was; run `slime-tau2 verify-tasks` again")
 
 
 def file_sha256(path: Path) -> str:

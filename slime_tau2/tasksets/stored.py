@@ -31,7 +31,8 @@ class StoredSet:
         manifest: what it is.
         tasks: {id: task}, in the file's order.
         database_of: {id: name of the task's database}; `OWN` for the domain's own.
-        unverified: {id: why it did not pass verification}; None: the set was never verified.
+        unverified: {id: why it did not pass verification}; None: the set was never verified, or its verdicts were not
+            asked for.
     """
 
     directory: Path
@@ -76,8 +77,11 @@ class StoredSet:
                     )
 
 
-def read(directory: Path) -> StoredSet:
-    """Read a set and check it: files, databases' hashes, tasks, ids, splits.
+def read(directory: Path, *, verdicts: bool = True) -> StoredSet:
+    """Read a set and check it: files, databases' hashes, tasks, ids, splits, and last its verdicts.
+
+    Args:
+        verdicts: read them; else the set is read as if it had none, so that it can be verified again whatever they are.
 
     Raises:
         ConfigError: it is broken; one line that names the file, the task and the fix.
@@ -105,19 +109,39 @@ def read(directory: Path) -> StoredSet:
         manifest=found,
         tasks=tasks,
         database_of=database_of,
-        unverified=None if found.verified is None else _refused(directory / VERIFIED, tasks),
+        unverified=_verdicts(directory, found, tasks) if verdicts else None,
     )
+
+
+def _verdicts(directory: Path, found: SetManifest, tasks: Collection[str]) -> dict[str, str] | None:
+    """As `StoredSet.unverified`."""
+    if found.verified is None:
+        return None
+    where, path = directory / manifest.FILE, directory / VERIFIED
+    again = f"run `slime-tau2 verify-tasks {directory}` again"
+    if VERIFIED not in found.files:
+        raise ConfigError(f"{where}: verified: no {VERIFIED} among `files`; {again}")
+    if found.verified.of != found.sha256:
+        raise ConfigError(f"{where}: verified: another version of the set was; {again}")
+    sha256, expected = manifest.file_sha256(path), found.files[VERIFIED]
+    if sha256 != expected:
+        raise ConfigError(
+            f"{path} is not the file that {manifest.FILE} names (sha256 {sha256[:8]}…, not {expected[:8]}…): {again}"
+        )
+    return _refused(path, tasks)
 
 
 def _check_files(directory: Path, found: SetManifest) -> None:
     where = directory / manifest.FILE
     for name, expected in found.files.items():
         path = manifest.inside(directory, name, f"{where}: files")
+        if name == VERIFIED:
+            continue
         sha256 = manifest.file_sha256(path)
         if sha256 != expected:
-            fix = "run `slime-tau2 verify-tasks` again" if name == VERIFIED else "get the set anew, or make it again"
             raise ConfigError(
-                f"{path} is not the file that {manifest.FILE} names (sha256 {sha256[:8]}…, not {expected[:8]}…): {fix}"
+                f"{path} is not the file that {manifest.FILE} names (sha256 {sha256[:8]}…, not {expected[:8]}…): get "
+                "the set anew, or make it again"
             )
 
 

@@ -170,7 +170,7 @@ def write_verified(directory: Path, verdicts: Iterable[Verdict], *, checks: Sequ
     Raises:
         ConfigError: no set is there, or a verdict is of none of its tasks.
     """
-    before = stored.read(directory)
+    before = stored.read(directory, verdicts=False)
     all_verdicts = list(verdicts)
     for verdict in all_verdicts:
         if verdict.task not in before.tasks:

@@ -120,7 +120,29 @@ def test_a_verdict_of_another_version_does_not_count(tmp_path):
     content = json.loads((tmp_path / "s" / manifest.FILE).read_text())
     content["splits"] = {"train": []}
     (tmp_path / "s" / manifest.FILE).write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match="verified: another version of the set was; run `slime-tau2 verify-tasks`"):
+    with pytest.raises(
+        ConfigError, match=r"verified: another version of the set was; run `slime-tau2 verify-tasks .*s`"
+    ):
+        stored.read(tmp_path / "s")
+    assert stored.read(tmp_path / "s", verdicts=False).unverified is None
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.write_text(path.read_text() + "\n"), lambda path: path.unlink()])
+def test_verdicts_that_somebody_changed_do_not_count(tmp_path, harm):
+    task_set_files.write(tmp_path / "s")
+    harm(tmp_path / "s" / manifest.VERIFIED)
+    with pytest.raises(ConfigError, match=r"verified\.jsonl (is not the file|does not exist)"):
+        stored.read(tmp_path / "s")
+    read = stored.read(tmp_path / "s", verdicts=False)
+    writing.write_verified(tmp_path / "s", [writing.Verdict(task=t, passed=True) for t in read.tasks], checks=["gold"])
+    assert stored.read(tmp_path / "s").unverified == {}
+
+
+def test_what_is_wrong_with_a_set_is_said_before_its_verdicts(tmp_path):
+    task_set_files.write(tmp_path / "s")
+    path = tmp_path / "s" / manifest.FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"splits": {"train": ["nobody"]}}))
+    with pytest.raises(ConfigError, match="splits: train names task 'nobody'"):
         stored.read(tmp_path / "s")
 
 
@@ -131,6 +153,8 @@ def test_a_tool_that_is_not_there_is_refused_with_the_nearest(tmp_path):
     task_set_files.write(tmp_path / "s", tasks=[task])
     with pytest.raises(ConfigError, match=r"task 'one': its action 'cancel_order' is no tool of retail; did you mean"):
         worlds.load(str(tmp_path / "s"))
+    with pytest.raises(ConfigError, match="'cancel_order' is no tool of retail"):
+        worlds.task_splits(str(tmp_path / "s"))  # `slime-tau2 tasks`
 
 
 @pytest.mark.parametrize("domain, said", [("airline", "is no FlightDB of airline"), ("retail", "is no RetailDB")])

@@ -51,6 +51,18 @@ def test_a_good_set_is_verified_and_trains(tmp_path, good):
     assert set(lines[0]["details"]) == {"findings", "free", "order_only", "order_fixed", "evaluated"}
 
 
+def test_a_set_that_was_edited_is_verified_again(tmp_path, good):
+    task_set_files.write(tmp_path / "good", name="good", tasks=good)
+    path = tmp_path / "good" / manifest.FILE
+    content = json.loads(path.read_text())
+    content["splits"] = {"train": content["splits"]["train"][:3]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="another version"):
+        stored.read(tmp_path / "good")
+    assert run("verify-tasks", tmp_path / "good", "--evaluated", "0").exit_code == 0
+    assert stored.read(tmp_path / "good").unverified == {}
+
+
 def test_a_set_with_a_bad_task(tmp_path, good):
     task_set_files.write(tmp_path / "bad", name="bad", tasks=[*good[:2], spoiled(good[0])], verified=False)
     done = run("verify-tasks", tmp_path / "bad", "--evaluated", "1")
