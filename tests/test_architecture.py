@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "local": {*BORDER, "hooks"},
     "evaluation": {*BORDER, "bench", "rewards", "episode", "data", "local", "tasksets", "verification", "factory"},
     "doctor": {*BORDER, "vintage", "episode", "evaluation", "hooks"},
-    "experiments": {*BORDER, "bench", "domains", "episode", "data", "hooks", "local", "evaluation"},
+    "experiments": {*BORDER, "bench", "domains", "episode", "schedule", "data", "hooks", "local", "evaluation"},
     "cli_options": {*BORDER, "evaluation", "experiments"},
     "cli_data": {*BORDER, "vintage", "bench", "data", "evaluation", "tasksets"},
     "cli_collect": {*BORDER, "cli_data", "data", "factory", "evaluation", "tasksets"},
