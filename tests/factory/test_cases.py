@@ -1,13 +1,15 @@
 """Cases, the helpdesk's long conversations: made, played by the expert and its user, graded step by step."""
 
 import asyncio
+import json
+import random
 
 import pytest
 
 from slime_tau2 import bench
 from slime_tau2.domains.helpdesk import MAX_STEPS, case_user, cases
 from slime_tau2.domains.helpdesk.teacher import Teacher
-from slime_tau2.episode.agents import CallableAgent
+from slime_tau2.episode.agents import CallableAgent, ScriptedAgent
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.users import DomainUser
 from slime_tau2.episode.worlds import build as build_world
@@ -15,6 +17,7 @@ from slime_tau2.episode.worlds import load
 from slime_tau2.factory import build, factories, rulings
 from slime_tau2.limits import Limits
 from slime_tau2.rewards.partial import Call as Scored
+from slime_tau2.schedule import prefixes
 from slime_tau2.verification.verify import Verifier
 
 COUNT = 120
@@ -58,6 +61,33 @@ def test_the_expert_settles_each_case_of_a_patient_user(world, monkeypatch):
     assert turns[len(turns) // 20] >= 8 and turns[-1] <= 32, "10 to 30 turns, give or take"
     calls = [len(m.get("tool_calls") or []) for e in episodes for m in e.messages if m["role"] == "assistant"]
     assert calls.count(2) > 0.04 * len(calls), "turns of several calls"
+
+
+@pytest.fixture
+def flawless(monkeypatch):
+    for name in ("LEAVES_ID_OUT", "MISTYPES_ID", "HANGS_UP", "FORGETS_TOGGLE"):
+        monkeypatch.setattr(case_user, name, 0.0)
+
+
+def test_a_user_goes_on_from_any_turn_of_another_users_conversation(world, flawless):
+    """As prefix starts need it: what was said before the cut is said, in whatever words."""
+
+    async def resumed(number, task_id):
+        whole = (await run(task_id, CallableAgent(Teacher(number).act), number)).record()
+        said = prefixes.spoken(json.loads(json.dumps(whole))["messages"])
+        before = prefixes.cut(said, random.Random(number))
+        rest = [bench.parse_message(m) for m in said[len(before) :] if m["role"] == "assistant"]
+        return await run(task_id, ScriptedAgent(rest), number + 1000, prefix=before)
+
+    async def run(task_id, agent, seed, prefix=()):
+        return await run_episode(
+            world, task_id, agent, DomainUser(), seed=seed, limits=Limits(max_steps=MAX_STEPS), prefix=prefix
+        )
+
+    async def all_of_them():
+        return [await resumed(number, task_id) for number, task_id in enumerate(world.tasks)]
+
+    assert [e.task.task_id for e in asyncio.run(all_of_them()) if e.reward != 1.0] == []
 
 
 def test_each_step_of_gold_raises_the_partial_score(world):

@@ -10,6 +10,7 @@ import random
 import re
 
 from slime_tau2.bench import (
+    GREETING,
     STOP,
     TRANSFER,
     AssistantMessage,
@@ -42,6 +43,8 @@ class ScriptedUser:
         """Who the user is. What it has heard in `history` it remembers; what it said then is said."""
         case = cases.read(task)
         self.user: Speaker = HelpdeskUser(facts_of(task), seed) if case is None else CaseUser(*case, seed)
+        if history and isinstance(history[0], UserMessage):
+            self.user.reply(GREETING, [])  # which it has answered, and which no prefix holds
         for message in history:
             if not isinstance(message, UserMessage):
                 self._reply(message)
