@@ -18,18 +18,21 @@ from rich.console import Console
 from slime_tau2 import manifest
 from slime_tau2.data import records
 from slime_tau2.episode import worlds
-from slime_tau2.errors import ConfigError
+from slime_tau2.errors import ConfigError, InfrastructureError, UserError
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments import spending, watch
 from slime_tau2.experiments.directory import StageModel
 from slime_tau2.experiments.episodes import train_tasks
 from slime_tau2.experiments.pipeline import Pipeline, check
-from slime_tau2.experiments.settings import SMOKE, PipelineSettings, pipeline_settings
+from slime_tau2.experiments.settings import SMOKE as SHORT
+from slime_tau2.experiments.settings import PipelineSettings, pipeline_settings
 from slime_tau2.experiments.study_grid import (
     BASELINE,
+    CELLS,
     PIPELINE,
     PREFIXED,
     START,
+    SUCCESSES,
     Job,
     StudySettings,
     jobs,
@@ -61,7 +64,7 @@ def main(
     """Run or resume a study, or a part of it, then report what is there.
 
     Raises:
-        ConfigError: an unknown cell, seed or setting; another study in `output`; no such task set.
+        ConfigError: an unknown cell, seed or setting; another study in `output`; no such task set; cells that failed.
     """
     settings = declared(seeds, smoke, assignments)
     mine = part(jobs(output, settings), only_seeds, only_cells)
@@ -70,28 +73,38 @@ def main(
     worlds.load(settings.pipeline["tasks"])
     _declare(output, settings)
     with watch.watching(console) as progress:
-        left = run(mine, settings, progress, console)
-    write_report(output, console)
-    if left:
-        names = ", ".join(map(str, left[:6])) + (", …" if len(left) > 6 else "")
-        console.print(f"left to other processes, which run them or what they need: {names}", soft_wrap=True)
+        stopped = run(mine, settings, progress, console)
+    if any(map(is_done, jobs(output, settings))):
+        write_report(output, console)
+    for job, error in stopped.items():
+        console.print(f"not there: {job}: {error}", soft_wrap=True, highlight=False)
+    failed = [job for job, error in stopped.items() if not isinstance(error, DirectoryBusy)]
+    if failed:
+        raise ConfigError(
+            f"{len(failed)} of {len(mine)} cells failed, as said above; the same command tries them again"
+        )
 
 
 def declared(seeds: int, smoke: bool, assignments: list[str]) -> StudySettings:
     """What study.json will say."""
     named = {assignment.partition("=")[0] for assignment in assignments}
     changed = pipeline_settings(assignments, {}).model_dump(mode="json", include=named)
-    whole = PipelineSettings(**{**PIPELINE, **(SMOKE_STUDY if smoke else {}), **changed})
+    whole = PipelineSettings(**{**PIPELINE, **(SMOKE_PIPELINE if smoke else {}), **changed})
     sources: tuple[Source, ...] = (
         ("--seeds", {"seeds": seeds, "secondary_seeds": min(3, seeds)}),
-        ("--smoke", {"seeds": 2, "secondary_seeds": 1} if smoke else {}),
+        ("--smoke", SMOKE if smoke else {}),
         ("--set", {"pipeline": whole.model_dump(mode="json", exclude={"seed"})}),
     )
     return build(StudySettings, sources, "")
 
 
-SMOKE_STUDY = {**SMOKE, "grpo_episodes": 18}
-"""`slime-tau2 study --smoke`."""
+SMOKE: dict[str, Any] = {
+    "seeds": 2,
+    "secondary_seeds": 1,
+    "cells": {name: {} if name == SUCCESSES else dict(cell.settings) for name, cell in CELLS.items()},
+}
+SMOKE_PIPELINE = {**SHORT, "grpo_episodes": 18}
+"""`slime-tau2 study --smoke`: nothing succeeds there, so that no cell is of successes alone."""
 
 
 def _declare(directory: Path, settings: StudySettings) -> None:
@@ -111,22 +124,28 @@ def _declare(directory: Path, settings: StudySettings) -> None:
             time.sleep(0.1)
 
 
-def run(mine: Sequence[Job], settings: StudySettings, progress: watch.Progress, console: Console) -> list[Job]:
-    """Run what is missing, one cell after the other; returns what is left because other processes have it."""
-    busy: set[Job] = set()
+def run(
+    mine: Sequence[Job], settings: StudySettings, progress: watch.Progress, console: Console
+) -> dict[Job, Exception]:
+    """Run what is missing, one cell after the other; returns what stopped those that did not end.
+
+    A cell that another process runs is left to it, and one that fails stops no other: a study takes hours.
+    """
+    stopped: dict[Job, Exception] = {}
     while True:
         missing = [job for job in mine if not is_done(job)]
-        ready = [job for job in missing if job not in busy and all(map(is_done, job.needs))]
+        ready = [job for job in missing if job not in stopped and all(map(is_done, job.needs))]
         if not ready:
-            return missing
-        console.print(f"{forecast(mine, missing)}", soft_wrap=True, highlight=False)
+            return stopped
+        console.print(forecast(mine, missing), soft_wrap=True, highlight=False)
         console.print(f"{ready[0]}:", highlight=False)
         try:
             run_cell(ready[0], settings, progress)
-            busy.clear()  # what others had may be free by now
-        except DirectoryBusy as error:
+        except (UserError, InfrastructureError) as error:
             console.print(f"  {error}", soft_wrap=True, highlight=False)
-            busy.add(ready[0])
+            stopped[ready[0]] = error
+        else:  # what others had may be free by now
+            stopped = {job: error for job, error in stopped.items() if not isinstance(error, DirectoryBusy)}
 
 
 def is_done(job: Job) -> bool:

@@ -21,6 +21,8 @@ START, BASELINE, CONTROL = "start", "gated", "rft_continued"
 PREFIXED = "prefix"
 """The cell whose groups may begin within a success that its seed's start recorded."""
 
+SUCCESSES = "rft_successes"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -58,7 +60,7 @@ CELLS = {
     ),
     "group_4": Cell(about="gated, 4 per group and twice the groups", settings={"grpo_group_size": 4}),
     "group_16": Cell(about="gated, 16 per group and half the groups", settings={"grpo_group_size": 16}),
-    "rft_successes": Cell(
+    SUCCESSES: Cell(
         about="a second round of RFT, on successes alone",
         stage="rft",
         settings={"rft_min_partial": 1.0},

@@ -16,7 +16,7 @@ import study_files
 from rich.console import Console
 
 from slime_tau2 import manifest
-from slime_tau2.errors import ConfigError
+from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import estimators
 from slime_tau2.evaluation.exploits import Exploits, exploits, required_arguments
 from slime_tau2.experiments import directory as layout
@@ -160,11 +160,35 @@ def test_a_cell_that_another_process_runs_is_left_to_it_and_so_is_what_needs_it(
     taken.mkdir(parents=True)
     with (taken / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        left = study.run(mine, declared, Progress(), Console(quiet=True))
+        stopped = study.run(mine, declared, Progress(), Console(quiet=True))
         assert stand == ["seed_1/start", "seed_1/gated", "seed_1/rft_continued"]
-        assert [str(job) for job in left] == ["seed 0, start", "seed 0, gated", "seed 0, rft_continued"]
-    assert study.run(mine, declared, Progress(), Console(quiet=True)) == []
+        assert [(str(job), "is being written by" in str(error)) for job, error in stopped.items()] == [
+            ("seed 0, start", True)
+        ]
+    assert study.run(mine, declared, Progress(), Console(quiet=True)) == {}
     assert stand[3:] == ["seed_0/start", "seed_0/gated", "seed_0/rft_continued"]
+
+
+def test_a_cell_that_fails_stops_what_needs_it_and_no_other(tmp_path, stand, monkeypatch):
+    """Hours of a night are not lost for one cell; the exit code says that it is not there."""
+    run_stage = Stand.run_stage
+
+    def fails(self, name, start):
+        if self.directory.name == BASELINE and self.settings.seed == 0:
+            raise PolicyError("the local server exited with code -9")
+        run_stage(self, name, start)
+
+    monkeypatch.setattr(Stand, "run_stage", fails)
+    told = {"seeds": 2, "only_seeds": [], "only_cells": [CONTROL], "smoke": False, "assignments": ["tasks=helpdesk"]}
+    console = Console(record=True, width=300, file=open(os.devnull, "w"))
+    with pytest.raises(ConfigError, match="1 of 6 cells failed, as said above"):
+        study.main(output=tmp_path / "s", **told, console=console)
+    assert stand == ["seed_0/start", "seed_1/start", "seed_1/gated", "seed_1/rft_continued"]
+    text = console.export_text()
+    assert "not there: seed 0, gated: policy: the local server exited" in text and "1 of 2 seeds (PARTIAL" in text
+    monkeypatch.setattr(Stand, "run_stage", run_stage)
+    study.main(output=tmp_path / "s", **told, console=console)
+    assert stand[4:] == ["seed_0/gated", "seed_0/rft_continued"] and "2 of 2 seeds" in console.export_text()
 
 
 def test_a_study_is_filled_by_copying_directories(tmp_path, stand):
@@ -173,11 +197,11 @@ def test_a_study_is_filled_by_copying_directories(tmp_path, stand):
     for name, seed in (("here", 0), ("there", 1)):
         study._declare(tmp_path / name, declared)
         cells = part(jobs(tmp_path / name, declared), [seed], [])
-        assert study.run(cells, declared, Progress(), Console(quiet=True)) == []
+        assert study.run(cells, declared, Progress(), Console(quiet=True)) == {}
     shutil.copytree(tmp_path / "there" / "seed_1", tmp_path / "here" / "seed_1")
     count = len(stand)
     everything = jobs(tmp_path / "here", declared)
-    assert study.run(everything, declared, Progress(), Console(quiet=True)) == [] and len(stand) == count
+    assert study.run(everything, declared, Progress(), Console(quiet=True)) == {} and len(stand) == count
     write_report(tmp_path / "here", Console(quiet=True))
     report = json.loads((tmp_path / "here" / "report.json").read_text())
     assert report["cells"] == {"ended": len(everything), "of": len(everything)}
