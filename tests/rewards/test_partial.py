@@ -65,7 +65,7 @@ def test_calls_are_compared_as_tau2_compares_them(made, wanted, compare):
     compared = None if names is None else tuple(names)
     assert gold(compare=compared, **wanted).matches(call(**made)) == same
     record = {"name": "write", "arguments": wanted, "compare_args": names}
-    assert failures._same({"name": "write", "arguments": made}, record) == same
+    assert failures.same_call({"name": "write", "arguments": made}, record) == same
 
 
 def test_an_argument_that_neither_call_has_makes_no_difference():
