@@ -76,7 +76,7 @@ class PipelineSettings(Manifest):
     """Live episodes at a time."""
     max_turn_tokens: int = Field(48, gt=0)
     """Longest agent turn, in tokens."""
-    max_response_tokens: int = Field(768, gt=0)
+    max_response_tokens: int = Field(1024, gt=0)
     """Longest episode after its prompt, in tokens."""
 
 

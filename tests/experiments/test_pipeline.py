@@ -112,7 +112,7 @@ def test_its_evaluations_are_compared_with_evals(finished, cli, tmp_path):
     output, _ = finished
     tasks = [w for t in plan.read(output / "eval" / "grpo").sets[0].tasks[:2] for w in ("--task", t)]
     model = output / "grpo" / "model"
-    for name, steps in (("alike", 60), ("longer", 200)):
+    for name, steps in (("alike", 120), ("longer", 200)):
         command = (
             "eval",
             "--policy",
@@ -129,7 +129,7 @@ def test_its_evaluations_are_compared_with_evals(finished, cli, tmp_path):
     code, out, error = cli("compare", output / "eval" / "grpo", tmp_path / "alike")
     assert code == 0 and "compared on 2 tasks" in out and "does not say" not in out, error
     code, _, error = cli("compare", output / "eval" / "grpo", tmp_path / "longer")
-    assert code == 2 and "not scored alike (max_steps: grpo 60, longer 200); --anyway" in error
+    assert code == 2 and "not scored alike (max_steps: grpo 120, longer 200); --anyway" in error
 
 
 def test_no_key_is_in_anything_that_the_run_leaves_or_shows(finished):
