@@ -22,7 +22,7 @@ from slime_tau2.factory.dialogue import Answer, Say, Stage, StageAgent, StageUse
 from slime_tau2.factory.draft import Call
 from slime_tau2.limits import Limits
 from slime_tau2.types import is_success
-from slime_tau2.verification import orders, valueflow
+from slime_tau2.verification import declared, orders, valueflow
 from slime_tau2.verification.plays import Scene
 from slime_tau2.verification.variations import by_shape, leaves, replaced, shape
 
@@ -270,13 +270,14 @@ class Played:
         task = self.world.task(episode.task.task_id)
         if self.domain == "retail":
             return None  # tau2's tool mixes up items there: another order is another state
+        said = declared.of(task).in_order
         for n, action in enumerate(task.evaluation_criteria.actions):
             if action.name not in self.world.writes:
                 continue
             lengths = [len(v) for v in action.arguments.values() if isinstance(v, list)]
             for names, other in orders.reordered(action):
-                if "flights" in names:
-                    continue  # no order but that of their dates makes sense
+                if "flights" in names or set(names) & set(said.get(str(n), ())):
+                    continue  # no order but that of their dates makes sense, or the scenario says it
                 if len(names) != lengths.count(len(action.arguments[names[0]])):
                     continue  # lists of one length belong together
                 turned = {**action.model_dump(mode="json"), "arguments": dict(other.arguments)}

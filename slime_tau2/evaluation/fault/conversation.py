@@ -83,6 +83,11 @@ class Conversation:
         }
         return None if len(named) > 1 else next(iter(named), "")
 
+    def said_in_order(self, gold: CallRecord) -> tuple[str, ...]:
+        """The lists of one of the solution's calls whose order the scenario says, by the task's own word."""
+        number = next((n for n, call in enumerate(self.gold) if call is gold), -1)
+        return tuple(self.declared.in_order.get(str(number), ())) if self.declared else ()
+
     @cached_property
     def gold_rulings(self) -> dict[int, list[Ruled]]:
         """{number of a write of the solution: what the domain's rules say of it}."""

@@ -30,7 +30,8 @@ def only_the_order(talk: Conversation, writes: frozenset[str]) -> Iterator[Findi
     if environments.same(one, other_state) or not orders.alike(environments, talk.gold_play, played):
         return
     for _, gold, names in turned:
-        if all(orders.fixed_by(gold["arguments"][name], talk.story_text) for name in names):
+        said = talk.said_in_order(gold)
+        if all(name in said or orders.fixed_by(gold["arguments"][name], talk.story_text) for name in names):
             return  # the scenario, or dates, want it as the solution has it
         if any(f'"{name}":' in result for name in names for result in talk.agents_results() if _names(gold, result)):
             return  # the record that is changed has an order already
