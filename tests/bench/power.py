@@ -1,4 +1,4 @@
-"""Whether plans keep what they promise: `python tests/bench/power.py`. Four minutes of one core.
+"""Whether plans keep what they promise: `python tests/bench/power.py`. A quarter of an hour of one core.
 
 First, plans of `slime-tau2 plan` between two models, for several shapes of difficulty: the share of simulated
 comparisons whose paired interval (that of `slime-tau2 compare`) excludes 0 on the right side, against the 80 % that
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from bisect import bisect_left
 from math import sqrt
 from pathlib import Path
 
@@ -74,8 +75,10 @@ def two_methods(rng: np.random.Generator) -> None:
         known = {"shape": "smooth", "rate": 0.45, "between": 0.3, "kept": 0.9}
         rho = policies.correlation(**known, effect=effect)
         case = Case("", baseline, Coupling(correlation=rho, seed=deviation))
-        tasks = next((t for t in range(20, 2000) if (case.seeds(effect, tasks=t, attempts=4) or 999) <= seeds), None)
-        if tasks is None:
+        tasks = bisect_left(
+            range(3000), True, lo=20, key=lambda t: (case.smallest(tasks=t, attempts=4, seeds=seeds) or 1.0) <= effect
+        )
+        if tasks == 3000:
             print(f"{deviation:13.0%} | {effect:+6.0%} | {seeds:5} | no number of tasks is enough")
             continue
         shares = [_trained(rng, deviation, seeds, tasks, {**known, "effect": e}) for e in (effect, 0.0)]
