@@ -103,7 +103,7 @@ SMOKE: dict[str, Any] = {
     "secondary_seeds": 1,
     "cells": {name: {} if name == SUCCESSES else dict(cell.settings) for name, cell in CELLS.items()},
 }
-SMOKE_PIPELINE = {**SHORT, "grpo_episodes": 18}
+SMOKE_PIPELINE = {**SHORT, "set_traces": 30, "grpo_episodes": 18}
 """`slime-tau2 study --smoke`: nothing succeeds there, so that no cell is of successes alone."""
 
 

@@ -69,7 +69,15 @@ CELLS = {
 }
 """{name: cell}, in the order of their worth: a study that is cut short has the first ones of each seed."""
 
-PIPELINE: dict[str, Any] = {"tasks": "sets/cases", "eval_tasks": 200, "grpo_steps": 400, "grpo_episodes": 6000}
+PIPELINE: dict[str, Any] = {
+    "tasks": "sets/cases",
+    "rft_tasks": 250,
+    "rft_attempts": 4,
+    "grpo_steps": 400,
+    "grpo_episodes": 5000,
+    "eval_tasks": 200,
+    "max_response_tokens": 1024,
+}
 """Settings of a study's pipelines that differ from the quickstart's."""
 STOPS = (
     "GRPO ends after the rollout in which it has sampled `grpo_episodes` episodes, those that are dropped or cut off "
