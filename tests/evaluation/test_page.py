@@ -149,6 +149,20 @@ async def test_the_viewer_filters_and_shows_a_conversation(path, records, tmp_pa
 
 
 @browser
+async def test_a_fault_is_told_above_the_conversation_and_marks_its_message(records, tmp_path):
+    unread = json.loads(json.dumps(records[0])) | {"termination": "agent_error", "reward": 0.0}
+    page.write(page.Page(title="faults", runs=[stage("run", [unread])]), tmp_path / "report.html")
+    async with Chromium(tmp_path / "profile") as chrome:
+        await chrome.open(tmp_path / "report.html")
+        assert "agent: malformed calls or an empty turn ended it" in await chrome.run("document.body.textContent")
+        await chrome.run("show(0)")
+        assert "agent's fault: unreadable" in await chrome.run("document.querySelector('#talk .fault').textContent")
+        await chrome.run("document.querySelector('#talk .fault').click()")
+        marked = await chrome.run("[...document.querySelectorAll('#talk .marked')].map(m => m.className)")
+        assert len(marked) == 1 and "assistant" in marked[0]
+
+
+@browser
 async def test_nobodys_words_become_markup(path, records, tmp_path):
     async with Chromium(tmp_path / "profile") as chrome:
         await chrome.open(path)
