@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +16,10 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.options import parse_assignments, refuse_in_vain
 
 if TYPE_CHECKING:
+    from slime_tau2.episode.worlds import World
     from slime_tau2.evaluation.plan import RunSettings
     from slime_tau2.evaluation.request import EvalRequest
+    from slime_tau2.types import Episode
 
 TEACHER, EXPERT = "teacher", "expert"
 """The policies that are scripts: a domain's own, and the factory's."""
@@ -66,10 +68,9 @@ def collect(
         typer.Option("--set", help="KEY=VALUE of a tau2 option; repeatable. `slime-tau2 options` lists them."),
     ] = None,
 ) -> None:
-    """Collect a teacher's traces on the train tasks (--split) as SFT rows; resumes from OUTPUT's
-    .attempts directory.
+    """Collect a teacher's traces on the train tasks (--split) as SFT rows; a model's and the expert's resume from
+    OUTPUT's .attempts directory.
     """
-    from slime_tau2.data import held_out
     from slime_tau2.tasksets import openings
 
     options = parse_assignments(set_ or [], Tau2Config.model_fields, "--set")
@@ -91,8 +92,7 @@ def collect(
         count = 1000 if episodes is None else episodes
         if policy == EXPERT:
             refuse_in_vain({"--flaws": flaws}, f"it is an option of --policy {TEACHER}")
-            held = {name: held_out.held_out(name, split, config.unverified) for name in names}
-            _collect_expert(held, output, episodes=count, seed=seed)
+            _collect_expert(names, output, episodes=count, seed=seed, split=split, unverified=config.unverified)
         else:
             _check_sources(names, split, config.unverified)
             _collect_teacher(
@@ -151,23 +151,29 @@ def _collect_teacher(domain: str, output: Path, *, episodes: int, flaws: float, 
     print(f"{write_jsonl(output, rows)} rows written to {output}; the teacher's reward is {reward:.2f}")
 
 
-def _collect_expert(held: Mapping[str, Mapping[str, str]], output: Path, *, episodes: int, seed: int) -> None:
-    """Conversations of the scripted expert on tasks of the factory, each worth the whole reward.
-
-    Args:
-        held: {domain or task set: what of it may not train}.
-    """
-    from slime_tau2.data.traces import Row, write_jsonl
+def _collect_expert(
+    names: Sequence[str], output: Path, *, episodes: int, seed: int, split: str, unverified: bool
+) -> None:
+    """Conversations of the scripted expert on tasks of the factory, each worth the whole reward."""
+    from slime_tau2.data import held_out
+    from slime_tau2.data.traces import write_jsonl
     from slime_tau2.evaluation import played
     from slime_tau2.factory import traces
 
-    rows: list[Row] = []
-    for domain, of in held.items():
-        conversations = traces.play(domain, episodes, seed, held=of)
-        rows += conversations.rows()
-        directory = output.with_suffix(".attempts") / (domain if len(held) > 1 else "")
-        settings: RunSettings = {"policy": "scripted expert", "user": "scripted", "protocol": "native"}
-        played.write(directory, conversations.world, conversations.episodes, split="base", seed=seed, settings=settings)
+    stock = {
+        name: traces.repertoire(name, episodes, seed, split=split, held=held_out.held_out(name, split, unverified))
+        for name in names
+    }
+
+    async def play(world: World, task_id: str, seed: int) -> Episode:
+        return await stock[world.name].play(task_id, seed)
+
+    directory = output.with_suffix(".attempts")
+    settings: RunSettings = {"policy": "scripted expert", "user": "scripted", "protocol": "native"}
+    worlds = {name: of.world for name, of in stock.items()}
+    tasks = {name: list(of.made) for name, of in stock.items()}
+    found = played.play(directory, worlds, tasks, play, seed=seed, settings=settings)
+    rows = [row for name in names for row in traces.rows(worlds[name], (r for r in found if r["domain"] == name))]
     print(
         f"{write_jsonl(output, rows)} rows written to {output}; `slime-tau2 report {directory}` shows the conversations"
     )

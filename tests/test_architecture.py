@@ -58,7 +58,7 @@ MAY_IMPORT = {
     "experiments": {*BORDER, "bench", "domains", "episode", "schedule", "data", "hooks", "local", "evaluation"},
     "cli_options": {*BORDER, "evaluation", "experiments"},
     "cli_data": {*BORDER, "vintage", "bench", "data", "evaluation", "tasksets"},
-    "cli_collect": {*BORDER, "cli_data", "data", "factory", "evaluation", "tasksets"},
+    "cli_collect": {*BORDER, "cli_data", "data", "episode", "factory", "evaluation", "tasksets"},
     "cli_tasks": {*BORDER, "bench", "data", "episode", "tasksets", "verification", "factory"},
     "cli_evaluation": {*BORDER, "evaluation", "experiments", "factory"},
     "cli": {

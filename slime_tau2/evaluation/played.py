@@ -1,37 +1,41 @@
-"""Episodes that were played elsewhere, written as a run: its plan and its records, for every reader of runs."""
+"""A run of one attempt at each task that somebody else than `eval` plays: resumed, and read, as every other."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from slime_tau2 import files
-from slime_tau2.data import records
+from slime_tau2.episode.splits import BASE
 from slime_tau2.episode.worlds import World
+from slime_tau2.evaluation import runner
 from slime_tau2.evaluation.plan import RunPlan, RunSettings, TaskSet
-from slime_tau2.types import Episode
+from slime_tau2.evaluation.runner import RunOne
+from slime_tau2.record import AttemptRecord
 
 
-def write(
-    directory: Path, world: World, episodes: Sequence[Episode], *, split: str, seed: int, settings: RunSettings
-) -> None:
-    """One attempt at each episode's task.
+def play(
+    directory: Path,
+    worlds: Mapping[str, World],
+    tasks: Mapping[str, Sequence[str]],
+    run_one: RunOne,
+    *,
+    seed: int,
+    settings: RunSettings,
+) -> list[AttemptRecord]:
+    """The records of tasks, in their order; plays what the directory does not have yet.
+
+    Args:
+        worlds: {name: world}.
+        tasks: {name of a world: ids of its tasks}.
+        run_one: plays one task; an error of its ends the run, and what was played before is kept.
 
     Raises:
-        ConfigError: the directory holds another run.
+        ConfigError: the directory holds another run, or another process writes there.
     """
-    tasks = TaskSet.of(world, split, [episode.task.task_id for episode in episodes])
-    plan = RunPlan(sets=(tasks,), attempts=1, seed=seed, settings=settings)
-    before = RunPlan.of(directory)
-    if before is not None:
-        plan = plan.resuming(before, directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    plan.write(directory)
-    lines = (json.dumps(_line(plan, episode), ensure_ascii=False) + "\n" for episode in episodes)
-    files.write_whole(directory / records.FILE, lines)
-
-
-def _line(plan: RunPlan, episode: Episode) -> dict[str, Any]:
-    return {"run": plan.run, "attempt": 0, **episode.record()}
+    sets = tuple(TaskSet.of(worlds[name], BASE, ids) for name, ids in tasks.items())
+    plan = RunPlan(sets=sets, attempts=1, seed=seed, settings=settings)
+    job = runner.Run(plan=plan, worlds=worlds, output=directory, run_one=run_one, concurrency=1)
+    finished = asyncio.run(runner.run(job))
+    by_key = {(record["domain"], record["task_id"]): record for record in finished.records}
+    return [by_key[key] for key in plan.keys]

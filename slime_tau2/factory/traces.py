@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,14 @@ from slime_tau2 import bench
 from slime_tau2.data import traces
 from slime_tau2.episode import worlds
 from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.splits import TRAIN
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError, FactoryError
 from slime_tau2.factory import build, experts
 from slime_tau2.factory.build import Made
 from slime_tau2.factory.dialogue import Stage, StageAgent, StageUser
 from slime_tau2.limits import Limits
+from slime_tau2.record import EpisodeRecord
 from slime_tau2.seeds import derive_seed
 from slime_tau2.tasksets import openings
 from slime_tau2.tasksets.manifest import SetManifest
@@ -40,37 +42,86 @@ class Played:
 
     def rows(self) -> list[traces.Row]:
         """The SFT rows."""
-        prompt, schemas = bench.agent_prompt(self.world.policy), self.world.tool_schemas
-        rows = [traces.to_row(episode, prompt, schemas) for episode in self.episodes]
-        return [row for row in rows if row is not None]
+        return rows(self.world, [episode.record() for episode in self.episodes])
+
+
+@dataclass(frozen=True)
+class Repertoire:
+    """Tasks of the factory that the expert can play.
+
+    Attributes:
+        world: a task set's, or one of these tasks alone.
+        made: {id: the task with its draft}, in order.
+    """
+
+    world: World
+    made: Mapping[str, Made]
+
+    async def play(self, task_id: str, seed: int) -> Episode:
+        """One conversation.
+
+        Raises:
+            FactoryError: it did not earn the whole reward.
+        """
+        return await play_one(self.world, self.made[task_id], seed)
+
+
+def repertoire(domain: str, count: int, seed: int, *, split: str = TRAIN, held: Collection[str] = ()) -> Repertoire:
+    """`count` tasks of a domain's factory, none of its held-out split; of a task set that `make-tasks` wrote, so many
+    of a split's at most.
+
+    Args:
+        domain: a domain, or an open task set.
+        split: of a task set; a domain's factory has `train` alone.
+        held: ids of tasks that may not train.
+
+    Raises:
+        ConfigError: the domain has no factory or no expert, or cannot make so many tasks; the task set is not of the
+            factory, or has no such split, or no task of it may train.
+    """
+    opened = openings.find(domain)
+    if opened is None:
+        experts.of(domain)
+        if split != TRAIN:
+            raise ConfigError(
+                f"--split {split}: what is made of {domain} on the way is {TRAIN} alone; `slime-tau2 make-tasks` makes "
+                "a set that has more splits"
+            )
+        made = build.make(domain, round(count * SPARE) + 10, seed)
+        made = [m for m in made if not _held_out(m)]
+    else:
+        experts.of(opened.manifest.domain)
+        wanted = set(worlds.split(domain, split))
+        made = [m for m in made_again(opened.manifest) if m.task["id"] in wanted]
+    made = [m for m in made if m.task["id"] not in held][:count]
+    if not made:
+        raise ConfigError(f"--split {split} of {domain}: none of its tasks may train")
+    world = world_of(domain, made) if opened is None else worlds.load(domain)
+    return Repertoire(world, {m.task["id"]: m for m in made})
 
 
 def play(
     domain: str, count: int, seed: int, *, held: Collection[str] = (), advance: Advance = lambda done: None
 ) -> Played:
-    """The expert's conversations on `count` tasks of a domain's factory, none of its held-out split; of a task set that
-    `make-tasks` wrote, on so many of its tasks at most.
+    """The expert's conversations on a repertoire.
 
     Args:
-        domain: a domain, or an open task set.
         held: ids of tasks that may not train.
         advance: told after each conversation how many there are.
 
     Raises:
-        ConfigError: the domain has no factory or no expert, or cannot make so many tasks; the task set is not of the
-            factory.
+        ConfigError: as `repertoire`.
         FactoryError: a conversation went wrong; names the task.
     """
-    opened = openings.find(domain)
-    if opened is None:
-        experts.of(domain)
-        made = build.make(domain, round(count * SPARE) + 10, seed)
-    else:
-        experts.of(opened.manifest.domain)
-        made = made_again(opened.manifest)
-    made = [m for m in made if not _held_out(m) and m.task["id"] not in held][:count]
-    world = world_of(domain, made) if opened is None else worlds.load(domain)
-    return Played(world, asyncio.run(_play_all(world, made, seed, advance)))
+    of = repertoire(domain, count, seed, held=held)
+    return Played(of.world, asyncio.run(_play_all(of.world, list(of.made.values()), seed, advance)))
+
+
+def rows(world: World, records: Iterable[EpisodeRecord]) -> list[traces.Row]:
+    """The SFT rows of the expert's conversations."""
+    prompt, schemas = bench.agent_prompt(world.policy), world.tool_schemas
+    found = [traces.record_to_row(record, prompt, schemas) for record in records]
+    return [row for row in found if row is not None]
 
 
 def made_again(manifest: SetManifest) -> list[Made]:
@@ -139,8 +190,3 @@ async def play_one(world: World, made: Made, seed: int) -> Episode:
             f"{task['id']}: the expert earns {episode.reward}, not 1: {episode.termination.value} {episode.detail}"
         )
     return episode
-
-
-def rows(domain: str, count: int, seed: int) -> list[traces.Row]:
-    """`count` SFT rows; everything follows from the seed."""
-    return play(domain, count, seed).rows()

@@ -197,6 +197,40 @@ def test_collect_writes_rows_and_a_run(cli, tmp_path):
     assert code != 0 and "there is one for: airline, retail, telecom" in err
 
 
+def test_collect_resumes_and_is_one_run_over_several_domains(cli, tmp_path, monkeypatch):
+    output, kept = tmp_path / "rows.jsonl", tmp_path / "rows.attempts" / "attempts.jsonl"
+    command = ["collect", "--policy", "expert", "--domain", "retail,telecom", "--episodes", 3, "--output", output]
+    assert cli(*command)[0] == 0
+    before, lines = output.read_bytes(), kept.read_text().splitlines(keepends=True)
+    assert [row["metadata"]["domain"] for row in rows.read_rows(output)] == ["retail"] * 3 + ["telecom"] * 3
+    kept.write_text("".join(lines[:4]) + lines[4][:100])  # a killed run
+    output.unlink()
+    played, play_one = [], traces.play_one
+    monkeypatch.setattr(
+        traces, "play_one", lambda world, made, seed: played.append(world) or play_one(world, made, seed)
+    )
+    code, out, err = cli(*command)
+    assert code == 0 and "6 rows written" in out, err
+    assert len(played) == 2 and output.read_bytes() == before
+    assert cli("report", tmp_path / "rows.attempts")[0] == 0
+    code, _, err = cli(*command, "--seed", 1)
+    assert code != 0 and "holds a run with seed = 0, not 1" in err
+
+
+def test_collect_plays_the_split_that_it_is_told(cli, tmp_path):
+    made = sets.make_set(tmp_path / "made", name="made", factory="retail", count=30, seed=2)
+    command = ["collect", "--policy", "expert", "--set", "unverified=true", "--output", tmp_path / "rows.jsonl"]
+    assert cli(*command, "--domain", tmp_path / "made", "--split", "hard", "--episodes", 3)[0] == 0
+    found = [row["metadata"]["task_id"] for row in rows.read_rows(tmp_path / "rows.jsonl")]
+    assert len(found) == 3 and set(found) <= set(made.stored.manifest.splits["hard"])
+    code, _, err = cli(*command, "--domain", tmp_path / "made", "--split", "held-out")
+    assert code != 0 and "--split held-out of made: none of its tasks may train" in err
+    code, _, err = cli(*command, "--domain", tmp_path / "made", "--split", "nowhere")
+    assert code != 0 and "unknown split 'nowhere' of made" in err
+    code, _, err = cli(*command, "--domain", "retail", "--split", "train+val")
+    assert code != 0 and "--split train+val: what is made of retail on the way is train alone" in err
+
+
 def test_collect_plays_a_set_of_make_tasks(cli, tmp_path):
     """Its train tasks, whose drafts follow from what the manifest says; the records have the set's name."""
     made = sets.make_set(tmp_path / "made", name="made", factory="retail", count=30, seed=2)
