@@ -62,6 +62,7 @@ def rollouts(run, success):
             "rollout/episodes": EPISODES,
             "rollout/cut_off": CUT_OFF,
             "rollout/sampled_tokens": TOKENS,
+            "rollout/eased": n,
             "rollout/success": rate,
             "trained_samples": TRAINED,
             "trained_tokens": 2 * TRAINED,

@@ -41,6 +41,8 @@ class Spending:
     """How many different sequences those were."""
     steps: int
     """Optimizer steps, or rollouts of GRPO."""
+    eased: int = 0
+    """Of the episodes, those that began within a success (`tau2_prefix_starts`)."""
 
     @property
     def epochs(self) -> float:
@@ -69,7 +71,11 @@ def spent(run: Path, stage: str) -> tuple[Spending, list[Point]]:
         curve = _curve(steps)
         last = curve[-1] if curve else Point(0, 0, 0.0)
         sampled = Spending(
-            episodes=last.episodes, sampled_tokens=last.tokens, different=trained["sequences"], **trained
+            episodes=last.episodes,
+            sampled_tokens=last.tokens,
+            different=trained["sequences"],
+            eased=_total(steps, "rollout/eased"),
+            **trained,
         )
         return sampled, curve
     path = layout.rft_samples(run) / records.FILE

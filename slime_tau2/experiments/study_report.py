@@ -87,11 +87,11 @@ def _cells(difference: Difference) -> tuple[str, str, str]:
 
 
 def _spent(report: StudyReport) -> Table:
-    columns = ("episodes", "tokens sampled", "sequences trained on", "tokens trained on", "epochs")
+    columns = ("episodes", "within a success", "tokens sampled", "sequences trained on", "tokens trained on", "epochs")
     table = _table("What it took (mean of the seeds)", columns)
     for name, row in report.rows.items():
         rows = list(row.spending.values())
-        counts = ("episodes", "sampled_tokens", "sequences", "trained_tokens")
+        counts = ("episodes", "eased", "sampled_tokens", "sequences", "trained_tokens")
         means = [f"{fmean(getattr(s, count) for s in rows):,.0f}" for count in counts]
         table.add_row(name, *means, f"{fmean(s.epochs for s in rows):.1f}")
     return table

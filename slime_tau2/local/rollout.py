@@ -112,6 +112,7 @@ async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSou
         "rollout/wall_s": wall_s,
         "rollout/episodes": len(episodes),
         "rollout/cut_off": len(cut_off),
+        "rollout/eased": sum("prefix" in s.metadata for s in episodes + cut_off),
         "rollout/sampled_tokens": sum(sum(s.loss_mask or ()) for s in episodes + cut_off),
     }
     return Rollout(samples, metrics, lag.lags_ms)

@@ -19,8 +19,10 @@ fade too fast: no task could ever be seen to fail as often as HOPELESS asks.)
 """
 FLOOR = 0.05
 """Smallest weight, relative to the largest possible (0.25)."""
-SOLVED, HOPELESS = 0.9, 0.05
-"""Posterior means above and below which a task is solved or hopeless."""
+SOLVED, HOPELESS = 0.9, 0.11
+"""Posterior means above and below which a task is solved or hopeless: eight failures are enough to be hopeless. A bound
+that takes several groups to reach comes too late where a training meets a task two or three times.
+"""
 SEEN = 4.0
 """Evidence (decayed attempts) that a task needs to leave `unseen`."""
 

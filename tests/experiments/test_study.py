@@ -255,7 +255,7 @@ def test_spending_counts_what_was_sampled_and_trained_on(tmp_path):
     (tmp_path / layout.METRICS_FILE).write_text("\n".join([*lines, lines[1]]) + "\n")  # a rollout was made again
     spent, curve = spending.spent(tmp_path, "grpo")
     assert (spent.episodes, spent.sampled_tokens, spent.sequences, spent.trained_tokens) == (200, 8000, 128, 256)
-    assert curve == [(100, 4000, 0.0), (200, 8000, 0.5)] and (spent.steps, spent.epochs) == (2, 1.0)
+    assert curve == [(100, 4000, 0.0), (200, 8000, 0.5)] and (spent.steps, spent.epochs, spent.eased) == (2, 1.0, 1)
     study_files.rft(tmp_path, tasks=10, attempts=3, sequences=64)
     spent, curve = spending.spent(tmp_path, "rft")
     assert (spent.episodes, spent.sampled_tokens, spent.sequences, spent.trained_tokens) == (30, 1200, 64, 1920)

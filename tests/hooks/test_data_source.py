@@ -101,17 +101,17 @@ def test_the_curriculum_hears_of_groups_that_the_filter_dropped(tmp_path, hook):
     assert again[1].session_id is None, "another conversation, which no server may take for the one that was cut off"
 
 
-def test_a_task_that_three_groups_of_eight_fail_is_hopeless(tmp_path):
+def test_a_task_that_a_group_of_eight_fails_is_hopeless_until_one_succeeds(tmp_path):
     """Evidence that faded with every episode never reached the bound, and no group ever began within a success."""
     source = Tau2DataSource(source_args(tmp_path, tau2_curriculum=True, n_samples_per_prompt=8))
     pool = source.order.curriculum.pool
     task, pools = next(iter(source.tasks.values())), []
-    for n in range(3):
-        group = finish(source.factory.group(task), *[0] * 8)
+    for n, wins in enumerate((0, 1, 0)):
+        group = finish(source.factory.group(task), *[1] * wins, *[0] * (8 - wins))
         source.groups.served([group])
         end(source, n, group)
         pools.append(pool(str(task)))
-    assert pools == ["learnable", "learnable", "hopeless"]
+    assert pools == ["hopeless", "learnable", "hopeless"]
 
 
 def test_one_group_more_than_the_batch_holds_is_served_again(tmp_path):
