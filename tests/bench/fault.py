@@ -28,7 +28,7 @@ from slime_tau2.evaluation.fault.kinds import KINDS
 from slime_tau2.limits import Limits
 from slime_tau2.types import is_success
 
-TASKS = {"retail": 330, "airline": 360, "telecom": 170}
+TASKS = {"retail": 120, "airline": 360, "telecom": 170}
 """{domain: tasks}: enough for 100 cases of each of the user's and the reference's kinds."""
 FLAWS = 2.0
 
