@@ -91,6 +91,11 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         "tests/verification/test_commands.py::test_a_good_set_is_verified_and_trains",
         (),
     ),
+    (
+        r"slime-tau2 (collect --policy expert .*|report outputs/expert\.attempts)",
+        "tests/factory/test_expert.py::test_collect_resumes_and_is_one_run_over_several_domains",
+        (),
+    ),
     (r"slime-tau2 collect .*", HERE, ("--set", f"user_base_url={OPENAI}")),
     (
         r"slime-tau2 eval --domain helpdesk --policy outputs/.*",
