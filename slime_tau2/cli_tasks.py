@@ -88,6 +88,8 @@ def verify_tasks(
     from slime_tau2.verification import report
 
     numbers, accepted = _numbers(checks), _kinds(accept or ())
+    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+        raise ConfigError(f"--output {output}: no file in a directory that is there; name one")
     world = worlds.load(source, retrieval=bench.LEAST_RETRIEVAL, verdicts=False)
     whole = split is None and len(numbers) == 7
     task_ids = list(world.tasks) if split is None and world.task_set else world.task_ids(split or "base")

@@ -77,7 +77,10 @@ def make(
             short -= len(got)
             drafts += got
     if short:
-        raise ConfigError(f"{name}: {count - short} different tasks can be made with seed {seed}, not {count}")
+        raise ConfigError(
+            f"{name}: {count - short} different tasks can be made with seed {seed}, not {count}: ask for so many, or "
+            "make a second set with another seed"
+        )
     random.Random(derive_seed("factory", name, seed, "order")).shuffle(drafts)
     return [Made(task_json(factory, draft, maker.story(draft)), draft) for draft in drafts]
 

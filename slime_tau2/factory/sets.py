@@ -73,7 +73,7 @@ def make_set(
     Raises:
         ConfigError: no factory for the domain, too many tasks for it, or the directory holds something.
     """
-    writing.check_empty(directory)
+    writing.check_new(directory, name)
     made = build.make(factory, count, seed, refused=refused, transferred=transferred)
     maker = factories.of(factory)
     provenance: dict[str, JsonValue] = {

@@ -20,7 +20,8 @@ NEVER_TRAIN = ("test", "val", "held-out")
 """Splits whose tasks train nothing (`val`: unless `train+val` is asked for)."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class _Part(BaseModel):

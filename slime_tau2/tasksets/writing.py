@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from typing import Any
 from pydantic import JsonValue
 
 import slime_tau2
-from slime_tau2 import bench, files
+from slime_tau2 import bench, files, traits
 from slime_tau2.errors import ConfigError
-from slime_tau2.tasksets import manifest, stored
+from slime_tau2.tasksets import manifest, openings, stored
 from slime_tau2.tasksets.manifest import FILE, TASKS, VERIFIED, DatabaseFiles, SetManifest, Verification
 from slime_tau2.tasksets.stored import StoredSet
 
@@ -62,7 +63,7 @@ def write_set(
         ConfigError: the directory holds something, or the set would be broken; nothing is left there then.
         BenchDataError: tau2 has no such domain.
     """
-    check_empty(directory)
+    check_new(directory, name)
     staging = directory.with_name(f".{directory.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -99,10 +100,26 @@ def write_set(
     return stored.read(directory)
 
 
-def check_empty(directory: Path) -> None:
-    """Raise ConfigError where a set's directory holds something already."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+def check_new(directory: Path, name: str) -> None:
+    """See that a set of a name can be written into a directory, before anything is made.
+
+    Raises:
+        ConfigError: the name is none, or a domain's; the directory is a file, holds something, or lies within a set.
+    """
+    if not re.fullmatch(manifest.NAME, name):
+        raise ConfigError(
+            f"{name!r} is no name of a task set: letters, digits and . _ - only, the first no sign, 80 at most; name "
+            "it with --name"
+        )
+    if traits.known(name) and openings.opened(name) is None:
+        raise ConfigError(f"{name!r} is a domain's name; give the set another with --name")
+    if directory.exists() and not directory.is_dir():
+        raise ConfigError(f"{directory} is a file, and a task set is a directory; use another --output")
+    if directory.exists() and any(directory.iterdir()):
         raise ConfigError(f"{directory} is not empty; use another directory, or remove it first")
+    for parent in directory.absolute().parents:
+        if (parent / FILE).is_file() and (parent / TASKS).is_file():
+            raise ConfigError(f"{directory} lies within the task set {parent}; use a directory beside it")
 
 
 def _own_database(domain: str) -> str:

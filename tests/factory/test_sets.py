@@ -61,9 +61,21 @@ def test_what_cannot_be_made(tmp_path, arguments, said):
     assert not (tmp_path / "s").exists()
 
 
-def test_a_directory_that_holds_something_costs_no_time(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
+def test_a_directory_or_a_name_that_will_not_do_costs_no_time(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "make", None)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "manifest.json").touch()
+    (tmp_path / "set" / "tasks.jsonl").touch()
+    for output, more, said in (
+        ("new", ["--name", "a/b"], "'a/b' is no name of a task set"),
+        ("a b", [], "'a b' is no name of a task set"),
+        ("retail", [], "'retail' is a domain's name; give the set another with --name"),
+        ("set/manifest.json", [], "is a file, and a task set is a directory"),
+        ("set/within", [], "lies within the task set"),
+    ):
+        done = run("--domain", "retail", "--count", 9, "--output", tmp_path / output, *more)
+        assert isinstance(done.exception, ConfigError) and said in str(done.exception)
+    (tmp_path / "file").touch()
     done = run("--domain", "retail", "--count", 9, "--output", tmp_path)
     assert isinstance(done.exception, ConfigError) and "is not empty" in str(done.exception)
 

@@ -51,6 +51,14 @@ def test_a_good_set_is_verified_and_trains(tmp_path, good):
     assert set(lines[0]["details"]) == {"findings", "free", "order_only", "order_fixed", "evaluated"}
 
 
+def test_a_file_that_cannot_be_written_costs_no_time(tmp_path, good, monkeypatch):
+    task_set_files.write(tmp_path / "good", name="good", tasks=good)
+    monkeypatch.setattr(cli_tasks, "_verify", None)
+    for output in (tmp_path, tmp_path / "nowhere" / "x.jsonl"):
+        done = run("verify-tasks", tmp_path / "good", "--output", output)
+        assert isinstance(done.exception, ConfigError) and "--output" in str(done.exception)
+
+
 def test_a_set_that_was_edited_is_verified_again(tmp_path, good):
     task_set_files.write(tmp_path / "good", name="good", tasks=good)
     path = tmp_path / "good" / manifest.FILE
