@@ -147,7 +147,7 @@ def sentences(task):
 
 
 def test_splits_share_no_owner_and_no_entity(domain, made):
-    splits = build.splits(made)
+    splits = build.splits(domain, made)
     assert sorted(splits["train"] + splits["held-out"]) == sorted(splits["base"])
     assert sorted(splits["easy"] + splits["medium"] + splits["hard"]) == sorted(splits["train"])
     drafts = {m.task["id"]: m.draft for m in made}
