@@ -134,12 +134,13 @@ def _kinds(accept: Sequence[str]) -> list[str]:
 def _verify(world: World, task_ids: Sequence[str], checks: Collection[int], evaluated: float) -> list[Verdict]:
     from slime_tau2 import bench
     from slime_tau2.episode import worlds
-    from slime_tau2.factory import rulings
+    from slime_tau2.factory import attempts, rulings
     from slime_tau2.verification.verify import Verifier
 
     anew = rulings.of if rulings.supported(world.domain) else None
     own = world if world.task_set is None else worlds.load(world.domain, retrieval=bench.LEAST_RETRIEVAL)
-    verifier = Verifier(world, own, checks=checks, evaluated=evaluated, rulings=anew)
+    tried = attempts if attempts.supported(world.domain) else None
+    verifier = Verifier(world, own, checks=checks, evaluated=evaluated, rulings=anew, attempts=tried)
     verdicts = verifier.verify_all(task_ids)
     console = Console(stderr=True)
     hidden = not console.is_terminal
@@ -167,11 +168,13 @@ def make_tasks(
         str | None, typer.Option(help="What options and records call the set; by default the directory's name.")
     ] = None,
     refused: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of tasks whose wishes the policy forbids.")
-    ] = 0.11,
-    transferred: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of tasks that end with a person.")] = 0.06,
+        float, typer.Option(min=0.0, max=1.0, help="Share of tasks in which there is nothing to do but to say no.")
+    ] = 0.04,
+    transferred: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of tasks that only end with a person.")
+    ] = 0.05,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Make the seven checks too; a set trains nothing until it is verified.")
+        bool, typer.Option("--verify", help="Make the eight checks too; a set trains nothing until it is verified.")
     ] = False,
     rewrite: Annotated[
         str | None, typer.Option(help="URL/v1 of an OpenAI-compatible server that tells the stories in other words.")

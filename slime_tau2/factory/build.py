@@ -25,7 +25,8 @@ from slime_tau2.factory.stories import Story, tell
 from slime_tau2.seeds import derive_seed
 from slime_tau2.verification import declared
 
-REFUSED, TRANSFERRED = 0.11, 0.06
+REFUSED, TRANSFERRED = 0.04, 0.05
+"""Tasks with nothing to do but to say no, which pay for silence too, and tasks with nothing to do but to hand over."""
 ROUNDS = 60
 """How often a recipe goes through all owners before it is given up."""
 
@@ -176,7 +177,7 @@ def task_json(factory: Factory, draft: Draft, story: Story) -> dict[str, Any]:
     assertions = [_function(check) for check in draft.assertions()]
     data = _merged([draft.data, *(wish.data for wish in draft.wishes)])
     state = {"initialization_data": data, "initialization_actions": setup or None, "message_history": None}
-    basis = factory.basis(draft) if callable(factory.basis) else factory.basis
+    basis = factory.basis(draft)
     # every action counts in this basis, and nobody has to read what gold reads
     calls = [call for call in draft.calls() if "ACTION" not in basis or call.write or call.free]
     return {
@@ -199,7 +200,7 @@ def task_json(factory: Factory, draft: Draft, story: Story) -> dict[str, Any]:
         "ticket": None,
         "initial_state": state if setup or data else None,
         "evaluation_criteria": {
-            "actions": [_action(task_id, number, call) for number, call in enumerate(calls)],
+            "actions": [_action(task_id, number, call, basis) for number, call in enumerate(calls)],
             "env_assertions": assertions or None,
             "communicate_info": draft.tells(),
             "nl_assertions": None,
@@ -208,8 +209,10 @@ def task_json(factory: Factory, draft: Draft, story: Story) -> dict[str, Any]:
     }
 
 
-def _action(task_id: str, number: int, call: Call) -> dict[str, Any]:
+def _action(task_id: str, number: int, call: Call, basis: Sequence[str]) -> dict[str, Any]:
     compared = [name for name in call.arguments if name not in call.free] if call.free else None
+    if {"ACTION", "DB"} <= {*basis} and call.write:
+        compared = []  # the databases say whether it was right: the order of a list may not matter to them
     return {
         "action_id": f"{task_id}_{number}",
         "requestor": call.requestor,

@@ -7,12 +7,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slime_tau2 import bench
 from slime_tau2.errors import FactoryError
+from slime_tau2.factory import answers
 from slime_tau2.factory.draft import Call, Draft, Identity, Outcome, Wish
 from slime_tau2.factory.rules import Finding, Rule
 from slime_tau2.factory.stories import PERSONAS
@@ -30,7 +31,9 @@ class Case:
         rng: where all chance comes from.
         environment: a new one by default.
         peers: all owners in the same split, this one too, for wishes that are about somebody else.
+        recipe: families of the task, where it is made by one.
         wishes: what has been wished, and played, before.
+        returned: what the gold calls so far have returned, as tau2 writes it.
         data: tau2's InitializationData that the wishes find.
     """
 
@@ -45,7 +48,9 @@ class Case:
     ):
         self.world, self.owner, self.rng, self.peers = world, owner, rng, peers
         self.environment: bench.Environment = world.environments.fresh() if environment is None else environment
+        self.recipe: tuple[str, ...] = ()
         self.wishes: list[Wish] = []
+        self.returned: list[str] = []
         self.data: Mapping[str, Any] = {}
 
     @property
@@ -64,7 +69,7 @@ class Case:
             FactoryError: a gold call fails that should not, or the other way round.
         """
         set_up(self.environment, [wish])
-        run(self.environment, wish.calls)
+        self.returned += map(self.environment.to_json_str, run(self.environment, wish.calls))
         self.wishes.append(wish)
 
 
@@ -140,6 +145,12 @@ def run(environment: bench.Environment, calls: Iterable[Call]) -> list[Any]:
     return results
 
 
+def by_databases(draft: Draft) -> tuple[str, ...]:
+    """The databases and what is told, and the transfer where a wish ends with a person: no database shows it."""
+    transferred = any(wish.outcome == "transferred" for wish in draft.wishes)
+    return ("DB", "COMMUNICATE", "ACTION") if transferred else ("DB", "COMMUNICATE")
+
+
 @dataclass(frozen=True)
 class Family:
     """A kind of wish.
@@ -171,12 +182,13 @@ class Factory:
         recipes: {families of a task, in order of the wishes: weight}. Weights count among recipes that end alike:
             how many tasks are refused or transferred is for the caller to say.
         rules: the whole policy by name.
-        basis: tau2's reward basis of the tasks, or what tells it from a draft.
+        basis: tau2's reward basis of a draft's task.
         guards: what else must hold at the end, seen from a case whose wishes are all played: that nothing was touched
             that nobody asked for.
         personas: how users are, in tau2's persona; each a whole text.
         ruling: what the rules say of a write of a finished task, as far as the database before it, the calls and the
             scenario decide; None for domains whose rules are not evaluated anew.
+        attempts: writes that nobody asks for, on the database as gold leaves it; each is lost with one of them made.
         notes: what stands as JSON in `description.notes` beside what `build.notes` says, for domains whose user reads
             it.
         kind: what a draft's id has after the domain; its families, if None.
@@ -188,12 +200,13 @@ class Factory:
     families: Mapping[str, Family]
     recipes: Mapping[tuple[str, ...], float]
     rules: Mapping[str, Rule]
-    basis: tuple[str, ...] | Callable[[Draft], tuple[str, ...]] = ("DB", "COMMUNICATE")
+    basis: Callable[[Draft], tuple[str, ...]] = by_databases
     scene: Callable[[Case], tuple[bench.EnvFunctionCall, ...]] = lambda case: ()
     data: Callable[[Case], Mapping[str, Any]] = lambda case: {}
     guards: Callable[[Case], tuple[bench.EnvAssertion, ...]] = lambda case: ()
     personas: Sequence[str] = PERSONAS
     ruling: Callable[[Write], Iterable[Finding]] | None = None
+    attempts: Callable[[Case], Iterator[tuple[Call, ...]]] | None = None
     notes: Callable[[Draft], Mapping[str, Any]] | None = None
     kind: Callable[[Draft], str] | None = None
     held_out: float = 0.1
@@ -212,11 +225,12 @@ class Factory:
         return "transferred" if "transferred" in outcomes else "refused"
 
     def draft(self, recipe: tuple[str, ...], case: Case) -> Draft | None:
-        """A draft by a recipe; None where the case does not allow one of its wishes.
+        """A draft by a recipe; None where the case does not allow a wish of it, or an answer may be said by chance.
 
         Raises:
             FactoryError: a family made a wish that contradicts itself, or whose gold calls fail.
         """
+        case.recipe = recipe
         scene = self.scene(case)
         case.data = self.data(case)
         set_up(case.environment, (), scene, case.data)
@@ -226,7 +240,9 @@ class Factory:
             wish = self.families[name].make(case)
             if wish is None:
                 return None
-            wish = dataclasses.replace(wish, family=name)
+            # who hands the user over instead of saying no does not get to what comes afterwards
+            after = wish.after or any(earlier.outcome == "refused" for earlier in case.wishes)
+            wish = dataclasses.replace(wish, family=name, after=after)
             wish.check()
             case.play(wish)
         draft = Draft(
@@ -238,13 +254,17 @@ class Factory:
             guards=self.guards(case),
             data=case.data,
         )
-        _prove(case.world, draft)
+        returned = [*case.returned, *map(case.environment.to_json_str, _prove(case.world, draft))]
+        if not answers.unmistakable(draft, returned):
+            return None
         one_by_one = _told_one_by_one(case.wishes) or _order_matters(case, draft)
         return dataclasses.replace(draft, one_by_one=one_by_one)
 
 
-def _prove(world: World, draft: Draft) -> None:
-    """Play a draft from its beginning, as tau2 will: all set-up first, then all gold calls.
+def _prove(world: World, draft: Draft) -> list[Any]:
+    """Play a draft from its beginning, as tau2 will: all set-up first, then all gold calls; what they return.
+
+    Without assertions only those calls are played that no wish has.
 
     Raises:
         FactoryError: a call fails; an assertion does not hold at the end, or all of a wish's hold at the beginning
@@ -253,17 +273,17 @@ def _prove(world: World, draft: Draft) -> None:
     environment = world.environments.fresh()
     if not draft.assertions():
         set_up(environment, (), draft.scene, draft.data)
-        run(environment, draft.identity.calls)
-        return
+        return run(environment, draft.identity.calls)
     set_up(environment, draft.wishes, draft.scene, draft.data)
     for wish in draft.wishes:
         if wish.writes() and wish.assertions and all(_holds(environment, assertion) for assertion in wish.assertions):
             raise FactoryError(f"{wish.family}: all assertions hold before anything is done")
-    run(environment, draft.calls())
+    returned = run(environment, draft.calls())
     failing = [a.func_name for a in draft.assertions() if not _holds(environment, a)]
     if failing:
         families = ", ".join(draft.families)
         raise FactoryError(f"{families}: these assertions do not hold at the end: {', '.join(failing)}")
+    return returned
 
 
 def _holds(environment: bench.Environment, assertion: bench.EnvAssertion) -> bool:

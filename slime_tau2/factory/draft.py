@@ -264,13 +264,15 @@ class Draft:
 
     @cached_property
     def key(self) -> str:
-        """What the task comes down to, whatever its words: no two tasks of a set have the same."""
-        facts = [
-            [w.outcome, w.topic or (w.family if not w.writes() else ""), *(c.canonical() for c in w.writes()), *w.tells]
-            for w in self.wishes
-        ]
-        setup = [f"{c.env_type} {c.func_name} {sorted(c.arguments.items())}" for w in self.wishes for c in w.setup]
-        return json.dumps([self.domain, self.owner, sorted(facts), sorted(setup)])
+        """What the task comes down to, whatever its words: no two tasks of a set have the same.
+
+        It is whom the task is about, what has to be done, and what has to be told; where that is nothing, what is
+        refused.
+        """
+        done = [call.canonical() for call in self.calls() if call.write or call.name == TRANSFER]
+        comes_to = sorted(done) + sorted(self.tells()) or sorted([w.topic or w.family for w in self.wishes])
+        data = [self.data, *(wish.data for wish in self.wishes)]
+        return json.dumps([self.domain, self.owner, comes_to, [part for part in data if part]], sort_keys=True)
 
     @property
     def difficulty(self) -> int:

@@ -1,4 +1,4 @@
-"""What the seven checks can find of a task, by name."""
+"""What the eight checks can find of a task, by name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ CHECKS = {
     5: "the user can be played",
     6: "nothing of a test task",
     7: "the order of lists",
+    8: "nothing forbidden earns",
 }
 """{number: what it is about}"""
 
@@ -43,6 +44,7 @@ KINDS: dict[str, Kind] = {
     "empty-pays": Kind(2, True, "gold's calls with empty arguments are rewarded"),
     "write-unneeded": Kind(3, True, "gold without one of its writes is rewarded"),
     "write-doubled": Kind(3, True, "gold with a write made twice is rewarded, though the second changes something"),
+    "answer-unneeded": Kind(3, True, "an answer is in what else is said, given or returned, or in the story"),
     "argument-free": Kind(3, False, "an argument of a write may have other values"),
     "rule-broken": Kind(4, True, "a rule of the policy forbids what is done"),
     "refusal-unnamed": Kind(4, True, "a wish is refused or transferred, and no rule that forbids it is named"),
@@ -55,6 +57,8 @@ KINDS: dict[str, Kind] = {
     "test-record": Kind(6, True, "a record of a test task is in it"),
     "test-sentence": Kind(6, True, "a sentence of a test task's scenario is in it"),
     "order-decides": Kind(7, False, "a list in another order loses the reward, and nothing fixes the order"),
+    "violation-pays": Kind(8, True, "gold and one more write that the policy forbids is rewarded"),
+    "unasked-pays": Kind(8, False, "gold and one more write that nobody asks for is rewarded; no rule speaks of it"),
 }
 """{name: what it means}, in the order in which tables list them."""
 

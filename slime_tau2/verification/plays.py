@@ -74,21 +74,7 @@ class Scene:
 
         A call that fails is an error result, as in any conversation.
         """
-        environment = self.start()
-        messages: list[bench.Message] = list(self.history)
-        errs: list[bool] = []
-        for number, call in enumerate(calls):
-            made = tool_call(call, number)
-            if call.requestor == "user":
-                messages.append(bench.UserMessage(role="user", content=None, tool_calls=[made]))
-            else:
-                messages.append(bench.AssistantMessage(role="assistant", content=None, tool_calls=[made]))
-            result = environment.get_response(made)
-            messages.append(result)
-            errs.append(result.error)
-        messages += [bench.AssistantMessage(role="assistant", content=text) for text in words]
-        messages.append(bench.UserMessage(role="user", content=bench.STOP))
-        return Play(environment, messages, errs)
+        return _play(self.start(), list(self.history), calls, words)
 
     def grade(self, played: Play) -> bench.RewardInfo:
         """What tau2 gives for a play; nothing where an assertion raises, because what it asks about is not there."""
@@ -104,6 +90,42 @@ class Scene:
     def reward(self, calls: Iterable[Step], words: Sequence[str] = ()) -> float:
         """What tau2 gives for these calls and words."""
         return float(self.grade(self.play(calls, words)).reward)
+
+
+def _play(
+    environment: bench.Environment, messages: list[bench.Message], calls: Iterable[Step], words: Sequence[str]
+) -> Play:
+    """A conversation that goes on from these messages, in this environment."""
+    errs: list[bool] = []
+    for number, call in enumerate(calls, len(messages)):
+        made = tool_call(call, number)
+        if call.requestor == "user":
+            messages.append(bench.UserMessage(role="user", content=None, tool_calls=[made]))
+        else:
+            messages.append(bench.AssistantMessage(role="assistant", content=None, tool_calls=[made]))
+        result = environment.get_response(made)
+        messages.append(result)
+        errs.append(result.error)
+    messages += [bench.AssistantMessage(role="assistant", content=text) for text in words]
+    messages.append(bench.UserMessage(role="user", content=bench.STOP))
+    return Play(environment, messages, errs)
+
+
+class Fork:
+    """A conversation that goes on in several ways after the same calls."""
+
+    def __init__(self, scene: Scene, calls: Sequence[Step]):
+        self.scene, self.calls = scene, calls
+        self.trunk = scene.play(calls)
+        self._kept = scene.stage.environments.keep(self.trunk.environment)
+
+    def play(self, calls: Sequence[Step], words: Sequence[str] = ()) -> Play:
+        """Its calls, then these; its errors are those of these alone."""
+        if self._kept is None:
+            played = self.scene.play([*self.calls, *calls], words)
+            return Play(played.environment, played.messages, played.errs[len(self.calls) :])
+        environment = self.scene.stage.environments.restore(self._kept)
+        return _play(environment, self.trunk.messages[:-1], calls, words)
 
 
 def tool_call(call: Step, number: int = 0) -> bench.ToolCall:

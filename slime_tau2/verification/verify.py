@@ -1,8 +1,9 @@
-"""The seven checks on tasks of a world."""
+"""The eight checks on tasks of a world."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,11 +11,12 @@ from typing import Protocol
 from slime_tau2 import bench
 from slime_tau2.episode.grading import bare_simulation
 from slime_tau2.episode.worlds import World
-from slime_tau2.verification import declared, leaks, orders, valueflow
+from slime_tau2.verification import answers, declared, leaks, orders, valueflow, violations
 from slime_tau2.verification.checks import CHECKS, KINDS, Finding
 from slime_tau2.verification.declared import Declared
-from slime_tau2.verification.plays import Made, Scene, Step, tool_call
+from slime_tau2.verification.plays import Fork, Made, Scene, Step, tool_call
 from slime_tau2.verification.variations import Values, Variation, by_shape, variations
+from slime_tau2.verification.violations import Attempts
 
 ALL = frozenset(CHECKS)
 IDLE = ("Is there anything else that I can do for you?",)
@@ -77,6 +79,7 @@ class Verifier:
         evaluated: share of the tasks that tau2's own evaluator grades too, in check 1; it builds two or three
             environments per task. Which tasks is decided by their ids.
         rulings: evaluates the policy anew for the writes of a factory's tasks; None: what they say of it is believed.
+        attempts: makes writes that nobody asks for; None: check 8 finds nothing.
     """
 
     def __init__(
@@ -87,9 +90,10 @@ class Verifier:
         checks: Collection[int] = ALL,
         evaluated: float = 0.0,
         rulings: Rulings | None = None,
+        attempts: Attempts | None = None,
     ):
         self.world, self.own, self.checks = world, own, frozenset(checks)
-        self.share, self.rulings = evaluated, rulings
+        self.share, self.rulings, self.attempts = evaluated, rulings, attempts
         tasks = [*world.tasks.values(), *(own.tasks.values() if own is not world else ())]
         self.values = Values(tasks)
         self.reader = valueflow.Reader(world, tasks)
@@ -135,11 +139,15 @@ class _Subject:
         if self.task.evaluation_criteria is None:
             self.find("no-criteria", "evaluation_criteria is null")
         else:
-            earns = self._gold_earns() if checks & {1, 3, 7} else False
+            earns = self._gold_earns() if checks & {1, 3, 7, 8} else False
             if 2 in checks:
                 self._idleness()
             if earns and self.writes and checks & {3, 7}:
                 self._exactness()
+            if earns and 3 in checks:
+                self._answers()
+            if earns and 8 in checks and self.verifier.attempts is not None:
+                self._violations(self.verifier.attempts)
             if 5 in checks and self.writes:
                 self._sources()
         if 4 in checks:
@@ -228,6 +236,19 @@ class _Subject:
             found = orders.order_only(self.scene, gold, writes, self.words)
             self._orders({self.writes[writes.index(number)]: names for number, names in found.items()})
 
+    def _answers(self) -> None:
+        """Check 3 of what has to be told: said by no other words than those that are meant to."""
+        if not self.words:
+            return
+        story = valueflow.told(self.task)
+        paper = [json.dumps(dict(action.arguments)) for action in self.gold] + self._results(writes=True)
+        for number, answer in enumerate(self.words):
+            others = [*self.words[:number], *self.words[number + 1 :]]
+            said = [*others, story, *(answers.without(answer, text) for text in paper)]
+            if self.scene.reward(self.gold, list(filter(None, said))) == 1.0:
+                where = "in the story" if answer.lower() in story.lower().replace(",", "") else "in other words"
+                self.find("answer-unneeded", f"{answer}: {where}")
+
     def _without_reads(self) -> list[Step] | None:
         """The writes alone, where they earn as much as all gold calls: reads take most of the time."""
         if self.scene.stage.environments.base.user_tools is not None:
@@ -235,13 +256,13 @@ class _Subject:
         kept: list[Step] = [self.gold[n] for n in self.writes]
         return kept if self.scene.reward(kept, self.words) == 1.0 else None
 
-    def _results(self) -> list[str]:
-        """What gold's reads return."""
+    def _results(self, *, writes: bool = False) -> list[str]:
+        """What gold's reads return, and the writes too if wanted."""
         environment = self.scene.start()
         out = []
         for number, action in enumerate(self.gold):
             result = environment.get_response(tool_call(action))
-            if number not in self.writes and not result.error and result.content:
+            if (writes or number not in self.writes) and not result.error and result.content:
                 out.append(result.content)
         return out
 
@@ -309,6 +330,27 @@ class _Subject:
                 self.find("rule-broken", f"{name}: {', '.join(broken)}, evaluated anew")
             if not found:
                 self.find("policy-unchecked", f"no rule speaks of {name}")
+
+    # 8
+
+    def _violations(self, attempts: Attempts) -> None:
+        fork = Fork(self.scene, self._without_reads() or self.gold)
+        owner = attempts.owner(self.task, fork.trunk.environment)
+        if owner is None:
+            return
+        made = attempts.of(self.world, fork.trunk.environment, owner=owner)
+        for calls in violations.rewarded(fork, list(made), self.words):
+            broken = self._broken_by(calls, owner)
+            first = f"{calls[0].name} {json.dumps(dict(calls[0].arguments))}"
+            self.find("violation-pays" if broken else "unasked-pays", ": ".join(filter(None, (first, broken))))
+
+    def _broken_by(self, calls: Sequence[Step], owner: str) -> str:
+        """The rules that calls after gold break, and gold does not."""
+        if self.verifier.rulings is None:
+            return ""
+        found = self.verifier.rulings(self.world, self.task, [*self.gold, *calls], owner=owner)
+        broken = [{ruled.rule for ruled in found.get(n, ()) if not ruled.holds} for n in range(len(self.gold) + 1)]
+        return ", ".join(sorted(broken[-1].difference(*broken[:-1])))
 
     # 5
 

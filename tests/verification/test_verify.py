@@ -1,4 +1,4 @@
-"""The seven checks: for each kind of finding a task that has it, and tasks that have none."""
+"""The eight checks: for each kind of finding a task that has it, and tasks that have none."""
 
 import json
 
@@ -6,6 +6,7 @@ import pytest
 
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
+from slime_tau2.factory import attempts, rulings
 from slime_tau2.verification import declared
 from slime_tau2.verification.checks import CHECKS, KINDS
 from slime_tau2.verification.verify import ALL, Verifier
@@ -145,6 +146,26 @@ def test_writes_that_are_not_needed_or_not_exact(own, order):
     found = verdict(own, free, checks={3})
     assert found.free == {0: ("reason",)} and [f.kind for f in found.findings] == ["argument-free"]
     assert found.refusals() == []
+
+
+def test_an_answer_that_is_said_by_chance(own, order):
+    look = action("get_order_details", order_id=order.order_id)
+    price = str(order.items[0].price)
+    assert kinds(own, task([look], known(order), tells=[price]), checks={3}) == set()
+    assert kinds(own, task([look], known(order), tells=[price[:2]]), checks={3}) == {"answer-unneeded"}
+    assert "answer-unneeded" in kinds(own, task([look], known(order) + f" {price}", tells=[price]), checks={3})
+
+
+def test_a_forbidden_write_that_is_paid_for(own, order):
+    def found(basis):
+        made = task([cancel(order)], known(order), basis=basis, notes=notes() | {"owner": order.user_id})
+        world = worlds.build(own.spec, name="made", tasks=[made])
+        verifier = Verifier(world, own, checks={8}, rulings=rulings.of, attempts=attempts)
+        return {finding.kind: finding.text for finding in verifier.verify(made).findings}
+
+    assert found(("DB",)) == {}
+    paid = found(("ACTION",))
+    assert "one_user" in paid["violation-pays"]
 
 
 def test_a_write_that_may_be_made_twice(order, own):

@@ -9,6 +9,7 @@ from slime_tau2.factory.airline import bags, book, cancel, change, compensate, p
 from slime_tau2.factory.airline import refused_bookings as bookings
 from slime_tau2.factory.airline import refused_changes as changes
 from slime_tau2.factory.airline import refused_requests as requests
+from slime_tau2.factory.airline.attempts import attempts
 from slime_tau2.factory.airline.desk import owners
 from slime_tau2.factory.airline.identity import identity
 from slime_tau2.factory.airline.rulings import ruling
@@ -86,7 +87,7 @@ PAID_WRONG = ("foreign_card", "two_certificates", "two_credit_cards", "four_gift
 NEW_TRIP = ("too_many", *PAID_WRONG, "no_seats", "no_birth_date", "today", "two_cabins")
 """Refusals about a booking, which would be confused with another booking."""
 
-SINGLE, PAIR, ASKING, REFUSING, SAME_TRIP, TRIPLE = 42.0, 20.0, 14.0, 12.0, 8.0, 6.0
+SINGLE, PAIR, ASKING, REFUSING, SAME_TRIP, TRIPLE = 42.0, 20.0, 14.0, 24.0, 8.0, 6.0
 """How many tasks in a hundred of those with something to do are one wish; two; a question, or a wish and a question; a
 wish and a refusal; two wishes for one trip; three wishes.
 """
@@ -114,13 +115,13 @@ def _recipes() -> dict[tuple[str, ...], float]:
     pairs += [("change_flights", "change_flights"), ("change_cabin", "change_cabin"), ("cancel", "cancel")]
     same = [("change_cabin", "passengers_too"), ("change_cabin", "bags_too"), ("change_flights", "bags_too")]
     same += [("change_passengers", "bags_too"), ("change_flights", "passengers_too")]
-    refusing = [(name, no) for name in ("book", "cancel", "add_bags") for no in REFUSED]
+    refusing = [(no, name) for name in ("book", "cancel", "add_bags") for no in REFUSED]
     handed_over = [(name, no) for name in ("book", "change_passengers", "add_bags") for no in ("service", "profile")]
     groups: list[tuple[float, Sequence[tuple[str, ...]]]] = [
         (SINGLE, [(name,) for name in DONE]),
         (PAIR, pairs),
         (ASKING, [(name,) for name in QUESTIONS] + [(name, question) for name in COMBINED for question in ASKED]),
-        (REFUSING, [r for r in refusing if r[0] != "book" or r[1] not in NEW_TRIP]),
+        (REFUSING, [r for r in refusing if r[1] != "book" or r[0] not in NEW_TRIP]),
         (REFUSING / 6, [*handed_over, ("change_flights", "flown"), ("change_cabin", "flown")]),
         (REFUSING / 2, [(no, question) for no in REFUSED for question in ("fare", "balance")]),
         (SAME_TRIP, same),
@@ -156,4 +157,5 @@ AIRLINE = Factory(
     recipes=_recipes(),
     rules=policy.BOOK.rules,
     ruling=ruling,
+    attempts=attempts,
 )

@@ -199,8 +199,8 @@ def status(case: Case) -> Wish | None:
     reference = refer(desk, reservation)
     return Wish(
         about="your question",
-        reason=f"You want to know whether {flight_words(desk, flight)}, part of {reference.words}, is on time or "
-        "delayed. You only want to know that.",
+        reason=f"You want to know how {flight_words(desk, flight)}, part of {reference.words}, stands today. You only "
+        "want to know that.",
         facts=reference.facts,
         calls=(*reference.reads, status_read(flight)),
         findings=(policy.information(True),),

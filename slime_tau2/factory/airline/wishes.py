@@ -11,7 +11,7 @@ from slime_tau2.factory.airline.words import Reference, trip
 from slime_tau2.factory.draft import Call, Fact, Wish
 from slime_tau2.factory.stories import remembered
 
-LEAST_TOLD = 20
+LEAST_TOLD = 100
 """Smaller amounts stand in too many answers by chance."""
 
 

@@ -18,6 +18,7 @@ from slime_tau2.domains.helpdesk import tasks as generator
 from slime_tau2.factory.case import Case, Factory, Family
 from slime_tau2.factory.draft import Call, Draft, Fact, Identity, Told, Wish
 from slime_tau2.factory.helpdesk import policy
+from slime_tau2.factory.helpdesk.attempts import attempts
 from slime_tau2.factory.helpdesk.rulings import ruling
 from slime_tau2.factory.rules import Finding
 from slime_tau2.verification import declared
@@ -146,6 +147,7 @@ HELPDESK = Factory(
     recipes={("orders",): 1.0, ("refunds",): 1.0, ("phones",): 1.0},
     rules=policy.BOOK.rules,
     ruling=ruling,
+    attempts=attempts,
     basis=basis,
     notes=notes,
 )

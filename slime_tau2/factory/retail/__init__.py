@@ -18,6 +18,7 @@ from slime_tau2.factory.retail import (
     returns,
     transfers,
 )
+from slime_tau2.factory.retail.attempts import attempts
 from slime_tau2.factory.retail.identity import identity
 from slime_tau2.factory.retail.rulings import ruling
 from slime_tau2.factory.retail.shop import owners
@@ -37,7 +38,7 @@ DONE = {
     "rework": payment.rework,
 }
 QUESTIONS = {
-    "stock": questions.stock,
+    "variant_number": questions.variant_number,
     "price": questions.price,
     "item_number": questions.item_number,
     "price_of_variant": questions.price_of_variant,
@@ -70,11 +71,12 @@ TRANSFERRED = {"profile": transfers.profile, "beyond": transfers.beyond, "undo":
 AFTERWARDS = ("modify_items", "exchange_items", "return_items")
 """Families after which an order can be changed no more."""
 
-SINGLE, PAIR, ASKING, REFUSING, CLOSED, TRIPLE = 18.0, 30.0, 16.0, 16.0, 6.0, 14.0
+SINGLE, PAIR, ASKING, REFUSING, CLOSED, TRIPLE = 18.0, 30.0, 16.0, 24.0, 6.0, 14.0
 """How many tasks in a hundred of those with something to do are one wish; two; a wish and a question, or a question;
 a wish and a refusal; a wish and one too many for the same order; three wishes.
 """
 WEIGHT = {"return_items": 2.0, "exchange_items": 2.5, "modify_items": 2.5, "cancel_all": 0.6, "user_address": 0.8}
+BESIDE_A_REFUSAL = ("cancel", "exchange_items", "return_items", "modify_items", "order_address")
 COMBINED = (
     "cancel",
     "modify_items",
@@ -92,18 +94,20 @@ def _recipes() -> dict[tuple[str, ...], float]:
     groups: list[tuple[float, list[tuple[str, ...]]]] = [
         (SINGLE, [(name,) for name in DONE]),
         (PAIR, [*pairs, ("rework", "return_items"), ("exchange_items", "rework"), ("cancel_all", "return_items")]),
-        (ASKING, [(name,) for name in QUESTIONS] + [(name, q) for name in COMBINED for q in QUESTIONS]),
-        (REFUSING, [(name, no) for name in ("cancel", "exchange_items", "return_items") for no in REFUSED]),
-        (REFUSING / 2, [(no, name) for name in ("modify_items", "order_address") for no in REFUSED]),
+        (
+            ASKING,
+            [(name,) for name in QUESTIONS] + [(name, q) for name in COMBINED for q in QUESTIONS if q != "status"],
+        ),
+        (REFUSING, [(no, name) for name in BESIDE_A_REFUSAL for no in REFUSED]),
+        (REFUSING / 2, [(no, q) for q in ("variant_number", "price", "item_number", "order_total") for no in REFUSED]),
         (CLOSED, [*((name, "again") for name in AFTERWARDS), ("cancel", "undo")]),
-        (TRIPLE, [(*pair, q) for pair in pairs for q in ("stock", "price", "item_number", "balance")]),
+        (TRIPLE, [(*pair, q) for pair in pairs for q in ("variant_number", "price", "item_number", "balance")]),
     ]
     recipes: dict[tuple[str, ...], float] = {}
     for share, group in groups:
         weights = [_weight(recipe) for recipe in group]
         recipes |= {recipe: share * weight / sum(weights) for recipe, weight in zip(group, weights)}
     recipes |= {(name,): 1.0 for name in (*REFUSED, "unidentified")}
-    recipes |= {(no, q): 0.2 for no in ("cancel_too_late", "other_product") for q in ("stock", "order_total")}
     recipes |= {("profile",): 1.0, ("beyond",): 2.0, ("return_too_early", "profile"): 0.3}
     return recipes
 
@@ -128,4 +132,5 @@ RETAIL = Factory(
     recipes=_recipes(),
     rules=policy.BOOK.rules,
     ruling=ruling,
+    attempts=attempts,
 )

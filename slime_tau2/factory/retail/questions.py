@@ -16,31 +16,29 @@ from slime_tau2.factory.retail.words import (
     money,
     noun,
     plural,
-    product_words,
     refer,
     search,
     tellable,
 )
 
-LEAST_COUNT = 10
-"""Smaller numbers stand in too many answers by chance."""
 
-
-def stock(case: Case) -> Wish | None:
-    """How many variants of a product are available."""
-    products = [p for p in case.db.products.values() if len(_available(p)) >= LEAST_COUNT]
-    if not products:
+def variant_number(case: Case) -> Wish | None:
+    """Which item number the cheapest or the dearest variant of a product has."""
+    product: Product = case.rng.choice(list(case.db.products.values()))
+    pick, word = case.rng.choice(((min, "cheapest"), (max, "most expensive")))
+    prices = [variant.price for variant in _available(product)]
+    if not prices or prices.count(pick(prices)) > 1:
         return None
-    product: Product = case.rng.choice(products)
-    name = noun(product.name)
+    (found,) = (variant for variant in _available(product) if variant.price == pick(prices))
+    ones = noun(product.name)
     reason = case.rng.choice(
         (
-            f"You want to know how many different {product_words(product)} can be ordered right now: the number of "
-            "options in stock, not of those that are sold out.",
-            f"You want to know how many options of the {name} are available at the moment.",
+            f"You want to know the item number of the {word} {ones} in stock.",
+            f"You want to have the item number of the {word} {ones} that can be ordered right now. You only ask.",
+            f"You want to look at the {word} available {ones} on the website, and need its item number for that.",
         )
     )
-    return _answered(reason, _look_up(product), (str(len(_available(product))),), topic=product.product_id)
+    return _answered(reason, _look_up(product), (found.item_id,), topic=f"number of the {word} {product.product_id}")
 
 
 def price(case: Case) -> Wish | None:
@@ -139,7 +137,7 @@ def status(case: Case) -> Wish | None:
 def balance(case: Case) -> Wish | None:
     """What is on the user's gift card."""
     shop, rng = Shop(case), case.rng
-    cards = [card for card in shop.gift_cards() if (shop.balance(card) or 0) >= LEAST_COUNT]
+    cards = [card for card in shop.gift_cards() if shop.balance(card)]
     if not cards:
         return None
     card = rng.choice(cards)

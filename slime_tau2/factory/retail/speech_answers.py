@@ -8,7 +8,7 @@ from slime_tau2.factory.dialogue import Script
 from slime_tau2.factory.draft import Wish
 from slime_tau2.factory.retail.clerk import LOCATING, Clerk, contents, described
 from slime_tau2.factory.retail.shop import Item, Order, Product, Variant
-from slime_tau2.factory.retail.words import items_words, money, noun, product_words
+from slime_tau2.factory.retail.words import items_words, money, noun
 
 
 def answer(clerk: Clerk, wish: Wish) -> Script[None]:
@@ -38,13 +38,14 @@ def _compared(clerk: Clerk, wish: Wish, order: Order) -> tuple[Item, Variant]:
     return item, clerk.products[item.product_id].variants[variant_id]
 
 
-def stock(clerk: Clerk, wish: Wish, order: Order | None) -> str:
-    """How many variants are available."""
+def variant_number(clerk: Clerk, wish: Wish, order: Order | None) -> str:
+    """The item number of the cheapest or the dearest variant."""
     product, number = _product(clerk, wish), wish.tells[0]
+    found, word = product.variants[number], "cheapest" if "cheapest" in wish.topic else "most expensive"
     return clerk.pick(
-        f"There are {number} different {product_words(product)} available right now.",
-        f"At the moment, {number} options of the {noun(product.name)} are in stock.",
-        f"{number} of the {len(product.variants)} {noun(product.name)} options can be ordered at the moment.",
+        f"The {word} {noun(product.name)} in stock has the item number {number} ({described(found.options)}).",
+        f"The item number is {number}: that is the {word} available {noun(product.name)}.",
+        f"It's item {number}, {described(found.options)}.",
     )
 
 
@@ -135,7 +136,7 @@ def spent(clerk: Clerk, wish: Wish, order: Order | None) -> str:
 
 
 WORDS: Mapping[str, Callable[[Clerk, Wish, Order | None], str]] = {
-    "stock": stock,
+    "variant_number": variant_number,
     "price": price,
     "item_number": item_number,
     "price_of_variant": price_of_variant,

@@ -170,12 +170,6 @@ def options_but(options: Mapping[str, str], other: Mapping[str, str]) -> dict[st
     return {option: value for option, value in options.items() if other.get(option) != value}
 
 
-def product_words(product: Product) -> str:
-    """A product as such: 'desk lamps', 'hiking boots'."""
-    name = noun(product.name)
-    return name if plural(product.name) else f"{name}s"
-
-
 def a_product(product: Product) -> str:
     """Any one of a product: 'a desk lamp', 'an e-reader', 'hiking boots'."""
     name = noun(product.name)

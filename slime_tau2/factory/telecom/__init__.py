@@ -5,7 +5,8 @@ from __future__ import annotations
 from slime_tau2.factory.case import Factory, Family
 from slime_tau2.factory.draft import Draft
 from slime_tau2.factory.telecom import bills, data, policy, questions, repairs, transfers
-from slime_tau2.factory.telecom.account import guards
+from slime_tau2.factory.telecom.account import by_assertions, guards
+from slime_tau2.factory.telecom.attempts import attempts
 from slime_tau2.factory.telecom.households import owners, scene
 from slime_tau2.factory.telecom.identity import identity, nobody
 from slime_tau2.factory.telecom.rulings import ruling
@@ -67,16 +68,18 @@ def _recipes() -> dict[tuple[str, ...], float]:
     recipes |= {("refuel", question): 0.8 for question in ("data_left", "newest_bill", "plan_name")}
     recipes |= {("settle", "newest_bill"): 0.8, ("settle", "refuel"): 0.8, ("newest_bill", "refuel"): 0.8}
     recipes |= {("unpaid",): 2.0, ("not_due",): 1.0, ("too_much",): 1.5, ("for_free",): 1.0, ("unidentified",): 1.0}
-    recipes |= {("not_due", "plan_name"): 0.3, ("too_much", "refuel_price"): 0.3}
+    recipes |= {("not_due", "data_left"): 0.3, ("too_much", "refuel_price"): 0.3}
     recipes |= {("locked",): 3.0, ("ended",): 1.5, ("exhausted",): 2.0, ("plan_change",): 1.0, ("beyond",): 1.0}
     return recipes
 
 
 def basis(draft: Draft) -> tuple[str, ...]:
-    """Assertions; the transfer where somebody is to be handed over; the answers where something is to be told."""
+    """The databases, or assertions where the user changes the phone or pays; the transfer where somebody is to be
+    handed over; the answers where something is to be told.
+    """
     transferred = any(wish.outcome == "transferred" for wish in draft.wishes)
     return (
-        "ENV_ASSERTION",
+        "ENV_ASSERTION" if by_assertions(draft.families) else "DB",
         *(("ACTION",) if transferred else ()),
         *(("COMMUNICATE",) if draft.tells() else ()),
     )
@@ -97,6 +100,7 @@ TELECOM = Factory(
     recipes=_recipes(),
     rules=policy.BOOK.rules,
     ruling=ruling,
+    attempts=attempts,
     basis=basis,
     personas=PERSONAS,
 )

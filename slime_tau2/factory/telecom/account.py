@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import cache
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from slime_tau2 import bench
 from slime_tau2.factory.case import Case
 from slime_tau2.factory.draft import Call, read
+from slime_tau2.factory.telecom.words import LEFT_ALONE
 
 
 class Plan(Protocol):
@@ -141,11 +142,39 @@ def paid(bill: Bill, value: bool = True) -> bench.EnvAssertion:
     return holds("assistant", "no_overdue_bill", value=value, overdue_bill_id=bill.bill_id)
 
 
+PHONE = frozenset({"service", "no_data", "slow_data", "mms", "locked", "ended", "exhausted"})
+"""Families in which the user changes settings of the phone, or may."""
+PAYING = frozenset({"pay", "pay_oldest", "settle"})
+"""Families in which the user pays. tau2 plays gold without telling the phone of a request, so that gold's databases
+never have a bill that is paid.
+"""
+
+
+def by_assertions(families: Iterable[str]) -> bool:
+    """Whether a task is graded by assertions, because databases that equal gold's are too much to ask for."""
+    return not (PHONE | PAYING).isdisjoint(families)
+
+
+def left_alone(case: Case) -> tuple[str, ...]:
+    """What the user of a task that is graded by databases is told once: the phone's is one of them."""
+    return () if case.wishes or by_assertions(case.recipe) else (case.rng.choice(LEFT_ALONE),)
+
+
 def guards(case: Case) -> tuple[bench.EnvAssertion, ...]:
-    """The line is in no other state than it should be, and has no more data than were asked for."""
-    account = Account(case)
-    status = str.__str__(account.line.status)  # tau2's is an Enum of strings
-    return (
-        holds("assistant", "line_status", **account.ids(), expected_status=status),
-        holds("assistant", "data_refueling_amount", **account.ids(), expected_amount=account.line.data_refueling_gb),
-    )
+    """All lines in the books are in the state that they should be in and have the data that were asked for, no more,
+    and the bills are paid that should be, no others.
+    """
+    if not by_assertions(case.recipe):
+        return ()
+    # whose contract has ended may pay all the same
+    open_to_pay = ("Overdue",) if "ended" in case.recipe else ()
+    checks = []
+    for customer in case.db.customers:
+        for line in (line for line in case.db.lines if line.line_id in customer.line_ids):
+            ids = {"customer_id": customer.customer_id, "line_id": line.line_id}
+            status = str.__str__(line.status)  # tau2's is an Enum of strings
+            checks.append(holds("assistant", "line_status", **ids, expected_status=status))
+            gb = line.data_refueling_gb
+            checks.append(holds("assistant", "data_refueling_amount", **ids, expected_amount=gb))
+    checks += [paid(bill, bill.status == "Paid") for bill in case.db.bills if bill.status not in open_to_pay]
+    return tuple(checks)

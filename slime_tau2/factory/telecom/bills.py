@@ -9,9 +9,9 @@ from slime_tau2.factory.case import Case
 from slime_tau2.factory.draft import Call, Fact, Told, Wish, read, write
 from slime_tau2.factory.rules import Finding
 from slime_tau2.factory.telecom import policy
-from slime_tau2.factory.telecom.account import Account, Bill, holds, paid
+from slime_tau2.factory.telecom.account import Account, Bill, holds, left_alone, paid
 from slime_tau2.factory.telecom.faults import look, press
-from slime_tau2.factory.telecom.words import ACCEPTED, money, some, with_phone
+from slime_tau2.factory.telecom.words import ACCEPTED, ANY_REQUEST, money, some, told, with_phone
 
 
 def settling(account: Account, bills: Sequence[Bill]) -> tuple[tuple[Call, ...], tuple[Finding, ...]]:
@@ -59,7 +59,7 @@ def pay(case: Case) -> Wish | None:
         "You want to pay the bill that you missed last month.",
     )
     return Wish(
-        reason=some(rng, reasons),
+        reason=told(rng, reasons),
         about="the bill",
         facts=(Fact("the number of the bill", "", Told.FORGOTTEN),),
         instructions=(some(rng, REQUEST),),
@@ -84,7 +84,7 @@ def settle(case: Case) -> Wish | None:
         "Your line was suspended because you forgot to pay. You want to put that right and use your phone again.",
     )
     return Wish(
-        reason=some(rng, reasons),
+        reason=told(rng, reasons),
         about="the suspension",
         instructions=(some(rng, REQUEST), "You are done when your phone shows a signal again.", *with_phone(rng)),
         calls=(*calls, *resume, press("reboot_device"), look("check_status_bar")),
@@ -106,7 +106,7 @@ def pay_oldest(case: Case) -> Wish | None:
         "You want to pay the overdue bill that was due first; for the other you have no money before next month.",
     )
     return Wish(
-        reason=some(rng, reasons),
+        reason=told(rng, reasons),
         about="the older bill",
         instructions=(some(rng, REQUEST), "You do not pay the other bill, whatever the agent says."),
         calls=calls,
@@ -136,9 +136,13 @@ def unpaid(case: Case) -> Wish | None:
         "You want the suspension of your line lifted.",
     )
     return Wish(
-        reason=some(rng, reasons),
+        reason=told(rng, reasons),
         about="the suspension",
-        instructions=(f"{some(rng, excuses)} Decline any payment request.", some(rng, ACCEPTED)),
+        instructions=(
+            f"{some(rng, excuses)} Say so as soon as a bill is named, and decline any payment request.",
+            some(rng, ACCEPTED),
+            *left_alone(case),
+        ),
         calls=(account.look_at_bills(),),
         findings=(policy.suspension(account.line), policy.pays(accepts=False), policy.all_paid(open_bills)),
         outcome="refused",
@@ -161,9 +165,9 @@ def not_due(case: Case) -> Wish | None:
         "You want to pay your latest bill now, though it is not due yet.",
     )
     return Wish(
-        reason=some(rng, reasons),
+        reason=told(rng, reasons),
         about="the newest bill",
-        instructions=(some(rng, ACCEPTED),),
+        instructions=(some(rng, ACCEPTED), *(left_alone(case) or (some(rng, ANY_REQUEST),))),
         calls=(account.look_at_bills(),),
         findings=(policy.bill_overdue(bill),),
         outcome="refused",

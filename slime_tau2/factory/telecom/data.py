@@ -7,8 +7,8 @@ from slime_tau2.factory.draft import Fact, Told, Wish, write
 from slime_tau2.factory.rules import Finding
 from slime_tau2.factory.stories import remembered
 from slime_tau2.factory.telecom import policy
-from slime_tau2.factory.telecom.account import Account, holds
-from slime_tau2.factory.telecom.words import ACCEPTED, gigabytes, money, some
+from slime_tau2.factory.telecom.account import Account, holds, left_alone
+from slime_tau2.factory.telecom.words import ACCEPTED, gigabytes, money, some, told
 
 AMOUNTS = (0.5, 1.0, 1.5, 2.0)
 TOO_MUCH = (2.5, 3.0, 4.0, 5.0, 8.0, 10.0)
@@ -46,10 +46,10 @@ def refuel(case: Case) -> Wish | None:
         "You want to top up your mobile data before a weekend with a lot of videos.",
     )
     return Wish(
-        reason=some(rng, reasons),
+        reason=told(rng, reasons),
         about="the data",
         facts=facts,
-        instructions=tuple(instructions),
+        instructions=(*instructions, *left_alone(case)),
         calls=(
             account.look_at_usage(),
             account.look_at_plan(),
@@ -76,11 +76,12 @@ def too_much(case: Case) -> Wish | None:
         f"You want {gigabytes(much)} more data this month.",
     )
     return Wish(
-        reason=some(rng, reasons),
+        reason=told(rng, reasons),
         about="the data",
         instructions=(
             "Less than that is of no use to you, and you do not want another plan either.",
             some(rng, ACCEPTED),
+            *left_alone(case),
         ),
         calls=(account.look_at_usage(),),
         findings=(policy.refuel_limit(much),),
@@ -104,9 +105,9 @@ def for_free(case: Case) -> Wish | None:
     )
     offer = some(rng, offers)
     return Wish(
-        reason=f"You want to add {gigabytes(amount)} of data to your line {offer}.",
+        reason=told(rng, (f"You want to add {gigabytes(amount)} of data to your line {offer}.",)),
         about="the data",
-        instructions=("You do not pay the regular price.", some(rng, ACCEPTED)),
+        instructions=("You do not pay the regular price.", some(rng, ACCEPTED), *left_alone(case)),
         calls=(account.look_at_plan(),),
         findings=(policy.refuel_agreed(agrees=False),),
         outcome="refused",
@@ -134,11 +135,16 @@ def unidentified(case: Case) -> Wish | None:
         "You want to have roaming switched on for your line, since you are abroad.",
         "You want to pay a bill that may be overdue.",
         "You want to know how much data you have left.",
+        "You want to know which plan your line is on.",
+        "You want to get rid of the suspension of your line.",
+        "You want to have your picture messages looked at, which fail.",
+        "You want another plan for your line.",
+        "You want to know when your next bill is due.",
     )
     reason = some(rng, wants)
     return Wish(
-        reason=reason,
-        instructions=(some(rng, SECRET),),
+        reason=told(rng, (reason,)),
+        instructions=(some(rng, SECRET), *left_alone(case)),
         findings=(policy.identified(("name",)),),
         outcome="refused",
         topic=reason,

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from slime_tau2 import bench
 from slime_tau2.factory.case import Case
-from slime_tau2.factory.telecom.account import Plan, function, today
+from slime_tau2.factory.telecom.account import Plan, by_assertions, function, today
 from slime_tau2.seeds import derive_seed
 
 if TYPE_CHECKING:
     from slime_tau2.episode.worlds import World
 
-FIRST_NUMBER, HOUSEHOLDS = 2001, 400
+FIRST_NUMBER, HOUSEHOLDS = 2001, 1200
 FIRST_NAMES = tuple(
     "Adele Amir Astrid Bashir Beatriz Bilal Camila Cedric Chiara Dalia Darius Dolores Edith Elif Emeka Esther Fabian "
     "Farah Felix Freya Giulia Goran Hanna Hugo Ingrid Ismail Ivana Jasper Jolene Kaito Katya Leandro Leila Lorenzo "
@@ -147,7 +147,7 @@ STANDINGS = {
 
 def scene(case: Case) -> tuple[bench.EnvFunctionCall, ...]:
     """Two households in the carrier's books, and one's phone in the user's hand."""
-    rng, books = case.rng, _Books(case)
+    rng, books = case.rng, _Books(case, exact=by_assertions(case.recipe))
     home = household(case.owner)
     card = rng.choice(home.cards)
     standing = rng.choices(list(STANDINGS), list(STANDINGS.values()))[0]
@@ -166,10 +166,16 @@ def scene(case: Case) -> tuple[bench.EnvFunctionCall, ...]:
 
 
 class _Books:
-    """Rows of the carrier's database."""
+    """Rows of the carrier's database.
 
-    def __init__(self, case: Case):
-        self.rng, self.today = case.rng, today(case.world.policy)
+    Args:
+        exact: what assertions cannot tell apart must not be. So roaming is enabled on all lines, because none says
+            whether it is, and whoever else is in the books has paid all bills, because none says of a bill that is not
+            paid whether a request for it was sent.
+    """
+
+    def __init__(self, case: Case, *, exact: bool):
+        self.owner, self.rng, self.today, self.exact = case.owner, case.rng, today(case.world.policy), exact
         self.plans: Sequence[Plan] = [plan for plan in case.db.plans if plan.data_limit_gb >= 3]
         self.rows: dict[str, list[dict[str, Any]]] = {"customers": [], "lines": [], "bills": [], "devices": []}
 
@@ -179,6 +185,8 @@ class _Books:
         for each, plan in zip(home.cards, plans, strict=True):
             self._line(each, plan, standing if each is card else Standing())
         bills = self._bills(home, plans, standing.overdue)
+        if self.exact and home.customer_id != self.owner:
+            bills = [bill for bill in bills if bill["status"] == "Paid"]
         first, last = home.full_name.lower().split()
         self.rows["customers"].append(
             {
@@ -217,7 +225,7 @@ class _Books:
                 "device_id": card.device_id,
                 "data_used_gb": round(limit * rng.uniform(0.2, 0.85), 1),
                 "data_refueling_gb": 0.0,
-                "roaming_enabled": rng.random() < 0.5,
+                "roaming_enabled": rng.random() < 0.5 or self.exact,
                 "contract_end_date": ends,
                 "last_plan_change_date": changed,
                 "last_sim_replacement_date": None,

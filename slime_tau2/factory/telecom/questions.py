@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from slime_tau2.factory.case import Case
 from slime_tau2.factory.draft import Call, Wish
 from slime_tau2.factory.telecom import policy
-from slime_tau2.factory.telecom.account import Account
-from slime_tau2.factory.telecom.words import gigabytes, money, some
+from slime_tau2.factory.telecom.account import Account, left_alone
+from slime_tau2.factory.telecom.words import gigabytes, money, told
 
 
 def _question(account: Account, reasons: Sequence[str], calls: tuple[Call, ...], answer: str, about: str) -> Wish:
     case = account.case
     return Wish(
-        reason=some(case.rng, reasons),
+        reason=told(case.rng, reasons),
         about=about,
+        instructions=left_alone(case),
         calls=calls,
         findings=(policy.information(True), policy.in_scope("information")),
         tells=(answer,),

@@ -18,7 +18,7 @@ from slime_tau2.factory.telecom import faults, policy
 from slime_tau2.factory.telecom.account import Account, function, holds, paid
 from slime_tau2.factory.telecom.bills import resuming, settling
 from slime_tau2.factory.telecom.faults import FAULTS, look
-from slime_tau2.factory.telecom.words import COUNTRIES, gigabytes, some, with_phone
+from slime_tau2.factory.telecom.words import ANY_REQUEST, COUNTRIES, gigabytes, some, with_phone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Complaint:
 
     Attributes:
         about: in a few words.
-        reasons: what the user says at first.
+        symptoms, wants: what the user says at first, with an occasion between them.
         solved: when the user takes it for solved.
         groups: alternatives that may be wrong, one of each group; a tuple within are several at once.
         needs: at least one of these is wrong.
@@ -38,7 +38,8 @@ class Complaint:
     """
 
     about: str
-    reasons: tuple[str, ...]
+    symptoms: tuple[str, ...]
+    wants: tuple[str, ...]
     solved: tuple[str, ...]
     groups: tuple[tuple[str | tuple[str, ...], ...], ...]
     needs: frozenset[str]
@@ -47,7 +48,27 @@ class Complaint:
     broken: tuple[bench.EnvAssertion, ...]
     data: bool = True
 
+    def reason(self, rng: random.Random) -> str:
+        """What the user says at first."""
+        return " ".join(filter(None, (some(rng, self.symptoms), some(rng, OCCASIONS), some(rng, self.wants))))
 
+
+OCCASIONS = (
+    *("It began this morning.", "It has been like this since last night.", "Yesterday it was still fine."),
+    *(
+        "You have a long drive ahead today.",
+        "You are expecting news from your family.",
+        "You have been patient long enough.",
+    ),
+    *(
+        "You need your phone for work.",
+        "You noticed it on the way home.",
+        "It started after the weekend.",
+        "It is urgent.",
+    ),
+    *("You have no other phone.", "You are leaving in an hour.", "You have an appointment this afternoon.", ""),
+)
+"""When it began, or why it matters, in words that say nothing of the cause."""
 CONNECTED = holds("user", "service_status", expected_status="connected")
 NO_SERVICE = holds("user", "service_status", expected_status="no_service")
 ONLINE = holds("user", "mobile_data_status", expected_status=True)
@@ -62,11 +83,23 @@ SLOW = frozenset({"saver", "2g", "3g", "vpn"})
 
 SERVICE = Complaint(
     about="your signal",
-    reasons=(
-        "Your phone has no signal: you can neither call nor be called. You want it to work again.",
-        "Since this morning nobody can reach you, and your calls do not go out. You want your service back.",
-        "The top of your screen says that there is no service. You want to be able to make calls again.",
-        "You want help with your phone: it does not find the network any more.",
+    symptoms=(
+        "Your phone has no signal: you can neither call nor be called.",
+        "Nobody can reach you, and your calls do not go out.",
+        "The top of your screen says that there is no service.",
+        "Your phone does not find the network any more.",
+        "Every call that you try ends before it rings.",
+        "There is not a single bar on your phone, wherever you stand.",
+        "Your phone is no use for calls: it says that there is no network.",
+        "You missed a call from your doctor because your phone has no service.",
+    ),
+    wants=(
+        "You want it to work again.",
+        "You want your service back.",
+        "You want to be able to make calls again.",
+        "You want help with it.",
+        "You want your phone to have a signal again.",
+        "You want to have that mended.",
     ),
     solved=(
         "You are satisfied as soon as the status bar shows a signal.",
@@ -81,11 +114,22 @@ SERVICE = Complaint(
 )
 NO_DATA = Complaint(
     about="the internet on your phone",
-    reasons=(
-        "The internet on your phone does not work when you are not on Wi-Fi, and you have no Wi-Fi. You want to get "
-        "online again; the speed does not matter to you.",
-        "Nothing loads on your phone over mobile data. You want it to work again, fast or slow.",
-        "You want your mobile data back: maps and mail do not load at all, and there is no Wi-Fi where you are.",
+    symptoms=(
+        "The internet on your phone does not work when you are not on Wi-Fi, and you have no Wi-Fi.",
+        "Nothing loads on your phone over mobile data.",
+        "Maps and mail do not load at all on your phone, and there is no Wi-Fi where you are.",
+        "Your mobile data are dead: no page opens.",
+        "The messenger on your phone never connects, and there is no Wi-Fi to help out.",
+        "Your phone says that you are offline, and you have no Wi-Fi to fall back on.",
+        "You cannot read your mail on your phone: there is no mobile internet.",
+        "Your bus ticket is in an app that does not load: you have no mobile data.",
+    ),
+    wants=(
+        "You want to get online again; the speed does not matter.",
+        "You want it to work again, fast or slow.",
+        "You want your mobile data back, at whatever speed.",
+        "You want to be online on the go again, however slowly.",
+        "You want a connection, and do not mind if it is slow.",
     ),
     solved=(
         "You are satisfied as soon as a speed test shows a connection, whatever the speed.",
@@ -99,12 +143,22 @@ NO_DATA = Complaint(
 )
 SLOW_DATA = Complaint(
     about="the speed of your internet",
-    reasons=(
-        "The internet on your phone is a trial: pages hang, or do not come at all. You want it as fast as it can be. "
-        "There is no Wi-Fi where you are.",
-        "You pay for fast mobile data and do not have it. You want an excellent speed, nothing less.",
-        "Mobile data on your phone is far too slow, when it works at all. You want a speed test to say excellent.",
-        "You want your mobile internet to be really fast again; a video call is due, and you have no Wi-Fi.",
+    symptoms=(
+        "The internet on your phone is a trial: pages hang, or do not come at all.",
+        "You pay for fast mobile data and do not have it.",
+        "Mobile data on your phone is far too slow, when it works at all.",
+        "Videos on your phone stop every few seconds, or never begin.",
+        "A page takes minutes over mobile data, if it comes.",
+        "Your mobile internet crawls, or stands still.",
+        "A photo takes a quarter of an hour to upload over mobile data, or fails.",
+        "Music on your phone breaks off all the time: mobile data are too slow for it.",
+    ),
+    wants=(
+        "You want it as fast as it can be, and there is no Wi-Fi where you are.",
+        "You want an excellent speed, nothing less.",
+        "You want a speed test to say excellent.",
+        "You want your internet to be really fast again, and you have no Wi-Fi.",
+        "You want the best speed that there is.",
     ),
     solved=(
         "You are satisfied only when a speed test says excellent; good or fair is not enough.",
@@ -118,11 +172,22 @@ SLOW_DATA = Complaint(
 )
 MMS = Complaint(
     about="picture messages",
-    reasons=(
-        "You cannot send pictures in your messages any more. You want to be able to send them again.",
-        "Every message with a photo fails on your phone. You want that to work.",
-        "You want to send a video message to your sister, and your phone refuses to.",
-        "Picture messages do not leave your phone since yesterday. You want them to.",
+    symptoms=(
+        "You cannot send pictures in your messages any more.",
+        "Every message with a photo fails on your phone.",
+        "Your phone refuses to send a video message to your sister.",
+        "Picture messages do not leave your phone.",
+        "A photo that you send in a message hangs until the phone gives up.",
+        "Group messages with pictures fail on your phone.",
+        "Your phone says that a message with a photo was not sent, each time.",
+        "You took a picture for your landlord, and your phone does not send it as a message.",
+    ),
+    wants=(
+        "You want picture messages to work again.",
+        "You want to send pictures again.",
+        "You want to have that mended.",
+        "You want your phone to send photos as it used to.",
+        "You want to be able to send a photo in a message.",
     ),
     solved=(
         "You are satisfied when your phone says that it can send picture messages.",
@@ -143,7 +208,7 @@ MMS = Complaint(
 )
 COMPLAINTS = (SERVICE, NO_DATA, SLOW_DATA, MMS)
 
-NUMBER = {1: 0.1, 2: 0.2, 3: 0.24, 4: 0.2, 5: 0.14, 6: 0.08, 7: 0.04}
+NUMBER = {1: 0.05, 2: 0.13, 3: 0.2, 4: 0.22, 5: 0.2, 6: 0.13, 7: 0.07}
 """How many things are wrong, and how likely."""
 AMOUNTS = (0.5, 1.0, 1.5, 2.0)
 
@@ -164,8 +229,8 @@ def draw(rng: random.Random, complaint: Complaint, line: Sequence[str]) -> froze
 def repair(case: Case, complaint: Complaint) -> Wish | None:
     """A phone that the user and the agent can mend together."""
     account, rng = Account(case), case.rng
-    if account.suspended and not account.runs:
-        return None
+    if not account.runs or bool(account.with_status("Overdue")) != account.suspended:
+        return None  # what is owed beside a phone that does not work is not what the user calls for
     wrong = draw(rng, complaint, ("suspended",) if account.suspended else ())
     if not wrong & complaint.needs or _taken(case, account, wrong):
         return None
@@ -189,10 +254,9 @@ def repair(case: Case, complaint: Complaint) -> Wish | None:
         instructions.append("You do not want another plan.")
     elif complaint.data and rng.random() < 0.5:
         instructions.append("You do not want to buy data unless the agent says that yours are used up.")
-    if "suspended" in wrong:
-        instructions.append(some(rng, PAYING))
+    instructions.append(some(rng, PAYING if "suspended" in wrong else ANY_REQUEST))
     return Wish(
-        reason=some(rng, complaint.reasons),
+        reason=complaint.reason(rng),
         about=complaint.about,
         facts=tuple(facts),
         instructions=tuple(instructions),

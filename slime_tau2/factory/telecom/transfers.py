@@ -7,15 +7,15 @@ from dataclasses import replace
 from slime_tau2.factory.case import Case
 from slime_tau2.factory.draft import Fact, Told, Wish, hand_over, read
 from slime_tau2.factory.telecom import faults, policy
-from slime_tau2.factory.telecom.account import Account
+from slime_tau2.factory.telecom.account import Account, left_alone
 from slime_tau2.factory.telecom.repairs import COMPLAINTS, NO_DATA, SERVICE, SLOW_DATA, draw, place, situation
-from slime_tau2.factory.telecom.words import HANDED_OVER, some, with_phone
+from slime_tau2.factory.telecom.words import ANY_REQUEST, HANDED_OVER, some, told, with_phone
 
 
 def locked(case: Case) -> Wish | None:
     """A SIM card that is locked, whatever else is wrong."""
     account, rng = Account(case), case.rng
-    if account.suspended:
+    if account.suspended or account.with_status("Overdue"):
         return None
     complaint = rng.choice(COMPLAINTS)
     mode = rng.choice(("sim_pin", "sim_puk"))
@@ -24,10 +24,10 @@ def locked(case: Case) -> Wish | None:
     if faults.named(wrong) in faults.held_out_sets(case.world):
         return None
     return Wish(
-        reason=some(rng, complaint.reasons),
+        reason=complaint.reason(rng),
         about=complaint.about,
         facts=(place(rng, away=False),) if complaint.data else (),
-        instructions=(*with_phone(rng), some(rng, UNKNOWN_CODE), some(rng, HANDED_OVER)),
+        instructions=(*with_phone(rng), some(rng, UNKNOWN_CODE), some(rng, HANDED_OVER), some(rng, ANY_REQUEST)),
         calls=(*complaint.tests, faults.look("check_sim_status"), hand_over("The SIM card is locked.")),
         findings=faults.FAULTS[mode].findings,
         outcome="transferred",
@@ -58,7 +58,7 @@ def ended(case: Case) -> Wish | None:
     if account.with_status("Overdue"):
         instructions.append("If there is an unpaid bill, you are willing to pay it.")
     return Wish(
-        reason=some(rng, complaint.reasons),
+        reason=complaint.reason(rng),
         about=complaint.about,
         facts=(place(rng, away=False),) if complaint.data else (),
         instructions=tuple(instructions),
@@ -79,7 +79,7 @@ def ended(case: Case) -> Wish | None:
 def exhausted(case: Case) -> Wish | None:
     """Data used up beyond all that may be refueled, and no wish for another plan."""
     account, rng = Account(case), case.rng
-    if account.suspended or account.plan.data_limit_gb > 100:
+    if account.suspended or account.with_status("Overdue") or account.plan.data_limit_gb > 100:
         return None
     complaint = rng.choice((NO_DATA, SLOW_DATA))
     others = (
@@ -89,13 +89,14 @@ def exhausted(case: Case) -> Wish | None:
         return None
     wrong, over = others | {"usage"}, rng.randint(1, 9) / 10
     return Wish(
-        reason=some(rng, complaint.reasons),
+        reason=complaint.reason(rng),
         about=complaint.about,
         facts=(place(rng, away=False),),
         instructions=(
             *with_phone(rng),
             "You would buy more data, but you do not want another plan.",
             some(rng, HANDED_OVER),
+            some(rng, ANY_REQUEST),
         ),
         calls=(
             *complaint.tests,
@@ -125,7 +126,7 @@ def plan_change(case: Case) -> Wish | None:
         f"You want to leave your plan {account.plan.name} for {plan.name}.",
     )
     return Wish(
-        reason=some(rng, reasons),
+        reason=told(rng, reasons),
         about="the plan",
         facts=(
             Fact(
@@ -134,7 +135,7 @@ def plan_change(case: Case) -> Wish | None:
                 Told.ASKED,
             ),
         ),
-        instructions=("If the agent tells you the price, you agree to it.", some(rng, HANDED_OVER)),
+        instructions=("If the agent tells you the price, you agree to it.", some(rng, HANDED_OVER), *left_alone(case)),
         calls=(account.look_at_plan(), read("get_details_by_id", id=plan.plan_id), hand_over("A change of plan.")),
         findings=(policy.plan_tool(tools),),
         outcome="transferred",
@@ -163,9 +164,9 @@ def beyond(case: Case) -> Wish | None:
     )
     what, reason = rng.choice(wants)
     wish = Wish(
-        reason=reason,
+        reason=told(rng, (reason,)),
         about=what,
-        instructions=(some(rng, HANDED_OVER),),
+        instructions=(some(rng, HANDED_OVER), *left_alone(case)),
         calls=(hand_over(f"The user asks for {what}, which the agent has no action for."),),
         findings=(policy.in_scope(what),),
         outcome="transferred",

@@ -45,6 +45,36 @@ PATIENCE = (
     "You keep on following the agent's steps, however many there are.",
     "",
 )
+BACKGROUNDS = (
+    *(
+        "You are going through your papers.",
+        "You meant to call about it last week.",
+        "You have a few minutes before work.",
+    ),
+    *(
+        "You are sorting out your budget.",
+        "Your next holiday is near.",
+        "You have just come home.",
+        "It is a small thing.",
+    ),
+    *(
+        "You have been putting it off.",
+        "You would like to have it off your list today.",
+        "You are on your lunch break.",
+    ),
+    *("You do not call often.", "You have been a customer for some years.", "", "", ""),
+)
+"""What has nothing to do with a request."""
+LEFT_ALONE = (
+    "You leave the settings of your phone as they are.",
+    "There is nothing to be changed on your phone, and you change nothing on it.",
+    "Your phone works as it should: you do not touch its settings.",
+)
+ANY_REQUEST = (
+    "Should a payment request reach you, you check it and pay it.",
+    "If you get a payment request in the meantime, you pay it.",
+    "You pay every payment request that you find.",
+)
 COUNTRIES = (
     *("Portugal", "Italy", "Japan", "Kenya", "Norway", "Peru", "Greece", "Vietnam", "Morocco", "Ireland"),
     *("Chile", "Austria", "Thailand", "Iceland", "Poland", "Mexico"),
@@ -78,3 +108,8 @@ def money(amount: float) -> str:
 
 def some(rng: random.Random, words: Sequence[str]) -> str:
     return rng.choice(words)
+
+
+def told(rng: random.Random, reasons: Sequence[str]) -> str:
+    """What the user wants, in one of several ways, with something around it."""
+    return f"{rng.choice(reasons)} {rng.choice(BACKGROUNDS)}".rstrip()
