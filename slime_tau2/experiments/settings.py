@@ -72,7 +72,7 @@ class PipelineSettings(Manifest):
     """Attempts at each held-out task, after each stage."""
     eval_tasks: int | None = None
     """How many held-out tasks are evaluated; None: all 150."""
-    concurrency: int = Field(64, gt=0)
+    concurrency: int = Field(24, gt=0)
     """Live episodes at a time."""
     max_turn_tokens: int = Field(48, gt=0)
     """Longest agent turn, in tokens."""
