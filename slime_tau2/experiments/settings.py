@@ -22,7 +22,7 @@ class PipelineSettings(Manifest):
     """Seed of everything: weights, traces, data order, users, sampling."""
     traces: int = Field(4500, gt=0)
     """Teacher episodes of single requests, those of the bundled domain, that SFT learns from."""
-    flaws: float = Field(0.1, ge=0)
+    flaws: float = Field(0.3, ge=0)
     """How flawed the teacher is in them (1: each habit at its own probability; 0: an expert)."""
     set_traces: int = Field(600, ge=0)
     """Teacher episodes of the train tasks of `tasks`, where that is a task set, that SFT learns from beside those."""
@@ -42,13 +42,13 @@ class PipelineSettings(Manifest):
     """Attempts at each task of `rft_tasks`; RFT's data are selected from them."""
     rft_min_partial: float = Field(0.6, ge=0, le=1)
     """Least strict partial score of a task's best attempt where none succeeded."""
-    rft_steps: int = Field(60, gt=0)
+    rft_steps: int = Field(90, gt=0)
     """Optimizer steps of RFT."""
     rft_sequences: int | None = Field(None, gt=0)
     """Sequences that RFT trains on, to a batch; None: those of `rft_steps`."""
-    rft_lr: float = Field(5e-4, gt=0)
+    rft_lr: float = Field(1e-3, gt=0)
     """Peak learning rate of RFT."""
-    grpo_steps: int = Field(32, gt=0)
+    grpo_steps: int = Field(12, gt=0)
     """Rollouts at most, each followed by training on it."""
     grpo_episodes: int | None = Field(None, gt=0)
     """Episodes that GRPO samples, those included that are dropped or cut off: it ends after the rollout that reaches
@@ -60,7 +60,7 @@ class PipelineSettings(Manifest):
     """Episodes per group (slime's n_samples_per_prompt)."""
     grpo_steps_per_rollout: int = Field(1, gt=0)
     """Optimizer steps on each rollout (slime's num_steps_per_rollout)."""
-    grpo_lr: float = Field(5e-4, gt=0)
+    grpo_lr: float = Field(1e-3, gt=0)
     """Learning rate of GRPO."""
     grpo_loss: dict[str, Any] = Field(default_factory=dict)
     """slime's loss options that differ from the recipe's (`local.losses.LossOptions`), e.g. {eps_clip: 0.1,
@@ -68,7 +68,7 @@ class PipelineSettings(Manifest):
     """
     tau2: dict[str, Any] = Field(default_factory=dict)
     """Options of the hooks during GRPO (`Tau2Config`, docs/hooks.md), e.g. {shaping: none, credit: turn}."""
-    eval_attempts: int = Field(4, gt=0)
+    eval_attempts: int = Field(8, gt=0)
     """Attempts at each held-out task, after each stage."""
     eval_tasks: int | None = None
     """How many held-out tasks are evaluated; None: all 150."""
@@ -76,7 +76,7 @@ class PipelineSettings(Manifest):
     """Live episodes at a time."""
     max_turn_tokens: int = Field(48, gt=0)
     """Longest agent turn, in tokens."""
-    max_response_tokens: int = Field(1024, gt=0)
+    max_response_tokens: int = Field(384, gt=0)
     """Longest episode after its prompt, in tokens."""
 
 

@@ -71,11 +71,16 @@ CELLS = {
 
 PIPELINE: dict[str, Any] = {
     "tasks": "sets/cases",
+    "flaws": 0.1,
     "rft_tasks": 250,
     "rft_attempts": 4,
+    "rft_steps": 60,
+    "rft_lr": 5e-4,
     "grpo_steps": 400,
     "grpo_episodes": 5000,
+    "grpo_lr": 5e-4,
     "eval_tasks": 200,
+    "eval_attempts": 4,
     "max_response_tokens": 1024,
 }
 """Settings of a study's pipelines that differ from the quickstart's."""

@@ -73,6 +73,21 @@ def test_the_next_turn_computes_only_what_is_new(engine, tiny_model):
     assert third.cached_tokens == 0 and third.output_ids == second.output_ids
 
 
+def test_a_slot_between_others_that_decode_is_read_and_left_as_it_is(engine, tiny_model, monkeypatch):
+    rng, read, aim = random.Random(5), [], engine.slots.aim
+    monkeypatch.setattr(engine.slots, "aim", lambda slots, *rest: (read.append(list(slots)), aim(slots, *rest)))
+    for rid, tokens in (("a", 30), ("between", 4), ("c", 30)):
+        engine.admit(request(rid, random_ids(rng, 20, 40), tokens=tokens))
+    done = finish(engine)
+    between = done[0]
+    assert between.rid == "between" and read[-1] == [0, 1, 2]
+    again = request("again", [*between.input_ids, *between.output_ids, 7, 8])
+    engine.admit(again)
+    finish(engine)
+    assert again.cached_tokens == len(again.input_ids) - 3, "all that was read; not what was sampled last"
+    assert_exact(tiny_model, [*done, again])
+
+
 def test_the_same_tokens_whoever_else_is_in_the_batch(tiny_model):
     """Invariant 7 at the engine: concurrency 1 and 8."""
     rng = random.Random(1)
