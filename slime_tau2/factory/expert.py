@@ -217,10 +217,12 @@ class Expert:
             parts += [self.statement(fact) for fact in known]
         return " ".join(parts)
 
-    def propose(self, lines: Sequence[str], *, head: Sequence[str], tail: str = "") -> Script[None]:
+    def propose(
+        self, lines: Sequence[str], *, head: Sequence[str], tail: str = "", confirm: Sequence[str] = CONFIRM
+    ) -> Script[None]:
         """List the details of writes and ask for a yes, which the user has not said yet."""
         listing = "\n".join(f"- {line}" for line in lines)
-        yield from self.say(self.pick(*head), listing, " ".join(filter(None, [tail, self.pick(*CONFIRM)])))
+        yield from self.say(self.pick(*head), listing, " ".join(filter(None, [tail, self.pick(*confirm)])))
 
     def agree(self) -> Script[None]:
         """The user says yes."""

@@ -143,6 +143,17 @@ class Voice:
             "That's correct, yes.",
         )
 
+    def whole(self) -> str:
+        """The yes to a list of details, and that nothing is missing in it."""
+        return self.pick(
+            "Yes, that's everything.",
+            "Yes, those are all. Please go ahead.",
+            "Yes, that's all I want to change.",
+            "Yes, nothing is missing. Go ahead.",
+            "Yes, that's the complete list.",
+            "Yes, all of it is there. Please proceed.",
+        )
+
     def permits(self) -> str:
         """The answer to a question whether the agent may."""
         return self.pick("Yes.", "Yes, please.", "Yes, go ahead.", "OK, yes.", "Yes, please do.", "Sure, yes.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from slime_tau2.factory.dialogue import Script
 from slime_tau2.factory.draft import Call, Fact, Wish
+from slime_tau2.factory.expert import CONFIRM
 from slime_tau2.factory.retail.changes import SETTLEMENT, cheapest, dearest, exact, in_stock
 from slime_tau2.factory.retail.clerk import HEAD, Clerk, described, instruction, is_or_are, mine, too_little
 from slime_tau2.factory.retail.shop import Item, Order, Product, Variant
@@ -239,6 +240,19 @@ class Changing:
         )
         return missing
 
+    def all_and_confirm(self) -> Sequence[str]:
+        """The reminder and the question for a yes in one: the policy wants both before the write."""
+        items = "these items" if len(self.swaps) > 1 else "this item"
+        verb = self.verb
+        to = f"{verb} in order {self.order.order_id}"
+        return (
+            f"Please make sure that you have named all the items you want to {to}. If so, may I proceed (yes/no)?",
+            f"Are these all the items that you want to {to}, and shall I go ahead (yes/no)?",
+            f"Is it only {items} that you want to {to}? Please answer yes if the list is complete and I may go ahead.",
+            f"Please check that no item is missing that you want to {verb}, and confirm with yes.",
+            f"Do you confirm that this is everything you want to {to} (yes or no)?",
+        )
+
     def settle(self) -> Script[None]:
         """Find out who pays the difference, or gets it."""
         clerk = self.clerk
@@ -326,18 +340,20 @@ def change(
     if added and later:
         changing.detours.insert(0, lambda: changing._add(*later, added[2]))
     fact: Fact = next(fact for fact in wish.facts if fact.name == SETTLEMENT)
+    complete = False
     if "balance is too low" in fact.words or clerk.rng.random() < 0.5:
-        yield from _detours_at_recap(changing)
+        complete = yield from _detours_at_recap(changing)
     yield from changing.settle()
     method: str = call.arguments["payment_method_id"]
     yield from clerk.look_at_profile(balances=method.startswith("gift_card"))
     while True:
         details = yield from changing.details([line for _, lines in before for line in lines])
-        yield from clerk.propose(details, head=HEAD, tail=_once(clerk, changing))
+        confirm = CONFIRM if complete else changing.all_and_confirm()
+        yield from clerk.propose(details, head=HEAD, tail=_once(clerk, changing), confirm=confirm)
         if not changing.detours:
             break
         yield from changing.detours.pop(0)()
-    yield from clerk.agree()
+    yield from clerk.agree() if complete else clerk.answer(clerk.voice.whole())
     yield from clerk.do([*(write for write, _ in before), call])
     if before:
         clerk.note(f"Order {order.order_id} has been changed as listed.")
@@ -345,9 +361,11 @@ def change(
         clerk.note(_done(clerk, changing))
 
 
-def _detours_at_recap(changing: Changing) -> Script[None]:
+def _detours_at_recap(changing: Changing) -> Script[bool]:
+    """Go through what the user has in mind still; whether the user has said that the list is complete."""
     clerk = changing.clerk
-    if not changing.detours:
+    complete = not changing.detours
+    if complete:
         missing = yield from changing.recap()
         no = ("No, that's all.", "No, nothing else.", "No, that's everything.")
         yes = ("Yes, that's all.", "Yes, that's everything.", "Yes, just that.")
@@ -355,6 +373,7 @@ def _detours_at_recap(changing: Changing) -> Script[None]:
     while changing.detours:
         yield from changing.recap()
         yield from changing.detours.pop(0)()
+    return complete
 
 
 def _once(clerk: Clerk, changing: Changing) -> str:
