@@ -16,34 +16,21 @@ from slime_tau2 import bench
 from slime_tau2.episode.worlds import World
 from slime_tau2.factory.dialogue import Answer, Result, Say, Script, use
 from slime_tau2.factory.draft import Call, Draft, Fact, Told, Wish
+from slime_tau2.factory.phrasing import (
+    ANYTHING_ELSE,
+    CONFIRM,
+    FIRM,
+    GOODBYE,
+    GOODBYE_UNHELPED,
+    HEAD,
+    NOTED,
+    compose,
+)
 from slime_tau2.factory.voice import Voice, first_person, third_person
 
 TRANSFERRED = "YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON."
 INSISTS = re.compile(r"\b(insist|ask once more|say so once|would be possible)")
-ANYTHING_ELSE = (
-    "Is there anything else I can help you with?",
-    "Is there anything else I can do for you?",
-    "Can I help you with anything else?",
-    "Is there something else you need?",
-)
-GOODBYE = (
-    "You're welcome. Have a nice day!",
-    "You're welcome. Goodbye!",
-    "Glad I could help. Have a good day!",
-    "Thank you for contacting us. Goodbye!",
-)
-GOODBYE_UNHELPED = (
-    "Thank you for contacting us. Have a nice day!",
-    "Thank you for your understanding. Goodbye!",
-    "All right. Have a good day!",
-)
-CONFIRM = (
-    "Shall I go ahead? Please answer yes to confirm.",
-    "Do you confirm this (yes or no)?",
-    "Is that correct, and may I proceed (yes/no)?",
-    "Please reply yes if I should go ahead.",
-    "Would you like me to proceed? Please confirm with yes.",
-)
+THANKS = re.compile(r"(Thank you|Thanks)\b[^.!]*?(?P<rest>, I .*)?[.!](?= |$)", re.DOTALL)
 
 
 class Expert:
@@ -96,14 +83,19 @@ class Expert:
                 if number:
                     yield from self._turn_to(wish)
                 elif len(self._mentioned) > 1 and wish.about and self.rng.random() < 0.6:
-                    self.note(self.pick(f"Let's start with {wish.about}.", f"First, {wish.about}."))
+                    self.note(
+                        self.pick(
+                            f"[Let's|We can|I'd] start with {wish.about}.",
+                            f"[First|First of all|To begin with], {wish.about}.",
+                        )
+                    )
                 yield from self.serve(wish)
                 if self.over:
                     return
         yield from self._close()
 
     def _open(self, wishes: Sequence[Wish]) -> Script[None]:
-        hello = self.voice.pick("Hi,", "Hello,", "Hi there,", "Hello!", "Hi!", "Good morning,", "")
+        hello = self.voice.hello()
         identity = [fact for fact in self.draft.identity.facts if fact.told is Told.AT_ONCE]
         said = [fact for fact in identity if self.rng.random() < 0.45]
         text = [self._tell(fact) for fact in said]
@@ -118,8 +110,17 @@ class Expert:
         reason = wish.reason
         if also and reason.startswith("You want "):
             reason = "You also want " + reason.removeprefix("You want ")
-        facts = [self._tell(fact) for fact in wish.facts if fact.told is Told.AT_ONCE and fact not in self._told]
+        facts = [
+            self._tell(fact)
+            for fact in wish.facts
+            if fact.told is Told.AT_ONCE and not self.known(fact) and not self._ambiguous(fact)
+        ]
         return " ".join([self.voice.wish(reason), *facts, *self.asides(wish)])
+
+    def _ambiguous(self, fact: Fact) -> bool:
+        """Whether another wish has something else under the same name: then it is told when that is asked for."""
+        others = (other for wish in self.draft.wishes for other in wish.facts)
+        return any(other.name == fact.name and other.words != fact.words for other in others)
 
     def _tell(self, fact: Fact) -> str:
         self._told.add(fact)
@@ -137,14 +138,21 @@ class Expert:
         if wish in self._mentioned:
             if wish.about and [other.about for other in self.draft.wishes].count(wish.about) == 1:
                 about = wish.about
-                self.note(self.pick(f"Now to {about}.", f"Next, {about}.", f"Let's go on with {about}."))
+                self.note(
+                    self.pick(
+                        f"[Now|On|And now] to {about}.",
+                        f"[Next|Now], {about}.",
+                        f"Let's [go on with|turn to|continue with] {about}.",
+                    )
+                )
             else:
                 other = "other" if len(self.draft.wishes) == 2 else "next"
-                self.note(self.pick(f"Now to your {other} request.", f"Let's turn to your {other} request."))
+                self.note(
+                    self.pick(f"[Now|On] to your {other} request.", f"Let's [turn to|go on with] your {other} request.")
+                )
             return
         yield from self.say(self.pick(*ANYTHING_ELSE))
-        yes = self.voice.pick("Yes,", "Yes, one more thing.", "Yes, there is.", "There is.", "Yes. ")
-        yield from self.answer(f"{yes} {self._wished(wish, also=self.rng.random() < 0.5)}")
+        yield from self.answer(f"{self.voice.more()} {self._wished(wish, also=self.rng.random() < 0.5)}")
 
     def _close(self) -> Script[None]:
         yield from self.say(self.pick(*ANYTHING_ELSE))
@@ -153,8 +161,7 @@ class Expert:
             return
         yield from self.answer(self.voice.thanks())
         yield from self.say(self.pick(*(GOODBYE if self.helped else GOODBYE_UNHELPED)))
-        bye = self.voice.pick("Bye!", "Goodbye.", "You too.", "")
-        yield from self.answer(f"{bye} {bench.STOP}")
+        yield from self.answer(f"{self.voice.bye()} {bench.STOP}")
 
     # Acts
 
@@ -170,7 +177,11 @@ class Expert:
     def say(self, *paragraphs: str) -> Script[None]:
         """The agent speaks: its notes, then the paragraphs. Those that are lists have lines of their own."""
         text = ""
-        for part in filter(None, [*self._notes, *paragraphs]):
+        for part in (compose(part, self.rng) for part in (*self._notes, *paragraphs)):
+            if "Thank" in text:
+                part = unthanked(part)
+            if not part:
+                continue
             listed = part.startswith("- ") or text.rsplit("\n", 1)[-1].startswith("- ")
             text += f"\n{part}" if text and listed else f" {part}" if text else part
         self._notes.clear()
@@ -194,12 +205,12 @@ class Expert:
             yield from self.look(call)
 
     def known(self, fact: Fact) -> bool:
-        """Whether the user has told a fact, or that it is forgotten."""
-        return fact in self._told
+        """Whether the user has told a fact, or that it is forgotten; the same words for another wish do as well."""
+        return any(fact.name == told.name and fact.words == told.words for told in self._told)
 
     def ask(self, facts: Sequence[Fact], *questions: str) -> Script[None]:
         """Ask for facts, unless they are told."""
-        missing = [fact for fact in facts if fact not in self._told]
+        missing = [fact for fact in facts if not self.known(fact)]
         if not missing:
             return
         yield from self.say(self.pick(*questions))
@@ -218,7 +229,7 @@ class Expert:
         return " ".join(parts)
 
     def propose(
-        self, lines: Sequence[str], *, head: Sequence[str], tail: str = "", confirm: Sequence[str] = CONFIRM
+        self, lines: Sequence[str], *, head: Sequence[str] = HEAD, tail: str = "", confirm: Sequence[str] = CONFIRM
     ) -> Script[None]:
         """List the details of writes and ask for a yes, which the user has not said yet."""
         listing = "\n".join(f"- {line}" for line in lines)
@@ -236,7 +247,7 @@ class Expert:
             self.heard(call, result)
 
     def carry_out(
-        self, lines: Sequence[str], calls: Iterable[Call], *, head: Sequence[str], tail: str = ""
+        self, lines: Sequence[str], calls: Iterable[Call], *, head: Sequence[str] = HEAD, tail: str = ""
     ) -> Script[None]:
         """List the details of writes, wait for the yes, and make them."""
         yield from self.propose(lines, head=head, tail=tail)
@@ -255,14 +266,9 @@ class Expert:
         yield from self.say(self.pick(*phrasings))
         if any(INSISTS.search(line) for line in wish.instructions):
             yield from self.answer(self.insistence(wish))
-            general = (
-                "I understand that this is disappointing, but I can't make an exception here.",
-                "I'm sorry, but there is no way for me to do this.",
-                "I understand, and I'm sorry, but the answer stays the same.",
-            )
-            yield from self.say(self.pick(*(firm or general)))
+            yield from self.say(self.pick(*firm, *FIRM))
         yield from self.answer(self.voice.pick(*accepts) if accepts else self.voice.accepts())
-        self.note(self.pick("All right.", "Thank you for understanding.", "Of course."))
+        self.note(self.pick(*NOTED))
 
     def insistence(self, wish: Wish) -> str:
         """How the user insists."""
@@ -279,3 +285,12 @@ class Expert:
         yield from self.say(TRANSFERRED)
         yield from self.answer(bench.TRANSFER)
         self.over = True
+
+
+def unthanked(text: str) -> str:
+    """What is left of a text without the thanks at its beginning: "Thank you, I have it." -> "I have it."."""
+    found = THANKS.match(text)
+    if found is None:
+        return text
+    rest = (found["rest"] or "").removeprefix(", ")
+    return f"{rest}.{text[found.end() :]}".strip() if rest else text[found.end() :].strip()

@@ -6,10 +6,13 @@ import random
 import re
 from collections.abc import Sequence
 
+from slime_tau2.factory.phrasing import compose
 from slime_tau2.factory.stories import listed
 
 BRIEF = ("brief", "hurry", "impatient", "reserved", "long day", "short")
 """What a persona's words have that says little."""
+TO_WHOM = "for|with|from|by|find|tell|give|gives|help|reach|told|cost|costs|owe|bring|brings|send|sends|let|refund"
+"""The words after which 'you' is no subject."""
 PAIRS = (
     (r"\b[Yy]ou are(?=[.,;:!?]|$)", "I am"),
     (r"\b[Yy]ou are\b", "I'm"),
@@ -20,7 +23,10 @@ PAIRS = (
     (r"\b[Yy]ourself\b", "myself"),
     (r"\bYour\b", "My"),
     (r"\byour\b", "my"),
-    (r"\b(for|with|from|by|find|tell|give|help|reach|told|cost|costs|owe) you\b", r"\1 me"),
+    (
+        rf"\b({TO_WHOM}) you\b",
+        r"\1 me",
+    ),
     (r"\b(to|of) you(?=[ .,;:]*$|[.,;:])", r"\1 me"),
     (r"\b[Yy]ou\b", "I"),
     (r"\b(do|does|did|is|was|has|are|could|would) not\b", r"\1n't"),
@@ -45,7 +51,10 @@ THIRD = (
     (r"\b[Yy]ourself\b", "themselves"),
     (r"\bYour\b", "Their"),
     (r"\byour\b", "their"),
-    (r"\b(for|with|from|by|find|tell|give|help|reach|told|cost) you\b", r"\1 them"),
+    (
+        rf"\b({TO_WHOM}) you\b",
+        r"\1 them",
+    ),
     (r"\bto you(?=[ .,;:]*$|[.,;:])", "to them"),
     (r"\bYou\b", "They"),
     (r"\byou\b", "they"),
@@ -80,9 +89,9 @@ class Voice:
 
     def pick(self, *options: str) -> str:
         """One of several ways to say a thing; a brief user takes a short one."""
-        if self.brief:
-            options = tuple(sorted(options, key=len)[: max(1, len(options) // 2)])
-        return self.rng.choice(options)
+        if self.brief and len(options) > 3:
+            options = tuple(sorted(options, key=len)[: len(options) // 2])
+        return compose(self.rng.choice(options), self.rng)
 
     def line(self, text: str) -> str:
         """A text as this user types it."""
@@ -112,7 +121,12 @@ class Voice:
         """One fact, asked for by itself."""
         value = re.match(r"(?:Your|The) [^.]*? is (?:to be )?(\S+@\S+|#?\w*\d\w*)\.$", words)
         if value:
-            return self.pick(f"{value[1]}", f"It's {value[1]}.", first_person(words), f"Sure, it's {value[1]}.")
+            return self.pick(
+                value[1],
+                f"[It's|That's|It is] {value[1]}.",
+                first_person(words),
+                f"[Sure|Of course|Yes], it's {value[1]}.",
+            )
         want = re.match(r"You want (.+)\.$", words)
         if want:
             rest = first_person(want[1])
@@ -123,69 +137,111 @@ class Voice:
         """That the user does not remember something."""
         what = first_person(listed(names, "or"))
         return self.pick(
-            f"I don't remember {what}.",
-            f"I'm afraid I don't have {what} at hand.",
-            f"Sorry, I can't recall {what}.",
-            f"I don't know {what}.",
+            f"[|Sorry, |I'm afraid ]I don't [remember|know|recall] {what}.",
+            f"[|Sorry, |I'm afraid ]I [don't have {what} at hand|don't have {what} with me|can't recall {what}].",
+            f"I [forgot|have forgotten|couldn't tell you] {what}.",
+        )
+
+    def hello(self) -> str:
+        """The first word, if any."""
+        return self.pick("Hi,", "Hello,", "Hi there,", "Hello!", "Hi!", "Good [morning|afternoon|day],", "", "Hey,")
+
+    def more(self) -> str:
+        """That there is something else."""
+        return self.pick(
+            "[Yes|Yeah|Actually, yes],",
+            "[Yes|Yeah|Actually, yes|There is], [one more thing|something else]:",
+            "[Yes, there is|There is|Yes, please].",
+            "Yes.",
+        )
+
+    def bye(self) -> str:
+        """The user's last word, if any."""
+        return self.pick(
+            "[Bye|Goodbye|Bye-bye|See you|Thanks, bye][!|.]", "[You too|Likewise|Same to you|And you][.|!]", ""
         )
 
     def yes(self) -> str:
         """The answer to a list of details that is right."""
         if self.cheerful:
-            return self.pick("Yes, that's perfect!", "Yes, please go ahead!", "Yes, that's exactly right, thanks!")
+            return self.pick(
+                "[Yes, that's|That's right, yes, it's] [perfect|great|wonderful|exactly right][!|, thanks!]",
+                "[Yes|Yes, please|Oh yes], [please go ahead|go ahead|do that|that would be great][!|, thanks!]",
+            )
+        if self.brief:
+            return self.pick(
+                "[Yes|Yep, yes|OK, yes|Sure, yes|Yes, please|Right, yes][.|]",
+                "Yes, [go ahead|do it|proceed|that's right|correct|please do|confirmed|fine|all right|I agree][.|]",
+            )
         return self.pick(
-            "Yes.",
-            "Yes, please.",
-            "Yes, go ahead.",
-            "Yes, that's right.",
-            "Yes, please go ahead.",
-            "Yes, I confirm.",
-            "That's correct, yes.",
+            "Yes, [please |]go ahead[| with that| with it].",
+            "[That's|Everything is|All of that is] [correct|right][, yes|: yes|, so yes].",
+            "Yes, [I confirm|I agree|that's right|that's correct|that's what I want|that's all correct"
+            "|all of it is right].",
+            "Yes, [please|please do|please do that|please proceed|you may|you can go ahead].",
+            "[Yes|OK, yes|All right, yes|Sure, yes][|, please|, thank you].",
         )
 
     def whole(self) -> str:
         """The yes to a list of details, and that nothing is missing in it."""
+        if self.brief:
+            return self.pick(
+                "Yes, [that's all|that's everything|nothing else|all there|it's complete|those are all]"
+                "[.|, go ahead.|, please.|]"
+            )
         return self.pick(
-            "Yes, that's everything.",
-            "Yes, those are all. Please go ahead.",
-            "Yes, that's all I want to change.",
-            "Yes, nothing is missing. Go ahead.",
-            "Yes, that's the complete list.",
-            "Yes, all of it is there. Please proceed.",
+            "Yes, [that's everything|that's all|that's all of it|that's the complete list|nothing is missing"
+            "|all of it is there|I have nothing to add]. [|Please |You can |You may ]go ahead.",
+            "Yes, [that's everything|that's all|nothing is missing|it's complete|the list is complete"
+            "|I don't want anything else changed][.|, thanks.|, thank you.]",
         )
 
     def permits(self) -> str:
         """The answer to a question whether the agent may."""
-        return self.pick("Yes.", "Yes, please.", "Yes, go ahead.", "OK, yes.", "Yes, please do.", "Sure, yes.")
+        return self.pick(
+            "Yes[|, please|, go ahead|, please do|, do that|, that's fine|, you may|, send it][.|]",
+            "[OK|Sure|All right|Fine], [yes|yes, please|yes, do that|yes, go ahead|please do, yes].",
+        )
 
     def thanks(self) -> str:
         """That it is all."""
         if self.cheerful:
-            return self.pick("No, that's everything. Thank you so much!", "That's all, thanks a lot for your help!")
+            return self.pick(
+                "[No, that's everything|That's all|No, that was all|Nothing else]. [Thank you so much|Thanks a lot]"
+                "[!| for your help!| for all your help!]",
+            )
+        if self.brief:
+            return self.pick(
+                "No[|, thanks|, thank you|, that's all|, that's it|, nothing else|, I'm good|, all done][.|]",
+                "[That's all|That's it|Nope, that's it|Nothing else|All good|We're done][.|, thanks.|, bye.]",
+            )
         return self.pick(
-            "No, that's all. Thanks.",
-            "No, thank you.",
-            "That's everything, thank you.",
-            "No, that was all. Thank you for your help.",
-            "Nope, that's it.",
-            "That's all I needed, thanks.",
+            "No, [that's all|that was all|nothing else|that's everything|I'm all set]. [Thanks|Thank you]"
+            "[.| for your help.| very much.]",
+            "[That's everything|That's all I needed|That was all|That's it for today|I have nothing else]"
+            "[, thank you.|, thanks.|. Thank you for your help.|. Thanks for your time.]",
+            "[No|Nope], [thank you|thanks][.|, that's it.|, I'm fine.|. That's all.]",
         )
 
     def accepts(self) -> str:
         """That the user takes no for an answer."""
+        if self.brief:
+            return self.pick(
+                "[OK|Fine|All right|I see|Too bad], [I understand|leave it|then leave it|never mind|forget it].",
+            )
         return self.pick(
-            "I see. Then I'll leave it as it is.",
-            "All right, then leave it.",
-            "That's a pity. OK, then everything stays as it is.",
-            "OK, I understand.",
-            "Too bad. Fine, leave it as it is, then.",
+            "[I see|All right|OK|Well|Hmm, OK], [then I'll leave it as it is|then leave it|then everything stays as it "
+            "is|I understand|I'll live with that].",
+            "[That's a pity|Too bad|What a shame|That's disappointing]. [OK, then everything stays as it is|Fine, "
+            "leave it as it is, then|All right, then not|But I understand].",
         )
 
     def insists(self) -> str:
         """That the user asks once more."""
         return self.pick(
-            "Are you sure? Can't you make an exception?",
-            "Really? There must be some way to do this.",
-            "Can't you do it just this once?",
-            "That's disappointing. Is there nothing you can do?",
-        )
+            "[Are you sure|Really|Is that final|Seriously]? [Can't you make an exception|There must be some way to do "
+            "this|Is there really no way]?",
+            "[Can't you|Couldn't you|Could you not] [do it just this once|make an exception|find a way][|, please]?",
+            "[That's disappointing|I had hoped for more|That's not what I hoped for]. Is there [nothing you can do|no "
+            "exception|no other way]?",
+        ).replace("to do this?", "to do this.")

@@ -21,14 +21,6 @@ from slime_tau2.factory.expert import Expert
 from slime_tau2.factory.stories import listed
 from slime_tau2.factory.voice import first_person
 
-HEAD = (
-    "Here is what I would do:",
-    "These are the details:",
-    "Let me list the details:",
-    "To make sure that everything is right:",
-    "This is what I'm about to do:",
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
@@ -117,8 +109,17 @@ class Clerk(Expert):
 
     def calculate(self, expression: str) -> Script[int]:
         """A sum, by the calculator."""
+        done = in_the_head(expression)
+        if done is not None:
+            return done
         result = yield from self.look(read("calculate", expression=expression))
         return round(float(result.text))
+
+    def calculate_all(self, calls: Sequence[Call]) -> Script[None]:
+        """The sums among a wish's calls."""
+        for call in calls:
+            if call.name == "calculate":
+                yield from self.calculate(call.arguments["expression"])
 
     def total_paid(self, reservation: Reservation) -> Script[int]:
         """What a reservation has cost so far."""
@@ -135,16 +136,16 @@ class Clerk(Expert):
             yield from self.ask(
                 [number],
                 "What is the reservation number?",
-                "Could you give me the reservation number, please?",
+                "[may] give me the reservation number, please?",
                 "Which reservation is it? Please tell me its number.",
-                "Could you tell me the number of that reservation?",
+                "[may] tell me the number of that reservation?",
             )
         elif number and self.rng.random() < 0.5:
             yield from self.ask(
                 [number],
                 "Do you have the reservation number?",
                 "What is the reservation number, if you have it?",
-                "Could you give me the reservation number? If you don't have it, I can look it up.",
+                "[may] give me the reservation number? If you don't have it, I can look it up.",
             )
         yield from self.look_all(calls)
         if not calls:
@@ -232,11 +233,20 @@ class Clerk(Expert):
                 return text[:1].upper() + text[1:]
         return self.voice.fact(words)
 
+    def said_with_flights(self, fact: Fact) -> bool:
+        """Whether a fact is a cabin that the user has named with the flights: "the cheapest flight in business"."""
+        cabin = re.match(r"The new trip is to be in ((?:basic )?\w+)\.$", fact.words)
+        told = [other.words for other in self._told if other.name == "the flights that you want to book"]
+        return cabin is not None and any(re.search(rf"(?<!basic) in {cabin[1]}\b", words) for words in told)
+
     def statement(self, fact: Fact) -> str:
         words = self.instead.get(fact, fact.words)
-        because = re.match(r"You cancel( [^.]*?)? because (.+)$", words)
-        if because and self._told:
-            return first_person(words)
+        if self.said_with_flights(fact):
+            return ""
+        for pattern, options in STATED:
+            found = re.match(pattern, words)
+            if found:
+                return first_person(found.expand(self.voice.pick(*options)))
         return first_person(words)
 
     def reply(self, facts: Sequence[Fact]) -> str:
@@ -287,6 +297,40 @@ SAID: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"On your [^:]*: (.+)$", (r"\1",)),
 )
 """How the user says its facts when asked for them."""
+STATED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"The new trip is to be in (.+)\.$", (r"[I'd like to fly|I want to fly|It should be|I'd like seats] in \1.",)),
+    (r"For the new trip, you want (.+)\.$", (r"[I want|I'd like|I'm looking for] \1.",)),
+    (
+        r"On the way there, the new trip is to be with (.+); on the way back, with (.+)\.$",
+        (r"On the way there[,| I want|, I'd like] \1; on the way back, \2.", r"I'd like \1 there, and \2 back."),
+    ),
+    (
+        r"The passengers of the new trip are, in this order: (.+)\.$",
+        (r"[The passengers are|We are|It's for|The people flying are]: \1.",),
+    ),
+    (r"You are the only passenger of the new trip; (.*)$", (r"[I'm flying alone|It's only me|Only I will fly]; \1",)),
+    (r"The only passenger of the new trip is (.+)\.$", (r"[The passenger is|It's for|The only passenger is] \1.",)),
+    (
+        r"You have (.+) to check on the new trip(?:, all together)?\.$",
+        (r"[I have|We have|There will be] \1 to check.",),
+    ),
+    (r"To pay for the new trip, (.+)\.$", (r"[To pay for it, please|For the payment, please|Please] \1.",)),
+    (r"You want to pay for the new trip with (.+)\.$", (r"[I want to|I'd like to|I will] pay with \1.",)),
+)
+"""How the user says its facts unasked."""
+
+
+def in_the_head(expression: str) -> int | None:
+    """What is needless to calculate: one number alone, or times one, or a sum of two small ones."""
+    found = re.fullmatch(r"(\d+)(?: ([*+-]) (\d+))?", expression)
+    if found is None:
+        return None
+    first, second = int(found[1]), int(found[3] or 0)
+    if found[2] == "*":
+        return first * second if 1 in (first, second) or max(first, second) < 10 else None
+    if found[2] and max(first, second) >= 20:
+        return None
+    return first - second if found[2] == "-" else first + second
 
 
 def cabin_words(cabin: str) -> str:

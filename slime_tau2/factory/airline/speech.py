@@ -17,14 +17,7 @@ from slime_tau2.factory.airline import (
 from slime_tau2.factory.airline.clerk import Clerk
 from slime_tau2.factory.dialogue import Script
 from slime_tau2.factory.draft import Draft, Told, Wish
-
-WELCOME = (
-    "I can look into that for you.",
-    "Sure, let me look into that.",
-    "Thank you for reaching out.",
-    "Of course, let's take a look.",
-    "Let me see what I can do.",
-)
+from slime_tau2.factory.phrasing import WELCOME
 
 
 class AirlineExpert(Clerk):
@@ -46,10 +39,11 @@ class AirlineExpert(Clerk):
             return False
         yield from self.ask(
             [user_id],
-            "May I have your user id, please?",
-            "Could you give me your user id first?",
-            "First, please tell me your user id.",
-            "What is your user id?",
+            "[May|Could|Can] I have your user id, please?",
+            "[To find your profile|To get started|So that I can help you], I need your user id[.|, please.]",
+            "[may] give me your user id first?",
+            "[First|To begin with|Before anything else], please [tell|give] me your user id.",
+            "What is your user id[?|, please?]",
         )
         yield from self.look_all(self.draft.identity.calls)
         if self._notes:  # the user id was told at once
@@ -57,7 +51,9 @@ class AirlineExpert(Clerk):
             self.note(self.pick(f"Thank you, {self.profile.name.first_name}.", *WELCOME))
         else:
             first = re.sub(r"You are (\S+) .*", r"\1", name.words)
-            self.note(self.pick(f"Thank you, {first}.", f"Thanks, {first}.", "Thank you."))
+            self.note(
+                self.pick(f"[Thank you|Thanks|Great|All right|Perfect], {first}.", "[Thank you|Thanks|Great|Perfect].")
+            )
         return True
 
     def serve(self, wish: Wish) -> Script[None]:

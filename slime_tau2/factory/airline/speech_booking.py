@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slime_tau2.factory.airline.book import BAG, INSURANCE
-from slime_tau2.factory.airline.clerk import HEAD, Clerk, Offer, cabin_words, people
+from slime_tau2.factory.airline.clerk import Clerk, Offer, cabin_words, people
 from slime_tau2.factory.airline.speech_changes import instruction
 from slime_tau2.factory.airline.words import NUMBERS
 from slime_tau2.factory.dialogue import Script
@@ -29,6 +29,8 @@ def fact_of(wish: Wish, name: str) -> list[Fact]:
 def ask_flights(clerk: Clerk, wish: Wish) -> Script[None]:
     """Which flights, in which cabin."""
     cabin, flights = fact_of(wish, CABIN), fact_of(wish, FLIGHTS)
+    if cabin and clerk.said_with_flights(cabin[0]):
+        clerk.reply(cabin)
     missing = [fact for fact in (*cabin, *flights) if not clerk.known(fact)]
     if len(missing) == 2:
         yield from clerk.ask(
@@ -97,8 +99,11 @@ class Booking:
         """The total as the calculator takes it."""
         number = len(self.passengers)
         legs = " + ".join(str(offer.prices[self.cabin]) for offer in self.offers)
-        insurance = f" + {INSURANCE} * {number}" if self.insured else ""
-        return f"({legs}) * {number} + {BAG} * {self.nonfree(clerk)}{insurance}"
+        insurance = f" + {INSURANCE}{f' * {number}' if number > 1 else ''}" if self.insured else ""
+        fares = f"({legs})" if len(self.offers) > 1 and number > 1 else legs
+        fares += f" * {number}" if number > 1 else ""
+        paid = self.nonfree(clerk)
+        return f"{fares}{f' + {BAG} * {paid}' if paid > 1 else f' + {BAG}' if paid else ''}{insurance}"
 
 
 def split(clerk: Clerk, methods: Sequence[str], total: int) -> list[tuple[str, int]] | None:
@@ -121,18 +126,18 @@ def book(clerk: Clerk, wish: Wish) -> Script[None]:
         correction.apply(booking)
         correction = None
     yield from clerk.look_at_balances()
-    yield from clerk.propose((yield from lines(clerk, wish, booking)), head=HEAD)
+    yield from clerk.propose((yield from lines(clerk, wish, booking)))
     if correction:
         yield from clerk.answer(correction.words(clerk))
         correction.apply(booking)
-        yield from clerk.propose((yield from lines(clerk, wish, booking)), head=HEAD)
+        yield from clerk.propose((yield from lines(clerk, wish, booking)))
     yield from clerk.agree()
     yield from clerk.do([call])
     number = next(reversed(clerk.reservations))
     clerk.note(
         clerk.pick(
             f"Your trip is booked. The reservation number is {number}.",
-            f"Done: your reservation number is {number}.",
+            f"[done] your reservation number is {number}.",
             f"The booking is made; its reservation number is {number}.",
         )
     )
@@ -270,7 +275,7 @@ def ask_payment(clerk: Clerk, wish: Wish, correction: Correction | None = None) 
     two = TWO_CERTIFICATES.match(facts[0].words) if facts else None
     if two:
         only = clerk.pick(
-            "I'm sorry, a booking can be paid with one travel certificate at most.",
+            "[sorry] a booking can be paid with one travel certificate at most.",
             "Only one travel certificate can be used for a booking.",
         )
         if not asked:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from slime_tau2.factory.airline.clerk import HEAD, Clerk, cabin_words, has_flown, refund_words
+from slime_tau2.factory.airline.clerk import Clerk, cabin_words, has_flown, refund_words
 from slime_tau2.factory.airline.desk import FLOWN
 from slime_tau2.factory.airline.shapes import Reservation
 from slime_tau2.factory.airline.speech_changes import instruction, other_flights
 from slime_tau2.factory.dialogue import Script
 from slime_tau2.factory.draft import Call, Wish
+from slime_tau2.factory.phrasing import ANYTHING_ELSE
 from slime_tau2.factory.stories import listed
 from slime_tau2.factory.voice import first_person
 
@@ -30,7 +31,7 @@ def cancel(clerk: Clerk, wish: Wish) -> Script[None]:
     yield from ask_reason(clerk, wish)
     yield from _checked(clerk, wish, reservation)
     call = next(call for call in wish.calls if call.name == CANCEL)
-    yield from clerk.carry_out((yield from cancel_lines(clerk, reservation)), [call], head=HEAD)
+    yield from clerk.carry_out((yield from cancel_lines(clerk, reservation)), [call])
     clerk.note(_cancelled(clerk, reservation))
 
 
@@ -96,7 +97,7 @@ def cancel_every(clerk: Clerk, wish: Wish) -> Script[None]:
     for reservation in free:
         amount = yield from clerk.total_paid(reservation)
         lines.append(f"Cancel {clerk.named(reservation)}; refund: ${amount} to the original payment methods")
-    yield from clerk.carry_out(lines, calls, head=HEAD)
+    yield from clerk.carry_out(lines, calls)
     numbers = listed([r.reservation_id for r in free])
     clerk.note(f"{numbers} {'is' if len(free) == 1 else 'are'} cancelled; refunds take 5 to 7 business days.")
 
@@ -109,7 +110,7 @@ def no_ground_words(clerk: Clerk, reservation: Reservation) -> str:
     else:
         insurance = "it has no travel insurance"
     return clerk.pick(
-        f"I'm sorry, I can't cancel reservation {number}: it is in {cabin}, was booked more than 24 hours ago, no "
+        f"[sorry] I can't cancel reservation {number}: it is in {cabin}, was booked more than 24 hours ago, no "
         "flight "
         f"of it was cancelled by the airline, and {insurance}.",
         f"Reservation {number} can't be cancelled. It was not booked within the last 24 hours, it is in {cabin} and "
@@ -156,7 +157,7 @@ def _confirm_facts(clerk: Clerk, wish: Wish) -> Script[None]:
 
 def _offer(clerk: Clerk, wish: Wish, reservation: Reservation, each: int) -> Script[None]:
     call = next(call for call in wish.calls if call.name == "send_certificate")
-    yield from clerk.look_all(c for c in wish.calls if c.name == "calculate")
+    yield from clerk.calculate_all(wish.calls)
     amount, number = call.arguments["amount"], len(reservation.passengers)
     demand = instruction(wish, r"Ask for (\d+) dollars at first")
     sums = f": ${each} for each of the {number} passengers" if number > 1 else ""
@@ -172,8 +173,8 @@ def _offer(clerk: Clerk, wish: Wish, reservation: Reservation, each: int) -> Scr
             )
         )
         offer = clerk.pick(
-            f"I'm sorry, I can't go beyond ${amount}: it is ${each} per passenger.",
-            f"I understand, but ${each} per passenger is what I can offer, ${amount} in total.",
+            f"[sorry] I can't go beyond ${amount}: it is ${each} per passenger.",
+            f"[understand] ${each} per passenger is what I can offer, ${amount} in total.",
         )
     yield from clerk.propose(
         [f"Certificate: ${amount}, added to your profile", f"For: {clerk.named(reservation)}"], head=(offer,)
@@ -183,7 +184,7 @@ def _offer(clerk: Clerk, wish: Wish, reservation: Reservation, each: int) -> Scr
     clerk.note(
         clerk.pick(
             f"The certificate of ${amount} is in your profile now.",
-            f"Done: I have sent you the certificate of ${amount}.",
+            f"[done] I have sent you the certificate of ${amount}.",
         )
     )
 
@@ -196,7 +197,7 @@ def delayed_cancelled(clerk: Clerk, wish: Wish) -> Script[None]:
     statuses = yield from clerk.check_flown(reservation)
     assert not set(statuses.values()) & set(FLOWN)
     yield from clerk.carry_out(
-        (yield from cancel_lines(clerk, reservation)), [call for call in wish.calls if call.name == CANCEL], head=HEAD
+        (yield from cancel_lines(clerk, reservation)), [call for call in wish.calls if call.name == CANCEL]
     )
     clerk.note(f"Reservation {reservation.reservation_id} is cancelled. Now to the delay.")
     yield from _offer(clerk, wish, reservation, 50)
@@ -208,7 +209,7 @@ def delayed_changed(clerk: Clerk, wish: Wish) -> Script[None]:
     yield from _confirm_facts(clerk, wish)
     call: Call = next(call for call in wish.calls if call.name == "update_reservation_flights")
     yield from other_flights(clerk, wish, reservation, call)
-    yield from clerk.say(clerk.pick("Is there anything else?", "What else can I do for you?"))
+    yield from clerk.say(clerk.pick(*ANYTHING_ELSE))
     yield from clerk.answer(
         clerk.voice.pick(
             "Yes, I'd like a compensation for the delay.",

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 
 from slime_tau2.factory.airline.book import BAG
-from slime_tau2.factory.airline.clerk import HEAD, Clerk, Offer, booked, cabin_words, counted, person
+from slime_tau2.factory.airline.clerk import Clerk, Offer, booked, cabin_words, counted, person
 from slime_tau2.factory.airline.shapes import Reservation
 from slime_tau2.factory.dialogue import Script
 from slime_tau2.factory.draft import Call, Fact, Wish
+from slime_tau2.factory.phrasing import ANYTHING_ELSE
 from slime_tau2.factory.stories import listed
 
 
@@ -33,11 +34,11 @@ def other_flights(clerk: Clerk, wish: Wish, reservation: Reservation, call: Call
     """Search, say what it costs, list, and change."""
     difference = yield from quote_flights(clerk, wish, reservation, call)
     yield from ask_payment(clerk, wish, difference)
-    yield from clerk.carry_out((yield from change_lines(clerk, reservation, call, difference)), [call], head=HEAD)
+    yield from clerk.carry_out((yield from change_lines(clerk, reservation, call, difference)), [call])
     clerk.note(
         clerk.pick(
             f"Reservation {reservation.reservation_id} has been changed.",
-            f"Done: the new flights are in reservation {reservation.reservation_id}.",
+            f"[done] the new flights are in reservation {reservation.reservation_id}.",
             "The flights have been changed.",
         )
     )
@@ -110,8 +111,8 @@ def change_lines(clerk: Clerk, reservation: Reservation, call: Call, difference:
         f"Reservation: {reservation.reservation_id}, {counted(len(reservation.passengers), 'passenger')}, "
         f"{cabin_words(cabin)}"
     ]
-    lines += [f"Out: {booked(flight)}" for flight in replaced(reservation, call)]
-    lines += [f"In: {offer.line(cabin)} per passenger" for offer in new_offers(clerk, reservation, call)]
+    lines += [f"Instead of: {booked(flight)}" for flight in replaced(reservation, call)]
+    lines += [f"New: {offer.line(cabin)} per passenger" for offer in new_offers(clerk, reservation, call)]
     kept = {(leg["flight_number"], leg["date"]) for leg in call.arguments["flights"]}
     same = [booked(f) for f in reservation.flights if (f.flight_number, f.date) in kept]
     if same:
@@ -151,10 +152,10 @@ def other_cabin(clerk: Clerk, wish: Wish, reservation: Reservation, call: Call) 
         f"Flights: unchanged ({listed([flight.flight_number for flight in reservation.flights])})",
         settled(clerk, difference, method),
     ]
-    yield from clerk.carry_out(lines, [call], head=HEAD)
+    yield from clerk.carry_out(lines, [call])
     clerk.note(
         clerk.pick(
-            f"Done: reservation {reservation.reservation_id} is now in {cabin_words(new)}.",
+            f"[done] reservation {reservation.reservation_id} is now in {cabin_words(new)}.",
             f"Your reservation is in {cabin_words(new)} now.",
         )
     )
@@ -167,7 +168,7 @@ def cabin_then_flights(clerk: Clerk, wish: Wish) -> Script[None]:
     new = cabin_words(first.arguments["cabin"])
     yield from clerk.say(
         clerk.pick(
-            f"I'm sorry, reservation {reservation.reservation_id} is in basic economy, and basic economy flights can't "
+            f"[sorry] reservation {reservation.reservation_id} is in basic economy, and basic economy flights can't "
             "be changed.",
             f"Reservation {reservation.reservation_id} is a basic economy booking, so its flights can't be modified.",
         )
@@ -180,7 +181,7 @@ def cabin_then_flights(clerk: Clerk, wish: Wish) -> Script[None]:
         )
     )
     yield from other_cabin(clerk, wish, reservation, first)
-    yield from clerk.say(clerk.pick("Is there anything else?", "What else can I do for you?"))
+    yield from clerk.say(clerk.pick(*ANYTHING_ELSE))
     yield from clerk.answer(
         clerk.voice.pick(
             "Yes, now please change the flights as I said.",
@@ -209,7 +210,7 @@ def passengers(clerk: Clerk, wish: Wish) -> Script[None]:
             lines.append(f"Change {person(before)} to {person(after)}")
         else:
             lines.append(f"Unchanged: {person(before)}")
-    yield from clerk.carry_out(lines, [call], head=HEAD)
+    yield from clerk.carry_out(lines, [call])
     clerk.note(
         clerk.pick(
             f"The passengers of reservation {reservation.reservation_id} have been updated.",
@@ -234,20 +235,21 @@ def add_bags(clerk: Clerk, wish: Wish) -> Script[None]:
     reservation = yield from clerk.locate(wish)
     call = wish.writes()[0]
     total, nonfree = call.arguments["total_baggages"], call.arguments["nonfree_baggages"]
-    yield from clerk.look_all(c for c in wish.calls if c.name == "calculate")
+    yield from clerk.calculate_all(wish.calls)
     extra = nonfree - reservation.nonfree_baggages
     price = (yield from clerk.calculate(f"{BAG} * {extra}")) if extra > 1 else BAG * extra
     allowance = free_words(clerk, reservation)
+    added = "the added bag is" if total - reservation.total_baggages == 1 else "the added bags are"
     if extra:
         many = f"{extra} of the added bags would cost ${BAG} each, ${price} in total."
         clerk.note(f"{allowance} {many if extra > 1 else f'One of the added bags would cost ${price}.'}")
     else:
-        clerk.note(f"{allowance} So the added bags are free.")
+        clerk.note(f"{allowance} So {added} free.")
     yield from clerk.ask(
         paying(wish),
         clerk.pick("Which payment method in your profile would you like to use?", "How would you like to pay for that?")
         if extra
-        else "I still have to name a payment method: which one in your profile should it be?",
+        else "I still need a payment method, though nothing has to be paid: which one in your profile should it be?",
     )
     method: str = call.arguments["payment_id"]
     if method.startswith("gift_card"):
@@ -257,10 +259,10 @@ def add_bags(clerk: Clerk, wish: Wish) -> Script[None]:
         f"Checked bags: from {reservation.total_baggages} to {total} in total, {nonfree} of them paid",
         f"To pay: ${price}, with {clerk.method(method)}" if extra else f"To pay: nothing ({clerk.method(method)})",
     ]
-    yield from clerk.carry_out(lines, [call], head=HEAD)
+    yield from clerk.carry_out(lines, [call])
     clerk.note(
         clerk.pick(
-            f"Done: reservation {reservation.reservation_id} has {counted(total, 'checked bag')} now.",
-            "The bags have been added.",
+            f"[done] reservation {reservation.reservation_id} has {counted(total, 'checked bag')} now.",
+            f"The {'bag has' if total - reservation.total_baggages == 1 else 'bags have'} been added.",
         )
     )

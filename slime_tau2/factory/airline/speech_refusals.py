@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from slime_tau2.factory.airline.clerk import HEAD, Clerk, booked, cabin_words, counted
+from slime_tau2.factory.airline.clerk import Clerk, booked, cabin_words, counted
 from slime_tau2.factory.airline.speech_booking import ask_flights, found_words, wrong_payment
 from slime_tau2.factory.airline.speech_cancelling import ask_reason, cancel_lines, no_ground_words
 from slime_tau2.factory.airline.speech_changes import difference_words, instruction
@@ -19,10 +19,10 @@ Refuse = Callable[[Clerk, Wish], Script[None]]
 def unidentified(clerk: Clerk, wish: Wish) -> Script[None]:
     """A user who does not know the user id."""
     name, _, user_id = clerk.draft.identity.facts
-    yield from clerk.ask([user_id], "May I have your user id, please?", "Could you give me your user id first?")
+    yield from clerk.ask([user_id], "May I have your user id, please?", "[may] give me your user id first?")
     yield from clerk.say(
         clerk.pick(
-            "I'm sorry, I need your user id to help you with a reservation.",
+            "[sorry] I need your user id to help you with a reservation.",
             "Without your user id, I can't look at any reservation. Can you find it somewhere, for example in an "
             "email?",
         )
@@ -35,9 +35,9 @@ def unidentified(clerk: Clerk, wish: Wish) -> Script[None]:
     )
     yield from clerk.say(
         clerk.pick(
-            "I understand, but a name and a reservation number are not enough: I do need the user id before I can look "
+            "[understand] a name and a reservation number are not enough: I do need the user id before I can look "
             "at a reservation or change it.",
-            "I'm sorry, I can't go on with a name and a reservation number. It takes the user id.",
+            "[sorry] I can't go on with a name and a reservation number. It takes the user id.",
         )
     )
     yield from clerk.answer(
@@ -73,7 +73,7 @@ def about(*words: str, accepts: tuple[str, ...] = ()) -> Refuse:
 def too_many(clerk: Clerk, wish: Wish) -> Script[None]:
     yield from clerk.refuse(
         wish,
-        "I'm sorry, a reservation can have five passengers at most.",
+        "[sorry] a reservation can have five passengers at most.",
         "I can't book that: there can be no more than five passengers in one reservation.",
     )
 
@@ -88,8 +88,8 @@ def no_seats(clerk: Clerk, wish: Wish) -> Script[None]:
     seats = f"only {counted(left, 'seat')} left" if left else "no seats left"
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, flight {offer.number} on {day(offer.date)} has {seats} in {cabin_words(cabin)}, which is not "
-        "enough.",
+        f"[sorry] flight {offer.number} on {day(offer.date)} has {seats} in {cabin_words(cabin)}"
+        f"{', which is not enough' if left else ''}.",
         f"Flight {offer.number} has {seats} in {cabin_words(cabin)} on {day(offer.date)}, so I can't book it for all "
         "of "
         "you."
@@ -103,7 +103,7 @@ def today(clerk: Clerk, wish: Wish) -> Script[None]:
     yield from clerk.search(wish.calls)
     yield from clerk.refuse(
         wish,
-        "I'm sorry, I have searched for direct flights and connections, and there is none for today that can still be "
+        "[sorry] I have searched for direct flights and connections, and there is none for today that can still be "
         "booked.",
         "There is no flight on that route today that can be booked any more, neither direct nor with a stop.",
     )
@@ -114,7 +114,7 @@ def two_cabins(clerk: Clerk, wish: Wish) -> Script[None]:
     yield from clerk.search(wish.calls)
     yield from clerk.refuse(
         wish,
-        "I'm sorry, all flights of a reservation have to be in the same cabin.",
+        "[sorry] all flights of a reservation have to be in the same cabin.",
         "One reservation can't have two cabins: the way there and the way back have to be in the same one.",
     )
 
@@ -131,7 +131,7 @@ def no_birth_date(clerk: Clerk, wish: Wish) -> Script[None]:
     )
     yield from clerk.say(
         clerk.pick(
-            f"I'm sorry, I can't make a booking without the date of birth of each passenger. Can you find out that of "
+            f"[sorry] I can't make a booking without the date of birth of each passenger. Can you find out that of "
             f"{name}?",
             "I need the date of birth of each passenger before I can book. Is there a way for you to find it out?",
         )
@@ -164,7 +164,7 @@ def certificate_for_change(clerk: Clerk, wish: Wish) -> Script[None]:
     )
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, a change of reservation {reservation.reservation_id} can be paid with a gift card or a credit "
+        f"[sorry] a change of reservation {reservation.reservation_id} can be paid with a gift card or a credit "
         "card "
         "only, not with a travel certificate.",
         "A travel certificate can't be used for a change of flights. It takes a gift card or a credit card from your "
@@ -209,8 +209,8 @@ def no_ground(clerk: Clerk, wish: Wish) -> Script[None]:
         wish,
         no_ground_words(clerk, reservation),
         firm=(
-            "I understand, but I can't cancel it: none of the grounds applies.",
-            "I'm sorry, I have to stay with that.",
+            "[understand] I can't cancel it: none of the grounds applies.",
+            "[sorry] I have to stay with that.",
         ),
         accepts=("I see. Then I keep the trip.", "OK, then leave it as it is.", "Too bad. I keep it, then."),
     )
@@ -220,7 +220,7 @@ def kept(clerk: Clerk, wish: Wish) -> Script[None]:
     reservation = yield from clerk.locate(wish)
     yield from ask_reason(clerk, wish)
     yield from clerk.check_flown(reservation)
-    yield from clerk.propose((yield from cancel_lines(clerk, reservation)), head=HEAD)
+    yield from clerk.propose((yield from cancel_lines(clerk, reservation)))
     yield from clerk.answer(
         clerk.voice.pick(
             "No, wait. I've changed my mind: I keep the trip.",
@@ -296,19 +296,19 @@ def complaint_only(clerk: Clerk, wish: Wish) -> Script[None]:
 REFUSED: Mapping[str, Refuse] = {
     "too_many": too_many,
     "foreign_card": wrong(
-        "I'm sorry, a booking can be paid only with payment methods that are already in your profile.",
+        "[sorry] a booking can be paid only with payment methods that are already in your profile.",
         "I can't take that card: for safety reasons, the payment method has to be in your profile already.",
     ),
     "two_certificates": wrong(
-        "I'm sorry, only one travel certificate can be used for a booking.",
+        "[sorry] only one travel certificate can be used for a booking.",
         "A booking takes one travel certificate at most, so I can't use two.",
     ),
     "two_credit_cards": wrong(
-        "I'm sorry, only one credit card can be used for a booking.",
+        "[sorry] only one credit card can be used for a booking.",
         "A booking takes one credit card at most, so I can't split it between two.",
     ),
     "four_gift_cards": wrong(
-        "I'm sorry, three gift cards at most can be used for a booking.",
+        "[sorry] three gift cards at most can be used for a booking.",
         "A booking takes up to three gift cards, so I can't use four.",
     ),
     "no_seats": no_seats,
@@ -316,11 +316,11 @@ REFUSED: Mapping[str, Refuse] = {
     "today": today,
     "two_cabins": two_cabins,
     "basic_economy": about(
-        "I'm sorry, reservation {number} is in basic economy, and basic economy flights can't be changed.",
+        "[sorry] reservation {number} is in basic economy, and basic economy flights can't be changed.",
         "Reservation {number} is a basic economy booking; its flights can't be modified.",
     ),
     "other_route": about(
-        "I'm sorry, flights can be changed only if origin and destination stay the same: reservation {number} has to "
+        "[sorry] flights can be changed only if origin and destination stay the same: reservation {number} has to "
         "go "
         "from {there} to {end}.",
         "The route of reservation {number}, {there} to {end}, can't be changed. Other dates or flights would be "
@@ -328,42 +328,37 @@ REFUSED: Mapping[str, Refuse] = {
         "but not another origin or destination.",
     ),
     "other_type": about(
-        "I'm sorry, reservation {number} is a {kind}, and the type of a trip can't be changed.",
+        "[sorry] reservation {number} is a {kind}, and the type of a trip can't be changed.",
         "A {kind} has to stay a {kind}, so I can't do that for reservation {number}.",
     ),
     "certificate_for_change": certificate_for_change,
     "one_flight_up": about(
-        "I'm sorry, the cabin has to be the same on all flights of a reservation, so I can't change it for a part of "
+        "[sorry] the cabin has to be the same on all flights of a reservation, so I can't change it for a part of "
         "reservation {number}.",
         "The cabin can be changed only for all flights of reservation {number} together, not for one part.",
     ),
     "one_passenger_up": about(
-        "I'm sorry, all passengers of reservation {number} fly in the same cabin, so I can't upgrade one of them "
-        "alone.",
+        "[sorry] all passengers of reservation {number} fly in the same cabin, so I can't upgrade one of them alone.",
         "A change of cabin applies to all {passengers} of reservation {number}; it isn't possible for one alone.",
     ),
     "cabin_flown": about(
-        "I'm sorry, a part of reservation {number} has already been flown, and then the cabin can't be changed any "
-        "more.",
+        "[sorry] a part of reservation {number} has already been flown, and then the cabin can't be changed any more.",
         "The cabin of reservation {number} can't be changed: its first flight has been flown already.",
     ),
     "fewer_bags": about(
-        "I'm sorry, checked bags can be added to a reservation, but not taken off. Reservation {number} stays at "
-        "{bags}.",
+        "[sorry] checked bags can be added to a reservation, but not taken off. Reservation {number} stays at {bags}.",
         "I can't remove bags from reservation {number}; it's only possible to add some.",
     ),
     "late_insurance": about(
-        "I'm sorry, travel insurance can't be added after the booking, so reservation {number} has to stay without.",
+        "[sorry] travel insurance can't be added after the booking, so reservation {number} has to stay without.",
         "Insurance can be bought only at the time of booking. I can't add it to reservation {number} now.",
     ),
     "more_passengers": about(
-        "I'm sorry, the number of passengers of a reservation can't be changed. Reservation {number} is for "
-        "{passengers}.",
+        "[sorry] the number of passengers of a reservation can't be changed. Reservation {number} is for {passengers}.",
         "I can change the details of passengers, but not their number: reservation {number} stays at {passengers}.",
     ),
     "fewer_passengers": about(
-        "I'm sorry, the number of passengers of a reservation can't be changed. Reservation {number} is for "
-        "{passengers}.",
+        "[sorry] the number of passengers of a reservation can't be changed. Reservation {number} is for {passengers}.",
         "I can't take a passenger off reservation {number}; the number of passengers has to stay the same.",
     ),
     "no_ground": no_ground,

@@ -18,13 +18,6 @@ from slime_tau2.factory.stories import listed
 from slime_tau2.factory.voice import first_person
 
 LOCATING = ("get_user_details", "get_order_details")
-HEAD = (
-    "Here is what I would do:",
-    "These are the details:",
-    "Let me list the details:",
-    "To make sure that everything is right:",
-    "This is what I'm about to do:",
-)
 KINDS = {"gift_card": "gift card", "paypal": "PayPal account", "credit_card": "credit card"}
 
 
@@ -109,7 +102,7 @@ class Clerk(Expert):
             yield from self.ask(
                 [number],
                 "Which order is it? Please tell me the order number.",
-                "Could you give me the order number?",
+                "[may] give me the order number?",
                 "What is the number of the order?",
                 "Which order is this about? I need its number.",
             )
@@ -119,7 +112,7 @@ class Clerk(Expert):
             yield from self.ask(
                 [forgotten],
                 "Do you have the order number?",
-                "Could you tell me the order number, if you have it?",
+                "[may] tell me the order number, if you have it?",
                 "Do you happen to know the order number?",
             )
         yield from self.look_all(calls)

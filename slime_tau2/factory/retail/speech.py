@@ -6,23 +6,20 @@ import re
 
 from slime_tau2.factory.dialogue import Script
 from slime_tau2.factory.draft import Fact, Told, Wish
+from slime_tau2.factory.phrasing import WELCOME
 from slime_tau2.factory.retail import speech_answers, speech_refusals, speech_writes
 from slime_tau2.factory.retail.clerk import Clerk
 
-WELCOME = (
-    "I can look into that for you.",
-    "Sure, let me look into that.",
-    "Thank you for reaching out.",
-    "Of course, let's take a look.",
-    "Let me see what I can do.",
-)
 EMAIL_FIRST = (
-    "To find your account, could you give me your email address?",
-    "First, I need to verify who you are. What is the email address of your account?",
-    "Could you tell me the email address of your account first?",
+    "[To find your account|To verify who you are|So that I can find you], [could you|can you|please] [give|tell] me "
+    "your email address[?|, please?]",
+    "[First|Before that|To begin with], I [need|have] to [verify who you are|verify your identity|find your account]. "
+    "What is [the email address of your account|your email address]?",
+    "[may] tell me the email address of your account first?",
 )
 EITHER = (
-    "To find your account, please tell me your email address, or your name and zip code.",
+    "[To find your account|To verify who you are|First of all], please tell me your email address, or your "
+    "[full name|first and last name|name] and zip code.",
     "First, I need to verify who you are: could you give me your email address, or else your full name and zip code?",
     "May I have your email address first? Your full name and zip code would do as well.",
 )
@@ -68,9 +65,14 @@ class RetailExpert(Clerk):
         yield from self.look(calls[-1])
         first = re.sub(r"You are (\S+) .*", r"\1", name.words)
         if self.known(name):
-            self.note(self.pick(f"Thank you, {first}.", f"Thanks, {first}.", f"Thank you very much, {first}."))
+            self.note(
+                self.pick(
+                    f"[Thank you|Thanks|Thank you very much|Many thanks], {first}.",
+                    f"[Great|Perfect|All right], {first}.",
+                )
+            )
         else:
-            self.note(self.pick("Thank you.", "Thanks.", "Thank you very much."))
+            self.note(self.pick("[Thank you|Thanks|Thank you very much|Great|Perfect|All right]."))
         return True
 
     def _name_and_zip(self, name: Fact, zip_code: Fact) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from slime_tau2.factory.dialogue import Script
 from slime_tau2.factory.draft import Call, Fact, Wish
-from slime_tau2.factory.expert import CONFIRM
+from slime_tau2.factory.phrasing import CONFIRM
 from slime_tau2.factory.retail.changes import SETTLEMENT, cheapest, dearest, exact, in_stock
-from slime_tau2.factory.retail.clerk import HEAD, Clerk, described, instruction, is_or_are, mine, too_little
+from slime_tau2.factory.retail.clerk import Clerk, described, instruction, is_or_are, mine, too_little
 from slime_tau2.factory.retail.shop import Item, Order, Product, Variant
 from slime_tau2.factory.retail.words import feature, item_words, money, noun, options_but
 from slime_tau2.factory.stories import listed
@@ -131,7 +131,7 @@ class Changing:
             second = f"{found[1]}"
             yield from clerk.say(
                 clerk.pick(
-                    f"I'm sorry, the {name} you have in mind ({described(swap.target.options)}) {is_or_are(item)} not "
+                    f"[sorry] the {name} you have in mind ({described(swap.target.options)}) {is_or_are(item)} not "
                     "available right now. Would you like something different?",
                     f"Unfortunately, the {name} of that kind ({described(swap.target.options)}) {is_or_are(item)} "
                     "out of "
@@ -349,7 +349,7 @@ def change(
     while True:
         details = yield from changing.details([line for _, lines in before for line in lines])
         confirm = CONFIRM if complete else changing.all_and_confirm()
-        yield from clerk.propose(details, head=HEAD, tail=_once(clerk, changing), confirm=confirm)
+        yield from clerk.propose(details, tail=_once(clerk, changing), confirm=confirm)
         if not changing.detours:
             break
         yield from changing.detours.pop(0)()
@@ -396,6 +396,6 @@ def _done(clerk: Clerk, changing: Changing) -> str:
             f"{'item' if len(changing.swaps) == 1 else 'items'} back.",
         )
     return clerk.pick(
-        f"Done: order {number} has been changed.",
+        f"[done] order {number} has been changed.",
         f"Order {number} now has the {listed([noun(swap.item.name) for swap in changing.swaps])} you wanted.",
     )

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from slime_tau2.factory.dialogue import Script
 from slime_tau2.factory.draft import Wish
 from slime_tau2.factory.retail.clerk import (
-    HEAD,
     Clerk,
     contents,
     described,
@@ -42,7 +41,7 @@ def unidentified(clerk: Clerk, wish: Wish) -> Script[None]:
         clerk.pick(
             "Without your email address, or your name and zip code, I can't verify who you are. Do you have anything "
             "else?",
-            "I'm sorry, I need one of these to verify your identity.",
+            "[sorry] I need one of these to verify your identity.",
         )
     )
     yield from clerk.answer(
@@ -53,9 +52,9 @@ def unidentified(clerk: Clerk, wish: Wish) -> Script[None]:
     )
     yield from clerk.say(
         clerk.pick(
-            "I'm sorry, a user id alone isn't enough: I have to verify you by your email address, or by your name and "
+            "[sorry] a user id alone isn't enough: I have to verify you by your email address, or by your name and "
             "zip code, before I can look at any order.",
-            "I understand, but I can't verify you by a user id. It takes the email address of your account, or your "
+            "[understand] I can't verify you by a user id. It takes the email address of your account, or your "
             "name and zip code. Without that I can't do anything about the order.",
         )
     )
@@ -72,13 +71,13 @@ def cancel_too_late(clerk: Clerk, wish: Wish) -> Script[None]:
     order = yield from clerk.locate(wish, quiet=True)
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, order {order.order_id} ({contents(order)}) {status_words(order)}, and only pending orders can "
+        f"[sorry] order {order.order_id} ({contents(order)}) {status_words(order)}, and only pending orders can "
         "be cancelled.",
         f"Order {order.order_id} can't be cancelled any more: its status is {order.status}, and cancelling is possible "
         "only while an order is pending.",
         firm=(
-            f"I understand, but as order {order.order_id} is {order.status}, I can't cancel it.",
-            "I'm sorry, there is no exception: only pending orders can be cancelled.",
+            f"[understand] as order {order.order_id} is {order.status}, I can't cancel it.",
+            "[sorry] there is no exception: only pending orders can be cancelled.",
         ),
     )
 
@@ -88,7 +87,7 @@ def cancel_bad_reason(clerk: Clerk, wish: Wish) -> Script[None]:
     yield from clerk.ask_reason(wish)
     yield from clerk.say(
         clerk.pick(
-            f"I'm sorry, I can't cancel order {order.order_id} for that reason. An order can be cancelled only if it's "
+            f"[sorry] I can't cancel order {order.order_id} for that reason. An order can be cancelled only if it's "
             "no longer needed or was ordered by mistake.",
             "That isn't a reason for which I may cancel an order. There are two: that it is no longer needed, or that "
             "it was ordered by mistake. Does one of them apply?",
@@ -127,7 +126,7 @@ def partial_cancel(clerk: Clerk, wish: Wish) -> Script[None]:
     name = item_words(_spoken_of(wish, order), order.items)
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, I can't cancel only {name}: an order can be cancelled only as a whole.",
+        f"[sorry] I can't cancel only {name}: an order can be cancelled only as a whole.",
         f"It isn't possible to take {name} out of order {order.order_id}. I can cancel the whole order, or leave it as "
         "it is.",
         accepts=("Then I keep the order as it is.", "Then leave the order as it is."),
@@ -138,7 +137,7 @@ def add_item(clerk: Clerk, wish: Wish) -> Script[None]:
     order = yield from clerk.locate(wish)
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, nothing can be added to order {order.order_id}. For a pending order I can change the address, the "
+        f"[sorry] nothing can be added to order {order.order_id}. For a pending order I can change the address, the "
         "payment method, or the options of its items.",
         "I can't add items to an order that has been placed; only its address, its payment and the options of its "
         "items can be changed.",
@@ -151,7 +150,7 @@ def modify_too_late(clerk: Clerk, wish: Wish) -> Script[None]:
     needed = "delivered" if what == "exchanged" else "pending"
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, order {order.order_id} has already been {order.status}. Only {needed} orders can be {what}.",
+        f"[sorry] order {order.order_id} has already been {order.status}. Only {needed} orders can be {what}.",
         f"Order {order.order_id} is {order.status}, so it can't be {what}: that's possible only while an order is "
         f"{needed}."
         if needed == "pending"
@@ -163,7 +162,7 @@ def return_too_early(clerk: Clerk, wish: Wish) -> Script[None]:
     order = yield from clerk.locate(wish, quiet=True)
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, order {order.order_id} {status_words(order)}. Items can be returned only once an order has "
+        f"[sorry] order {order.order_id} {status_words(order)}. Items can be returned only once an order has "
         "been delivered.",
         f"Order {order.order_id} ({contents(order)}) hasn't been delivered yet; its status is {order.status}. A return "
         "is possible only after the delivery.",
@@ -179,7 +178,7 @@ def return_other_refund(clerk: Clerk, wish: Wish) -> Script[None]:
         wish,
         f"The refund of a return can go only to the original payment method, which is {back}, or to a gift card that "
         "you have. Another method isn't possible.",
-        f"I'm sorry, I can't refund it that way. Order {order.order_id} was paid with {back}: the refund goes there "
+        f"[sorry] I can't refund it that way. Order {order.order_id} was paid with {back}: the refund goes there "
         "or to a gift card in your profile. Would you like to return it on these terms?",
         accepts=("Then I'd rather keep it.", "Then I keep it.", "In that case I won't return it."),
     )
@@ -191,7 +190,7 @@ def other_product(clerk: Clerk, wish: Wish) -> Script[None]:
     what = "changed to" if order.status == "pending" else "exchanged for"
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, an item can be {what} another version of the same product only, so "
+        f"[sorry] an item can be {what} another version of the same product only, so "
         f"{item_words(item, order.items)} can't become something else.",
         f"That isn't possible: {item_words(item, order.items)} can be {what} another {noun(item.name)} with different "
         "options, but not a different product.",
@@ -205,7 +204,7 @@ def unavailable(clerk: Clerk, wish: Wish) -> Script[None]:
     wanted = product.variants[wish.topic.split(" to ")[1].split()[0]]
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, the {noun(item.name)} that you'd like ({described(wanted.options)}) {is_or_are(item)} not "
+        f"[sorry] the {noun(item.name)} that you'd like ({described(wanted.options)}) {is_or_are(item)} not "
         "available "
         "at the moment.",
         f"I checked: the {noun(item.name)} of that kind ({described(wanted.options)}) {is_or_are(item)} out of stock. "
@@ -224,7 +223,7 @@ def payment_short(clerk: Clerk, wish: Wish) -> Script[None]:
     amount, words = money(order.payment_history[0].amount), clerk.method(card)
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, {words} has a balance of ${money(balance)}, and order {order.order_id} costs ${amount}. A gift "
+        f"[sorry] {words} has a balance of ${money(balance)}, and order {order.order_id} costs ${amount}. A gift "
         "card has to cover the whole amount.",
         f"There is ${money(balance)} on {words}, which doesn't cover the ${amount} of order {order.order_id}, so I "
         "can't change the payment to it.",
@@ -236,7 +235,7 @@ def payment_split(clerk: Clerk, wish: Wish) -> Script[None]:
     order = yield from clerk.locate(wish)
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, the payment of order {order.order_id} can't be split: it takes a single payment method.",
+        f"[sorry] the payment of order {order.order_id} can't be split: it takes a single payment method.",
         "An order can be paid with one payment method only, so I can't split it between two.",
         accepts=("Then leave the payment as it is.", "OK, then I leave it as it is."),
     )
@@ -264,7 +263,7 @@ def not_in_order(clerk: Clerk, wish: Wish) -> Script[None]:
     assert found
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, there is no {found[1]} in order {order.order_id}. It has: {contents(order)}.",
+        f"[sorry] there is no {found[1]} in order {order.order_id}. It has: {contents(order)}.",
         f"I can't find the {found[1]} in order {order.order_id}, only this: {contents(order)}. So I can't return it.",
         accepts=(
             "Then I must have bought it elsewhere. Never mind.",
@@ -278,7 +277,7 @@ def stranger(clerk: Clerk, wish: Wish) -> Script[None]:
     number = wish.calls[-1].arguments["order_id"]
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, order {number} isn't in your account, and I can help you only with your own orders.",
+        f"[sorry] order {number} isn't in your account, and I can help you only with your own orders.",
         f"Order {number} belongs to another customer. I can't change anything about it or tell you about it; the "
         "customer would have to contact us in person.",
         firm=("I understand that you want to help, but I can't act on somebody else's order.",),
@@ -292,11 +291,11 @@ def again(clerk: Clerk, wish: Wish) -> Script[None]:
     done = what.get(order.status, "changed")
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, items of order {order.order_id} have just been {done}, which can be done only once. Nothing more "
+        f"[sorry] items of order {order.order_id} have just been {done}, which can be done only once. Nothing more "
         "is possible for that order now.",
         f'That isn\'t possible any more: order {order.order_id} now has the status "{order.status}", after which it '
         "can't be changed, cancelled or returned.",
-        firm=(f"I'm sorry, order {order.order_id} can't be touched any more.", "I understand, but it can't be done."),
+        firm=(f"[sorry] order {order.order_id} can't be touched any more.", "[understand] it can't be done."),
     )
 
 
@@ -323,7 +322,7 @@ def withdrawn(clerk: Clerk, wish: Wish) -> Script[None]:
             f"Refund: ${money(item.price)} to {paid_with(clerk, order)}",
         ]
         kept = "what I have"
-    yield from clerk.propose(lines, head=HEAD)
+    yield from clerk.propose(lines)
     yield from clerk.answer(
         clerk.voice.pick(
             f"Hmm, no. On second thought I'll keep {kept}.",

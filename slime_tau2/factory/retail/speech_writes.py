@@ -9,7 +9,6 @@ from slime_tau2.factory.dialogue import Script
 from slime_tau2.factory.draft import Call, Wish
 from slime_tau2.factory.retail import speech_items
 from slime_tau2.factory.retail.clerk import (
-    HEAD,
     Clerk,
     address_of,
     contents,
@@ -37,7 +36,7 @@ def cancel(clerk: Clerk, wish: Wish) -> Script[None]:
     if elsewhere:
         yield from clerk.look_at_profile()
     lines = cancel_lines(clerk, order, call)
-    yield from clerk.propose(lines, head=HEAD)
+    yield from clerk.propose(lines)
     if elsewhere:
         words = mine(elsewhere[1])
         yield from clerk.answer(
@@ -50,7 +49,7 @@ def cancel(clerk: Clerk, wish: Wish) -> Script[None]:
         back = clerk.method(original(order))
         yield from clerk.say(
             clerk.pick(
-                f"I'm sorry, the refund of a cancelled order can only go back to the original payment method, {back}.",
+                f"[sorry] the refund of a cancelled order can only go back to the original payment method, {back}.",
                 f"That isn't possible: when an order is cancelled, the money goes back the way it came, to {back}.",
             )
             + clerk.pick(
@@ -79,7 +78,7 @@ def cancelled(clerk: Clerk, order: Order) -> str:
     amount, when = money(order.payment_history[0].amount), refund_time(original(order))
     return clerk.pick(
         f"Order {order.order_id} is cancelled, and ${amount} will be refunded {when}.",
-        f"Done: order {order.order_id} has been cancelled. You get ${amount} back {when}.",
+        f"[done] order {order.order_id} has been cancelled. You get ${amount} back {when}.",
         f"I have cancelled order {order.order_id}. The refund of ${amount} arrives {when}.",
     )
 
@@ -97,7 +96,7 @@ def cancel_all(clerk: Clerk, wish: Wish) -> Script[None]:
         f"Cancel order {order.order_id} ({contents(order)}); refund: {paid_back(clerk, order)}" for order in orders
     ]
     yield from clerk.propose(
-        [*lines, f"Reason for all: {calls[0].arguments['reason']}", f"Refund all together: ${money(amount)}"], head=HEAD
+        [*lines, f"Reason for all: {calls[0].arguments['reason']}", f"Refund all together: ${money(amount)}"]
     )
     yield from clerk.agree()
     yield from clerk.do(calls)
@@ -136,7 +135,7 @@ def remove_else_cancel(clerk: Clerk, wish: Wish) -> Script[None]:
     yield from clerk.say(
         clerk.pick(
             f"Order {order.order_id} with {item} is still pending, but I can't take single items out of an order.",
-            f"I'm sorry, it's not possible to remove only {item} from order {order.order_id}: an order can only be "
+            f"[sorry] it's not possible to remove only {item} from order {order.order_id}: an order can only be "
             "cancelled as a whole.",
         )
         + clerk.pick("", " Would you like to keep the order, or cancel all of it?")
@@ -153,7 +152,7 @@ def _then_cancel(clerk: Clerk, wish: Wish, order: Order) -> Script[None]:
         )
     )
     yield from clerk.ask_reason(wish)
-    yield from clerk.carry_out(cancel_lines(clerk, order, wish.writes()[0]), wish.writes(), head=HEAD)
+    yield from clerk.carry_out(cancel_lines(clerk, order, wish.writes()[0]), wish.writes())
     clerk.note(cancelled(clerk, order))
 
 
@@ -206,11 +205,11 @@ def return_(clerk: Clerk, wish: Wish, order: Order) -> Script[None]:
                 )
             )
         else:
-            yield from clerk.propose((yield from _return_lines(clerk, order, at_first, target)), head=HEAD)
+            yield from clerk.propose((yield from _return_lines(clerk, order, at_first, target)))
         yield from clerk.answer(
             clerk.voice.pick(f"Please add {add[1]} too.", f"Oh, {add[1]} as well, please.", f"Also {add[1]}.")
         )
-    yield from clerk.carry_out((yield from _return_lines(clerk, order, items, target)), [call], head=HEAD)
+    yield from clerk.carry_out((yield from _return_lines(clerk, order, items, target)), [call])
     clerk.note(
         clerk.pick(
             f"The return is requested. You will get an email that says how to send {_them(items)} back.",
@@ -237,6 +236,11 @@ def _refund_target(clerk: Clerk, wish: Wish, order: Order, target: str) -> Scrip
             f"Where should the refund go: to {back}, or to a gift card of yours?",
             f"How would you like to be refunded: on {back}, or on a gift card in your profile?",
         )
+        if original(order).startswith("gift_card") and "gift card" in back:
+            question = clerk.pick(
+                f"Where should the refund go: back to {back}, with which you paid?",
+                f"You paid with {back}. Should the refund go there?",
+            )
         if second is None:
             yield from clerk.ask([fact], question)
             return
@@ -277,11 +281,11 @@ def order_address(clerk: Clerk, wish: Wish) -> Script[None]:
     order = yield from clerk.locate(wish)
     call = wish.writes()[0]
     lines = yield from order_address_lines(clerk, wish, order, call)
-    yield from clerk.carry_out(lines, [call], head=HEAD)
+    yield from clerk.carry_out(lines, [call])
     clerk.note(
         clerk.pick(
             f"Order {order.order_id} will now be sent to {address_of(call.arguments)}.",
-            f"Done: the shipping address of order {order.order_id} has been changed.",
+            f"[done] the shipping address of order {order.order_id} has been changed.",
         )
     )
 
@@ -321,7 +325,7 @@ def user_address(clerk: Clerk, wish: Wish) -> Script[None]:
     numbers = [call.arguments["order_id"] for call in order_calls]
     lines = [f"New default address in your profile: {words}"]
     lines += [f"Shipping address of order {number}, which is pending: the same new address" for number in numbers]
-    yield from clerk.carry_out(lines, [profile_call, *order_calls], head=HEAD)
+    yield from clerk.carry_out(lines, [profile_call, *order_calls])
     done = clerk.pick("Your default address has been changed.", f"Your default address is now {words}.")
     if numbers:
         done += f" {'Orders' if len(numbers) > 1 else 'Order'} {', '.join(numbers)} will go there too."
@@ -336,11 +340,11 @@ def modify_payment(clerk: Clerk, wish: Wish) -> Script[None]:
     order = yield from clerk.locate(wish)
     call = wish.writes()[0]
     lines = yield from payment_lines(clerk, wish, order, call)
-    yield from clerk.carry_out(lines, [call], head=HEAD)
+    yield from clerk.carry_out(lines, [call])
     clerk.note(
         clerk.pick(
             f"Order {order.order_id} is now paid with {clerk.method(call.arguments['payment_method_id'])}.",
-            f"Done: the payment method of order {order.order_id} has been changed.",
+            f"[done] the payment method of order {order.order_id} has been changed.",
         )
     )
 

@@ -12,6 +12,7 @@ from slime_tau2.episode.worlds import World
 from slime_tau2.factory.dialogue import Result, Script, use
 from slime_tau2.factory.draft import Call, Draft, Fact, read
 from slime_tau2.factory.expert import Expert
+from slime_tau2.factory.telecom import screen
 from slime_tau2.factory.telecom.account import today
 from slime_tau2.factory.telecom.words import money
 from slime_tau2.factory.voice import first_person
@@ -133,20 +134,23 @@ class Clerk(Expert):
 
     def report(self, name: str, text: str) -> str:
         """What the user says of a result."""
-        lines = [line for line in text.split("\n") if line and not line.startswith("(These are")]
-        bar = next((line for line in lines if line.startswith("Status Bar: ")), "")
-        others = [line.removeprefix("- ").strip() for line in lines if line != bar]
-        icons = bar.removeprefix("Status Bar: ").replace(" | ", ", ")
+        found = re.search(r"Status Bar: (.*)", text)
+        icons = screen.bar(found[1]) if found else ""
         if name == "check_status_bar":
-            return self.voice.pick(f"It shows: {icons}", f"The status bar shows {icons}.", f"I see this: {icons}")
-        said = " ".join(line if line.endswith((".", "!")) else f"{line}." for line in others)
-        if len(others) > 1 and not icons:
-            said = "; ".join(others)
+            return self.voice.pick(
+                f"[It shows|I see|There is|It has]: {icons}.",
+                f"[The status bar shows|At the top I see|At the top there is] {icons}.",
+                f"{icons}.",
+            )
+        said = screen.read_out(text)
         if icons:
-            done = self.voice.pick("Done.", "OK, done.", "I did that.")
-            shows = self.voice.pick(f"The status bar shows {icons} now.", f"Now the status bar shows: {icons}")
-            return f"{done} {said} {shows}"
-        return self.voice.pick(f"It says: {said}", f'It says "{said}"', said, f"This is what I get: {said}")
+            done = self.voice.pick("[Done.|OK, done.|I did that.|All right, done.|OK.|That's done.|]")
+            shows = self.voice.pick(
+                f"[The status bar shows|At the top I see|It shows] {icons}[ now|].",
+                f"[Now|And now] [the status bar shows|I see|there is] {icons}.",
+            )
+            return capital(self.voice.pick(f"{done} {capital(said)} {shows}"))
+        return capital(self.voice.pick(said))
 
     @property
     def has_signal(self) -> bool:
@@ -166,6 +170,11 @@ class Clerk(Expert):
         return f"bill {bill.bill_id} (${money(bill.total_due)}, due on {bill.due_date})"
 
 
+def capital(text: str) -> str:
+    """With a capital at the beginning of each sentence."""
+    return re.sub(r"(^|[.!?] )([a-z])(?!ttp)", lambda found: found[1] + found[2].upper(), text.strip())
+
+
 PRESSES = frozenset(
     "set_network_mode_preference toggle_airplane_mode reseat_sim_card toggle_data toggle_roaming "
     "toggle_data_saver_mode reset_apn_settings toggle_wifi_calling disconnect_vpn grant_app_permission reboot_device "
@@ -173,85 +182,94 @@ PRESSES = frozenset(
 )
 ASKS: dict[str, tuple[str, ...]] = {
     "check_status_bar": (
-        "Please look at the status bar at the top of your screen. What does it show?",
-        "Could you check the status bar of your phone and tell me what icons you see?",
+        "[Please|Now please|Next, please] look at the status bar at the top of your screen. What does it show?",
+        "[may] check the status bar of your phone and tell me what icons you see?",
         "What does the status bar of your phone show right now?",
     ),
     "check_network_status": (
-        "Please check the network status of your phone and tell me what it says.",
-        "Could you open the network status on your phone and read it to me?",
+        "[Please|Now please|Next, please] check the network status of your phone and tell me what it says.",
+        "[may] open the network status on your phone and read it to me?",
         "What does your phone say under network status?",
         "Let's look at the network status of your phone. What does it show?",
     ),
     "check_network_mode_preference": (
-        "Please check which network mode your phone prefers.",
-        "Could you look up the preferred network mode in your settings?",
+        "[Please|Now please|Next, please] check which network mode your phone prefers.",
+        "[may] look up the preferred network mode in your settings?",
     ),
     "check_sim_status": (
-        "Please check the status of your SIM card. What does it say?",
-        "Could you check the SIM card's status on your phone?",
+        "[Please|Now please|Next, please] check the status of your SIM card. What does it say?",
+        "[may] check the SIM card's status on your phone?",
         "What does your phone say about the SIM card?",
     ),
     "check_data_restriction_status": (
-        "Please check if Data Saver or another data restriction is on.",
-        "Could you check the data restrictions on your phone, such as Data Saver?",
+        "[Please|Now please|Next, please] check if Data Saver or another data restriction is on.",
+        "[may] check the data restrictions on your phone, such as Data Saver?",
     ),
     "check_apn_settings": (
-        "Please check the APN settings of your phone and tell me what they show.",
-        "Could you open the APN settings and read them to me?",
+        "[Please|Now please|Next, please] check the APN settings of your phone and tell me what they show.",
+        "[may] open the APN settings and read them to me?",
         "What do the APN settings of your phone say?",
     ),
     "check_wifi_calling_status": (
-        "Please check if Wi-Fi Calling is on.",
-        "Could you check the status of Wi-Fi Calling on your phone?",
+        "[Please|Now please|Next, please] check if Wi-Fi Calling is on.",
+        "[may] check the status of Wi-Fi Calling on your phone?",
     ),
     "check_vpn_status": (
-        "Please check if a VPN is on, and what its details say.",
-        "Could you check the VPN status on your phone?",
+        "[Please|Now please|Next, please] check if a VPN is on, and what its details say.",
+        "[may] check the VPN status on your phone?",
     ),
     "check_app_permissions": (
-        "Please check which permissions your messaging app has.",
-        "Could you look up the permissions of the messaging app?",
+        "[Please|Now please|Next, please] check which permissions your messaging app has.",
+        "[may] look up the permissions of the messaging app?",
         "Which permissions does the messaging app have? Please check.",
     ),
     "run_speed_test": (
-        "Please run a speed test on your phone and tell me the result.",
-        "Could you run a speed test?",
-        "Please run a speed test, so that we see how the connection is.",
+        "[Please|Now please|Next, please] run a speed test on your phone and tell me the result.",
+        "[may] run a speed test?",
+        "[Please|Now please|Next, please] run a speed test, so that we see how the connection is.",
     ),
     "can_send_mms": (
-        "Please check if your messaging app can send MMS now.",
-        "Could you check whether your phone can send picture messages (MMS)?",
+        "[Please|Now please|Next, please] check if your messaging app can send MMS now.",
+        "[may] check whether your phone can send picture messages (MMS)?",
     ),
     "set_network_mode_preference": (
-        "Please set the preferred network mode to {mode}.",
-        "Could you change the network mode preference to {mode}?",
+        "[Please|Now please|Next, please] set the preferred network mode to {mode}.",
+        "[may] change the network mode preference to {mode}?",
     ),
     "toggle_airplane_mode": (
-        "Please turn Airplane Mode off.",
-        "Could you switch Airplane Mode off and tell me what happens?",
+        "[Please|Now please|Next, please] turn Airplane Mode off.",
+        "[may] switch Airplane Mode off and tell me what happens?",
     ),
     "reseat_sim_card": (
-        "Please take the SIM card out and put it in again.",
-        "Could you reseat the SIM card, that is, take it out and insert it again?",
+        "[Please|Now please|Next, please] take the SIM card out and put it in again.",
+        "[may] reseat the SIM card, that is, take it out and insert it again?",
     ),
-    "toggle_data": ("Please turn Mobile Data on.", "Could you switch your mobile data on?"),
-    "toggle_roaming": ("Please turn Data Roaming on.", "Could you switch Data Roaming on in your phone?"),
-    "toggle_data_saver_mode": ("Please turn Data Saver off.", "Could you switch Data Saver mode off?"),
+    "toggle_data": ("[Please|Now please|Next, please] turn Mobile Data on.", "[may] switch your mobile data on?"),
+    "toggle_roaming": (
+        "[Please|Now please|Next, please] turn Data Roaming on.",
+        "[may] switch Data Roaming on in your phone?",
+    ),
+    "toggle_data_saver_mode": (
+        "[Please|Now please|Next, please] turn Data Saver off.",
+        "[may] switch Data Saver mode off?",
+    ),
     "reset_apn_settings": (
-        "Please reset the APN settings to their defaults.",
-        "Could you reset the APN settings of your phone?",
+        "[Please|Now please|Next, please] reset the APN settings to their defaults.",
+        "[may] reset the APN settings of your phone?",
     ),
-    "toggle_wifi_calling": ("Please turn Wi-Fi Calling off.", "Could you switch Wi-Fi Calling off?"),
-    "disconnect_vpn": ("Please disconnect the VPN.", "Could you disconnect from the VPN?"),
+    "toggle_wifi_calling": (
+        "[Please|Now please|Next, please] turn Wi-Fi Calling off.",
+        "[may] switch Wi-Fi Calling off?",
+    ),
+    "disconnect_vpn": ("[Please|Now please|Next, please] disconnect the VPN.", "[may] disconnect from the VPN?"),
     "grant_app_permission": (
-        "Please grant the messaging app the {permission} permission.",
-        "Could you give the messaging app permission for {permission}?",
+        "[Please|Now please|Next, please] grant the messaging app the {permission} permission.",
+        "[may] give the messaging app permission for {permission}?",
     ),
     "reboot_device": (
-        "Now please restart your phone.",
-        "Please reboot the phone, so that the change takes effect.",
-        "Could you restart your phone now?",
+        "[Please|Now please] [restart|reboot] your phone[| once].",
+        "[Please|Now please|Next, please] reboot the phone, so that the change takes effect.",
+        "[may] restart your phone now?",
     ),
 }
 """How the agent asks the user to use a tool of the phone."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from slime_tau2.factory.dialogue import Script
 from slime_tau2.factory.draft import Told, Wish
+from slime_tau2.factory.phrasing import WELCOME
 from slime_tau2.factory.telecom import speech_bills
 from slime_tau2.factory.telecom.clerk import Clerk
 from slime_tau2.factory.telecom.speech_repairs import repair
 
-WELCOME = (
-    "I can look into that for you.",
-    "Sure, let me look into that.",
-    "I'm sorry to hear that. Let's take a look.",
-    "Of course, let's take a look.",
-    "Let me see what I can do.",
+SORRY_FOR_IT = (
+    "[I'm sorry to hear that|I'm sorry about that|Sorry to hear that]. [Let's take a look|I'll look into it|Let's see]."
 )
 REPAIRS = ("service", "no_data", "slow_data", "mms", "locked", "ended", "exhausted")
 
@@ -24,7 +21,7 @@ class TelecomExpert(Clerk):
     def identify(self) -> Script[bool]:
         facts = {fact.name: fact for fact in self.draft.identity.facts}
         calls = self.draft.identity.calls
-        self.note(self.pick(*(text for text in WELCOME if "sorry" not in text or self._trouble())))
+        self.note(self.pick(*WELCOME, *([SORRY_FOR_IT] if self._trouble() else ())))
         if not calls:
             yield from self._unidentified()
             return False
@@ -46,7 +43,9 @@ class TelecomExpert(Clerk):
             self._notes.clear()
         yield from self.look(calls[0])
         first = self.customer.full_name.split()[0]
-        self.note(self.pick(f"Thank you, {first}.", f"Thanks, {first}.", "Thank you."))
+        self.note(
+            self.pick(f"[Thank you|Thanks|Great|All right|Perfect], {first}.", "[Thank you|Thanks|Great|Perfect].")
+        )
         which = facts.get("which of your phones it is")
         if which:
             yield from self.ask(
@@ -85,9 +84,9 @@ class TelecomExpert(Clerk):
         )
         yield from self.say(
             self.pick(
-                "I'm sorry, without your phone number, your customer id, or your name and date of birth, I can't find "
+                "[sorry] without your phone number, your customer id, or your name and date of birth, I can't find "
                 "your account and can't help you with it.",
-                "I understand, but a name alone isn't enough. I would need one of these to help you.",
+                "[understand] a name alone isn't enough. I would need one of these to help you.",
             )
         )
         yield from self.answer(self.voice.pick("Then I'll call again.", "Then leave it.", "OK, then not."))
@@ -108,19 +107,20 @@ class TelecomExpert(Clerk):
 
     def _plan_change(self, wish: Wish) -> Script[None]:
         yield from self.ask(
-            wish.facts, "Do you know the id of that plan?", "Could you tell me the id of the plan that you would like?"
+            wish.facts, "Do you know the id of that plan?", "[may] tell me the id of the plan that you would like?"
         )
         yield from self.look_all(call for call in wish.calls if not call.free)
         yield from self.transfer(wish.calls[-1], wish)
 
 
 NUMBER = (
-    "To find your account, could you give me the phone number of the line?",
-    "What is the phone number that this is about?",
-    "May I have your phone number, please?",
+    "[To find your account|So that I can find you|First of all], [may] [give|tell] me the phone number of the line?",
+    "What is the phone number [that this is about|of the line|of the phone in question]?",
+    "[May|Can|Could] I have [your phone number|the phone number of the line], please?",
 )
 EITHER = (
-    "To find your account, I need your phone number, your customer id, or your full name and date of birth.",
-    "Could you give me your phone number or your customer id? Your full name and date of birth would do as well.",
+    "[To find your account|To verify who you are], I need your phone number, your customer id, or "
+    "your full name and date of birth.",
+    "[may] give me your phone number or your customer id? Your full name and date of birth would do as well.",
     "First, please tell me your phone number, your customer id, or your name and date of birth.",
 )

@@ -147,8 +147,8 @@ def not_due(clerk: Clerk, wish: Wish) -> Script[None]:
     yield from clerk.refuse(
         wish,
         f"I see {clerk.bill_words(bill)}. It is not overdue, and I can send payment requests for overdue bills only.",
-        f"I'm sorry, {clerk.bill_words(bill)} is not overdue yet. I can help with the payment of overdue bills only.",
-        firm=("I'm sorry, it isn't possible before the bill is overdue.", "I understand, but I can't request it now."),
+        f"[sorry] {clerk.bill_words(bill)} is not overdue yet. I can help with the payment of overdue bills only.",
+        firm=("[sorry] it isn't possible before the bill is overdue.", "[understand] I can't request it now."),
     )
 
 
@@ -187,7 +187,7 @@ def buy(clerk: Clerk, wish: Wish, plan: Any) -> Script[None]:
     if much:
         yield from clerk.say(
             clerk.pick(
-                f"I'm sorry, {much[1]} GB is too much: at most {gigabytes(REFUEL_LIMIT_GB)} can be added.",
+                f"[sorry] {much[1]} GB is too much: at most {gigabytes(REFUEL_LIMIT_GB)} can be added.",
                 f"The most that can be added is {gigabytes(REFUEL_LIMIT_GB)}, so {much[1]} GB isn't possible.",
             )
         )
@@ -195,22 +195,19 @@ def buy(clerk: Clerk, wish: Wish, plan: Any) -> Script[None]:
             clerk.voice.pick(f"Then {gigabytes(amount)}, please.", f"OK, I take {gigabytes(amount)}.")
         )
     if first:
-        yield from clerk.propose(_refuel_lines(clerk, float(first[1]), price), head=HEAD)
+        yield from clerk.propose(_refuel_lines(clerk, float(first[1]), price))
         yield from clerk.answer(
             clerk.voice.pick(
                 f"Hmm, make it {gigabytes(amount)} instead.", f"On second thought, I'd like {gigabytes(amount)}."
             )
         )
-    yield from clerk.carry_out(_refuel_lines(clerk, amount, price), [call], head=HEAD)
+    yield from clerk.carry_out(_refuel_lines(clerk, amount, price), [call])
     clerk.note(
         clerk.pick(
             f"{gigabytes(amount)} has been added to your line, for ${money(amount * price)}.",
-            f"Done: your line has {gigabytes(amount)} more now.",
+            f"[done] your line has {gigabytes(amount)} more now.",
         )
     )
-
-
-HEAD = ("This is what I would add:", "Here are the details:", "To make sure that it is right:")
 
 
 def _refuel_lines(clerk: Clerk, amount: float, price: float) -> list[str]:
@@ -227,7 +224,7 @@ def too_much(clerk: Clerk, wish: Wish) -> Script[None]:
     much = wish.topic.split()[-1]
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, at most {gigabytes(REFUEL_LIMIT_GB)} can be added to a line, so {much} GB isn't possible.",
+        f"[sorry] at most {gigabytes(REFUEL_LIMIT_GB)} can be added to a line, so {much} GB isn't possible.",
         f"{much} GB is more than can be added: the limit is {gigabytes(REFUEL_LIMIT_GB)}. Would that help you?",
         accepts=(
             "No, that is of no use to me. Then leave it.",
@@ -243,9 +240,9 @@ def for_free(clerk: Clerk, wish: Wish) -> Script[None]:
     price = money(plan.data_refueling_price_per_gb)
     yield from clerk.refuse(
         wish,
-        f"I'm sorry, added data costs ${price} per GB on your plan, {plan.name}, and I can't change that price.",
+        f"[sorry] added data costs ${price} per GB on your plan, {plan.name}, and I can't change that price.",
         f"I can add data only at the price of your plan, which is ${price} per GB.",
-        firm=("I understand, but I can't give you another price.", f"I'm sorry, it stays at ${price} per GB."),
+        firm=("[understand] I can't give you another price.", f"[sorry] it stays at ${price} per GB."),
     )
 
 
