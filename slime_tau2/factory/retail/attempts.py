@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from slime_tau2.factory.case import Case
 from slime_tau2.factory.draft import Call, write
 from slime_tau2.factory.retail.changes import in_stock
 from slime_tau2.factory.retail.shop import Item, Order, Shop, original
 
-ELSEWHERE = {
+ELSEWHERE: dict[str, Any] = {
     "address1": "1 Nowhere Road",
     "address2": "",
     "city": "Austin",
@@ -32,7 +33,8 @@ def attempts(case: Case) -> Iterator[tuple[Call, ...]]:
 
 
 def _on_order(shop: Shop, order: Order) -> Iterator[Call]:
-    ids, item = {"order_id": order.order_id}, order.items[0]
+    ids: dict[str, Any] = {"order_id": order.order_id}
+    item = order.items[0]
     methods = list(shop.db.users[order.user_id].payment_methods)
     if order.status == "pending":
         yield write("cancel_pending_order", **ids, reason="no longer needed")
@@ -47,7 +49,7 @@ def _on_order(shop: Shop, order: Order) -> Iterator[Call]:
         yield from _swapped(shop, "exchange_delivered_order_items", ids, item, original(order))
 
 
-def _swapped(shop: Shop, tool: str, ids: Mapping[str, str], item: Item, method: str) -> Iterator[Call]:
+def _swapped(shop: Shop, tool: str, ids: Mapping[str, Any], item: Item, method: str) -> Iterator[Call]:
     """One item for another variant of its product, and for one of another product."""
     products = [shop.product(item.product_id), *shop.db.products.values()]
     for product in (products[0], next(p for p in products if p.product_id != item.product_id)):

@@ -32,7 +32,7 @@ def attempts(case: Case) -> Iterator[tuple[Call, ...]]:
                 yield request, press("make_payment")
 
 
-def _on_line(ids: dict[str, str], line: Any) -> Iterator[tuple[Call, ...]]:
+def _on_line(ids: dict[str, Any], line: Any) -> Iterator[tuple[Call, ...]]:
     for gb in GIGABYTES:
         yield (write("refuel_data", **ids, gb_amount=gb),)
     if line.status == "Active":
