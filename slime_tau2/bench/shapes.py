@@ -280,6 +280,11 @@ class Environment:
         """The agent's policy."""
         raise NotImplementedError
 
+    @classmethod
+    def to_json_str(cls, resp: Any) -> str:
+        """What a tool returned, as the agent reads it."""
+        raise NotImplementedError
+
     def get_info(self) -> EnvironmentInfo:
         """What a results file says of it."""
         raise NotImplementedError

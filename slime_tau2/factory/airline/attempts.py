@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from slime_tau2.factory.airline.desk import CABINS, Desk
 from slime_tau2.factory.airline.shapes import Reservation
@@ -22,7 +23,7 @@ def attempts(case: Case) -> Iterator[tuple[Call, ...]]:
 
 
 def _on_reservation(desk: Desk, reservation: Reservation) -> Iterator[Call]:
-    ids = {"reservation_id": reservation.reservation_id}
+    ids: dict[str, Any] = {"reservation_id": reservation.reservation_id}
     payments = desk.db.users[reservation.user_id].payment_methods.values()
     payment_id = next((p.id for p in payments if p.source == "credit_card"), "")
     if reservation.status is None:
@@ -32,7 +33,7 @@ def _on_reservation(desk: Desk, reservation: Reservation) -> Iterator[Call]:
         if cabin != reservation.cabin:
             yield write("update_reservation_flights", **ids, cabin=cabin, flights=flights, payment_id=payment_id)
     bags, nonfree = reservation.total_baggages, reservation.nonfree_baggages
-    more = {"total_baggages": bags + 1, "nonfree_baggages": nonfree + 1}
+    more: dict[str, Any] = {"total_baggages": bags + 1, "nonfree_baggages": nonfree + 1}
     yield write("update_reservation_baggages", **ids, **more, payment_id=payment_id)
     named = {"first_name": "Nobody", "last_name": "Known", "dob": "1990-01-01"}
     yield write("update_reservation_passengers", **ids, passengers=[named for _ in reservation.passengers])
