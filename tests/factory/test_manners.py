@@ -64,6 +64,70 @@ def test_the_user_is_looked_up_first(played, domain):
         assert all(name.startswith(FINDS[domain]) for name in names[:1]), (episode.task, names)
 
 
+BEFORE = {
+    "retail": {
+        "cancel_pending_order": ("call get_order_details", "agent [Rr]eason"),
+        "modify_pending_order_items": ("call get_order_details", "call get_product_details"),
+        "modify_pending_order_payment": ("call get_order_details", "call get_user_details"),
+        "modify_pending_order_address": ("call get_order_details",),
+        "return_delivered_order_items": ("call get_order_details", "agent Refund: "),
+        "exchange_delivered_order_items": ("call get_order_details", "call get_product_details"),
+    },
+    "airline": {
+        "book_reservation": ("call search_", "agent travel insurance", "agent Total: "),
+        "update_reservation_flights": ("call get_reservation_details", "call search_"),
+        "update_reservation_passengers": ("call get_reservation_details",),
+        "update_reservation_baggages": ("call get_reservation_details", "agent free"),
+        "cancel_reservation": ("call get_reservation_details",),
+        "send_certificate": ("user compensat|certificate", "call get_flight_status"),
+    },
+    "telecom": {
+        "send_payment_request": ("call get_bills_for_customer", r"agent \(\$[\d.]+, due on"),
+        "make_payment": ("call send_payment_request", "call check_payment_request"),
+        "resume_line": ("call make_payment", "call get_details_by_id"),
+        "refuel_data": (r"agent Price: \$", "user GB"),
+        "enable_roaming": ("call get_details_by_id", "user trip|abroad|in [A-Z]"),
+    },
+}
+"""{a write: what the policy wants before it: calls, by their names, and words of the agent or the user}."""
+
+
+@pytest.mark.parametrize("domain", experts.DOMAINS)
+def test_what_the_policy_wants_before_a_write_comes_before_it(played, domain):
+    seen = Counter()
+    for episode in played(domain):
+        before = []
+        for message in episode.messages:
+            for call in message.get("tool_calls") or []:
+                for wanted in BEFORE[domain].get(call["name"], ()):
+                    kind, pattern = wanted.split(" ", 1)
+                    found = any(it == kind and re.search(pattern, text) for it, text in before)
+                    assert found, (episode.task, call["name"], wanted)
+                    seen[call["name"]] += 1
+                before.append(("call", call["name"]))
+            name = {"assistant": "agent", "user": "user"}.get(message["role"])
+            if name and message.get("content"):
+                before.append((name, message["content"]))
+    assert set(seen) == set(BEFORE[domain])
+
+
+def test_a_bill_is_said_to_be_paid_once_it_is_looked_at_again(played):
+    """Between the payment and the words that it is paid, the agent has looked up its status."""
+    paid = 0
+    for episode in played("telecom"):
+        looked = False
+        for message in episode.messages:
+            for call in message.get("tool_calls") or []:
+                if call["name"] == "make_payment":
+                    looked = False
+                elif call["name"] == "get_details_by_id" and call["arguments"]["id"].startswith("B"):
+                    looked = True
+            if message["role"] == "assistant" and re.search(r"bill B\d+ is (now )?paid", message.get("content") or ""):
+                assert looked, episode.task
+                paid += 1
+    assert paid
+
+
 @pytest.mark.parametrize("domain", experts.DOMAINS)
 def test_no_sentence_has_a_known_defect(played, domain):
     """Mistakes of grammar, texts of programs, leftovers of the story's second person."""

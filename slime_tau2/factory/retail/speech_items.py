@@ -155,7 +155,7 @@ class Changing:
             )
             yield from clerk.answer(
                 clerk.voice.pick(
-                    f"That's more than I paid. Then I'd like {second}.", f"No, too much. Please take {second} instead."
+                    f"That's more than I paid. Then I'd like {second}.", f"No, too much. I'd rather have {second}."
                 )
             )
             swap.target = swap.final
@@ -191,9 +191,9 @@ class Changing:
         clerk = self.clerk
         yield from clerk.answer(
             clerk.voice.pick(
-                f"Wait, I've changed my mind about {swap.words}: I'd like {other} instead.",
+                f"Wait, I've changed my mind about {swap.words}: I'd rather have {other}.",
                 f"Hmm, actually, for {swap.words} I'd rather have {other}.",
-                f"Sorry, on second thought I want {other} instead, for {swap.words}.",
+                f"Sorry, on second thought: for {swap.words} I want {other}.",
             )
         )
         swap.target = swap.final
@@ -207,7 +207,7 @@ class Changing:
         yield from clerk.answer(
             clerk.voice.pick(
                 f"Please {self.verb} {name} too: I'd like {wish}.{price}",
-                f"One more thing: {name}. I'd like {wish} instead.{price}",
+                f"One more thing: {name}. I'd like {wish}.{price}",
                 f"Oh, and {name} as well, for {wish}.{price}",
             )
         )

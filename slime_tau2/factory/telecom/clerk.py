@@ -138,8 +138,8 @@ class Clerk(Expert):
         icons = screen.bar(found[1]) if found else ""
         if name == "check_status_bar":
             return self.voice.pick(
-                f"[It shows|I see|There is|It has]: {icons}.",
-                f"[The status bar shows|At the top I see|At the top there is] {icons}.",
+                f"[It shows|I see|There is|At the top]: {icons}.",
+                f"[The status bar shows|At the top I see|Up there I see] {icons}.",
                 f"{icons}.",
             )
         said = screen.read_out(text)
@@ -147,7 +147,7 @@ class Clerk(Expert):
             done = self.voice.pick("[Done.|OK, done.|I did that.|All right, done.|OK.|That's done.|]")
             shows = self.voice.pick(
                 f"[The status bar shows|At the top I see|It shows] {icons}[ now|].",
-                f"[Now|And now] [the status bar shows|I see|there is] {icons}.",
+                f"[Now|And now] [the status bar shows|I see|it shows] {icons}.",
             )
             return capital(self.voice.pick(f"{done} {capital(said)} {shows}"))
         return capital(self.voice.pick(said))

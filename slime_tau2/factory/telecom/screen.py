@@ -6,7 +6,7 @@ import re
 
 ICONS = {
     "✈️ Airplane Mode": "[an airplane|the airplane symbol (Airplane Mode)|Airplane Mode]",
-    "📵 No Signal": "[no signal|No Signal|no bars, it says No Signal]",
+    "📵 No Signal": "[no signal|No Signal|no bars at all (No Signal)]",
     "📵 Data Disabled": "[data disabled|Data Disabled|mobile data is disabled]",
     "📱 Data Enabled": "[data enabled|Data Enabled|mobile data is enabled]",
     "🔒 VPN Connected": "[VPN connected|a lock with VPN|a VPN symbol]",
