@@ -90,10 +90,7 @@ def coming_cost(case: Case) -> Wish | None:
         about="your question",
         reason="You want to know how much you have paid, all together, for the trips that you have still ahead of you.",
         facts=(Fact("the reservation numbers of your trips", "", Told.FORGOTTEN),),
-        calls=(
-            *(call for r in desk.reservations for call in find(desk, r, known=True)),
-            read("calculate", expression=" + ".join(str(paid(r)) for r in coming)),
-        ),
+        calls=tuple(call for r in desk.reservations for call in find(desk, r, known=True)),
         findings=(policy.information(True),),
         tells=(str(sum(map(paid, coming))),),
         topic="coming",

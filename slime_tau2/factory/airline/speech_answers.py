@@ -60,11 +60,13 @@ def trip_cost(clerk: Clerk, wish: Wish) -> Script[str]:
 
 def coming_cost(clerk: Clerk, wish: Wish) -> Script[str]:
     """What the trips to come cost together."""
-    yield from clerk.look_all(call for call in wish.calls if call.name != "calculate")
+    yield from clerk.look_all(wish.calls)
+    amounts: list[str] = []
     for reservation in list(clerk.reservations.values()):
         if reservation.reservation_id in wish.sensitive:
-            yield from clerk.total_paid(reservation)
-    yield from clerk.look_all(wish.calls)
+            amount = yield from clerk.total_paid(reservation)
+            amounts.append(str(amount))
+    yield from clerk.calculate(" + ".join(amounts))
     numbers = [r.reservation_id for r in clerk.reservations.values() if r.reservation_id in wish.sensitive]
     return f"Your trips ahead are {listed(numbers)}; you have paid ${wish.tells[0]} for them all together."
 

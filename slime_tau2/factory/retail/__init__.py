@@ -45,7 +45,6 @@ QUESTIONS = {
     "order_total": questions.order_total,
     "tracking": questions.tracking,
     "status": questions.status,
-    "balance": questions.balance,
     "refund": questions.refund,
     "spent": questions.spent,
 }
@@ -101,13 +100,14 @@ def _recipes() -> dict[tuple[str, ...], float]:
         (REFUSING, [(no, name) for name in BESIDE_A_REFUSAL for no in REFUSED]),
         (REFUSING / 2, [(no, q) for q in ("variant_number", "price", "item_number", "order_total") for no in REFUSED]),
         (CLOSED, [*((name, "again") for name in AFTERWARDS), ("cancel", "undo")]),
-        (TRIPLE, [(*pair, q) for pair in pairs for q in ("variant_number", "price", "item_number", "balance")]),
+        (TRIPLE, [(*pair, q) for pair in pairs for q in ("variant_number", "price", "item_number")]),
     ]
     recipes: dict[tuple[str, ...], float] = {}
     for share, group in groups:
         weights = [_weight(recipe) for recipe in group]
         recipes |= {recipe: share * weight / sum(weights) for recipe, weight in zip(group, weights)}
-    recipes |= {(name,): 1.0 for name in (*REFUSED, "unidentified")}
+    recipes |= {(name,): 1.0 for name in REFUSED}
+    recipes |= {("unidentified",): 2.0}
     recipes |= {("profile",): 1.0, ("beyond",): 2.0, ("return_too_early", "profile"): 0.3}
     return recipes
 

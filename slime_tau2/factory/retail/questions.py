@@ -12,7 +12,6 @@ from slime_tau2.factory.retail.shop import Order, Product, Shop, Variant, distin
 from slime_tau2.factory.retail.words import (
     item_words,
     items_words,
-    method_words,
     money,
     noun,
     plural,
@@ -132,28 +131,6 @@ def status(case: Case) -> Wish | None:
         return None
     order = case.rng.choice(orders)
     return _about_order(shop, order, "You want to know the status of {}.", order.status)
-
-
-def balance(case: Case) -> Wish | None:
-    """What is on the user's gift card."""
-    shop, rng = Shop(case), case.rng
-    cards = [card for card in shop.gift_cards() if shop.balance(card)]
-    if not cards:
-        return None
-    card = rng.choice(cards)
-    amount = shop.balance(card) or 0.0
-    whole = amount == int(amount)
-    if not whole and not tellable(amount):
-        return None
-    words = method_words(shop, card)
-    return Wish(
-        reason=rng.choice((f"You want to know how much is on {words}.", f"You want to know the balance of {words}.")),
-        calls=(read("get_user_details", user_id=case.owner),),
-        findings=(policy.information(True),),
-        tells=(str(int(amount)) if whole else money(amount),),
-        topic=f"balance {card}",
-        sensitive=frozenset({card}),
-    )
 
 
 def refund(case: Case) -> Wish | None:

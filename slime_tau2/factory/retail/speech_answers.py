@@ -16,8 +16,6 @@ def answer(clerk: Clerk, wish: Wish) -> Script[None]:
     order: Order | None = None
     if any(call.name == "get_order_details" for call in wish.calls) and wish.family != "spent":
         order = yield from clerk.locate(wish, quiet=True)
-    if wish.family == "balance":
-        yield from clerk.look_at_profile(balances=True)
     yield from clerk.look_all(wish.calls)
     if wish.family == "price_of_variant" and order is not None:
         item, variant = _compared(clerk, wish, order)
@@ -109,12 +107,6 @@ def status(clerk: Clerk, wish: Wish, order: Order | None) -> str:
     )
 
 
-def balance(clerk: Clerk, wish: Wish, order: Order | None) -> str:
-    """What is on a gift card."""
-    card = clerk.method(wish.topic.removeprefix("balance "))
-    return clerk.pick(f"The balance of {card} is ${wish.tells[0]}.", f"There is ${wish.tells[0]} on {card}.")
-
-
 def refund(clerk: Clerk, wish: Wish, order: Order | None) -> str:
     """What a return would bring."""
     assert order is not None
@@ -143,7 +135,6 @@ WORDS: Mapping[str, Callable[[Clerk, Wish, Order | None], str]] = {
     "order_total": order_total,
     "tracking": tracking,
     "status": status,
-    "balance": balance,
     "refund": refund,
     "spent": spent,
 }
