@@ -46,9 +46,9 @@ class PipelineSettings(Manifest):
     """Optimizer steps of RFT."""
     rft_sequences: int | None = Field(None, gt=0)
     """Sequences that RFT trains on, to a batch; None: those of `rft_steps`."""
-    rft_lr: float = Field(1e-3, gt=0)
+    rft_lr: float = Field(5e-4, gt=0)
     """Peak learning rate of RFT."""
-    grpo_steps: int = Field(12, gt=0)
+    grpo_steps: int = Field(16, gt=0)
     """Rollouts at most, each followed by training on it."""
     grpo_episodes: int | None = Field(None, gt=0)
     """Episodes that GRPO samples, those included that are dropped or cut off: it ends after the rollout that reaches
@@ -60,7 +60,7 @@ class PipelineSettings(Manifest):
     """Episodes per group (slime's n_samples_per_prompt)."""
     grpo_steps_per_rollout: int = Field(1, gt=0)
     """Optimizer steps on each rollout (slime's num_steps_per_rollout)."""
-    grpo_lr: float = Field(1e-3, gt=0)
+    grpo_lr: float = Field(5e-4, gt=0)
     """Learning rate of GRPO."""
     grpo_loss: dict[str, Any] = Field(default_factory=dict)
     """slime's loss options that differ from the recipe's (`local.losses.LossOptions`), e.g. {eps_clip: 0.1,
@@ -76,7 +76,7 @@ class PipelineSettings(Manifest):
     """Live episodes at a time."""
     max_turn_tokens: int = Field(48, gt=0)
     """Longest agent turn, in tokens."""
-    max_response_tokens: int = Field(384, gt=0)
+    max_response_tokens: int = Field(1024, gt=0)
     """Longest episode after its prompt, in tokens."""
 
 
