@@ -202,6 +202,7 @@ def test_a_value_is_said_whole(text, value, says):
         ("How much data would you like?", "gb_amount", 1.5, True),
         ("Your zip code will do as well.", "zip", "19019", True),
         ("Your order is on its way.", "order_id", "W30", False),
+        ("Before anything else, please give me your user id.", "user_id", "lucas_1", True),
     ],
 )
 def test_what_asks_for_a_value(text, argument, value, asks):

@@ -20,7 +20,7 @@ _ASKS = re.compile(
     re.I,
 )
 _CLOSES = re.compile(
-    r"any ?thing else|something else|any other|anything more|further|what else|how (can|may|could) i (help|assist)"
+    r"(?<!before )any ?thing else|something else|any other|anything more|further|what else|how (can|may|could) i (help|assist)"
     r"|else (i|we|you)\b|more questions",
     re.I,
 )
