@@ -87,7 +87,7 @@ PAID_WRONG = ("foreign_card", "two_certificates", "two_credit_cards", "four_gift
 NEW_TRIP = ("too_many", *PAID_WRONG, "no_seats", "no_birth_date", "today", "two_cabins")
 """Refusals about a booking, which would be confused with another booking."""
 
-SINGLE, PAIR, ASKING, REFUSING, SAME_TRIP, TRIPLE = 42.0, 20.0, 14.0, 24.0, 8.0, 6.0
+SINGLE, PAIR, ASKING, REFUSING, SAME_TRIP, TRIPLE = 42.0, 20.0, 14.0, 11.0, 8.0, 6.0
 """How many tasks in a hundred of those with something to do are one wish; two; a question, or a wish and a question; a
 wish and a refusal; two wishes for one trip; three wishes.
 """

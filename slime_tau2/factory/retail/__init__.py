@@ -70,7 +70,7 @@ TRANSFERRED = {"profile": transfers.profile, "beyond": transfers.beyond, "undo":
 AFTERWARDS = ("modify_items", "exchange_items", "return_items")
 """Families after which an order can be changed no more."""
 
-SINGLE, PAIR, ASKING, REFUSING, CLOSED, TRIPLE = 18.0, 30.0, 16.0, 24.0, 6.0, 14.0
+SINGLE, PAIR, ASKING, REFUSING, CLOSED, TRIPLE = 18.0, 30.0, 16.0, 8.0, 6.0, 14.0
 """How many tasks in a hundred of those with something to do are one wish; two; a wish and a question, or a question;
 a wish and a refusal; a wish and one too many for the same order; three wishes.
 """
@@ -107,7 +107,7 @@ def _recipes() -> dict[tuple[str, ...], float]:
         weights = [_weight(recipe) for recipe in group]
         recipes |= {recipe: share * weight / sum(weights) for recipe, weight in zip(group, weights)}
     recipes |= {(name,): 1.0 for name in REFUSED}
-    recipes |= {("unidentified",): 2.0}
+    recipes |= {("unidentified",): 3.0}
     recipes |= {("profile",): 1.0, ("beyond",): 2.0, ("return_too_early", "profile"): 0.3}
     return recipes
 
