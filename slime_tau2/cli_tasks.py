@@ -66,7 +66,7 @@ def verify_tasks(
     split: Annotated[
         str | None, typer.Option(help="Tasks of this split; by default all of a set, `base` of a domain.")
     ] = None,
-    checks: Annotated[str, typer.Option(help="Numbers of the checks to make.")] = "1,2,3,4,5,6,7",
+    checks: Annotated[str, typer.Option(help="Numbers of the checks to make.")] = "1,2,3,4,5,6,7,8",
     evaluated: Annotated[
         float,
         typer.Option(min=0.0, max=1.0, help="Share of the tasks whose gold tau2's own evaluator grades too: slow."),
