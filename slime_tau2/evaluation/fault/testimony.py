@@ -20,8 +20,8 @@ _ASKS = re.compile(
     re.I,
 )
 _CLOSES = re.compile(
-    r"(?<!before )any ?thing else|something else|any other|anything more|further|what else|how (can|may|could) i (help|assist)"
-    r"|else (i|we|you)\b|more questions",
+    r"(?<!before )any ?thing else|something else|any other|anything more|further|what else"
+    r"|how (can|may|could) i (help|assist)|else (i|we|you)\b|more questions",
     re.I,
 )
 _IDLE = re.compile(
