@@ -66,7 +66,7 @@ def verify_tasks(
     split: Annotated[
         str | None, typer.Option(help="Tasks of this split; by default all of a set, `base` of a domain.")
     ] = None,
-    checks: Annotated[str, typer.Option(help="Numbers of the checks to make.")] = "1,2,3,4,5,6,7,8",
+    checks: Annotated[str | None, typer.Option(help="Numbers of the checks to make, by default of all.")] = None,
     evaluated: Annotated[
         float,
         typer.Option(min=0.0, max=1.0, help="Share of the tasks whose gold tau2's own evaluator grades too: slow."),
@@ -91,7 +91,7 @@ def verify_tasks(
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise ConfigError(f"--output {output}: no file in a directory that is there; name one")
     world = worlds.load(source, retrieval=bench.LEAST_RETRIEVAL, verdicts=False)
-    whole = split is None and len(numbers) == 7
+    whole = split is None and checks is None
     task_ids = list(world.tasks) if split is None and world.task_set else world.task_ids(split or "base")
     verdicts = _verify(world, task_ids, numbers, evaluated)
     Console().print(report.table(verdicts, numbers, accepted))
@@ -110,8 +110,11 @@ def verify_tasks(
         raise typer.Exit(REFUSED)
 
 
-def _numbers(checks: str) -> list[int]:
+def _numbers(checks: str | None) -> list[int]:
     from slime_tau2.verification.checks import CHECKS
+
+    if checks is None:
+        return list(CHECKS)
 
     chosen = [part.strip() for part in checks.split(",")]
     for part in chosen:

@@ -12,6 +12,7 @@ from slime_tau2.episode import worlds
 from slime_tau2.errors import ConfigError
 from slime_tau2.factory import build
 from slime_tau2.tasksets import manifest, stored
+from slime_tau2.verification.checks import CHECKS
 
 COUNT = 10
 
@@ -44,7 +45,7 @@ def test_a_good_set_is_verified_and_trains(tmp_path, good):
     assert done.exit_code == 0 and f"{COUNT} tasks, {COUNT} passed, 0 refused" in done.output
     after = stored.read(tmp_path / "good")
     assert after.unverified == {} and after.manifest.verified.passed == COUNT
-    assert len(after.manifest.verified.checks) == 7
+    assert after.manifest.verified.checks == [f"{number} {name}" for number, name in CHECKS.items()]
     assert after.manifest.sha256 == made.manifest.sha256
     lines = [json.loads(line) for line in (tmp_path / "good" / manifest.VERIFIED).read_text().splitlines()]
     assert [line["task"] for line in lines] == [task["id"] for task in good]
