@@ -145,7 +145,7 @@ DEFECTS = (
     r"\[[^\]]*\|",
     r"<\w+\.\w+",
     r"\{'",
-    r"\b(\w+) \1\b(?<!that that)",
+    r"(?<![/\w])(\w+) \1\b(?<!that that)",  # an option of the shop is called "bagged/bagless"
     r"\b(?:for|to|with|from|of|bring|brings|give|gives|tell|tells|cost|costs|let|help|send|find) I\b",
     r"\bI (?:are|has|is|were)\b",
     r"\s[.,;!](?:\s|$)",
