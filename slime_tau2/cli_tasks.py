@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from slime_tau2.tasksets.writing import Verdict as KeptVerdict
     from slime_tau2.verification.verify import Verdict
 
+EVALUATED, FEWEST_EVALUATED = 0.02, 50
+"""The share of tasks that tau2's own evaluator grades too, and about how many at least."""
 REFUSED = 2
 """Exit code of `verify-tasks` where a set has refused tasks."""
 
@@ -68,9 +70,14 @@ def verify_tasks(
     ] = None,
     checks: Annotated[str | None, typer.Option(help="Numbers of the checks to make, by default of all.")] = None,
     evaluated: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="Share of the tasks whose gold tau2's own evaluator grades too: slow."),
-    ] = 0.02,
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Share of the tasks whose gold tau2's own evaluator grades too: slow. By default 0.02, and about "
+            "50 tasks at least.",
+        ),
+    ] = None,
     accept: Annotated[
         list[str] | None, typer.Option(help="A kind of finding that refuses nothing here; repeatable.")
     ] = None,
@@ -93,7 +100,8 @@ def verify_tasks(
     world = worlds.load(source, retrieval=bench.LEAST_RETRIEVAL, verdicts=False)
     whole = split is None and checks is None
     task_ids = list(world.tasks) if split is None and world.task_set else world.task_ids(split or "base")
-    verdicts = _verify(world, task_ids, numbers, evaluated)
+    share = max(EVALUATED, FEWEST_EVALUATED / max(1, len(task_ids))) if evaluated is None else evaluated
+    verdicts = _verify(world, task_ids, numbers, min(1.0, share))
     Console().print(report.table(verdicts, numbers, accepted))
     print(f"tau2's own evaluator graded {sum(v.evaluated for v in verdicts)} of them too" if 1 in numbers else "")
     rows = report.rows(verdicts, accepted)
