@@ -7,7 +7,7 @@ import random
 import pytest
 
 from slime_tau2 import bench
-from slime_tau2.domains.helpdesk import MAX_STEPS, case_user, cases
+from slime_tau2.domains.helpdesk import MAX_STEPS, case_user, cases, speaker
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode.agents import CallableAgent, ScriptedAgent
 from slime_tau2.episode.driver import run_episode
@@ -65,8 +65,9 @@ def test_the_expert_settles_each_case_of_a_patient_user(world, monkeypatch):
 
 @pytest.fixture
 def flawless(monkeypatch):
-    for name in ("LEAVES_ID_OUT", "MISTYPES_ID", "HANGS_UP", "FORGETS_TOGGLE"):
+    for name in ("LEAVES_ID_OUT", "MISTYPES_ID", "HANGS_UP"):
         monkeypatch.setattr(case_user, name, 0.0)
+    monkeypatch.setattr(speaker, "FORGETS_TOGGLE", 0.0)
 
 
 def test_a_user_goes_on_from_any_turn_of_another_users_conversation(world, flawless):

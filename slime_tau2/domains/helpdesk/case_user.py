@@ -11,12 +11,10 @@ from collections.abc import Sequence
 
 from slime_tau2.bench import STOP, TRANSFER, UserMessage
 from slime_tau2.domains.helpdesk.cases import Request
-from slime_tau2.domains.helpdesk.environment import SETTINGS
-from slime_tau2.domains.helpdesk.speaker import FORGETS_TOGGLE, OPENINGS, PATIENCE, Speaker
+from slime_tau2.domains.helpdesk.speaker import OPENINGS, WITHOUT_ID, Speaker
 from slime_tau2.domains.helpdesk.tasks import LINE_IDS, ORDER_IDS
 
 FAMILY = {"swap": "orders", "refund": "refunds", "phone": "phones"}
-WITHOUT_ID = {"swap": "Please swap my order to {item}.", "refund": "I want a refund.", "phone": "My phone is offline."}
 BY_ORDER = ("No internet on the line of {id}.", "The line of {id} does not work.")
 """Openings about a phone whose line the user does not know."""
 LEAVES_ID_OUT = 0.03
@@ -30,7 +28,7 @@ class CaseUser(Speaker):
     """One user, who has several requests."""
 
     def __init__(self, requests: Sequence[Request], idents: Sequence[str], seed: int):
-        self.rng = random.Random(f"cases:{list(requests)}:{seed}")
+        super().__init__(random.Random(f"cases:{list(requests)}:{seed}"))
         self.idents = idents
         self.groups: list[list[_Matter]] = []
         for request in requests:
@@ -39,20 +37,6 @@ class CaseUser(Speaker):
             self.groups[-1].append(_Matter(request))
         self.open: list[_Matter] = []
         self.amount = 0
-        self.checking = False
-        self.confused = 0
-        self.calls = 0
-
-    def reply(self, text: str, results: list[str]) -> UserMessage:
-        """The user's next message.
-
-        Args:
-            text: the agent's last message.
-            results: the user's tool results, when it has just used tools.
-        """
-        if results:
-            return self._after_tools(results)
-        return self._to(text)
 
     def _to(self, text: str) -> UserMessage:
         said = text.lower()
@@ -69,19 +53,14 @@ class CaseUser(Speaker):
             return self._confirm(text)
         if refused is not None:
             return refused
-        if self._phone() and (wanted := [setting for setting in SETTINGS if setting in said]):
-            pressed = [setting for setting in wanted if self.rng.random() >= FORGETS_TOGGLE]
-            return self._use([("toggle", {"setting": s}) for s in pressed]) if pressed else self._say("Done.")
-        if self._phone() and "check" in said:
-            self.checking = True
-            return self._use([("check_phone", {})])
+        if self._phone() and (done := self._at_phone(said)) is not None:
+            return done
         if re.search(r"done|fixed|sorry", said):
             agreed = [matter for matter in self.open if matter.agreed]
             for matter in agreed or list(self.open):
                 self.open.remove(matter)
             return self._next(self.rng.choice(("Thanks. ", "Great. ")))
-        self.confused += 1
-        return self._say(STOP if self.confused >= PATIENCE else self.rng.choice(("What?", "I do not follow.")))
+        return self._confusion()
 
     def _next(self, before: str) -> UserMessage:
         """What is open still; else the next group of requests; else the end."""
@@ -106,7 +85,7 @@ class CaseUser(Speaker):
         draw = rng.random()
         if may_err and draw < LEAVES_ID_OUT:
             matter.wrong = "?"
-            return WITHOUT_ID[request.kind].format(item=item)
+            return WITHOUT_ID[FAMILY[request.kind]].format(item=item)
         if may_err and draw < LEAVES_ID_OUT + MISTYPES_ID:
             pool = LINE_IDS if called in LINE_IDS else ORDER_IDS
             called = matter.wrong = rng.choice([ident for ident in pool if ident not in self.idents])

@@ -22,15 +22,9 @@ from slime_tau2.bench import (
 )
 from slime_tau2.domains.helpdesk import cases
 from slime_tau2.domains.helpdesk.case_user import CaseUser
-from slime_tau2.domains.helpdesk.environment import SETTINGS
-from slime_tau2.domains.helpdesk.speaker import FORGETS_TOGGLE, OPENINGS, PATIENCE, Speaker
+from slime_tau2.domains.helpdesk.speaker import OPENINGS, WITHOUT_ID, Speaker
 from slime_tau2.domains.helpdesk.tasks import LINE_IDS, ORDER_IDS, Facts, facts_of
 
-WITHOUT_ID = {
-    "orders": "Please swap my order to {item}.",
-    "refunds": "I want a refund.",
-    "phones": "My phone is offline.",
-}
 LEAVES_ID_OUT = 0.1
 MISTYPES_ID = 0.1
 HANGS_UP = 0.02
@@ -64,27 +58,13 @@ class HelpdeskUser(Speaker):
     """One user, who says its facts and follows the agent."""
 
     def __init__(self, facts: Facts, seed: int):
+        super().__init__(random.Random(f"helpdesk:{facts}:{seed}"))
         self.facts = facts
-        self.rng = random.Random(f"helpdesk:{facts}:{seed}")
         self.opened = False
         self.changed_mind = False
-        self.checking = False
-        self.confused = 0
-        self.calls = 0
-
-    def reply(self, text: str, results: list[str]) -> UserMessage:
-        """The user's next message.
-
-        Args:
-            text: the agent's last message.
-            results: the user's tool results, when it has just used tools.
-        """
-        if results:
-            return self._after_tools(results)
-        return self._to(text.lower())
 
     def _to(self, text: str) -> UserMessage:
-        facts, rng = self.facts, self.rng
+        facts, rng, text = self.facts, self.rng, text.lower()
         if not self.opened:
             self.opened = True
             return self._opening()
@@ -94,16 +74,11 @@ class HelpdeskUser(Speaker):
             return self._say(rng.choice(("It is {id}.", "{id}.")).format(id=facts.ident))
         if "confirm" in text:
             return self._confirm(text)
-        if facts.family == "phones" and (wanted := [s for s in SETTINGS if s in text]):
-            pressed = [s for s in wanted if rng.random() >= FORGETS_TOGGLE]
-            return self._use([("toggle", {"setting": s}) for s in pressed]) if pressed else self._say("Done.")
-        if facts.family == "phones" and "check" in text:
-            self.checking = True
-            return self._use([("check_phone", {})])
+        if facts.family == "phones" and (done := self._at_phone(text)) is not None:
+            return done
         if re.search(r"done|final sale|fixed|sorry", text):
             return self._say(rng.choice(("Thanks, bye. ", "Great. ")) + STOP)
-        self.confused += 1
-        return self._say(STOP) if self.confused >= PATIENCE else self._say(rng.choice(("What?", "I do not follow.")))
+        return self._confusion()
 
     def _opening(self) -> UserMessage:
         facts, draw = self.facts, self.rng.random()
