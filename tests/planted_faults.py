@@ -11,6 +11,8 @@ import random
 import re
 from dataclasses import dataclass
 
+import expert_played
+
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
 from slime_tau2.episode.driver import run_episode
@@ -67,7 +69,7 @@ class Played:
 
     def __init__(self, domain, count, seed=0):
         self.domain = domain
-        self.played = traces.play(domain, count, seed)
+        self.played = expert_played.play(domain, count, seed)
         self.made = {m.task["id"]: m for m in build.make(domain, round(count * traces.SPARE) + 10, seed)}
         self.world = self.played.world
         self.episodes = self.played.episodes

@@ -5,9 +5,8 @@ Only tasks of the factory's `train` split are played. Each row has earned tau2's
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,19 +29,6 @@ from slime_tau2.types import Episode, is_success
 
 SPARE = 1.25
 """How many tasks are made for each that is wanted: the held-out ones are left out."""
-Advance = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Played:
-    """A world of factory tasks, and the expert's episode of each."""
-
-    world: World
-    episodes: list[Episode]
-
-    def rows(self) -> list[traces.Row]:
-        """The SFT rows."""
-        return rows(self.world, [episode.record() for episode in self.episodes])
 
 
 @dataclass(frozen=True)
@@ -100,23 +86,6 @@ def repertoire(domain: str, count: int, seed: int, *, split: str = TRAIN, held: 
     return Repertoire(world, {m.task["id"]: m for m in made})
 
 
-def play(
-    domain: str, count: int, seed: int, *, held: Collection[str] = (), advance: Advance = lambda done: None
-) -> Played:
-    """The expert's conversations on a repertoire.
-
-    Args:
-        held: ids of tasks that may not train.
-        advance: told after each conversation how many there are.
-
-    Raises:
-        ConfigError: as `repertoire`.
-        FactoryError: a conversation went wrong; names the task.
-    """
-    of = repertoire(domain, count, seed, held=held)
-    return Played(of.world, asyncio.run(_play_all(of.world, list(of.made.values()), seed, advance)))
-
-
 def rows(world: World, records: Iterable[EpisodeRecord]) -> list[traces.Row]:
     """The SFT rows of the expert's conversations."""
     prompt, schemas = bench.agent_prompt(world.policy), world.tool_schemas
@@ -161,14 +130,6 @@ def world_of(domain: str, made: Sequence[Made]) -> World:
 
 def _held_out(made: Made) -> bool:
     return build.held_out(made.draft.domain, made.draft.owner)
-
-
-async def _play_all(world: World, made: Sequence[Made], seed: int, advance: Advance) -> list[Episode]:
-    episodes = []
-    for m in made:
-        episodes.append(await play_one(world, m, derive_seed("expert", world.domain, seed, m.task["id"])))
-        advance(len(episodes))
-    return episodes
 
 
 async def play_one(world: World, made: Made, seed: int) -> Episode:

@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 
+import expert_played
 import pytest
 from grounded import ungrounded
 
@@ -35,7 +36,7 @@ def domain(request):
 
 @pytest.fixture(scope="module")
 def played(domain):
-    return traces.play(domain, COUNT, seed=3)
+    return expert_played.play(domain, COUNT, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +131,12 @@ def test_the_user_answers_from_the_story(played, drafts):
 
 
 def test_conversations_vary_and_follow_from_the_seed(domain, played):
-    again = traces.play(domain, 12, seed=3)
+    again = expert_played.play(domain, 12, seed=3)
     key = [[(m["role"], m.get("content"), str(m.get("tool_calls"))) for m in e.messages] for e in again.episodes]
-    other = traces.play(domain, 12, seed=4)
+    other = expert_played.play(domain, 12, seed=4)
     assert key == [
         [(m["role"], m.get("content"), str(m.get("tool_calls"))) for m in e.messages]
-        for e in traces.play(domain, 12, seed=3).episodes
+        for e in expert_played.play(domain, 12, seed=3).episodes
     ]
     assert {e.task.task_id for e in again.episodes} != {e.task.task_id for e in other.episodes}
     first = Counter(next(m["content"] for m in agent_turns(e)[1:] if m.get("content")) for e in played.episodes)

@@ -4,9 +4,10 @@ import random
 import re
 from collections import Counter
 
+import expert_played
 import pytest
 
-from slime_tau2.factory import experts, traces
+from slime_tau2.factory import experts
 from slime_tau2.factory.phrasing import compose
 from slime_tau2.factory.voice import Voice
 
@@ -26,7 +27,7 @@ def played():
 
     def of(domain):
         if domain not in made:
-            made[domain] = traces.play(domain, COUNT, seed=11).episodes
+            made[domain] = expert_played.play(domain, COUNT, seed=11).episodes
         return made[domain]
 
     return of
