@@ -98,6 +98,8 @@ class Episodes:
         self.chat = ChatRenderer(self.tokenizer, self.world.tool_schemas)
         self.prompt = bench.agent_prompt(self.world.policy)
         self.config = Tau2Config(**played(self.settings))
+        usage = self.directory / layout.USAGE
+        self._before = files.read_as(usage, Usage) if usage.exists() else None
 
     def server(self, model: Path) -> ServerProcess:
         """A server of a model, not started yet."""
@@ -198,10 +200,15 @@ class Episodes:
 
         return on_episode
 
-    def add_up(self, wall_s: float) -> None:
-        """Add this process's share to what earlier, interrupted ones measured; one killed with -9 left no figures."""
-        path = self.directory / layout.USAGE
-        before = files.read_as(path, Usage) if path.exists() else layout.NO_USAGE
+    def keep_usage(self, wall_s: float) -> None:
+        """Add this process's share so far, `wall_s` seconds, to what earlier ones measured; one that did nothing that
+        takes time leaves it as it was.
+
+        Called after each stage and evaluation, so that one killed with -9 loses the figures of one of them at most.
+        """
+        if not self.worked and self._before is not None:
+            return
+        before = self._before or layout.NO_USAGE
         rss_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         lags = {
             "p50": percentile(self._lags_ms, 0.5),
@@ -215,4 +222,4 @@ class Episodes:
             peak_rss_mib=max(before.peak_rss_mib, rss_mib + self._server_rss_mib),
             lags=lags if self._lags_ms else before.lags,
         )
-        files.write_whole(path, total.model_dump_json(indent=1))
+        files.write_whole(self.directory / layout.USAGE, total.model_dump_json(indent=1))

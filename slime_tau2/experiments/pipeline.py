@@ -65,21 +65,21 @@ class Pipeline:
         Raises:
             ConfigError: a setting that cannot be used; the directory holds a run with other settings.
         """
-        with self._session() as episodes:
+        with self._session():
             self._base()
-            episodes.evaluate("base", self._model("base"))
+            self._evaluate("base")
             for name in layout.STAGES[1:]:
                 self._train(name)
-                episodes.evaluate(name, self._model(name))
+                self._evaluate(name)
         return self._model(layout.STAGES[-1])
 
     def run_until(self, last: str) -> Path:
         """Run what is missing of the stages up to `last`, and evaluate that one alone; returns its model."""
-        with self._session() as episodes:
+        with self._session():
             self._base()
             for name in layout.STAGES[1 : layout.STAGES.index(last) + 1]:
                 self._train(name)
-            episodes.evaluate(last, self._model(last))
+            self._evaluate(last)
         return self._model(last)
 
     def run_stage(self, name: str, start: StageModel) -> Path:
@@ -89,30 +89,37 @@ class Pipeline:
             name: `sft`, `rft` or `grpo`.
             start: the model that it starts from, of this run or another.
         """
-        with self._session() as episodes:
+        with self._session():
             self._train(name, start)
-            episodes.evaluate(name, self._model(name))
+            self._evaluate(name)
         return self._model(name)
 
     def _train(self, name: str, start: StageModel | None = None) -> None:
         """Train a stage, by default from the one before it."""
         train = {"sft": self._sft, "rft": self._rft, "grpo": self._grpo}[name]
         train(start or StageModel(self.directory, layout.before(name)))
+        self._keep_usage()
+
+    def _evaluate(self, name: str) -> None:
+        self.episodes.evaluate(name, self._model(name))
+        self._keep_usage()
+
+    def _keep_usage(self) -> None:
+        self.episodes.keep_usage(time.perf_counter() - self._started)
 
     @contextmanager
-    def _session(self) -> Iterator[Episodes]:
-        """Hold the directory; when the session ends, add up what it took."""
-        started = time.perf_counter()
+    def _session(self) -> Iterator[None]:
+        """Hold the directory, and keep account of what the session took."""
+        self._started = time.perf_counter()
         check(self.settings)
         with manifest.claim(self.directory, self.settings):
             torch.manual_seed(self.settings.seed)
             self.episodes = Episodes(self.directory, self.settings, self.progress)
             try:
-                yield self.episodes
+                yield
                 self.episodes.world.check()
             finally:
-                if self.episodes.worked:
-                    self.episodes.add_up(time.perf_counter() - started)
+                self._keep_usage()
 
     def _model(self, stage: str) -> Path:
         return layout.model(self.directory, stage)

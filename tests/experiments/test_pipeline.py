@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,16 @@ def test_running_it_again_changes_nothing_and_other_settings_are_refused(finishe
     assert again.returncode == 0 and (output / "grpo" / "model" / "model.safetensors").read_bytes() == weights
     other = run(output, [*SIZES, "seed=7"])
     assert other.returncode == 2 and "other settings (seed)" in other.stderr
+
+
+def test_killed_after_its_last_evaluation_it_still_reports(finished, tmp_path):
+    output, _ = finished
+    shutil.copytree(output, tmp_path / "q")
+    for lost in ("usage.json", "report.json", "report.html"):
+        (tmp_path / "q" / lost).unlink()
+    again = run(tmp_path / "q")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "q" / "report.json").exists() and (tmp_path / "q" / "usage.json").exists()
 
 
 @pytest.mark.exhaustive
