@@ -73,6 +73,9 @@ class Tau2Config(BaseModel):
     episode_retries: int = Field(1, ge=0)
     """Further tries of an episode that infrastructure ended, before its sample is dropped."""
 
+    workers: int = Field(0, ge=0)
+    """Ray actors that play the episodes, a CPU each, spread over the nodes; 0: the rollout's own process plays them."""
+
     # Agent: how the policy is asked
 
     protocol: Literal["native", "card"] = "native"
@@ -252,9 +255,13 @@ class Tau2Config(BaseModel):
         sets that the options name. An error names the source of its key.
         """
         config = cls.read(*sources)
-        plugins.import_all(config.plugins)
-        openings.names((*config.domains, *config.task_sets))
+        config.open()
         return config
+
+    def open(self) -> None:
+        """Import the plugins and open the task sets that the options name: once in each process."""
+        plugins.import_all(self.plugins)
+        openings.names((*self.domains, *self.task_sets))
 
     @classmethod
     def read(cls, *sources: options.Source) -> Tau2Config:

@@ -21,8 +21,8 @@ from typing import Any, ClassVar, Literal
 
 from slime_tau2.terminations import Termination
 
-Role = Literal["policy", "user", "judge", "check"]
-"""Whom an episode waits for: three models, and the process of the official cross-check."""
+Role = Literal["policy", "user", "judge", "check", "worker"]
+"""Whom an episode waits for: three models, the process of the official cross-check, and the worker that plays it."""
 
 
 class UserError(Exception):
@@ -131,6 +131,13 @@ class CheckError(InfrastructureError):
 
     role = "check"
     termination = Termination.CHECK_FAILURE
+
+
+class WorkerError(InfrastructureError):
+    """The workers that played an episode died, one after the other."""
+
+    role = "worker"
+    termination = Termination.WORKER_FAILURE
 
 
 class ScoreMismatch(EpisodeError):

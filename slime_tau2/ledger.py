@@ -45,10 +45,30 @@ class TokenLedger:
     def __init__(self, prompt: Ids):
         if not prompt:
             raise LedgerError("an episode's prompt has at least one token")
-        self._tokens, self._json = list(prompt.values), prompt.json
+        self._tokens = list(prompt.values)
+        self._json: bytes | None = prompt.json
         self.prompt_length = len(self._tokens)
         self._mask: list[int] = []
         self._log_probs: list[float] = []
+
+    @classmethod
+    def ended(cls, prompt_length: int, tokens: list[int], loss_mask: list[int], log_probs: list[float]) -> TokenLedger:
+        """The record of an episode that has ended elsewhere: `tokens` [prompt + response], the others [response].
+
+        It is read; nothing can be appended to it or sent from it.
+
+        Raises:
+            LedgerError: the lengths contradict each other.
+        """
+        if not 0 < prompt_length == len(tokens) - len(loss_mask) or len(loss_mask) != len(log_probs):
+            raise LedgerError(
+                f"{len(tokens)} ids, {prompt_length} of them the prompt, came with a mask of {len(loss_mask)} and "
+                f"{len(log_probs)} log-probs"
+            )
+        ledger = cls.__new__(cls)
+        ledger.prompt_length, ledger._tokens, ledger._json = prompt_length, tokens, None
+        ledger._mask, ledger._log_probs = loss_mask, log_probs
+        return ledger
 
     @property
     def tokens(self) -> list[int]:
@@ -58,7 +78,7 @@ class TokenLedger:
         """`tokens`, and `more` behind them, as a JSON list. Each id is serialised once: what a turn sends costs what it
         added.
         """
-        return b"[%b%b]" % (self._json, b"".join(b",%d" % i for i in more))
+        return b"[%b%b]" % (self._open(), b"".join(b",%d" % i for i in more))
 
     @property
     def loss_mask(self) -> list[int]:
@@ -99,8 +119,14 @@ class TokenLedger:
 
     def _append(self, ids: Ids) -> None:
         if ids:
+            self._json = self._open() + b"," + ids.json
             self._tokens += ids.values
-            self._json += b"," + ids.json
+
+    def _open(self) -> bytes:
+        """The JSON of the ids, of an episode that goes on."""
+        if self._json is None:
+            raise LedgerError("the episode has ended in another process: nothing follows")
+        return self._json
 
     def spans(self) -> list[tuple[int, int]]:
         """`spans` of the loss mask, in response positions: the agent's turns."""

@@ -67,6 +67,7 @@ class Termination(StrEnum):
     POLICY_FAILURE = "policy_failure", Disposition.RETRY
     JUDGE_FAILURE = "judge_failure", Disposition.RETRY
     CHECK_FAILURE = "check_failure", Disposition.RETRY  # the process of the official cross-check died or hung
+    WORKER_FAILURE = "worker_failure", Disposition.RETRY  # the workers that played it died
     TIMEOUT = "timeout", Disposition.RETRY  # the episode's deadline
     SCORE_MISMATCH = "score_mismatch", Disposition.MASK  # the official cross-check disagreed: a bug in this package
     ENVIRONMENT_ERROR = "environment_error", Disposition.MASK  # an exception in tau2 or in this package

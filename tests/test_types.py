@@ -39,6 +39,7 @@ def test_trouble_outside_the_policy_is_never_scored():
         Termination.POLICY_FAILURE,
         Termination.JUDGE_FAILURE,
         Termination.CHECK_FAILURE,
+        Termination.WORKER_FAILURE,
         Termination.TIMEOUT,
     }
     assert {t.disposition for t in outside} == {Disposition.RETRY}
@@ -55,6 +56,7 @@ def test_an_error_carries_the_ending_that_it_brings_about():
         "UserSimulatorError": Termination.USER_FAILURE,
         "JudgeError": Termination.JUDGE_FAILURE,
         "CheckError": Termination.CHECK_FAILURE,
+        "WorkerError": Termination.WORKER_FAILURE,
         "ScoreMismatch": Termination.SCORE_MISMATCH,
     }
     assert all(t.disposition is not Disposition.SCORE for t in leaves.values())

@@ -99,5 +99,12 @@ async def run_episode(
     return episode
 
 
+def lost(world: World, task_id: str, seed: int, error: EpisodeError) -> Episode:
+    """The episode that whoever played it took along: nothing is known of it but its end."""
+    episode = unplayed(world, world.task(task_id), seed)
+    _end(episode, error.termination, str(error))
+    return episode
+
+
 def _end(episode: Episode, termination: Termination, detail: str) -> None:
     episode.termination, episode.detail = termination, detail

@@ -252,6 +252,10 @@ class Harness:
             client.endpoint.faults.clear()
         return out
 
+    def silences(self) -> dict[str, float]:
+        """{client: seconds since its server's last answer while somebody waits for one; 0.0 while nobody does}."""
+        return {name: client.endpoint.silence() for name, client in self._clients.items()}
+
     async def close(self) -> None:
         """Close this event loop's connections and the processes of the cross-check."""
         for client in self._clients.values():

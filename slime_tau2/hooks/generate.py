@@ -9,19 +9,19 @@ import logging
 import uuid
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.harness import Harness
-from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError, LedgerError, UserError
 from slime_tau2.hooks import current, eval_tasks, replay
 from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.hooks.modes import end_run
+from slime_tau2.hooks.player import EpisodePlayer, Job, Workers, player
 from slime_tau2.hooks.samples import fill, placeholder
 from slime_tau2.seeds import derive_seed
 from slime_tau2.terminations import Disposition, Termination
@@ -37,11 +37,25 @@ _NEEDED = ("hf_checkpoint", "sglang_router_ip", "sglang_router_port")
 class _Process:
     """What the episodes of one GenerateState share: slime has one per process, tests one per `args`."""
 
-    harness: Harness
+    here: EpisodePlayer
+    workers: Workers | None
+    """Who plays instead, where `tau2_workers` asks for them."""
     bug: LedgerError | None = None
     """The first that an episode met. slime does not look at the results of a rollout that it aborts, so the next call
     raises it again.
     """
+
+    @property
+    def harness(self) -> Harness:
+        return self.here.harness
+
+    async def play(self, job: Job, aborted: Callable[[], bool]) -> Episode:
+        if self.workers is not None:
+            return await self.workers.play(job)
+        return await self.here.play(job, aborted)
+
+    def take_faults(self) -> Counter[str]:
+        return self.here.take_counts() + (self.workers.take_counts() if self.workers is not None else Counter())
 
 
 _processes: weakref.WeakKeyDictionary[GenerateState, _Process] = weakref.WeakKeyDictionary()
@@ -62,14 +76,9 @@ def _process(args: object) -> _Process:
         config = resolved(args, Tau2Config.from_args(args))
         log.info("%s\nslime_tau2 options:\n%s", bench.VINTAGE, config.resolved())
         router = option(args, "sglang_router_ip", None), option(args, "sglang_router_port", None)
-        policy = PolicyClient(
-            "http://{}:{}".format(*router),
-            concurrency=config.policy_concurrency,
-            plain_http=config.plain_http,
-            retries=config.policy_client_retries,
-        )
-        process = _Process(Harness(config, state.tokenizer, policy))
-        process.harness.check()
+        url = "http://{}:{}".format(*router)
+        here = player(config, state.tokenizer, url)
+        process = _Process(here, Workers(here, url, lambda: state.aborted) if config.workers else None)
         _processes[state] = process
     return _processes[state]
 
@@ -106,7 +115,7 @@ def take_faults() -> Counter[str]:
     """Failed requests of this process's clients since the last call, by client and kind."""
     faults: Counter[str] = Counter()
     for process in _processes.values():
-        faults += process.harness.take_faults()
+        faults += process.take_faults()
     return faults
 
 
@@ -143,8 +152,8 @@ async def _generate(args: object, sample: Sample, sampling_params: dict[str, Any
         episode = await _play(
             args,
             sample,
-            harness=process.harness,
-            world=world,
+            process=process,
+            domain=world.name,
             task_id=task_id,
             sampling_params=sampling_params,
             evaluation=evaluation,
@@ -176,39 +185,32 @@ async def _play(
     args: object,
     sample: Sample,
     *,
-    harness: Harness,
-    world: World,
+    process: _Process,
+    domain: str,
     task_id: str,
     sampling_params: dict[str, Any],
     evaluation: bool,
 ) -> Episode:
-    """Run the episode, and again where infrastructure ended it; the last try counts."""
-    config, state = harness.config, GenerateState(args)
+    """Have the episode played, and again where infrastructure ended it; the last try counts."""
+    config, state = process.harness.config, GenerateState(args)
     purpose = "eval" if evaluation else "train"
     attempt = 0
     while True:
-        seed = derive_seed(config.seed, world.name, task_id, sample.index, purpose, attempt)
-        routing_key = _routing_key(sample, attempt)
-        agent = harness.agent(
-            world,
-            sampling=sampling_params,
-            seed=seed if config.seeded_sampling else None,
-            routing_key=routing_key,
-            aborted=lambda: state.aborted,
-            routed_experts=replay.experts(args) and not evaluation,
+        seed = derive_seed(config.seed, domain, task_id, sample.index, purpose, attempt)
+        job = Job(
+            domain=domain,
             task_id=task_id,
-        )
-        episode = await harness.run(
-            world,
-            task_id,
-            agent,
             seed=seed,
+            sampling=sampling_params,
+            sampling_seed=seed if config.seeded_sampling else None,
+            routing_key=_routing_key(sample, attempt),
             evaluation=evaluation,
-            aborted=lambda: state.aborted,
+            routed_experts=replay.experts(args) and not evaluation,
             prefix=sample.metadata.get("prefix", ()),
-            routing_key=routing_key,
         )
-        again = episode.termination.disposition is Disposition.RETRY and not state.aborted
+        episode = await process.play(job, lambda: state.aborted)
+        ended = episode.termination  # what its workers died of has been tried by several
+        again = ended.disposition is Disposition.RETRY and ended is not Termination.WORKER_FAILURE and not state.aborted
         if not again or attempt == config.episode_retries:
             return episode
         attempt += 1

@@ -1,0 +1,93 @@
+"""What a worker is made of, whatever carries its jobs: a player in an event loop of its own.
+
+A `Player` is made within the worker by a function that was sent there. Jobs go in, finished episodes come out as bytes,
+and with each what was counted since the last: nothing has to be asked for.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from slime_tau2.errors import LedgerError, UserError
+from slime_tau2.types import Episode
+from slime_tau2.workers import wire
+
+
+class Player(Protocol):
+    """Plays episodes in its process, many at a time."""
+
+    async def play(self, job: Any, aborted: Callable[[], bool]) -> Episode:
+        """Play one episode to its end. `aborted` is asked before each turn of the agent's."""
+
+    def take_counts(self) -> Counter[str]:
+        """What was counted since the last call: failed requests and the like."""
+
+    def silences(self) -> dict[str, float]:
+        """{server: seconds since its last answer while somebody waits for one; 0.0 while nobody does}."""
+
+    async def close(self) -> None:
+        """Close what belongs to the event loop."""
+
+
+Make: TypeAlias = Callable[[int, int], Player]
+"""(number of the worker, how many there are) -> its player. It is pickled, so a function of a module, or a partial of
+one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What comes back for a job: an episode, or the error that no other episode would escape.
+
+    Attributes:
+        episode: `wire.pack` of it.
+        error: pickled.
+    """
+
+    episode: bytes = b""
+    error: bytes = b""
+    counts: Counter[str]
+
+    def check(self) -> None:
+        """Raise the error, where it is one."""
+        if self.error:
+            raise pickle.loads(self.error)
+
+    def read(self) -> Episode:
+        """The episode, or raises the error."""
+        self.check()
+        return wire.unpack(self.episode)
+
+
+class Host:
+    """A player within its worker. Every carrier calls these methods, in the worker's event loop."""
+
+    def __init__(self, player: Player):
+        self.player = player
+        self._aborted = False
+
+    async def play(self, job: Any) -> Answer:
+        try:
+            episode = await self.player.play(job, lambda: self._aborted)
+        except Exception as error:  # the parent raises it; here it would end the worker, and its other episodes
+            return Answer(error=sent(error), counts=self.player.take_counts())
+        return Answer(episode=wire.pack(episode), counts=self.player.take_counts())
+
+    def abort(self, aborted: bool) -> None:
+        """Say whether the rollout is aborted."""
+        self._aborted = aborted
+
+    def silences(self) -> dict[str, float]:
+        return self.player.silences()
+
+
+def sent(error: Exception) -> bytes:
+    """An error as bytes: one of ours as it is, another with where it was raised."""
+    if isinstance(error, UserError | LedgerError):
+        return pickle.dumps(error)
+    where = "".join(traceback.format_exception(error))
+    return pickle.dumps(RuntimeError(f"{type(error).__name__} in a worker: {error}\n{where}"))

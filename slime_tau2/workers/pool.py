@@ -1,0 +1,242 @@
+"""N workers and whoever sends them episodes: the least loaded gets the next, one that dies is replaced.
+
+A worker's death is not its episodes' fault. They are played again, with the same seeds, by others; an episode that
+takes `TRIES` workers with it ends as infrastructure. What carries jobs (processes of this machine, Ray) is the
+`Worker`'s own affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from slime_tau2.errors import UserError, WorkerError
+from slime_tau2.types import Episode
+from slime_tau2.workers.player import Answer
+
+log = logging.getLogger(__name__)
+TRIES = 3
+"""Workers that one episode may see die."""
+MOST_DEATHS = 5
+"""Deaths of a worker, with no episode finished between them, before it is given up."""
+SLACK = 2
+"""How many more episodes a worker may have than the least loaded, and still be chosen because it knows the task."""
+POLL_S = 0.01
+"""How often is looked whether the rollout was aborted. The policy's agent waits longer than that before it goes on
+behind a request that its server aborted."""
+
+
+class WorkerDied(Exception):
+    """A worker ended, or cannot be reached; the message says how."""
+
+
+class Worker(Protocol):
+    """One worker, wherever it runs. Every method raises WorkerDied."""
+
+    async def play(self, job: Any) -> Answer: ...
+
+    async def abort(self, aborted: bool) -> None: ...
+
+    async def silences(self) -> dict[str, float]: ...
+
+    async def close(self) -> None: ...
+
+
+Start = Callable[[int], Awaitable[Worker]]
+"""Number of a worker -> that worker, ready; raises WorkerDied, or the UserError that its player met."""
+
+
+@dataclass(kw_only=True)
+class _Place:
+    """Where one of the workers runs, or its successor."""
+
+    number: int
+    worker: Worker | None = None
+    live: int = 0
+    deaths: int = 0
+    known: dict[Hashable, None] = field(default_factory=dict)
+    """Tasks that it has played, whose gold states and texts it remembers."""
+
+
+class Pool:
+    """All workers of a process. Its methods belong to one event loop; `await close()` before that ends.
+
+    Args:
+        count: how many workers.
+        start: starts one.
+        aborted: asked again and again while episodes are under way; the workers are told when it changes.
+    """
+
+    KNOWN = 512
+    """Tasks that are remembered for each worker."""
+
+    def __init__(self, count: int, start: Start, aborted: Callable[[], bool] = lambda: False):
+        self._start, self._aborted, self._told = start, aborted, False
+        self._places = [_Place(number=n) for n in range(count)]
+        self._starting: set[asyncio.Task[None]] = set()
+        self._begun = self._assembled = False
+        self._changed = asyncio.Condition()
+        self._failure: UserError | None = None
+        self._counts: Counter[str] = Counter()
+        self._watcher: asyncio.Task[None] | None = None
+        self.deaths = 0
+
+    @property
+    def live(self) -> int:
+        """Episodes under way."""
+        return sum(place.live for place in self._places)
+
+    async def play(self, job: Any, task: Hashable) -> Episode:
+        """Have an episode played.
+
+        Args:
+            job: what the workers' player plays.
+            task: what the job is about; a worker that had it before is preferred.
+
+        Raises:
+            WorkerError: `TRIES` workers died of it.
+            UserError: what the player raised, or no worker can be kept alive.
+        """
+        self._begin()
+        death: WorkerDied | None = None
+        for _ in range(TRIES):
+            place, worker = await self._place(task)
+            place.live += 1
+            try:
+                await self._tell()
+                answer = await worker.play(job)
+            except WorkerDied as error:
+                death = error
+                self._bury(place, worker, error)
+                continue
+            finally:
+                place.live -= 1
+            place.deaths = 0
+            self._counts += answer.counts
+            return answer.read()
+        raise WorkerError(f"{TRIES} workers died while they played it, the last one: {death}")
+
+    def take_counts(self) -> Counter[str]:
+        """What the workers counted since the last call."""
+        counts, self._counts = self._counts, Counter()
+        return counts
+
+    async def silences(self) -> dict[str, float]:
+        """{server: seconds since its last answer to any worker while one waits for it; 0.0 while none does}."""
+        found: dict[str, list[float]] = {}
+        for place in self._places:
+            if place.worker is not None:
+                with suppress(WorkerDied):
+                    for name, seconds in (await place.worker.silences()).items():
+                        found.setdefault(name, []).extend([seconds] if seconds else [])
+        return {name: min(seconds, default=0.0) for name, seconds in found.items()}
+
+    async def close(self) -> None:
+        """End all workers, and what they play."""
+        ending = [task for task in (*self._starting, self._watcher) if task is not None]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        workers = [place.worker for place in self._places if place.worker is not None]
+        for place in self._places:
+            place.worker = None
+        await asyncio.gather(*(worker.close() for worker in workers), return_exceptions=True)
+
+    # Who is there
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            for place in self._places:
+                self._restart(place)
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.create_task(self._watch())
+
+    async def _place(self, task: Hashable) -> tuple[_Place, Worker]:
+        """The least loaded, or one that is nearly as free and knows the task; waits until there is one."""
+        async with self._changed:
+            while True:
+                if self._failure is not None:
+                    raise self._failure
+                there = [(place, place.worker) for place in self._places if place.worker is not None]
+                self._assembled |= len(there) == len(self._places)
+                if there and (self._assembled or any(place.deaths for place in self._places)):
+                    break  # a first burst waits for all, lest the first that is ready gets it whole
+                await self._changed.wait()
+        least = min(place.live for place, _ in there)
+        near = [pair for pair in there if pair[0].live <= least + SLACK and task in pair[0].known]
+        chosen = min(near or there, key=lambda pair: pair[0].live)
+        known = chosen[0].known
+        known[task] = None
+        if len(known) > self.KNOWN:
+            del known[next(iter(known))]
+        return chosen
+
+    def _bury(self, place: _Place, worker: Worker, death: WorkerDied) -> None:
+        """Replace a worker that died; of all its episodes the first to notice does it."""
+        if place.worker is not worker:
+            return
+        place.worker, place.known = None, {}
+        place.deaths += 1
+        self.deaths += 1
+        log.error("worker %d died (%s); its %d episodes are played again", place.number, death, place.live)
+        self._restart(place)
+
+    def _restart(self, place: _Place) -> None:
+        task = asyncio.create_task(self._started(place))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _started(self, place: _Place) -> None:
+        """Start a worker at a place, again if it dies at once, until it is given up."""
+        while place.deaths < MOST_DEATHS:
+            try:
+                worker = await self._start(place.number)
+                if self._told:
+                    await worker.abort(True)
+            except WorkerDied as death:
+                place.deaths += 1
+                log.error("worker %d died before it was ready (%s)", place.number, death)
+            except UserError as error:
+                await self._fail(error)
+                return
+            else:
+                place.worker = worker
+                break
+        else:
+            log.error("worker %d died %d times without an episode between, and is given up", place.number, MOST_DEATHS)
+            if all(p.deaths >= MOST_DEATHS for p in self._places):
+                await self._fail(
+                    UserError(
+                        f"all {len(self._places)} workers died {MOST_DEATHS} times without finishing an episode: look "
+                        "at their last lines above, and at the machine's memory; fewer workers need less"
+                    )
+                )
+                return
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _fail(self, error: UserError) -> None:
+        """No worker can play: whoever waits for one is told."""
+        async with self._changed:
+            self._failure = error
+            self._changed.notify_all()
+
+    # Whether the rollout was aborted
+
+    async def _watch(self) -> None:
+        while self.live or self._told != self._aborted():
+            await self._tell()
+            await asyncio.sleep(POLL_S)
+
+    async def _tell(self) -> None:
+        aborted = self._aborted()
+        if aborted != self._told:
+            self._told = aborted
+            workers = [place.worker for place in self._places if place.worker is not None]
+            await asyncio.gather(*(worker.abort(aborted) for worker in workers), return_exceptions=True)

@@ -1,0 +1,142 @@
+"""Workers that are Ray actors, spread over the nodes of the cluster that this process belongs to: slime's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from slime_tau2.errors import ConfigError
+from slime_tau2.workers.player import Answer, Host, Make, Player, sent
+from slime_tau2.workers.pool import WorkerDied
+
+LIVE = 100_000
+"""Most episodes of an actor at a time: Ray's own limit of 1,000 would let the others wait in its queue."""
+PLACED_S = 120.0
+"""How long Ray may take to find a CPU for an actor and to load what it plays with."""
+
+
+class _Actor:
+    """A host within an actor. What its player raises is kept for `ready`: raised here, it would kill the actor."""
+
+    def __init__(self, make: Make, number: int, count: int):
+        self._host: Host | None = None
+        self._error = b""
+        try:
+            self._host = Host(make(number, count))
+        except Exception as error:
+            self._error = sent(error)
+
+    async def ready(self) -> Answer:
+        return Answer(error=self._error, counts=Counter())
+
+    async def play(self, job: Any) -> Answer:
+        return await self.host.play(job)
+
+    async def abort(self, aborted: bool) -> None:
+        self.host.abort(aborted)
+
+    async def silences(self) -> dict[str, float]:
+        return self.host.silences()
+
+    async def close(self) -> None:
+        await self.player.close()
+
+    @property
+    def host(self) -> Host:
+        assert self._host is not None, "an actor is used only after `ready`"
+        return self._host
+
+    @property
+    def player(self) -> Player:
+        return self.host.player
+
+
+class RayWorker:
+    """One actor; `start` makes it."""
+
+    def __init__(self, actor: Any):
+        self._actor = actor
+
+    @classmethod
+    async def start(cls, make: Make, number: int, count: int) -> RayWorker:
+        """An actor whose player is ready.
+
+        Raises:
+            ConfigError: this process is in no Ray cluster, or no node has a CPU to spare.
+            WorkerDied: it ended before.
+            UserError: what its player raised.
+        """
+        ray = cluster()
+        actor = (
+            ray.remote(_Actor)
+            .options(num_cpus=1, max_concurrency=LIVE, scheduling_strategy="SPREAD")
+            .remote(make, number, count)
+        )
+        worker = cls(actor)
+        try:
+            async with asyncio.timeout(PLACED_S):
+                ready: Answer = await worker._awaited(actor.ready.remote())
+        except TimeoutError:
+            ray.kill(actor)
+            free = ray.available_resources().get("CPU", 0.0)
+            raise ConfigError(
+                f"tau2_workers = {count}: Ray has not started worker {number} within {PLACED_S:.0f} s, and has "
+                f"{free:g} free CPUs; each worker takes one: ask for fewer, or give Ray more (ray start --num-cpus)"
+            ) from None
+        ready.check()
+        return worker
+
+    async def play(self, job: Any) -> Answer:
+        reference = self._actor.play.remote(job)
+        try:
+            answer: Answer = await self._awaited(reference)
+            return answer
+        except asyncio.CancelledError:
+            cluster().cancel(reference)
+            raise
+
+    async def abort(self, aborted: bool) -> None:
+        await self._awaited(self._actor.abort.remote(aborted))
+
+    async def silences(self) -> dict[str, float]:
+        silences: dict[str, float] = await self._awaited(self._actor.silences.remote())
+        return silences
+
+    async def close(self) -> None:
+        """End it: first gently, so that it closes its connections."""
+        try:
+            async with asyncio.timeout(5.0):
+                await self._awaited(self._actor.close.remote())
+        except (TimeoutError, WorkerDied):
+            pass
+        cluster().kill(self._actor)
+
+    async def _awaited(self, reference: Any) -> Any:
+        from ray.exceptions import RayActorError, RaySystemError, WorkerCrashedError
+
+        try:
+            return await reference
+        except (RayActorError, RaySystemError, WorkerCrashedError) as error:
+            raise WorkerDied(str(error).strip().splitlines()[0] if str(error) else type(error).__name__) from error
+
+
+def cluster() -> Any:
+    """The `ray` module, of a process that is in a cluster.
+
+    Raises:
+        ConfigError: it is not installed, or this process is in none.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError(
+            "tau2_workers wants Ray, which is not installed here: set tau2_workers to 0, or run inside slime's "
+            "environment"
+        ) from None
+    if not ray.is_initialized():
+        raise ConfigError(
+            "tau2_workers wants a Ray cluster, and this process is in none: set tau2_workers to 0, or start the job "
+            "as slime does (ray.init)"
+        )
+    return ray

@@ -1,0 +1,49 @@
+"""A finished episode as bytes, to cross a process's border: ids, mask and log-probs as arrays, messages compressed.
+
+Nothing is rounded: what comes out is equal, field by field, to what went in.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zlib
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slime_tau2.ledger import TokenLedger
+from slime_tau2.types import Episode
+
+LEVEL = 1
+"""zlib's: a quarter of the size of the JSON, at a tenth of a millisecond for a long conversation."""
+
+
+def pack(episode: Episode) -> bytes:
+    """An episode as bytes, for `unpack`."""
+    ledger = episode.ledger
+    record = None if ledger is None else _arrays(ledger)
+    messages = zlib.compress(json.dumps(episode.messages, ensure_ascii=False).encode(), LEVEL)
+    return pickle.dumps((replace(episode, ledger=None, messages=[]), record, messages), pickle.HIGHEST_PROTOCOL)
+
+
+def unpack(packed: bytes) -> Episode:
+    """The episode that `pack` was given."""
+    episode: Episode
+    episode, record, messages = pickle.loads(packed)
+    if record is not None:
+        prompt_length, tokens, mask, log_probs = record
+        episode.ledger = TokenLedger.ended(prompt_length, tokens.tolist(), mask.tolist(), log_probs.tolist())
+    episode.messages = json.loads(zlib.decompress(messages))
+    return episode
+
+
+def _arrays(ledger: TokenLedger) -> tuple[int, NDArray[np.int32], NDArray[np.uint8], NDArray[np.float64]]:
+    """(prompt length; ids [prompt + response]; mask and log-probs [response]); a float of JSON is a float64."""
+    return (
+        ledger.prompt_length,
+        np.asarray(ledger.tokens, dtype=np.int32),
+        np.asarray(ledger.loss_mask, dtype=np.uint8),
+        np.asarray(ledger.log_probs, dtype=np.float64),
+    )

@@ -1,0 +1,285 @@
+"""Workers: what crosses their border, who gets the next episode, and what becomes of those whose worker dies."""
+
+import asyncio
+import json
+import os
+import random
+import re
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from worker_players import DeadOnArrival, NeverThere, Obedient, episode
+
+from slime_tau2.config import Tau2Config
+from slime_tau2.errors import ConfigError, LedgerError, UserError, WorkerError
+from slime_tau2.ledger import Ids, TokenLedger
+from slime_tau2.types import CallGain, Reply, Turn
+from slime_tau2.workers import shares, wire
+from slime_tau2.workers.pool import MOST_DEATHS, TRIES, Pool, WorkerDied
+from slime_tau2.workers.processes import ProcessWorker
+
+
+def pool(count, make=Obedient, aborted=lambda: False):
+    async def start(number):
+        return await ProcessWorker.start(make, number, count)
+
+    return Pool(count, start, aborted)
+
+
+def run(play, count=2, **how):
+    """What `play(pool)` returns; the pool is closed."""
+
+    async def whole():
+        workers = pool(count, **how)
+        try:
+            return await play(workers)
+        finally:
+            await workers.close()
+
+    return asyncio.run(whole())
+
+
+# What crosses the border
+
+
+def fields(one):
+    ledger = one.ledger
+    tokens = None if ledger is None else (ledger.prompt_length, ledger.tokens, ledger.loss_mask, ledger.log_probs)
+    return {**vars(one), "ledger": tokens}
+
+
+runs = st.lists(
+    st.tuples(st.booleans(), st.lists(st.tuples(st.integers(0, 2**31 - 1), st.floats(-1e4, 0.0)), max_size=6)),
+    max_size=6,
+)
+
+
+@given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=6), runs, st.text())
+def test_an_episode_comes_back_as_it_went(prompt, parts, said):
+    one = episode(3)
+    one.ledger = TokenLedger(Ids.of(prompt))
+    for sampled, pairs in parts:
+        ids = [i for i, _ in pairs]
+        if sampled:
+            one.ledger.append_sampled(ids, [p for _, p in pairs])
+        else:
+            one.ledger.append_context(Ids.of(ids))
+    one.messages = [{"role": "user", "content": said}]
+    one.replies = [Reply(0, 2, {"weight_version": "7", "cached_tokens": 3})]
+    gain = CallGain(0, 1, 0.25, "forbidden")
+    one.turns = [
+        Turn(
+            index=0,
+            start=0,
+            end=2,
+            text=said,
+            calls=1,
+            call_errors=0,
+            malformed=0,
+            finish_reason="stop",
+            sent=True,
+            partial=0.1,
+            gain=0.1,
+            by_call=(gain,),
+        )
+    ]
+    back = wire.unpack(wire.pack(one))
+    assert fields(back) == fields(one) and json.dumps(back.record()) == json.dumps(one.record())
+    assert one.messages  # what is sent is left as it is
+
+
+def test_an_episode_without_tokens_comes_back_too():
+    one = episode(3)
+    one.ledger = None
+    assert fields(wire.unpack(wire.pack(one))) == fields(one)
+
+
+def test_nothing_follows_an_episode_that_ended_elsewhere():
+    ledger = wire.unpack(wire.pack(episode(3))).ledger
+    with pytest.raises(LedgerError, match="has ended"):
+        ledger.ids_json()
+    with pytest.raises(LedgerError, match="has ended"):
+        ledger.append_context(Ids.of([1]))
+    with pytest.raises(LedgerError, match="mask of 1 and 2"):
+        TokenLedger.ended(2, [1, 2, 3, 4], [1], [-0.1, -0.2])
+
+
+# Who plays
+
+
+def test_each_episode_is_played_once_and_the_load_is_spread():
+    async def play(workers):
+        jobs = [workers.play((n, 0.02), n) for n in range(40)]
+        return await asyncio.gather(*jobs), workers.take_counts()
+
+    episodes, counts = run(play)
+    assert [one.seed for one in episodes] == list(range(40)) and counts == {"played": 40}
+    places = [re.match(r"worker (\d) of 2", one.detail)[1] for one in episodes]
+    assert sorted((places.count("0"), places.count("1"))) == [20, 20]
+
+
+def test_a_task_goes_where_it_was_known_unless_that_worker_has_more_to_do():
+    async def play(workers):
+        await asyncio.gather(*(workers.play((n, 0.0), n) for n in range(8)))
+        firsts = {n: (await workers.play((n, 0.0), n)).detail for n in range(8)}
+        again = {n: (await workers.play((n, 0.0), n)).detail for n in range(8)}
+        crowd = await asyncio.gather(*(workers.play((n, 0.1), "one task") for n in range(20)))
+        return firsts, again, {one.detail for one in crowd}
+
+    firsts, again, crowd = run(play)
+    assert firsts == again and len(set(firsts.values())) == 2 and len(crowd) == 2
+
+
+def test_workers_hear_of_an_abort_and_of_its_end():
+    said = []
+
+    async def play(workers):
+        await workers.play((0, "play"), 0)
+        waiting = [asyncio.create_task(workers.play((n, "wait"), n)) for n in range(6)]
+        await asyncio.sleep(0.1)
+        assert workers.live == 6 and not any(task.done() for task in waiting)
+        said.append("abort")
+        ended = await asyncio.gather(*waiting)
+        said.clear()
+        again = asyncio.create_task(workers.play((9, "wait"), 9))
+        await asyncio.sleep(0.1)
+        assert not again.done()
+        said.append("abort")
+        return [*ended, await again]
+
+    assert {one.termination.value for one in run(play, aborted=lambda: bool(said))} == {"aborted"}
+
+
+def test_what_a_player_raises_is_raised_here_and_its_worker_lives_on():
+    async def play(workers):
+        with pytest.raises(ConfigError, match="job 1 will not do"):
+            await workers.play((1, "user error"), 1)
+        with pytest.raises(RuntimeError, match=r"KeyError in a worker: 2(.|\n)*worker_players.py"):
+            await workers.play((2, "bug"), 2)
+        return await workers.play((3, "play"), 3), workers.deaths
+
+    one, deaths = run(play, count=1)
+    assert one.seed == 3 and deaths == 0
+
+
+def test_a_cancelled_episode_is_cancelled_in_its_worker():
+    async def play(workers):
+        await workers.play((0, "play"), 0)
+        task = asyncio.create_task(workers.play((1, 60.0), 1))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert workers.live == 0
+        started = asyncio.get_running_loop().time()
+        await workers.close()  # it does not wait for the minute to pass
+        return asyncio.get_running_loop().time() - started
+
+    assert run(play, count=1) < 4
+
+
+def test_the_silence_of_a_server_is_that_of_the_worker_that_heard_last():
+    async def play(workers):
+        await asyncio.gather(*(workers.play((n, 0.05), n) for n in range(4)))
+        return await workers.silences()
+
+    assert run(play) == {"policy": 5.0, "user": 0.0}
+
+
+# Who dies
+
+
+def test_a_thousand_episodes_while_workers_are_killed_at_random():
+    """None is lost, none doubled, none scored twice."""
+    done = []
+
+    async def play(workers):
+        over = asyncio.Event()
+
+        async def kill():
+            rng = random.Random(0)
+            while not over.is_set():
+                await asyncio.sleep(0.25)
+                worker = rng.choice([p.worker for p in workers._places if p.worker is not None] or [None])
+                if worker is not None:
+                    os.kill(worker.process.pid, signal.SIGKILL)
+
+        async def one(number):
+            async with limiter:
+                while True:
+                    try:
+                        done.append(await workers.play((number, 0.01), number))
+                        return
+                    except WorkerError:  # three in a row: whoever asked asks again, as `generate` does
+                        continue
+
+        limiter = asyncio.Semaphore(32)
+        killer = asyncio.create_task(kill())
+        await asyncio.gather(*(one(n) for n in range(1000)))
+        over.set()
+        await killer
+        return workers.deaths
+
+    assert run(play, count=3) >= 2
+    assert sorted(e.seed for e in done) == list(range(1000)) and sum(e.reward for e in done) == 500
+
+
+def test_an_episode_that_kills_its_workers_ends_as_infrastructure_and_the_others_go_on():
+    async def play(workers):
+        with pytest.raises(WorkerError, match=f"{TRIES} workers died while they played it.*signal 9"):
+            await workers.play((13, "die"), 13)
+        others = await asyncio.gather(*(workers.play((n, 0.02), n) for n in range(20)))
+        return [one.seed for one in others], workers.deaths
+
+    seeds, deaths = run(play)
+    assert seeds == list(range(20)) and deaths == TRIES
+
+
+def test_workers_that_cannot_be_made_say_why_at_once():
+    with pytest.raises(ConfigError, match="no such domain: mars"):
+        run(lambda workers: workers.play((1, "play"), 1), make=NeverThere)
+
+
+def test_workers_that_die_as_they_are_made_are_given_up(caplog):
+    with pytest.raises(UserError, match=f"all 2 workers died {MOST_DEATHS} times"):
+        run(lambda workers: workers.play((1, "play"), 1), make=DeadOnArrival)
+    assert "exit code 3" in caplog.text
+
+
+def test_a_worker_ends_with_its_parent():
+    async def play(workers):
+        one = await workers.play((1, "play"), 1)
+        worker = workers._places[0].worker
+        worker._writer.transport.abort()  # as the kernel does for a parent that was killed
+        await asyncio.wait_for(worker.process.wait(), 10)
+        with pytest.raises(WorkerDied):
+            await worker.play((2, "play"))
+        return one, worker.process.returncode
+
+    one, code = run(play, count=1)
+    assert one.seed == 1 and code == 0
+
+
+# What each may have
+
+
+@given(st.integers(1, 500), st.integers(1, 64))
+def test_shares_are_whole_and_sum_to_the_limit(total, count):
+    config = Tau2Config(policy_concurrency=total, user_concurrency=500)
+    if total < count:
+        with pytest.raises(ConfigError, match=f"tau2_policy_concurrency = {total}, and {count} workers"):
+            shares.of_worker(config, 0, count)
+        return
+    parts = [shares.of_worker(config, n, count).policy_concurrency for n in range(count)]
+    assert sum(parts) == total and max(parts) - min(parts) <= 1
+
+
+def test_the_log_says_what_each_has():
+    config = Tau2Config(policy_concurrency=256, user_concurrency=129, official_check=1)
+    assert shares.line(config, 4) == (
+        "4 workers share the servers' limits: tau2_policy_concurrency 256, 64 or more each; tau2_user_concurrency 129, "
+        "32 or more each"
+    )
+    assert shares.of_worker(config, 3, 4).official_check == 1
