@@ -78,9 +78,15 @@ def _process(args: object) -> _Process:
         router = option(args, "sglang_router_ip", None), option(args, "sglang_router_port", None)
         url = "http://{}:{}".format(*router)
         here = player(config, state.tokenizer, url)
-        process = _Process(here, Workers(here, url, lambda: state.aborted) if config.workers else None)
+        process = _Process(here, Workers(here, url, _aborted(state)) if config.workers else None)
         _processes[state] = process
     return _processes[state]
+
+
+def _aborted(state: GenerateState) -> Callable[[], bool]:
+    """Whether a rollout is aborted, asked without keeping its state alive: with that, the workers end."""
+    alive = weakref.ref(state)
+    return lambda: (now := alive()) is not None and now.aborted
 
 
 def resolved(args: object, config: Tau2Config) -> Tau2Config:

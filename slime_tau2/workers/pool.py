@@ -107,6 +107,8 @@ class Pool:
         for _ in range(TRIES):
             place, worker = await self._place(task)
             place.live += 1
+            if self._watcher is None or self._watcher.done():
+                self._watcher = asyncio.create_task(self._watch())
             try:
                 await self._tell()
                 answer = await worker.play(job)
@@ -154,8 +156,6 @@ class Pool:
             self._begun = True
             for place in self._places:
                 self._restart(place)
-        if self._watcher is None or self._watcher.done():
-            self._watcher = asyncio.create_task(self._watch())
 
     async def _place(self, task: Hashable) -> tuple[_Place, Worker]:
         """The least loaded, or one that is nearly as free and knows the task; waits until there is one."""
