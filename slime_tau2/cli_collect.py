@@ -50,6 +50,7 @@ def collect(
     temperature: Annotated[float | None, typer.Option(min=0.0, help="By default 1.0.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer directory of an SGLang policy.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Attempts under way at a time, by default 32.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that play a model's attempts.")] = None,
     episodes: Annotated[
         int | None,
         typer.Option(min=1, help="Episodes of the helpdesk teacher, or of the expert in each domain, by default 1000."),
@@ -86,6 +87,7 @@ def collect(
             "--temperature": temperature,
             "--tokenizer": tokenizer,
             "--concurrency": concurrency,
+            "--workers": workers,
             **{f"--set {key}": value for key, value in options.items() if key not in ("plugins", "unverified")},
         }
         refuse_in_vain(in_vain, f"--policy {policy} is a script and does not read it")
@@ -120,6 +122,7 @@ def collect(
         user=user,
         temperature=temperature,
         concurrency=32 if concurrency is None else concurrency,
+        workers=workers or 0,
         seed=seed,
         options=options,
         defaults={"retail_basis": "communicate"},

@@ -48,6 +48,7 @@ def evaluate(
         Path | None, typer.Option(help="Tokenizer directory; needed with an SGLang server's URL.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1)] = 64,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that play the attempts; 0: this one.")] = 0,
     seed: int = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved plan and an estimate of tokens, and stop.")
@@ -89,6 +90,7 @@ def evaluate(
         top_p=top_p,
         top_k=top_k,
         concurrency=concurrency,
+        workers=workers,
         seed=seed,
         options=parse_assignments(set_ or [], Tau2Config.model_fields, "--set"),
     )

@@ -141,6 +141,8 @@ class Episode:
     """The tau2, task file and reward basis that scored it."""
     user_stopped_early: bool = False
     """Whether the user hung up right after confirming (`episode.user_errors`)."""
+    turn_tokens: list[list[tuple[str, float]]] | None = None
+    """For each turn that sampled, its tokens as (text, log-prob), where whoever had it played wants to read them."""
 
     @property
     def reward(self) -> float | None:

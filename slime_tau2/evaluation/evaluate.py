@@ -14,17 +14,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
-from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import audit, baselines, costs, keys, policies, runner, runs, scores, vigil
+from slime_tau2.evaluation import baselines, costs, keys, players, policies, runner, runs, scores, vigil
 from slime_tau2.evaluation.dry_run import DryRun
 from slime_tau2.evaluation.plan import PolicyServer, RunPlan, TaskSet
+from slime_tau2.evaluation.players import PolicyPlayer, Workers
 from slime_tau2.evaluation.policies import EvaluatedPolicy
 from slime_tau2.evaluation.request import EvalRequest, ResolvedRequest
 from slime_tau2.evaluation.runner import Finished
 from slime_tau2.evaluation.tables import metrics_table
-from slime_tau2.types import Episode, is_success
+from slime_tau2.types import is_success
 
 
 def main(request: EvalRequest, console: Console, dry_run: DryRun | None = None) -> Finished | None:
@@ -86,41 +86,40 @@ class _Evaluation:
             policy = policies.policy(self.resolved, self.config, stack)
             servers = vigil.clients(policy.harness, judged)
             plan = self._plan(policy, servers)
+            player = PolicyPlayer(policy, judged=judged)
+            count = self.request.workers
+            workers = Workers(self.config, policy.remake, judged=judged, count=count) if count else None
+            if workers is not None:
+                self.console.print(workers.share, soft_wrap=True, highlight=False)
             progress = stack.enter_context(_progress(self.console))
-            count = plan.attempts * len(plan.keys)
-            bar = progress.add_task(f"{self.request.policy} on {plan.name}", total=count)
-            mismatches: list[bool] = []  # one entry per episode with a ledger
-
-            def on_episode(episode: Episode) -> None:
-                progress.advance(bar)
-                if episode.ledger is not None:
-                    mismatches.append(self._is_mismatch(episode, policy.harness))
+            total = plan.attempts * len(plan.keys)
+            bar = progress.add_task(f"{self.request.policy} on {plan.name}", total=total)
 
             def guard(stop: runner.Stop) -> AbstractAsyncContextManager[None]:
-                return vigil.watching(servers, stop)
+                return vigil.watching(servers, stop, silences=None if workers is None else workers.silences)
 
             run = runner.Run(
                 plan=plan,
                 worlds=self.worlds,
                 output=self.request.output,
-                run_one=policy.run_one,
+                run_one=player.run_one if workers is None else workers.run_one,
                 concurrency=self.request.concurrency,
-                on_episode=on_episode,
-                tokenizer=policy.harness.tokenizer,
+                on_episode=lambda episode: progress.advance(bar),
                 guard=guard,
             )
-            finished = asyncio.run(runner.run_and_close(run, policy.harness))
-            progress.update(bar, completed=count)
+            finished = asyncio.run(runner.run_and_close(run, player, *filter(None, [workers])))
+            progress.update(bar, completed=total)
         for world in self.worlds.values():
             world.check()
-        official = policy.harness.official if self.config.official_check else None
+        counts = player.take_counts() + (Counter() if workers is None else workers.take_counts())
+        faults = {k.removeprefix(players.FAULTS): n for k, n in counts.items() if k.startswith(players.FAULTS)}
         return _Played(
             plan=plan,
             finished=finished,
-            audited=len(mismatches),
-            mismatches=sum(mismatches),
-            faults=policy.harness.take_faults(),
-            cross_checked=None if official is None else official.compared,
+            audited=counts[players.AUDITED],
+            mismatches=counts[players.MISMATCHES],
+            faults=Counter(faults),
+            cross_checked=counts[players.CHECKED] if self.config.official_check else None,
         )
 
     def _plan(self, policy: EvaluatedPolicy, servers: Mapping[str, vigil.Client]) -> RunPlan:
@@ -134,11 +133,6 @@ class _Evaluation:
         if server is not None:
             settings["policy_server"] = server
         return RunPlan(sets=self.sets, attempts=self.resolved.attempts, seed=self.request.seed, settings=settings)
-
-    def _is_mismatch(self, episode: Episode, harness: Harness) -> bool:
-        world = self.worlds[episode.task.domain]
-        prompt = harness.system_prompt(world, episode.task.task_id)
-        return audit.is_mismatch(episode, harness.chat(world.name), prompt, harness.protocol)
 
     def show(self, played: _Played) -> None:
         """Print the table, the baselines beside it, and what the run took."""

@@ -5,13 +5,14 @@ A script; a model directory; a server that is asked by tokens (SGLang, vLLM); an
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from slime_tau2 import manifest, plugins
 from slime_tau2.config import Tau2Config
@@ -35,6 +36,9 @@ from slime_tau2.types import Episode
 Identify = Callable[[], Awaitable[PolicyServer | None]]
 """Asks the policy's server who it is, before the first attempt; None where there is none that can say it."""
 
+Remake: TypeAlias = Callable[[Tau2Config], "EvaluatedPolicy"]
+"""A configuration -> the policy under it. It can be pickled."""
+
 
 async def _nobody() -> None:
     return None
@@ -51,6 +55,8 @@ class EvaluatedPolicy:
     harness: Harness
     """The policy's clients, for whoever watches and closes them."""
     identify: Identify = _nobody
+    remake: Remake
+    """Makes the same policy under another configuration, in another process."""
 
 
 def policy(resolved: ResolvedRequest, config: Tau2Config, stack: ExitStack) -> EvaluatedPolicy:
@@ -65,21 +71,17 @@ def policy(resolved: ResolvedRequest, config: Tau2Config, stack: ExitStack) -> E
     if not request.policy.startswith(("http://", "https://")):
         return _model_directory(resolved, config, stack)
     if not request.policy.rstrip("/").endswith("/v1"):
-        return _sglang(resolved, config)
+        if request.tokenizer is None:
+            raise ConfigError(
+                f"--policy {request.policy} is an SGLang server: name its tokenizer's directory with --tokenizer "
+                "(an OpenAI-compatible server's URL ends with /v1)"
+            )
+        return _sglang(resolved, load_tokenizer(request.tokenizer), request.policy, config.policy_key_env, config)
     if request.model is None:
         raise ConfigError(f"--policy {request.policy} is an OpenAI-compatible server: name its model with --model")
     if request.tokenizer is None:
-        return _by_text(resolved, config, request.model)
-    tokenizer = load_tokenizer(request.tokenizer)
-    client = VLLMClient(
-        request.policy,
-        request.model,
-        key_env=config.policy_key_env,
-        concurrency=config.policy_concurrency,
-        plain_http=config.plain_http,
-        retries=config.policy_client_retries,
-    )
-    return _by_tokens(resolved, config, client, tokenizer, request.model)
+        return _by_text(resolved, request.model, config)
+    return _vllm(resolved, load_tokenizer(request.tokenizer), request.model, config)
 
 
 def _conditions(name: str, config: Tau2Config) -> RunSettings:
@@ -113,7 +115,8 @@ def _script(name: str, config: Tau2Config) -> EvaluatedPolicy:
         agent = ScriptedAgent(scripts.script(name, world.task(task_id)))
         return await harness.run(world, task_id, agent, seed=seed, evaluation=True)
 
-    return EvaluatedPolicy(run_one=run_one, settings=_conditions(name, config), harness=harness)
+    remake = functools.partial(_script, name)
+    return EvaluatedPolicy(run_one=run_one, settings=_conditions(name, config), harness=harness, remake=remake)
 
 
 def _model_directory(resolved: ResolvedRequest, config: Tau2Config, stack: ExitStack) -> EvaluatedPolicy:
@@ -126,37 +129,40 @@ def _model_directory(resolved: ResolvedRequest, config: Tau2Config, stack: ExitS
     tokenizer = load_tokenizer(request.tokenizer or model)
     stack.enter_context(manifest.held(request.output))
     server = stack.enter_context(ServerProcess(model, request.output / "server.log"))
-    return _by_tokens(resolved, config, _policy_client(server.url, config, key_env=None), tokenizer)
+    return _sglang(resolved, tokenizer, server.url, None, config)
 
 
-def _sglang(resolved: ResolvedRequest, config: Tau2Config) -> EvaluatedPolicy:
-    request = resolved.request
-    if request.tokenizer is None:
-        raise ConfigError(
-            f"--policy {request.policy} is an SGLang server: name its tokenizer's directory with --tokenizer "
-            "(an OpenAI-compatible server's URL ends with /v1)"
-        )
-    tokenizer = load_tokenizer(request.tokenizer)
-    client = _policy_client(request.policy, config, key_env=config.policy_key_env)
-    return _by_tokens(resolved, config, client, tokenizer)
-
-
-def _policy_client(url: str, config: Tau2Config, key_env: str | None) -> PolicyClient:
-    return PolicyClient(
+def _sglang(
+    resolved: ResolvedRequest, tokenizer: Tokenizer, url: str, key_env: str | None, config: Tau2Config
+) -> EvaluatedPolicy:
+    client = PolicyClient(
         url,
         concurrency=config.policy_concurrency,
         plain_http=config.plain_http,
         key_env=key_env,
         retries=config.policy_client_retries,
     )
+    remake = functools.partial(_sglang, resolved, tokenizer, url, key_env)
+    return _by_tokens(resolved, client, tokenizer, remake, config)
+
+
+def _vllm(resolved: ResolvedRequest, tokenizer: Tokenizer, model: str, config: Tau2Config) -> EvaluatedPolicy:
+    client = VLLMClient(
+        resolved.request.policy,
+        model,
+        key_env=config.policy_key_env,
+        concurrency=config.policy_concurrency,
+        plain_http=config.plain_http,
+        retries=config.policy_client_retries,
+    )
+    remake = functools.partial(_vllm, resolved, tokenizer, model)
+    policy = _by_tokens(resolved, client, tokenizer, remake, config)
+    policy.settings["model"] = model
+    return policy
 
 
 def _by_tokens(
-    resolved: ResolvedRequest,
-    config: Tau2Config,
-    client: PolicyClient,
-    tokenizer: Tokenizer,
-    model: str | None = None,
+    resolved: ResolvedRequest, client: PolicyClient, tokenizer: Tokenizer, remake: Remake, config: Tau2Config
 ) -> EvaluatedPolicy:
     """A server that takes token ids and returns them with their log-probs."""
     harness = Harness(config, tokenizer, client)
@@ -181,12 +187,10 @@ def _by_tokens(
         "max_turn_tokens": config.max_turn_tokens,
         "max_context_tokens": config.max_context_tokens,
     }
-    if model is not None:
-        settings["model"] = model
-    return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness, identify=identify)
+    return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness, identify=identify, remake=remake)
 
 
-def _by_text(resolved: ResolvedRequest, config: Tau2Config, model: str) -> EvaluatedPolicy:
+def _by_text(resolved: ResolvedRequest, model: str, config: Tau2Config) -> EvaluatedPolicy:
     """A server of chat completions, which shows no tokens."""
     url = resolved.request.policy
     sampling: dict[str, Any] = {"temperature": resolved.temperature, "top_p": resolved.top_p}
@@ -239,4 +243,5 @@ def _by_text(resolved: ResolvedRequest, config: Tau2Config, model: str) -> Evalu
         settings["top_k"] = resolved.top_k
     if max_tokens is not None:
         settings["max_turn_tokens"] = max_tokens
-    return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness, identify=identify)
+    remake = functools.partial(_by_text, resolved, model)
+    return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness, identify=identify, remake=remake)

@@ -19,6 +19,7 @@ from slime_tau2.tasksets import openings
 _TRAINING = "it is an option of training"
 NOT_OF_AN_EVALUATION = {
     "split": "use --split",
+    "workers": "use --workers",
     "seed": "use --seed",
     "domains": "use --domain",
     "task_sets": "use --domain",
@@ -72,6 +73,8 @@ class EvalRequest:
     """-1: all tokens."""
     concurrency: int = 64
     """Attempts under way at a time."""
+    workers: int = 0
+    """Processes that play them; 0: this one."""
     seed: int = 0
     """Seed of the run: sampling and users derive from it."""
     options: Mapping[str, Any] = field(default_factory=dict)

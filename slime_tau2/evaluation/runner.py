@@ -17,11 +17,10 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 from slime_tau2 import files, manifest
 from slime_tau2.data import records
-from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import EvaluationStopped
 from slime_tau2.evaluation import coverage, runs, scores
@@ -31,7 +30,6 @@ from slime_tau2.looplag import LoopLag
 from slime_tau2.record import AttemptRecord
 from slime_tau2.seeds import derive_seed
 from slime_tau2.silence import Silence
-from slime_tau2.tokenizer import Tokenizer
 from slime_tau2.types import Episode
 
 MIN_IN_A_ROW, MAX_IN_A_ROW = 4, 16
@@ -66,8 +64,6 @@ class Run:
     """Episodes under way at a time."""
     on_episode: Callable[[Episode], None] = lambda episode: None
     """Called with each episode once its record is written."""
-    tokenizer: Tokenizer | None = None
-    """With one, records hold what was sampled, token by token with its log-prob, for the report's reader."""
     guard: Callable[[Stop], AbstractAsyncContextManager[Any]] = lambda stop: nullcontext()
     """Watches while the run lasts, and may stop it."""
     lags_ms: list[float] = field(default_factory=list)
@@ -112,12 +108,19 @@ async def run(job: Run) -> Finished:
     return Finished(after, covered)
 
 
-async def run_and_close(job: Run, harness: Harness) -> Finished:
-    """As `run`; the harness is closed however it ends, in the loop that its clients belong to."""
+class Closing(Protocol):
+    """What belongs to an event loop."""
+
+    async def close(self) -> None: ...
+
+
+async def run_and_close(job: Run, *players: Closing) -> Finished:
+    """As `run`; those who play are closed however it ends, in the loop that they belong to."""
     try:
         return await run(job)
     finally:
-        await harness.close()
+        for player in players:
+            await player.close()
 
 
 async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:
@@ -188,23 +191,9 @@ class _Outage:
 def _record(job: Run, episode: Episode, attempt: int) -> AttemptRecord:
     # mypy: an EpisodeRecord might hold more than its fields say, a `turn_tokens` of another type among it
     record: AttemptRecord = {"run": job.plan.run, "attempt": attempt, **episode.record()}  # type: ignore[typeddict-item]
-    sampled = turn_tokens(episode, job.tokenizer)
-    if sampled is not None:
-        record["turn_tokens"] = sampled
+    if episode.turn_tokens is not None:
+        record["turn_tokens"] = episode.turn_tokens
     return record
-
-
-def turn_tokens(episode: Episode, tokenizer: Tokenizer | None) -> list[list[tuple[str, float]]] | None:
-    """For each turn that sampled, its (text, log-prob) pairs; None without tokens or a tokenizer."""
-    if tokenizer is None or episode.ledger is None:
-        return None
-    ledger = episode.ledger
-    ids, log_probs = ledger.tokens[ledger.prompt_length :], ledger.log_probs
-
-    def shown(n: int) -> tuple[str, float]:
-        return tokenizer.decode([ids[n]], skip_special_tokens=False), round(log_probs[n], 2)
-
-    return [[shown(n) for n in range(start, end)] for start, end in ledger.spans()]
 
 
 def _end_cleanly(path: Path) -> None:

@@ -7,7 +7,7 @@ let the run go on without it for as long as its time-outs take. Either ends the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol, runtime_checkable
 
@@ -82,20 +82,38 @@ async def before(asked: Mapping[str, Client], patience_s: float = PATIENCE_S) ->
 
 @asynccontextmanager
 async def watching(
-    asked: Mapping[str, Client], stop: Callable[[str], None], silent_s: float = SILENT_S, patience_s: float = PATIENCE_S
+    asked: Mapping[str, Client],
+    stop: Callable[[str], None],
+    silent_s: float = SILENT_S,
+    patience_s: float = PATIENCE_S,
+    *,
+    silences: Callable[[], Awaitable[Mapping[str, float]]] | None = None,
 ) -> AsyncIterator[None]:
     """Watch the servers while the block lasts; `stop(reason)` is called once, when one of them is gone.
+
+    Args:
+        silences: {role: seconds of silence} where others than these clients ask the servers; None: these do.
 
     A server is gone that has answered nothing for `silent_s` seconds while it was asked, that does not answer a probe
     within `patience_s` either, and whose /health is not 200: one that is only busy says that it is well.
     """
 
+    async def heard() -> Mapping[str, float]:
+        if silences is not None:
+            return await silences()
+        return {role: client.endpoint.silence() for role, client in asked.items()}
+
+    async def gone(role: str, client: Client, silence: float) -> str:
+        error = None if silence < silent_s else await _unanswered(client, patience_s)
+        if error is None or (await heard()).get(role, 0.0) < silent_s:
+            return ""  # it answers, the probe or somebody else
+        return f"{role} {client.endpoint.url} has answered nothing for {silence:.0f} s, a probe neither ({error})"
+
     async def watch() -> None:
         while True:
             await asyncio.sleep(min(2.0, silent_s / 4))
-            reasons = await asyncio.gather(
-                *(_gone(role, client, silent_s, patience_s) for role, client in asked.items())
-            )
+            now = await heard()
+            reasons = await asyncio.gather(*(gone(role, c, now.get(role, 0.0)) for role, c in asked.items()))
             if any(reasons):
                 stop("\n".join(filter(None, reasons)))
                 return
@@ -109,22 +127,18 @@ async def watching(
             await task
 
 
-async def _gone(role: str, client: Client, silent_s: float, patience_s: float) -> str:
-    silence = client.endpoint.silence()
-    if silence < silent_s:
-        return ""
+async def _unanswered(client: Client, patience_s: float) -> InfrastructureError | None:
+    """How a probe failed that nobody answered; None where the server answers, or says that it is well."""
     try:
         await client.probe(patience_s)
-        return ""
+        return None
     except InfrastructureError as error:
-        if error.kind not in ("connection", "timeout") or client.endpoint.silence() < silent_s:
-            return ""  # it answers
-        if (
-            error.kind == "timeout"
-            and await lookup.status(f"{lookup.root(client.endpoint.url)}/health", patience_s) == 200
-        ):
-            return ""
-        return f"{role} {client.endpoint.url} has answered nothing for {silence:.0f} s, a probe neither ({error})"
+        if error.kind not in ("connection", "timeout"):
+            return None
+        health = f"{lookup.root(client.endpoint.url)}/health"
+        if error.kind == "timeout" and await lookup.status(health, patience_s) == 200:
+            return None
+        return error
 
 
 async def _wrong(role: str, client: Client, patience_s: float) -> UserError | None:

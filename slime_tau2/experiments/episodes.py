@@ -27,6 +27,7 @@ from slime_tau2.episode.splits import HELD_OUT, TEST, WHOLE
 from slime_tau2.evaluation import audit, runner, runs
 from slime_tau2.evaluation import plan as plans
 from slime_tau2.evaluation.plan import SUMMARY, RunPlan, RunSettings, TaskSet
+from slime_tau2.evaluation.players import turn_tokens
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments.arguments import TEMPERATURE, played
 from slime_tau2.experiments.directory import Usage
@@ -170,7 +171,9 @@ class Episodes:
             async def run_one(world: worlds.World, task_id: str, seed: int) -> Episode:
                 key = f"{sampling.policy}-{task_id}-{seed}"
                 agent = harness.agent(world, sampling=parameters, seed=seed, routing_key=key)
-                return await harness.run(world, task_id, agent, seed=seed, routing_key=key)
+                episode = await harness.run(world, task_id, agent, seed=seed, routing_key=key)
+                episode.turn_tokens = turn_tokens(episode, self.tokenizer)
+                return episode
 
             run = runner.Run(
                 plan=plan,
@@ -179,7 +182,6 @@ class Episodes:
                 run_one=run_one,
                 concurrency=self.settings.concurrency,
                 on_episode=on_episode,
-                tokenizer=self.tokenizer,
             )
 
             finished = asyncio.run(runner.run_and_close(run, harness))

@@ -26,6 +26,7 @@ from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.episode import worlds
 from slime_tau2.evaluation import policies, runner
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
+from slime_tau2.evaluation.players import PolicyPlayer
 from slime_tau2.evaluation.request import EvalRequest
 from slime_tau2.tokenizer import load_tokenizer
 
@@ -52,9 +53,8 @@ def main() -> None:
                 plan=RunPlan(sets=(TaskSet.of(world, "test"),), attempts=4, settings=policy.settings),
                 worlds={"helpdesk": world},
                 output=request.output,
-                run_one=policy.run_one,
+                run_one=PolicyPlayer(policy, judged=False).run_one,
                 concurrency=LIVE,
-                tokenizer=policy.harness.tokenizer,
             )
 
             async def run() -> tuple[list[dict], float]:

@@ -13,6 +13,7 @@ from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.evaluation import conversations, page, runner
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
+from slime_tau2.evaluation.players import turn_tokens
 
 browser = pytest.mark.skipif(BINARY is None, reason=REASON)
 EVIL = '<script>window.pwned = 1</script><img src=x onerror="window.pwned = 1"></script><b>bold</b>'
@@ -29,19 +30,15 @@ async def _records(helpdesk, tokenizer, directory):
         box = Harness(Tau2Config(user="scripted"), tokenizer, PolicyClient(fake.url))
 
         async def one(world, task_id, seed):
-            return await box.run(
-                world,
-                task_id,
-                box.agent(world, sampling={"temperature": 1.0}, routing_key=f"{task_id}-{seed}"),
-                seed=seed,
-            )
+            agent = box.agent(world, sampling={"temperature": 1.0}, routing_key=f"{task_id}-{seed}")
+            episode = await box.run(world, task_id, agent, seed=seed)
+            episode.turn_tokens = turn_tokens(episode, tokenizer)
+            return episode
 
         ids = [f"{family}_{n}" for family in ("orders", "refunds", "phones") for n in (250, 251)]
         plan = RunPlan(sets=(TaskSet.of(helpdesk, "test", ids),), attempts=2)
         out = (
-            await runner.run(
-                runner.Run(plan=plan, worlds={"helpdesk": helpdesk}, output=directory, run_one=one, tokenizer=tokenizer)
-            )
+            await runner.run(runner.Run(plan=plan, worlds={"helpdesk": helpdesk}, output=directory, run_one=one))
         ).records
         await box.close()
     return out

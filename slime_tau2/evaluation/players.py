@@ -1,0 +1,124 @@
+"""Who plays the attempts of an evaluation: this process, or `--workers` processes beside it, by the same lines."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from slime_tau2.config import Tau2Config
+from slime_tau2.episode.driver import lost
+from slime_tau2.episode.worlds import World
+from slime_tau2.errors import WorkerError
+from slime_tau2.evaluation import audit, vigil
+from slime_tau2.evaluation.policies import EvaluatedPolicy, Remake
+from slime_tau2.tokenizer import Tokenizer
+from slime_tau2.types import Episode
+from slime_tau2.workers import shares
+from slime_tau2.workers.pool import Pool, Worker
+from slime_tau2.workers.processes import ProcessWorker
+
+AUDITED, MISMATCHES, CHECKED, FAULTS = "audited", "mismatches", "cross-checked", "faults/"
+"""What is counted: episodes that were audited, those whose tokens differ, those that tau2's evaluator graded too; and
+failed requests, by client and kind, under names that begin with `FAULTS`.
+"""
+
+
+class Attempt(NamedTuple):
+    """One attempt, as it goes to whoever plays it."""
+
+    domain: str
+    task_id: str
+    seed: int
+
+
+class PolicyPlayer:
+    """Plays attempts of a policy, audits their tokens and makes them readable."""
+
+    def __init__(self, policy: EvaluatedPolicy, *, judged: bool):
+        self.policy, self._judged = policy, judged
+        self._counts: Counter[str] = Counter()
+        self._compared = 0
+
+    async def play(self, job: Attempt, aborted: Callable[[], bool] = lambda: False) -> Episode:
+        harness = self.policy.harness
+        world = harness.world(job.domain)
+        episode = await self.policy.run_one(world, job.task_id, job.seed)
+        if episode.ledger is not None:
+            prompt = harness.system_prompt(world, job.task_id)
+            mismatch = audit.is_mismatch(episode, harness.chat(world.name), prompt, harness.protocol)
+            self._counts.update({AUDITED: 1, MISMATCHES: int(mismatch)})
+            episode.turn_tokens = turn_tokens(episode, harness.tokenizer)
+        return episode
+
+    async def run_one(self, world: World, task_id: str, seed: int) -> Episode:
+        """As `runner.RunOne`."""
+        return await self.play(Attempt(world.name, task_id, seed))
+
+    def take_counts(self) -> Counter[str]:
+        harness, (counts, self._counts) = self.policy.harness, (self._counts, Counter())
+        counts.update({FAULTS + kind: count for kind, count in harness.take_faults().items()})
+        if harness.config.official_check and harness.official is not None:
+            counts[CHECKED] += harness.official.compared - self._compared
+            self._compared = harness.official.compared
+        return +counts
+
+    def silences(self) -> dict[str, float]:
+        clients = vigil.clients(self.policy.harness, self._judged)
+        return {role: client.endpoint.silence() for role, client in clients.items()}
+
+    async def close(self) -> None:
+        await self.policy.harness.close()
+
+
+def in_worker(config: Tau2Config, remake: Remake, judged: bool, number: int, count: int) -> PolicyPlayer:
+    """The player of worker `number` of `count`, made there."""
+    config.open()
+    return PolicyPlayer(remake(shares.of_worker(config, number, count)), judged=judged)
+
+
+class Workers:
+    """`count` processes that play attempts.
+
+    Raises:
+        ConfigError: there are fewer requests than workers.
+    """
+
+    def __init__(self, config: Tau2Config, remake: Remake, *, judged: bool, count: int):
+        self.share = shares.line(config, count)
+        self._make = functools.partial(in_worker, config, remake, judged)
+        self._count = count
+        self._pool = Pool(count, self._start)
+
+    async def run_one(self, world: World, task_id: str, seed: int) -> Episode:
+        """As `runner.RunOne`; an attempt whose workers died has ended as infrastructure."""
+        try:
+            return await self._pool.play(Attempt(world.name, task_id, seed), (world.name, task_id))
+        except WorkerError as error:
+            return lost(world, task_id, seed, error)
+
+    def take_counts(self) -> Counter[str]:
+        return self._pool.take_counts()
+
+    async def silences(self) -> dict[str, float]:
+        return await self._pool.silences()
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def _start(self, number: int) -> Worker:
+        return await ProcessWorker.start(self._make, number, self._count)
+
+
+def turn_tokens(episode: Episode, tokenizer: Tokenizer | None) -> list[list[tuple[str, float]]] | None:
+    """For each turn that sampled, its (text, log-prob) pairs; None without tokens or a tokenizer."""
+    if tokenizer is None or episode.ledger is None:
+        return None
+    ledger = episode.ledger
+    ids, log_probs = ledger.tokens[ledger.prompt_length :], ledger.log_probs
+
+    def shown(n: int) -> tuple[str, float]:
+        return tokenizer.decode([ids[n]], skip_special_tokens=False), round(log_probs[n], 2)
+
+    return [[shown(n) for n in range(start, end)] for start, end in ledger.spans()]
