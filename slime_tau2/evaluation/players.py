@@ -16,8 +16,8 @@ from slime_tau2.evaluation.policies import EvaluatedPolicy, Remake
 from slime_tau2.tokenizer import Tokenizer
 from slime_tau2.types import Episode
 from slime_tau2.workers import shares
-from slime_tau2.workers.pool import Pool, Worker
-from slime_tau2.workers.processes import ProcessWorker
+from slime_tau2.workers.pool import Pool
+from slime_tau2.workers.processes import Processes
 
 AUDITED, MISMATCHES, CHECKED, FAULTS = "audited", "mismatches", "cross-checked", "faults/"
 """What is counted: episodes that were audited, those whose tokens differ, those that tau2's evaluator graded too; and
@@ -87,9 +87,7 @@ class Workers:
 
     def __init__(self, config: Tau2Config, remake: Remake, *, judged: bool, count: int):
         self.share = shares.line(config, count)
-        self._make = functools.partial(in_worker, config, remake, judged)
-        self._count = count
-        self._pool = Pool(count, self._start)
+        self._pool = Pool(count, Processes(functools.partial(in_worker, config, remake, judged), count))
 
     async def run_one(self, world: World, task_id: str, seed: int) -> Episode:
         """As `runner.RunOne`; an attempt whose workers died has ended as infrastructure."""
@@ -106,9 +104,6 @@ class Workers:
 
     async def close(self) -> None:
         await self._pool.close()
-
-    async def _start(self, number: int) -> Worker:
-        return await ProcessWorker.start(self._make, number, self._count)
 
 
 def turn_tokens(episode: Episode, tokenizer: Tokenizer | None) -> list[list[tuple[str, float]]] | None:

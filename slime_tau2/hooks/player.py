@@ -20,8 +20,8 @@ from slime_tau2.record import MessageRecord
 from slime_tau2.tokenizer import Tokenizer
 from slime_tau2.types import Episode
 from slime_tau2.workers import shares
-from slime_tau2.workers.pool import Pool, Worker
-from slime_tau2.workers.ray_actors import RayWorker, cluster
+from slime_tau2.workers.pool import Pool
+from slime_tau2.workers.ray_actors import Actors, cluster
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +144,5 @@ class Workers:
     def _pool(self) -> Pool:
         loop = asyncio.get_running_loop()
         if loop not in self._pools:
-            self._pools[loop] = Pool(self._count, self._start, self._aborted)
+            self._pools[loop] = Pool(self._count, Actors(self._make, self._count), self._aborted)
         return self._pools[loop]
-
-    async def _start(self, number: int) -> Worker:
-        return await RayWorker.start(self._make, number, self._count)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -47,8 +47,14 @@ class Worker(Protocol):
     async def close(self) -> None: ...
 
 
-Start = Callable[[int], Awaitable[Worker]]
-"""Number of a worker -> that worker, ready; raises WorkerDied, or the UserError that its player met."""
+class Carrier(Protocol):
+    """Where workers run."""
+
+    async def start(self, number: int) -> Worker:
+        """A worker, ready; raises WorkerDied, or the UserError that its player met."""
+
+    async def close(self) -> None:
+        """End what the workers had in common."""
 
 
 @dataclass(kw_only=True)
@@ -68,15 +74,15 @@ class Pool:
 
     Args:
         count: how many workers.
-        start: starts one.
+        carrier: starts them.
         aborted: asked again and again while episodes are under way; the workers are told when it changes.
     """
 
     KNOWN = 512
     """Tasks that are remembered for each worker."""
 
-    def __init__(self, count: int, start: Start, aborted: Callable[[], bool] = lambda: False):
-        self._start, self._aborted, self._told = start, aborted, False
+    def __init__(self, count: int, carrier: Carrier, aborted: Callable[[], bool] = lambda: False):
+        self._carrier, self._aborted, self._told = carrier, aborted, False
         self._places = [_Place(number=n) for n in range(count)]
         self._starting: set[asyncio.Task[None]] = set()
         self._begun = self._assembled = False
@@ -148,6 +154,7 @@ class Pool:
         for place in self._places:
             place.worker = None
         await asyncio.gather(*(worker.close() for worker in workers), return_exceptions=True)
+        await self._carrier.close()
 
     # Who is there
 
@@ -196,7 +203,7 @@ class Pool:
         """Start a worker at a place, again if it dies at once, until it is given up."""
         while place.deaths < MOST_DEATHS:
             try:
-                worker = await self._start(place.number)
+                worker = await self._carrier.start(place.number)
                 if self._told:
                     await worker.abort(True)
             except WorkerDied as death:

@@ -52,14 +52,17 @@ class _Actor:
         return self.host.player
 
 
-class RayWorker:
-    """One actor; `start` makes it."""
+class Actors:
+    """Starts the actors of one pool.
 
-    def __init__(self, actor: Any):
-        self._actor = actor
+    Args:
+        make: makes a player, in each actor.
+    """
 
-    @classmethod
-    async def start(cls, make: Make, number: int, count: int) -> RayWorker:
+    def __init__(self, make: Make, count: int):
+        self._make, self._count = make, count
+
+    async def start(self, number: int) -> RayWorker:
         """An actor whose player is ready.
 
         Raises:
@@ -71,21 +74,36 @@ class RayWorker:
         actor = (
             ray.remote(_Actor)
             .options(num_cpus=1, max_concurrency=LIVE, scheduling_strategy="SPREAD")
-            .remote(make, number, count)
+            .remote(self._make, number, self._count)
         )
-        worker = cls(actor)
+        worker = RayWorker(actor)
         try:
             async with asyncio.timeout(PLACED_S):
-                ready: Answer = await worker._awaited(actor.ready.remote())
+                ready: Answer = await worker.ready()
         except TimeoutError:
             ray.kill(actor)
             free = ray.available_resources().get("CPU", 0.0)
             raise ConfigError(
-                f"tau2_workers = {count}: Ray has not started worker {number} within {PLACED_S:.0f} s, and has "
+                f"tau2_workers = {self._count}: Ray has not started worker {number} within {PLACED_S:.0f} s, and has "
                 f"{free:g} free CPUs; each worker takes one: ask for fewer, or give Ray more (ray start --num-cpus)"
             ) from None
         ready.check()
         return worker
+
+    async def close(self) -> None:
+        """Actors have nothing in common."""
+
+
+class RayWorker:
+    """One actor."""
+
+    def __init__(self, actor: Any):
+        self._actor = actor
+
+    async def ready(self) -> Answer:
+        """Empty, or with the error that its player met."""
+        answer: Answer = await self._awaited(self._actor.ready.remote())
+        return answer
 
     async def play(self, job: Any) -> Answer:
         reference = self._actor.play.remote(job)

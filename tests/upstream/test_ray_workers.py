@@ -147,14 +147,14 @@ def test_an_abort_reaches_episodes_that_are_under_way(ray, tokenizer, tmp_path):
 
 def test_actors_that_are_killed_are_replaced_and_no_sample_is_lost(ray, teacher, tmp_path, monkeypatch):
     actors, over, killed = [], threading.Event(), []
-    start = ray_actors.RayWorker.start.__func__
+    start = ray_actors.Actors.start
 
-    async def watched(cls, *how):
-        worker = await start(cls, *how)
+    async def watched(carrier, number):
+        worker = await start(carrier, number)
         actors.append(worker._actor)
         return worker
 
-    monkeypatch.setattr(ray_actors.RayWorker, "start", classmethod(watched))
+    monkeypatch.setattr(ray_actors.Actors, "start", watched)
     args = make_args(tmp_path, teacher.port, tau2_workers=2)
     fresh(args)
 

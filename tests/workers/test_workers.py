@@ -18,14 +18,11 @@ from slime_tau2.ledger import Ids, TokenLedger
 from slime_tau2.types import CallGain, Reply, Turn
 from slime_tau2.workers import shares, wire
 from slime_tau2.workers.pool import MOST_DEATHS, TRIES, Pool, WorkerDied
-from slime_tau2.workers.processes import ProcessWorker
+from slime_tau2.workers.processes import Processes
 
 
 def pool(count, make=Obedient, aborted=lambda: False):
-    async def start(number):
-        return await ProcessWorker.start(make, number, count)
-
-    return Pool(count, start, aborted)
+    return Pool(count, Processes(make, count), aborted)
 
 
 def run(play, count=2, **how):
@@ -204,7 +201,7 @@ def test_a_thousand_episodes_while_workers_are_killed_at_random():
                 await asyncio.sleep(0.25)
                 worker = rng.choice([p.worker for p in workers._places if p.worker is not None] or [None])
                 if worker is not None:
-                    os.kill(worker.process.pid, signal.SIGKILL)
+                    os.kill(worker.pid, signal.SIGKILL)
 
         async def one(number):
             async with limiter:
@@ -253,13 +250,12 @@ def test_a_worker_ends_with_its_parent():
         one = await workers.play((1, "play"), 1)
         worker = workers._places[0].worker
         worker._writer.transport.abort()  # as the kernel does for a parent that was killed
-        await asyncio.wait_for(worker.process.wait(), 10)
-        with pytest.raises(WorkerDied):
+        await asyncio.wait_for(worker._listener, 10)
+        with pytest.raises(WorkerDied, match="exit code 0"):
             await worker.play((2, "play"))
-        return one, worker.process.returncode
+        return one
 
-    one, code = run(play, count=1)
-    assert one.seed == 1 and code == 0
+    assert run(play, count=1).seed == 1
 
 
 # What each may have

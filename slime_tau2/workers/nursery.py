@@ -1,0 +1,171 @@
+"""The process that workers of this machine are forked from: it has loaded what they play with, and does nothing else.
+
+So a machine holds databases, tokenizer and libraries once, and a worker that replaces a dead one is there at once. It
+has no event loop and no threads, which a fork would not take along. It ends with its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import pickle
+import random
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+from slime_tau2.workers.player import Answer, Make, sent
+from slime_tau2.workers.serve import serve
+
+_BEGIN = """
+import sys
+sys.path[:] = sys.argv[2:]
+from slime_tau2.workers.nursery import main
+main(int(sys.argv[1]))
+"""
+"""Its whole program. It finds modules where its parent does: plugins among them."""
+_LENGTH = struct.Struct("!Q")
+END_S = 5.0
+"""How long a worker may take to close its connections before it is killed."""
+
+
+class Closed(Exception):
+    """The other side of a connection has ended."""
+
+
+class Nursery:
+    """The parent's side. Its methods block for moments, and take turns: call them in a thread, under a lock."""
+
+    def __init__(self, make: Make, count: int):
+        """Start it; it is ready when `check` returns."""
+        ours, theirs = socket.socketpair()
+        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}  # threads of its own would not be forked
+        with theirs:
+            arguments = [sys.executable, "-c", _BEGIN, str(theirs.fileno()), *sys.path]
+            self.pid = os.posix_spawn(sys.executable, arguments, environment, file_actions=_kept(theirs))
+        self._control = ours
+        self._first = (make, count)
+
+    def check(self) -> None:
+        """Wait until it has loaded everything.
+
+        Raises:
+            Closed: it ended before.
+            UserError: what the player raised as it was made.
+        """
+        _send(self._control, self._first)
+        answer: Answer = _receive(self._control)
+        answer.check()
+
+    def fork(self, number: int) -> tuple[int, socket.socket]:
+        """(process id of a new worker, its connection). Raises Closed."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            _send(self._control, ("fork", number))
+            try:
+                socket.send_fds(self._control, [b"!"], [theirs.fileno()])
+            except OSError as error:
+                raise Closed from error
+            return _receive(self._control), ours
+
+    def end(self, pid: int) -> int:
+        """See that a worker whose connection was closed ends; its exit code, or minus the signal that ended it.
+
+        Raises Closed.
+        """
+        _send(self._control, ("end", pid))
+        code: int = _receive(self._control)
+        return code
+
+    def close(self) -> int:
+        """End it; its exit code, or minus the signal that ended it. Workers that are left end with their sockets."""
+        self._control.close()
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def _kept(theirs: socket.socket) -> list[tuple[int, int, int]]:
+    """What makes a descriptor outlive exec: it is duplicated onto itself."""
+    theirs.set_inheritable(True)
+    return [(os.POSIX_SPAWN_DUP2, theirs.fileno(), theirs.fileno())]
+
+
+def main(descriptor: int) -> None:
+    """The nursery's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which closes the socket
+    control = socket.socket(fileno=descriptor)
+    with suppress(Closed):
+        make, count = _receive(control)
+        try:
+            make(0, count)
+        except Exception as error:
+            _send(control, Answer(error=sent(error), counts=Counter()))
+            return
+        gc.collect()
+        gc.freeze()  # a collection in a worker would write to, and so copy, the pages that all share
+        _send(control, Answer(counts=Counter()))
+        while True:
+            what, value = _receive(control)
+            if what == "end":
+                _send(control, _ended(value))
+                continue
+            _, (connection,), _, _ = socket.recv_fds(control, 1, 1)
+            pid = os.fork()
+            if not pid:
+                control.close()
+                _work(socket.socket(fileno=connection), make, value, count)
+            os.close(connection)
+            _send(control, pid)
+
+
+def _work(connection: socket.socket, make: Make, number: int, count: int) -> None:
+    """A worker's whole life; it does not return."""
+    code = 1
+    try:
+        random.seed()  # siblings would draw the same pauses
+        asyncio.run(serve(connection, make, number, count))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _ended(pid: int) -> int:
+    until = time.monotonic() + END_S
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+def _send(connection: socket.socket, message: Any) -> None:
+    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    try:
+        connection.sendall(_LENGTH.pack(len(body)) + body)
+    except OSError as error:
+        raise Closed from error
+
+
+def _receive(connection: socket.socket) -> Any:
+    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    return pickle.loads(_exactly(connection, length))
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        try:
+            part = connection.recv(count - len(parts))
+        except OSError as error:
+            raise Closed from error
+        if not part:
+            raise Closed
+        parts += part
+    return bytes(parts)

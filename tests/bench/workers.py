@@ -1,0 +1,110 @@
+"""What workers give and cost, with models that answer at once. `python tests/bench/workers.py --tokenizer
+outputs/bench/qwen`; Ray's in place of processes: `--ray`, in an environment that has it.
+
+Episodes a second of this process, of one worker and of two, 64 live for each; what an episode costs the parent's CPU,
+and what packing and unpacking it takes; the memory of a worker with all domains. Runs alternate; medians of `--runs`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import os
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from instant_player import InstantPlayer
+
+from slime_tau2.domains.helpdesk import TOKENIZER
+from slime_tau2.workers import wire
+from slime_tau2.workers.pool import Pool
+from slime_tau2.workers.processes import Processes
+from slime_tau2.workers.ray_actors import Actors
+
+LIVE = 64
+
+
+async def played(play, domain: str, count: int, live: int) -> tuple[float, float, list]:
+    """(wall seconds, CPU seconds of this process, episodes)."""
+    limiter = asyncio.Semaphore(live)
+
+    async def one(number: int):
+        async with limiter:
+            return await play((domain, number))
+
+    started, cpu = time.perf_counter(), time.process_time()
+    episodes = await asyncio.gather(*(one(n) for n in range(count)))
+    return time.perf_counter() - started, time.process_time() - cpu, episodes
+
+
+def rss_mib(pid: int) -> float:
+    """A process's own memory: shared pages count by their share."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(pid)
+
+
+async def rows(options) -> None:
+    domains = tuple(options.domains)
+    make = functools.partial(InstantPlayer, domains, options.tokenizer)
+    carrier = Actors if options.ray else Processes
+    pools = {n: Pool(n, carrier(make, n)) for n in (1, 2)}
+    here = InstantPlayer(domains, options.tokenizer)
+    for domain in domains:
+        ways = {
+            0: lambda job: here.play(job, lambda: False),
+            **{n: lambda job, p=pool: p.play(job, job) for n, pool in pools.items()},
+        }
+        for play in ways.values():
+            await played(play, domain, 2 * LIVE, LIVE)  # worlds, templates, gold states are warm
+        walls, cpus = {n: [] for n in ways}, {n: [] for n in ways}
+        for _ in range(options.runs):
+            for n, play in ways.items():
+                wall, cpu, episodes = await played(play, domain, options.episodes, LIVE * max(n, 1))
+                walls[n].append(wall)
+                cpus[n].append(cpu)
+        packed = [wire.pack(e) for e in episodes]
+        clock = time.process_time()
+        for one in packed:
+            wire.pack(wire.unpack(one))
+        border = 1e3 * (time.process_time() - clock) / len(packed)
+        rate = {n: options.episodes / median(w) for n, w in walls.items()}
+        print(
+            f"{domain:8} here {rate[0]:6.0f} episodes/s, 1 worker {rate[1]:6.0f}, 2 workers {rate[2]:6.0f} = "
+            f"{rate[2] / rate[1]:.2f} times 1 worker; parent's CPU an episode "
+            f"{1e3 * median(cpus[2]) / options.episodes:.2f} ms; packed and unpacked in {border:.2f} ms, "
+            f"{sum(map(len, packed)) / len(packed) / 1024:.1f} KiB"
+        )
+    if not options.ray:
+        sizes = [rss_mib(place.worker.pid) for pool in pools.values() for place in pool._places]
+        print(f"memory of a worker with {', '.join(domains)}: {max(sizes):.0f} MiB")
+    for pool in pools.values():
+        await pool.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--domains", nargs="+", default=["airline", "retail", "telecom"])
+    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER)
+    parser.add_argument("--episodes", type=int, default=2000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--ray", action="store_true")
+    options = parser.parse_args()
+    if options.ray:
+        import ray
+
+        ray.init(num_cpus=4, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": ":".join(sys.path)}})
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {options.episodes} episodes, {options.runs} runs")
+    asyncio.run(rows(options))
+    print(f"load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
