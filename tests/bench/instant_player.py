@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 from model_servers import ModelServers
-from transformers import AutoTokenizer
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.tokenizer import Tokenizer
 
 
 class Instant(ModelServers):
@@ -27,10 +26,10 @@ class Instant(ModelServers):
 class InstantPlayer:
     """Plays the n-th conversation of a domain; a job is (domain, n)."""
 
-    def __init__(self, domains: tuple[str, ...], tokenizer: Path, number: int = 0, count: int = 1):
+    def __init__(self, domains: tuple[str, ...], tokenizer: Tokenizer, number: int = 0, count: int = 1):
         self.boxes = {}
         for domain in domains:
-            servers = Instant(domain, AutoTokenizer.from_pretrained(tokenizer))
+            servers = Instant(domain, tokenizer)
             config = Tau2Config(user="llm", user_base_url="http://localhost/v1", retail_basis="communicate")
             policy = PolicyClient("http://localhost", transport=servers.policy_transport)
             box = Harness(config, servers.tokenizer, policy)

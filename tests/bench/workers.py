@@ -22,6 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from instant_player import InstantPlayer
 
 from slime_tau2.domains.helpdesk import TOKENIZER
+from slime_tau2.tokenizer import load_tokenizer
 from slime_tau2.workers import wire
 from slime_tau2.workers.pool import Pool
 from slime_tau2.workers.processes import Processes
@@ -43,6 +44,14 @@ async def played(play, domain: str, count: int, live: int) -> tuple[float, float
     return time.perf_counter() - started, time.process_time() - cpu, episodes
 
 
+def cpu_ms(work, values: list) -> float:
+    """CPU milliseconds a value."""
+    clock = time.process_time()
+    for value in values:
+        work(value)
+    return 1e3 * (time.process_time() - clock) / len(values)
+
+
 def rss_mib(pid: int) -> float:
     """A process's own memory: shared pages count by their share."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -53,10 +62,11 @@ def rss_mib(pid: int) -> float:
 
 async def rows(options) -> None:
     domains = tuple(options.domains)
-    make = functools.partial(InstantPlayer, domains, options.tokenizer)
+    tokenizer = load_tokenizer(options.tokenizer)
+    make = functools.partial(InstantPlayer, domains, tokenizer)
     carrier = Actors if options.ray else Processes
     pools = {n: Pool(n, carrier(make, n)) for n in (1, 2)}
-    here = InstantPlayer(domains, options.tokenizer)
+    here = InstantPlayer(domains, tokenizer)
     for domain in domains:
         ways = {
             0: lambda job: here.play(job, lambda: False),
@@ -71,16 +81,13 @@ async def rows(options) -> None:
                 walls[n].append(wall)
                 cpus[n].append(cpu)
         packed = [wire.pack(e) for e in episodes]
-        clock = time.process_time()
-        for one in packed:
-            wire.pack(wire.unpack(one))
-        border = 1e3 * (time.process_time() - clock) / len(packed)
+        packing, unpacking = cpu_ms(wire.pack, episodes), cpu_ms(wire.unpack, packed)
         rate = {n: options.episodes / median(w) for n, w in walls.items()}
         print(
             f"{domain:8} here {rate[0]:6.0f} episodes/s, 1 worker {rate[1]:6.0f}, 2 workers {rate[2]:6.0f} = "
             f"{rate[2] / rate[1]:.2f} times 1 worker; parent's CPU an episode "
-            f"{1e3 * median(cpus[2]) / options.episodes:.2f} ms; packed and unpacked in {border:.2f} ms, "
-            f"{sum(map(len, packed)) / len(packed) / 1024:.1f} KiB"
+            f"{1e3 * median(cpus[2]) / options.episodes:.2f} ms; packed in {packing:.2f} ms by "
+            f"the worker, unpacked in {unpacking:.2f} ms by the parent, {sum(map(len, packed)) / len(packed) / 1024:.1f} KiB"
         )
     if not options.ray:
         sizes = [rss_mib(place.worker.pid) for pool in pools.values() for place in pool._places]
