@@ -20,12 +20,14 @@ from slime_tau2.data import records
 from slime_tau2.episode import worlds
 from slime_tau2.errors import ConfigError, InfrastructureError, UserError
 from slime_tau2.experiments import directory as layout
-from slime_tau2.experiments import spending, watch
+from slime_tau2.experiments import watch
 from slime_tau2.experiments.directory import StageModel
 from slime_tau2.experiments.episodes import train_tasks
 from slime_tau2.experiments.pipeline import Pipeline, check
 from slime_tau2.experiments.settings import SMOKE as SHORT
 from slime_tau2.experiments.settings import PipelineSettings, pipeline_settings
+from slime_tau2.experiments.study_cells import FILE as RESULT
+from slime_tau2.experiments.study_cells import Cells, has_ended, is_evaluated
 from slime_tau2.experiments.study_grid import (
     BASELINE,
     CELLS,
@@ -74,7 +76,7 @@ def main(
     _declare(output, settings)
     with watch.watching(console) as progress:
         stopped = run(mine, settings, progress, console)
-    if any(map(is_done, jobs(output, settings))):
+    if any(map(has_ended, jobs(output, settings))):
         write_report(output, console)
     for job, error in stopped.items():
         console.print(f"not there: {job}: {error}", soft_wrap=True, highlight=False)
@@ -133,8 +135,8 @@ def run(
     """
     stopped: dict[Job, Exception] = {}
     while True:
-        missing = [job for job in mine if not is_done(job)]
-        ready = [job for job in missing if job not in stopped and all(map(is_done, job.needs))]
+        missing = _missing(mine)
+        ready = [job for job in missing if job not in stopped and not set(job.needs) & set(missing)]
         if not ready:
             return stopped
         console.print(forecast(mine, missing), soft_wrap=True, highlight=False)
@@ -148,9 +150,11 @@ def run(
             stopped = {job: error for job, error in stopped.items() if not isinstance(error, DirectoryBusy)}
 
 
-def is_done(job: Job) -> bool:
-    """Whether a cell has come to its end: its model is evaluated."""
-    return layout.is_evaluated(job.directory, job.stage)
+def _missing(mine: Sequence[Job]) -> list[Job]:
+    """The cells that have not ended, and those whose models they start from where only a result is there."""
+    missing = [job for job in mine if not has_ended(job)]
+    starts = {job.of(START) for job in missing}
+    return [job for job in mine if job in missing or (job in starts and not is_evaluated(job))]
 
 
 def run_cell(job: Job, settings: StudySettings, progress: watch.Progress) -> None:
@@ -161,6 +165,7 @@ def run_cell(job: Job, settings: StudySettings, progress: watch.Progress) -> Non
     """
     if job.name == START:
         Pipeline(job.directory, settings.of_seed(job.seed), progress).run_until(job.stage)
+        _see_that_it_is_the_same(job, settings)
         return
     start = job.of(START)
     changed = dict(settings.cells[job.name])
@@ -170,6 +175,22 @@ def run_cell(job: Job, settings: StudySettings, progress: watch.Progress) -> Non
         changed |= as_much(job.of(BASELINE), settings)
     pipeline = Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress)
     pipeline.run_stage(job.stage, StageModel(start.directory, start.stage))
+    Cells(job.study, settings).result(job)
+
+
+def _see_that_it_is_the_same(start: Job, settings: StudySettings) -> None:
+    """A start that is trained again because only its result was kept must be the model that other cells went on from.
+
+    Raises:
+        ConfigError: it behaves otherwise.
+    """
+    cells = Cells(start.study, settings)
+    kept, made = cells.result(start), cells.measured(start)
+    if kept.successes != made.successes:
+        raise ConfigError(
+            f"{start}: trained again, it wins other attempts than {start.directory / RESULT} says, so that its cells "
+            "would not compare with those that are there: run all cells of a seed on machines that add alike"
+        )
 
 
 def _prefixes(start: Job, settings: StudySettings) -> dict[str, str]:
@@ -191,7 +212,7 @@ def as_much(baseline: Job, settings: StudySettings) -> dict[str, Any]:
     The episodes are spread over all train tasks, as GRPO's are: of a rectangle of tasks and attempts that holds at
     least as many, so many tasks that at most half an attempt at each task of the last row is missing or too many.
     """
-    spent, _ = spending.spent(baseline.directory, baseline.stage)
+    spent = Cells(baseline.study, settings).result(baseline).spending
     tasks = len(train_tasks(worlds.load(settings.pipeline["tasks"])))
     attempts = math.ceil(spent.episodes / tasks)
     return {

@@ -18,8 +18,9 @@ from slime_tau2.evaluation import behaviour, plots
 from slime_tau2.evaluation.tables import cell, points
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments.spending import Point
+from slime_tau2.experiments.study_cells import Cells
 from slime_tau2.experiments.study_grid import BASELINE, CONTROL, START, StudySettings
-from slime_tau2.experiments.study_results import METRICS, Difference, Seeds, StudyReport, load_results
+from slime_tau2.experiments.study_results import METRICS, Difference, Seeds, StudyReport
 
 PLOT = "study.svg"
 WINDOW = 4
@@ -41,7 +42,7 @@ def write_report(directory: Path, console: Console) -> None:
         ConfigError: no cell of the study has ended, or a file of it is broken.
     """
     settings = files.read_as(directory / StudySettings.FILE, StudySettings, complete=True)
-    results = load_results(directory, settings)
+    results = Cells(directory, settings).results()
     if not results:
         raise ConfigError(f"no cell of {directory} has ended; run: slime-tau2 study --output {directory}")
     report = StudyReport.of(directory, settings, results)

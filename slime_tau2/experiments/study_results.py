@@ -7,80 +7,23 @@ study itself found. One comparison was declared primary before the first run; th
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from slime_tau2.episode import worlds
-from slime_tau2.evaluation import behaviour, estimators, exploits, failures, runs, variance
-from slime_tau2.evaluation.behaviour import Tools
+from slime_tau2.evaluation import estimators, variance
 from slime_tau2.evaluation.estimators import Estimate
-from slime_tau2.experiments import directory as layout
-from slime_tau2.experiments import spending
-from slime_tau2.experiments.spending import Point, Spending
-from slime_tau2.experiments.study_grid import BASELINE, CELLS, CONTROL, Job, StudySettings, jobs
-from slime_tau2.record import AttemptRecord
+from slime_tau2.experiments.spending import Spending
+from slime_tau2.experiments.study_cells import Result, Successes
+from slime_tau2.experiments.study_grid import BASELINE, CELLS, CONTROL, StudySettings, jobs
 
 METRICS = ("pass^1", "pass@4", "pass^4")
-Successes = Mapping[str, list[bool]]
-"""{held-out task: success of each attempt}."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """One cell that has ended."""
-
-    successes: Successes
-    behaviour: Mapping[str, float]
-    """Means over the held-out episodes (`behaviour.means`), and the strict partial score."""
-    failures: Mapping[str, float]
-    """{kind of failure: share of the held-out episodes}."""
-    spending: Spending
-    curve: Sequence[Point]
 
 
 Seeds = Mapping[int, Result]
 """{seed: its result}."""
-
-
-def load_results(directory: Path, settings: StudySettings) -> dict[str, dict[int, Result]]:
-    """{cell: {seed: what it left}} of the cells that have ended.
-
-    Raises:
-        ConfigError: a file of a cell is broken, or the task set is not there.
-        EvaluationStopped: an evaluation is not whole.
-    """
-    world = worlds.load(settings.pipeline["tasks"])
-    tools = Tools(world.writes, exploits.required_arguments(world.tool_schemas))
-    results: dict[str, dict[int, Result]] = {}
-    for job in jobs(directory, settings):
-        if layout.is_evaluated(job.directory, job.stage):
-            results.setdefault(job.name, {})[job.seed] = _result(job, tools)
-    return results
-
-
-def _result(job: Job, tools: Tools) -> Result:
-    evaluated = layout.evaluation(job.directory, job.stage)
-    run = runs.load(evaluated)
-    runs.require_scores(run.coverage, run.records, evaluated)
-    spent, curve = spending.spent(job.directory, job.stage)
-    partial = sum(record["partial"] or 0.0 for record in run.records) / len(run.records)
-    return Result(
-        successes={task_id: successes for (_, task_id), successes in run.successes.items()},
-        behaviour={"partial": partial, **behaviour.means(run.records, tools)},
-        failures=_kinds(run.records, tools.writes),
-        spending=spent,
-        curve=curve,
-    )
-
-
-def _kinds(records: Sequence[AttemptRecord], writes: AbstractSet[str]) -> dict[str, float]:
-    found = Counter(failure.kind for r in records if (failure := failures.classify(r, writes)) is not None)
-    return {kind: count / len(records) for kind, count in found.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,7 +161,7 @@ def test_a_cell_that_another_process_runs_is_left_to_it_and_so_is_what_needs_it(
     with (taken / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stopped = study.run(mine, declared, Progress(), Console(quiet=True))
-        assert stand == ["seed_1/start", "seed_1/gated", "seed_1/rft_continued"]
+        assert stand == ["seed_1/start", "seed_1/gated", "seed_1/rft_continued"], stopped
         assert [(str(job), "is being written by" in str(error)) for job, error in stopped.items()] == [
             ("seed 0, start", True)
         ]
@@ -207,6 +207,41 @@ def test_a_study_is_filled_by_copying_directories(tmp_path, stand):
     assert report["cells"] == {"ended": len(everything), "of": len(everything)}
     with pytest.raises(ConfigError, match=r"holds a study with other settings \(seeds, secondary_seeds\)"):
         study._declare(tmp_path / "here", study_files.settings(seeds=3))
+
+
+def test_results_alone_are_a_study_and_a_start_is_trained_again_where_cells_are_missing(tmp_path, stand):
+    """Models and records may go: what is left is small, and a start that is needed again must be the same."""
+    declared, quiet = study_files.settings(seeds=2), Console(quiet=True)
+    first = part(jobs(tmp_path / "a", declared), [0], [CONTROL])
+    study._declare(tmp_path / "a", declared)
+    study.run(first, declared, Progress(), quiet)
+    write_report(tmp_path / "a", quiet)
+    study._declare(tmp_path / "b", declared)
+    for job in first:
+        kept = tmp_path / "b" / "seed_0" / job.name
+        kept.mkdir(parents=True)
+        shutil.copy(job.directory / "result.json", kept)
+    write_report(tmp_path / "b", quiet)
+    reports = [(tmp_path / name / "report.json").read_text() for name in "ab"]
+    assert reports[0] == reports[1] and json.loads(reports[0])["cells"]["ended"] == 3
+    assert sum(f.stat().st_size for f in (tmp_path / "b" / "seed_0").rglob("*")) < 50_000
+
+    more, before = part(jobs(tmp_path / "b", declared), [0], ["turn"]), len(stand)
+    assert study.run(more, declared, Progress(), quiet) == {}
+    assert stand[before:] == ["seed_0/start", "seed_0/turn"], "the start's model is needed; the primary's cells are not"
+
+    start = tmp_path / "b" / "seed_0" / START
+    told = json.loads((start / "result.json").read_text())
+    told["successes"]["orders_1"] = [False, False]
+    (start / "result.json").write_text(json.dumps(told))
+    shutil.rmtree(start / "eval")
+    again = study.run(part(jobs(tmp_path / "b", declared), [0], ["call"]), declared, Progress(), quiet)
+    assert ["wins other attempts than" in str(error) for error in again.values()] == [True]
+    other = study_files.settings(seeds=2, grpo_lr=1e-3)
+    (tmp_path / "b" / "study.json").unlink()
+    study._declare(tmp_path / "b", other)
+    with pytest.raises(ConfigError, match=r"result.json is of a cell with other settings than .*study.json has"):
+        write_report(tmp_path / "b", quiet)
 
 
 def test_prefixes_are_the_starts_own_successes_and_controls_spend_what_grpo_did(tmp_path, stand):

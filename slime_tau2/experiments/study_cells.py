@@ -1,0 +1,118 @@
+"""What a cell of a study leaves for the results: `result.json`, made from its evaluation when it has ended.
+
+It is small and stands alone. So cells of several machines make one study by these files, and a study can be published
+with them; models, records and logs may go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from slime_tau2 import files
+from slime_tau2.episode import worlds
+from slime_tau2.errors import ConfigError
+from slime_tau2.evaluation import behaviour, exploits, failures, runs
+from slime_tau2.experiments import directory as layout
+from slime_tau2.experiments import spending
+from slime_tau2.experiments.spending import Point, Spending
+from slime_tau2.experiments.study_grid import Job, StudySettings, jobs
+from slime_tau2.record import AttemptRecord
+
+FILE = "result.json"
+Successes = dict[str, list[bool]]
+"""{held-out task: success of each attempt}."""
+
+
+class Result(BaseModel):
+    """One cell that has ended."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+    settings_sha256: str
+    """SHA-256 of the settings that it was trained with."""
+    successes: Successes
+    behaviour: dict[str, float]
+    """Means over the held-out episodes (`behaviour.means`), and the strict partial score; NaN where there is none."""
+    failures: dict[str, float]
+    """{kind of failure: share of the held-out episodes}."""
+    spending: Spending
+    curve: list[Point]
+    wall_s: float
+    """Seconds that it took."""
+
+
+class Cells:
+    """The cells of one study, as far as they have ended."""
+
+    def __init__(self, directory: Path, settings: StudySettings):
+        self.directory, self.settings = directory, settings
+
+    def results(self) -> dict[str, dict[int, Result]]:
+        """{cell: {seed: its result}}.
+
+        Raises:
+            ConfigError: a file of a cell is broken or of other settings, or the task set is not there.
+            EvaluationStopped: an evaluation is not whole.
+        """
+        found: dict[str, dict[int, Result]] = {}
+        for job in jobs(self.directory, self.settings):
+            if has_ended(job):
+                found.setdefault(job.name, {})[job.seed] = self.result(job)
+        return found
+
+    def result(self, job: Job) -> Result:
+        """The result of a cell that has ended; it is written where it is not there yet. Raises as `results`."""
+        path, sha256 = job.directory / FILE, _sha256(job, self.settings)
+        if not path.exists():
+            files.write_whole(path, self.measured(job).model_dump_json())
+        result = files.read_as(path, Result)
+        if result.settings_sha256 != sha256:
+            raise ConfigError(f"{path} is of a cell with other settings than {self.directory / StudySettings.FILE} has")
+        return result
+
+    def measured(self, job: Job) -> Result:
+        """The result of a cell whose evaluation is here. Raises as `results`."""
+        world = worlds.load(self.settings.pipeline["tasks"])
+        tools = behaviour.Tools(world.writes, exploits.required_arguments(world.tool_schemas))
+        evaluated = layout.evaluation(job.directory, job.stage)
+        run = runs.load(evaluated)
+        runs.require_scores(run.coverage, run.records, evaluated)
+        spent, curve = spending.spent(job.directory, job.stage)
+        partial = sum(record["partial"] or 0.0 for record in run.records) / len(run.records)
+        return Result(
+            settings_sha256=_sha256(job, self.settings),
+            successes={task_id: list(successes) for (_, task_id), successes in run.successes.items()},
+            behaviour={"partial": partial, **behaviour.means(run.records, tools)},
+            failures=_kinds(run.records, tools.writes),
+            spending=spent,
+            curve=curve,
+            wall_s=files.read_as(job.directory / layout.USAGE, layout.Usage).wall_s,
+        )
+
+
+def has_ended(job: Job) -> bool:
+    """Whether a cell's result is there, or can be made."""
+    return (job.directory / FILE).exists() or is_evaluated(job)
+
+
+def is_evaluated(job: Job) -> bool:
+    """Whether a cell is here as its training left it: its model, and that model's evaluation."""
+    return layout.is_evaluated(job.directory, job.stage)
+
+
+def _sha256(job: Job, settings: StudySettings) -> str:
+    whole: dict[str, Any] = settings.of_seed(job.seed, **settings.cells[job.name]).model_dump(mode="json")
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _kinds(records: Sequence[AttemptRecord], writes: AbstractSet[str]) -> dict[str, float]:
+    found = Counter(failure.kind for r in records if (failure := failures.classify(r, writes)) is not None)
+    return {kind: count / len(records) for kind, count in found.items()}
