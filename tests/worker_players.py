@@ -1,6 +1,7 @@
 """Players for tests of workers: what they do is what the job says. In a module of its own, where workers find it."""
 
 import asyncio
+import json
 import os
 import signal
 from collections import Counter
@@ -30,7 +31,7 @@ class Obedient:
     """A job is (number, what to do): `play`, `wait`, `stop`, `die`, `user error`, `bug` or seconds to sleep."""
 
     def __init__(self, number, count):
-        self.number, self.count, self.played = number, count, 0
+        self.number, self.count, self.played, self.prepared = number, count, 0, []
 
     async def play(self, job, aborted):
         number, what = job
@@ -51,7 +52,11 @@ class Obedient:
         self.played += 1
         played = episode(number)
         played.detail = f"worker {self.number} of {self.count}, process {os.getpid()}"
+        played.messages.append({"role": "user", "content": json.dumps(self.prepared)})
         return played
+
+    def prepare(self, task):
+        self.prepared.append(task)
 
     def take_counts(self):
         counts, self.played = Counter(played=self.played), 0

@@ -6,6 +6,7 @@ import inspect
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -146,6 +147,17 @@ class Harness:
             user.routing_key = routing_key
             return user
         return kind()
+
+    def prepare(self, domain: str, task_id: str) -> None:
+        """Make what every episode of a task begins with: the gold state of its databases, and the agent's prompt.
+
+        What goes wrong here goes wrong in the episode, too, which says so.
+        """
+        with suppress(Exception):
+            world = self.world(domain)
+            task = world.task(task_id)
+            self.system_prompt(world, task_id)
+            world.stage(task).grader.scorer(task)
 
     def check(self) -> None:
         """Make what episodes are made of, before the first: a bad option is found here and not in each of them.

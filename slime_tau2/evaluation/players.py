@@ -56,6 +56,9 @@ class PolicyPlayer:
         """As `runner.RunOne`."""
         return await self.play(Attempt(world.name, task_id, seed))
 
+    def prepare(self, task: tuple[str, str]) -> None:
+        self.policy.harness.prepare(*task)
+
     def take_counts(self) -> Counter[str]:
         harness, (counts, self._counts) = self.policy.harness, (self._counts, Counter())
         counts.update({FAULTS + kind: count for kind, count in harness.take_faults().items()})

@@ -18,6 +18,7 @@ from slime_tau2.hooks import advantages, current, eval_tasks
 from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import Sample, throws_groups_away
 from slime_tau2.hooks.filters import buffer_filter, keeps
+from slime_tau2.hooks.generate import prefetch
 from slime_tau2.hooks.group_book import GroupBook, key_of, spoiled, unfinished
 from slime_tau2.hooks.group_factory import GroupFactory
 from slime_tau2.hooks.liveness import Liveness
@@ -87,7 +88,8 @@ class Tau2DataSource:
             groups = self._from_buffer(num_samples)
             groups += self.factory.fresh(num_samples - len(groups))
             self.groups.served(groups)
-            return groups
+        prefetch(self.args, (group[0] for group in groups if group))
+        return groups
 
     def _from_buffer(self, count: int) -> list[list[Sample]]:
         if not self.buffer or count <= 0:

@@ -5,23 +5,25 @@ What it may raise, and what comes back as a sample instead, is said once: docs/h
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
+from slime_tau2.episode.conversation import turnstile
 from slime_tau2.episode.harness import Harness
 from slime_tau2.errors import ConfigError, LedgerError, UserError
 from slime_tau2.hooks import current, eval_tasks, replay
 from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.hooks.modes import end_run
-from slime_tau2.hooks.player import EpisodePlayer, Job, Workers, player
+from slime_tau2.hooks.player import EpisodePlayer, Job, TaskKey, Workers, player
 from slime_tau2.hooks.samples import fill, placeholder
 from slime_tau2.seeds import derive_seed
 from slime_tau2.terminations import Disposition, Termination
@@ -54,10 +56,21 @@ class _Process:
             return await self.workers.play(job)
         return await self.here.play(job, aborted)
 
+    async def prepare(self, tasks: Sequence[TaskKey]) -> None:
+        """Make what the episodes of some tasks begin with, between the work of those that are under way."""
+        for task in tasks:
+            await turnstile()
+            if self.workers is not None:
+                await self.workers.prepare(task)
+            else:
+                self.here.prepare(task)
+
     def take_faults(self) -> Counter[str]:
         return self.here.take_counts() + (self.workers.take_counts() if self.workers is not None else Counter())
 
 
+_preparing: set[asyncio.Task[None]] = set()
+"""A loop keeps no reference of its own to what runs in it."""
 _processes: weakref.WeakKeyDictionary[GenerateState, _Process] = weakref.WeakKeyDictionary()
 
 
@@ -115,6 +128,19 @@ def resolved(args: object, config: Tau2Config) -> Tau2Config:
         host, port = routers[model]
         update[name] = f"http://{host}:{port}/v1"
     return config.model_copy(update=update)
+
+
+def prefetch(args: object, samples: Iterable[Sample]) -> None:
+    """Prepare the tasks of samples that were served and wait for their turn: once this process plays, in its loop."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return  # whoever fetches without a loop plays later, and in another
+    tasks = list(dict.fromkeys((s.metadata.get("domain", ""), s.metadata.get("task_id", "")) for s in samples))
+    for process in [process for state, process in _processes.items() if state.args is args]:
+        preparing = loop.create_task(process.prepare(tasks))
+        _preparing.add(preparing)
+        preparing.add_done_callback(_preparing.discard)
 
 
 def take_faults() -> Counter[str]:

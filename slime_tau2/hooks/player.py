@@ -9,7 +9,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.driver import lost
@@ -24,6 +24,10 @@ from slime_tau2.workers.pool import Pool
 from slime_tau2.workers.ray_actors import Actors, cluster
 
 log = logging.getLogger(__name__)
+
+
+TaskKey: TypeAlias = tuple[str, str]
+"""(domain, task id)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,9 @@ class EpisodePlayer:
             prefix=job.prefix,
             routing_key=job.routing_key,
         )
+
+    def prepare(self, task: TaskKey) -> None:
+        self.harness.prepare(*task)
 
     def take_counts(self) -> Counter[str]:
         return self.harness.take_faults()
@@ -137,6 +144,12 @@ class Workers:
             return await self._pool().play(job, (job.domain, job.task_id))
         except WorkerError as error:
             return lost(self._harness.world(job.domain), job.task_id, job.seed, error)
+
+    async def prepare(self, task: TaskKey) -> None:
+        """Have a worker make what episodes of a task begin with, where the workers are there."""
+        pool = self._pools.get(asyncio.get_running_loop())
+        if pool is not None:
+            await pool.prepare(task)
 
     def take_counts(self) -> Counter[str]:
         return sum((pool.take_counts() for pool in self._pools.values()), Counter())

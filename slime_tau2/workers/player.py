@@ -24,6 +24,9 @@ class Player(Protocol):
     async def play(self, job: Any, aborted: Callable[[], bool]) -> Episode:
         """Play one episode to its end. `aborted` is asked before each turn of the agent's."""
 
+    def prepare(self, task: Any) -> None:
+        """Make what episodes of a task begin with, before the first asks for it."""
+
     def take_counts(self) -> Counter[str]:
         """What was counted since the last call: failed requests and the like."""
 
@@ -80,6 +83,9 @@ class Host:
     def abort(self, aborted: bool) -> None:
         """Say whether the rollout is aborted."""
         self._aborted = aborted
+
+    def prepare(self, task: Any) -> None:
+        self.player.prepare(task)
 
     def silences(self) -> dict[str, float]:
         return self.player.silences()

@@ -40,6 +40,8 @@ class Worker(Protocol):
 
     async def play(self, job: Any) -> Answer: ...
 
+    async def prepare(self, task: Any) -> None: ...
+
     async def abort(self, aborted: bool) -> None: ...
 
     async def silences(self) -> dict[str, float]: ...
@@ -129,6 +131,16 @@ class Pool:
             return answer.read()
         raise WorkerError(f"{TRIES} workers died while they played it, the last one: {death}")
 
+    async def prepare(self, task: Hashable) -> None:
+        """Have one worker make what episodes of a task begin with; they will be sent there, unless it is too busy."""
+        there = [(place, place.worker) for place in self._places if place.worker is not None]
+        if not there or any(task in place.known for place, _ in there):
+            return
+        place, worker = there[hash(task) % len(there)]
+        self._knows(place, task)
+        with suppress(WorkerDied):
+            await worker.prepare(task)
+
     def take_counts(self) -> Counter[str]:
         """What the workers counted since the last call."""
         counts, self._counts = self._counts, Counter()
@@ -178,11 +190,13 @@ class Pool:
         least = min(place.live for place, _ in there)
         near = [pair for pair in there if pair[0].live <= least + SLACK and task in pair[0].known]
         chosen = min(near or there, key=lambda pair: pair[0].live)
-        known = chosen[0].known
-        known[task] = None
-        if len(known) > self.KNOWN:
-            del known[next(iter(known))]
+        self._knows(chosen[0], task)
         return chosen
+
+    def _knows(self, place: _Place, task: Hashable) -> None:
+        place.known[task] = None
+        if len(place.known) > self.KNOWN:
+            del place.known[next(iter(place.known))]
 
     def _bury(self, place: _Place, worker: Worker, death: WorkerDied) -> None:
         """Replace a worker that died; of all its episodes the first to notice does it."""

@@ -90,6 +90,9 @@ class ProcessWorker:
         answer: Answer = await self._call("play", job)
         return answer
 
+    async def prepare(self, task: Any) -> None:
+        await self._call("prepare", task)
+
     async def abort(self, aborted: bool) -> None:
         await self._call("abort", aborted)
 

@@ -33,6 +33,9 @@ class _Actor:
     async def play(self, job: Any) -> Answer:
         return await self.host.play(job)
 
+    async def prepare(self, task: Any) -> None:
+        self.host.prepare(task)
+
     async def abort(self, aborted: bool) -> None:
         self.host.abort(aborted)
 
@@ -113,6 +116,9 @@ class RayWorker:
         except asyncio.CancelledError:
             cluster().cancel(reference)
             raise
+
+    async def prepare(self, task: Any) -> None:
+        await self._awaited(self._actor.prepare.remote(task))
 
     async def abort(self, aborted: bool) -> None:
         await self._awaited(self._actor.abort.remote(aborted))

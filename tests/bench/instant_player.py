@@ -43,6 +43,9 @@ class InstantPlayer:
         agent = box.agent(servers.world, sampling={"temperature": 1.0}, routing_key=str(number))
         return await box.run(servers.world, servers.ids[number % len(servers.ids)], agent, seed=number)
 
+    def prepare(self, task):
+        pass
+
     def take_counts(self):
         return Counter()
 

@@ -19,7 +19,7 @@ from fake_policy import FakePolicy, cut_in_three, teacher_reply
 from slime_tau2.config import Tau2Config
 from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.domains.helpdesk.teacher import Teacher
-from slime_tau2.episode import driver
+from slime_tau2.episode import driver, harness
 from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.users import DomainUser
 from slime_tau2.errors import ConfigError
@@ -405,3 +405,21 @@ def test_concurrent_generates_share_one_harness():
     args = make_args()
     assert generate.harness(args) is generate.harness(args)
     asyncio.run(generate.harness(args).close())
+
+
+async def test_tasks_that_were_served_are_prepared_while_others_play(tokenizer, monkeypatch):
+    """Once this process plays, and never without a loop."""
+    prepared = []
+    monkeypatch.setattr(harness.Harness, "prepare", lambda self, *task: prepared.append(task))
+    async with FakePolicy(tokenizer, teacher_reply()) as server:
+        args = make_args(server.url)
+        source = data_source.Tau2DataSource(args)
+        first = source.get_samples(2)
+        await asyncio.sleep(0.05)
+        assert not prepared
+        await generate.generate(args, first[0][0], GenerateState(args).sampling_params)
+        served = source.get_samples(3)
+        await asyncio.sleep(0.05)
+        await generate.harness(args).close()
+    tasks = [(group[0].metadata["domain"], group[0].metadata["task_id"]) for group in served]
+    assert prepared == list(dict.fromkeys(tasks))

@@ -129,6 +129,19 @@ def test_a_task_goes_where_it_was_known_unless_that_worker_has_more_to_do():
     assert firsts == again and len(set(firsts.values())) == 2 and len(crowd) == 2
 
 
+def test_a_task_is_prepared_by_the_worker_that_will_play_it():
+    async def play(workers):
+        await asyncio.gather(*(workers.play((n, 0.0), n) for n in range(4)))
+        for _ in range(2):  # what is known is not prepared again
+            await asyncio.gather(*(workers.prepare(("helpdesk", str(n))) for n in range(10)))
+        return await asyncio.gather(*(workers.play((n, 0.05), ("helpdesk", str(n))) for n in range(10)))
+
+    played = [json.loads(one.messages[-1]["content"]) for one in run(play)]
+    prepared = {tuple(map(tuple, told)) for told in played}
+    assert sorted(task for told in prepared for task in told) == sorted(("helpdesk", str(n)) for n in range(10))
+    assert sum(["helpdesk", str(n)] in told for n, told in enumerate(played)) >= 6, "most go where they are known"
+
+
 def test_workers_hear_of_an_abort_and_of_its_end():
     said = []
 
