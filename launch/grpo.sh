@@ -31,7 +31,7 @@ else
   TAU2_OVERRIDES+=("tau2_user_base_url=$USER_URL" "tau2_user_model=$USER_MODEL")
 fi
 # a live episode has one request at a time, with the policy or with the user
-TAU2_DEFAULTS=("tau2_policy_concurrency=$LIVE" "tau2_user_concurrency=$LIVE")
+TAU2_DEFAULTS=("tau2_policy_concurrency=$LIVE" "tau2_user_concurrency=$LIVE" "tau2_workers=$WORKERS")
 resolve_options
 
 checkpoint_arguments "$SAVE_INTERVAL" "$(((ROLLOUTS + SAVE_INTERVAL - 1) / SAVE_INTERVAL))"

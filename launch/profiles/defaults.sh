@@ -14,6 +14,7 @@ USER_MEM_FRACTION=0.85 USER_DEVICES=""  # of serve_user_sim.sh; the GPUs it may 
 CONTEXT=32768                     # longest episode, in tokens; the hooks clamp to it
 MAX_TOKENS_PER_GPU=32768          # times CP must hold the longest episode: a longer one is not dropped, it runs out of memory
 CONCURRENCY=48                    # live episodes a policy GPU; most of them wait for the user at any time
+WORKERS=0                         # processes that play the episodes, a CPU each; 0: slime's rollout process does (docs/multinode.md)
 CPU_OPTIMIZER=0                   # 1: Adam's state and steps in host memory
 ROUTER_POLICY=""                  # "": consistent_hashing, or what the installed router has that keeps a conversation on one engine
 FAULT_TOLERANCE=1                 # slime restarts a dead engine of the policy (never one of the user's) before the next weight update
