@@ -88,7 +88,7 @@ class Tau2DataSource:
             groups = self._from_buffer(num_samples)
             groups += self.factory.fresh(num_samples - len(groups))
             self.groups.served(groups)
-        prefetch(self.args, (group[0] for group in groups if group))
+        prefetch((group[0] for group in groups if group), self.args)
         return groups
 
     def _from_buffer(self, count: int) -> list[list[Sample]]:

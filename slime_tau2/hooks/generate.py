@@ -130,7 +130,7 @@ def resolved(args: object, config: Tau2Config) -> Tau2Config:
     return config.model_copy(update=update)
 
 
-def prefetch(args: object, samples: Iterable[Sample]) -> None:
+def prefetch(samples: Iterable[Sample], args: object) -> None:
     """Prepare the tasks of samples that were served and wait for their turn: once this process plays, in its loop."""
     try:
         loop = asyncio.get_running_loop()
