@@ -7,7 +7,8 @@ types of `shapes.py` for mypy.
 Invariant: a caller cannot tell the vintages apart. Where one lacks what v1.0.x has, one adapter function supplies it:
 `load_tasks`, `register_domain` (tasks.py), `user_tools`, `check_termination`, `finalize` (orchestration.py),
 `evaluate`, `action_checks` (evaluation.py). `build_environment` (knowledge.py) knows the options of the one domain that
-has any. Only tau2.py imports tau2; its docstring lists the effects of importing this package.
+has any, lean.py leaves out of tau2's steps what nobody reads. Only tau2.py imports tau2; its docstring lists the
+effects of importing this package.
 """
 
 from slime_tau2.bench.calculator import guard, guard_all
@@ -35,6 +36,7 @@ from slime_tau2.bench.knowledge import (
     suit,
     task_policy,
 )
+from slime_tau2.bench.lean import LeanOrchestrator, answers, bind_tools, release_tools
 from slime_tau2.bench.orchestration import (
     MailboxAgent,
     MailboxUser,

@@ -50,17 +50,19 @@ class CallWatch:
         self.environment = environment
         self.scorer = scorer
         self._proves = grader.counts_database(task)
-        self._answer = environment.get_response
+        self._answer = bench.answers(environment)
         self._calls: list[CallGain] = []
         self._written: set[str] = set()
 
     def begin(self) -> None:
         """Watch from now on: what tau2 has played of the task's history earns nothing."""
         self.environment.get_response = self._respond  # type: ignore[method-assign]
+        bench.bind_tools(self.environment)
 
     def end(self) -> None:
         """Leave the environment as it was, and no circle of references behind."""
         self.environment.__dict__.pop("get_response", None)
+        bench.release_tools(self.environment)
 
     def take(self) -> list[CallGain]:
         """The agent's calls since the last `take`, in order, without tokens."""

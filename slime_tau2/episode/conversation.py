@@ -85,7 +85,7 @@ class Conversation:
         self.stage = world.stage(task)
         self.scorer = self.stage.grader.scorer(task)
         self.environment = self.stage.environments.fresh(task)
-        self.orchestrator = bench.Orchestrator(
+        self.orchestrator = bench.LeanOrchestrator(
             domain=world.domain,
             agent=bench.MailboxAgent(self.environment.get_policy()),
             user=bench.MailboxUser(str(task.user_scenario)),

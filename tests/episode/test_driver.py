@@ -241,7 +241,7 @@ async def test_failures_of_others_are_never_a_zero(helpdesk, error, termination)
     assert episode.termination is termination and episode.reward is None and str(error) in episode.detail
 
 
-@pytest.mark.parametrize("broken", ["scorer", "Orchestrator"])
+@pytest.mark.parametrize("broken", ["scorer", "LeanOrchestrator"])
 async def test_a_task_that_tau2_cannot_begin_ends_its_episode_alone(helpdesk, monkeypatch, broken):
     """tau2's constructor and the playing of gold are tau2 too: one bad task must not end a whole evaluation."""
 
