@@ -26,10 +26,11 @@ class Ids:
     @classmethod
     def of(cls, values: Sequence[int]) -> Ids:
         """Raises LedgerError for what is no token id."""
-        for value in values:
-            if type(value) is not int or value < 0:
-                raise LedgerError(f"{value!r} is no token id")
-        return cls(list(values), ",".join(map(str, values)).encode())
+        given = list(values)
+        if given and (set(map(type, given)) != {int} or min(given) < 0):
+            wrong = next(value for value in given if type(value) is not int or value < 0)
+            raise LedgerError(f"{wrong!r} is no token id")
+        return cls(given, repr(given).encode().translate(None, b"[ ]"))
 
     def __add__(self, other: Ids) -> Ids:
         comma = b"," if self.values and other.values else b""
@@ -39,6 +40,14 @@ class Ids:
         return len(self.values)
 
 
+def _plain(log_probs: Sequence[float]) -> bool:
+    """Whether these are log-probs as they should be, floats from minus infinity to 0: seen without a look at each."""
+    if set(map(type, log_probs)) != {float}:
+        return False
+    total = sum(log_probs)
+    return total == total and max(log_probs) <= 0.0  # one NaN makes the sum NaN
+
+
 class TokenLedger:
     """`tokens` = prompt + response. The response starts after the prompt, as slime's Sample wants it."""
 
@@ -46,7 +55,7 @@ class TokenLedger:
         if not prompt:
             raise LedgerError("an episode's prompt has at least one token")
         self._tokens = list(prompt.values)
-        self._json: bytes | None = prompt.json
+        self._json: list[bytes] | None = [prompt.json]  # what was appended, piece by piece
         self.prompt_length = len(self._tokens)
         self._mask: list[int] = []
         self._log_probs: list[float] = []
@@ -76,9 +85,9 @@ class TokenLedger:
 
     def ids_json(self, more: Sequence[int] = ()) -> bytes:
         """`tokens`, and `more` behind them, as a JSON list. Each id is serialised once: what a turn sends costs what it
-        added.
+        added, and one copy.
         """
-        return b"[%b%b]" % (self._open(), b"".join(b",%d" % i for i in more))
+        return b"[%b]" % b",".join([*self._open(), Ids.of(more).json] if more else self._open())
 
     @property
     def loss_mask(self) -> list[int]:
@@ -104,12 +113,13 @@ class TokenLedger:
         """Append ids that the policy sampled, each with its log-prob."""
         if len(ids) != len(log_probs):
             raise LedgerError(f"{len(ids)} sampled ids came with {len(log_probs)} log-probs")
-        for value in log_probs:
+        rounded = not _plain(log_probs)
+        for value in log_probs if rounded else ():
             if not isinstance(value, float | int) or math.isnan(value) or value > 1e-3:
                 raise LedgerError(f"{value!r} is no log-prob")
         self._append(Ids.of(ids))
         self._mask += [1] * len(ids)
-        self._log_probs += [min(float(x), 0.0) for x in log_probs]
+        self._log_probs += [min(float(x), 0.0) for x in log_probs] if rounded else log_probs
 
     def append_context(self, ids: Ids) -> None:
         """Append ids that the policy did not sample: template glue, the user's words, tool results."""
@@ -119,10 +129,10 @@ class TokenLedger:
 
     def _append(self, ids: Ids) -> None:
         if ids:
-            self._json = self._open() + b"," + ids.json
+            self._open().append(ids.json)
             self._tokens += ids.values
 
-    def _open(self) -> bytes:
+    def _open(self) -> list[bytes]:
         """The JSON of the ids, of an episode that goes on."""
         if self._json is None:
             raise LedgerError("the episode has ended in another process: nothing follows")

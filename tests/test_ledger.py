@@ -1,4 +1,6 @@
 import itertools
+import json
+import math
 
 import pytest
 from hypothesis import given
@@ -55,3 +57,48 @@ def test_refuses_what_would_break_it():
     for bad in ([-1], [1.0], ["1"], [True]):
         with pytest.raises(LedgerError, match="no token id"):
             TokenLedger(Ids.of([1])).append_context(Ids.of(bad))
+
+
+odd = st.one_of(
+    st.floats(-5.0, 0.0), st.floats(), st.integers(-3, 1), st.booleans(), st.none(), st.just("x"), st.just(5e-4)
+)
+
+
+@given(st.one_of(st.lists(st.floats(-5.0, 0.0), max_size=6), st.lists(odd, max_size=6)))
+def test_log_probs_are_taken_or_refused_as_a_look_at_each_would(log_probs):
+    ledger = TokenLedger(Ids.of([1]))
+
+    def is_log_prob(value):
+        return isinstance(value, float | int) and not math.isnan(value) and value <= 1e-3
+
+    wrong = [value for value in log_probs if not is_log_prob(value)]
+    if wrong:
+        with pytest.raises(LedgerError) as error:
+            ledger.append_sampled([2] * len(log_probs), log_probs)
+        assert str(error.value) == f"{wrong[0]!r} is no log-prob" and ledger.response_length == 0
+    else:
+        ledger.append_sampled([2] * len(log_probs), log_probs)
+        kept = [min(float(value), 0.0) for value in log_probs]
+        assert list(map(repr, ledger.log_probs)) == list(map(repr, kept)), "minus zero too"
+
+
+@given(st.lists(st.one_of(st.integers(-2, 2**40), st.booleans(), st.just(1.0), st.just("1"), st.none()), max_size=6))
+def test_ids_are_taken_or_refused_as_a_look_at_each_would(values):
+    wrong = [value for value in values if type(value) is not int or value < 0]
+    if wrong:
+        with pytest.raises(LedgerError) as error:
+            Ids.of(values)
+        assert str(error.value) == f"{wrong[0]!r} is no token id"
+    else:
+        made = Ids.of(tuple(values))
+        assert made.values == values and json.loads(b"[%b]" % made.json) == values
+
+
+@given(st.lists(ids, min_size=1, max_size=6), ids)
+def test_ids_json_is_the_tokens_and_more(pieces, more):
+    ledger = TokenLedger(Ids.of([7]))
+    for piece in pieces:
+        ledger.append_context(Ids.of(piece))
+        sent = ledger.ids_json(more)
+        assert sent == json.dumps([*ledger.tokens, *more], separators=(",", ":")).encode()
+        assert ledger.ids_json() == json.dumps(ledger.tokens, separators=(",", ":")).encode()

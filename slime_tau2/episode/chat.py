@@ -10,7 +10,7 @@ This needs a template that does not rewrite history: one that drops earlier thin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NotRequired, TypeAlias, TypedDict
 
 from slime_tau2.episode.token_spans import TokenSpans
@@ -49,6 +49,8 @@ class ChatMessage(TypedDict):
     step_loss_mask: NotRequired[int]
 
 
+_Key: TypeAlias = tuple[tuple[str, str, str], ...]
+
 _STAND_IN: list[ChatMessage] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
@@ -75,14 +77,16 @@ class ChatRenderer:
         self.tools = list(tools) if tools else None
         self._switch: dict[str, bool] = {} if thinking == "auto" else {"enable_thinking": thinking == "on"}
         self._fast = getattr(tokenizer, "backend_tokenizer", None)
+        tidied = getattr(tokenizer, "clean_up_tokenization_spaces", True)
+        self._plain: Callable[..., str] | None = None if tidied or self._fast is None else self._fast.decode
         self.end_of_turn: int = tokenizer.convert_tokens_to_ids(END_OF_TURN)
         if self.end_of_turn is None or self.end_of_turn == tokenizer.unk_token_id:
             raise TemplateError(
                 f"the tokenizer at {tokenizer.name_or_path!r} has no {END_OF_TURN} token; use a Qwen3 chat "
                 "model's tokenizer"
             )
-        self._heads: dict[str, Ids] = {}
-        self._deltas: dict[str, Ids] = {}  # the samples of a group read the same tool results
+        self._heads: dict[_Key, Ids] = {}
+        self._deltas: dict[_Key, Ids] = {}  # the samples of a group read the same tool results
         self._tail_at = len(self._ended(_STAND_IN, None))
         self._refuse_a_switch_without_effect(thinking)
         begun = self.render(_STAND_IN[:1], None, True)
@@ -92,6 +96,8 @@ class ChatRenderer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens included."""
+        if self._plain is not None:  # the same text, without transformers' look at the type of each id
+            return self._plain(ids, skip_special_tokens=False)
         return self.tokenizer.decode(ids, skip_special_tokens=False)
 
     def prompt(self, messages: Sequence[ChatMessage]) -> Ids:
@@ -99,7 +105,7 @@ class ChatRenderer:
         head, rest = messages[:-1], messages[-1:]
         if len(messages) < 3 or head[-1]["role"] != "assistant" or rest[0]["role"] not in ("user", "tool"):
             return Ids.of(self._encode(self.render(messages, self.tools, True)))
-        key = repr(head)
+        key = _key(head)
         if key not in self._heads:
             if len(self._heads) > 256:
                 self._heads.clear()
@@ -112,13 +118,14 @@ class ChatRenderer:
         Args:
             new: the messages since then; user messages, or one turn's tool results in order.
         """
-        key = repr(new)
-        if key not in self._deltas:
+        key = _key(new)
+        known = self._deltas.get(key)
+        if known is None:
             if len(self._deltas) > 4096:
                 self._deltas.clear()
             text = self.render([*_STAND_IN, *new], None, True)
-            self._deltas[key] = Ids.of(self._encode(text[self._tail_at :]))
-        return self._deltas[key]
+            known = self._deltas[key] = Ids.of(self._encode(text[self._tail_at :]))
+        return known
 
     def turn(self, message: ChatMessage) -> list[int]:
         """Ids of one assistant turn as a policy would sample it, its closing `<|im_end|>` included (for SFT)."""
@@ -177,6 +184,11 @@ class ChatRenderer:
                     "the tokens that were sampled would not be those that are trained on; use a template that keeps "
                     "history, such as Qwen3-4B-Instruct-2507's"
                 )
+
+
+def _key(messages: Sequence[ChatMessage]) -> _Key:
+    """What tells messages from others. Their texts, some of them long, are not copied for it."""
+    return tuple((m["role"], m["content"], repr(m) if len(m) > 2 else "") for m in messages)
 
 
 def chat_messages(messages: Iterable[MessageRecord]) -> list[ChatMessage]:

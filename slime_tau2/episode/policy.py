@@ -175,18 +175,19 @@ async def tokenized(
 def _generation(answer: dict[str, Any]) -> Generation:
     info = answer["meta_info"]
     pairs = info.get("output_token_logprobs") or []
-    ids = [int(pair[1]) for pair in pairs]
-    log_probs = [float(pair[0]) for pair in pairs]
+    ids = list(map(int, [pair[1] for pair in pairs]))
+    log_probs = list(map(float, [pair[0] for pair in pairs]))
     reason = info["finish_reason"]["type"]
     meta = {k: v for k, v in info.items() if k not in _LOG_PROBS and v is not None}
     if answer.get("output_ids") is not None and list(answer["output_ids"]) != ids:
         raise ValueError(
             f"output_ids and output_token_logprobs disagree: {len(answer['output_ids'])} and {len(ids)} tokens"
         )
-    for log_prob in log_probs:
-        if not math.isfinite(log_prob) or log_prob > MAX_LOG_PROB:
-            raise ValueError(f"{log_prob!r}, which is no log-prob, in its answer")
-    if any(i < 0 for i in ids):
+    if not math.isfinite(sum(log_probs)) or max(log_probs, default=0.0) > MAX_LOG_PROB:  # a look at each finds which
+        for log_prob in log_probs:
+            if not math.isfinite(log_prob) or log_prob > MAX_LOG_PROB:
+                raise ValueError(f"{log_prob!r}, which is no log-prob, in its answer")
+    if min(ids, default=0) < 0:
         raise ValueError("a negative token id, in its answer")
     if reason == "abort":
         raise PolicyAborted(str(meta["finish_reason"].get("message", "aborted")), ids, log_probs, meta)

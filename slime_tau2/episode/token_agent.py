@@ -139,7 +139,7 @@ class TokenAgent:
         if turn.message is None:
             return action(None, Termination.AGENT_ERROR, "an empty turn")
         opened = len(self.chat.opening)  # the template said it, no id of the turn did
-        spans = self.chat.token_spans.find(sampled.ids, [(a - opened, b - opened) for a, b in turn.spans])
+        spans = self.chat.token_spans.find(sampled.ids, text, [(a - opened, b - opened) for a, b in turn.spans])
         return action(turn.message, malformed=turn.malformed, last=turn.last, spans=spans)
 
     def _read(self, history: Sequence[bench.Message], message: bench.Delivered) -> TokenLedger:

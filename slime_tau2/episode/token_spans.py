@@ -26,16 +26,17 @@ class TokenSpans:
         self.decode = decode
         self._pieces: dict[int, str] = {}
 
-    def find(self, ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    def find(self, ids: Sequence[int], text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """[start, end) in `ids` of each piece.
 
         Args:
             ids: a turn's, whatever ends it included.
-            spans: [start, end) of each piece in characters of the ids' text, in order; none is empty, none overlap.
+            text: the ids' own, with what ends the turn or without.
+            spans: [start, end) of each piece in characters of the text, in order; none is empty, none overlap.
         """
         if not spans:
             return []
-        taken = self._taken(ids)
+        taken = self._taken(ids, text)
         out: list[tuple[int, int]] = []
         done = 0
         for start, end in spans:
@@ -44,12 +45,11 @@ class TokenSpans:
             out.append((first, done))
         return out
 
-    def _taken(self, ids: Sequence[int]) -> Callable[[int], int]:
+    def _taken(self, ids: Sequence[int], text: str) -> Callable[[int], int]:
         """A function from a number of characters to the fewest ids whose text begins with as many of the whole's."""
-        text = self.decode(ids)
-        pieces = [self._piece(one) for one in ids]
-        if "".join(pieces) == text:
-            lengths = list(accumulate((len(piece) for piece in pieces), initial=0))
+        pieces = self._texts(ids)
+        if "".join(pieces) in (text, text + pieces[-1]):
+            lengths = list(accumulate(map(len, pieces), initial=0))
             return lambda characters: bisect_left(lengths, characters)
         counts = range(len(ids))
         return lambda characters: bisect_left(counts, True, key=lambda n: self._begins(ids[:n], text[:characters]))
@@ -57,7 +57,11 @@ class TokenSpans:
     def _begins(self, ids: Sequence[int], text: str) -> bool:
         return self.decode(ids).startswith(text)
 
-    def _piece(self, token: int) -> str:
-        if token not in self._pieces:
-            self._pieces[token] = self.decode([token])
-        return self._pieces[token]
+    def _texts(self, ids: Sequence[int]) -> list[str]:
+        """Each id's own text."""
+        known = self._pieces
+        try:
+            return [known[token] for token in ids]
+        except KeyError:
+            known.update((token, self.decode([token])) for token in {*ids} - known.keys())
+            return [known[token] for token in ids]

@@ -1,8 +1,12 @@
+import math
+
 import pytest
 from aiohttp import web
 from fake_policy import FakePolicy
+from hypothesis import given
+from hypothesis import strategies as st
 
-from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.policy import MAX_LOG_PROB, PolicyClient, _generation
 from slime_tau2.errors import PolicyAborted, PolicyError
 from slime_tau2.limits import Retries
 
@@ -85,3 +89,32 @@ async def test_a_named_key_goes_with_every_request_and_is_missed_by_name(tokeniz
             await keyless.generate(b"[1,2]", {})
         await client.close()
         await keyless.close()
+
+
+numbers = st.one_of(st.floats(-9.0, 0.0), st.floats(), st.integers(-9, 1), st.just(5e-4), st.just(-1e308), st.none())
+tokens = st.one_of(st.integers(0, 99), st.integers(-2, 2), st.none(), st.just(3.0))
+
+
+@given(st.lists(st.tuples(numbers, tokens), min_size=1, max_size=6))
+def test_an_answer_is_taken_or_refused_as_a_look_at_each_token_would(pairs):
+    """The first thing wrong with it is what is said of it."""
+
+    def seen():
+        ids, log_probs = [int(token) for _, token in pairs], [float(number) for number, _ in pairs]
+        for log_prob in log_probs:
+            if not math.isfinite(log_prob) or log_prob > MAX_LOG_PROB:
+                raise ValueError(f"{log_prob!r}, which is no log-prob, in its answer")
+        if any(token < 0 for token in ids):
+            raise ValueError("a negative token id, in its answer")
+        return ids, log_probs
+
+    info = {"finish_reason": {"type": "stop"}, "output_token_logprobs": [[n, t, None] for n, t in pairs]}
+    try:
+        ids, log_probs = seen()
+    except (ValueError, TypeError) as error:
+        with pytest.raises(type(error)) as raised:
+            _generation({"meta_info": info})
+        assert str(raised.value) == str(error)
+    else:
+        made = _generation({"meta_info": info})
+        assert (made.ids, list(map(repr, made.log_probs))) == (ids, list(map(repr, log_probs)))

@@ -23,8 +23,8 @@ def test_borders_lie_where_ids_do():
     text = "".join(words)
     first, second = (2, 2 + len("<c>d</c>")), (10, 10 + len("<c>e</c>"))
     assert [text[a:b] for a, b in (first, second)] == ["<c>d</c>", "<c>e</c>"]
-    assert spans.find(range(7), [first, second]) == [(1, 3), (3, 6)]
-    assert spans.find(range(7), []) == [] and spans.find(range(7), [(0, len(text))]) == [(0, 7)]
+    assert spans.find(range(7), text, [first, second]) == [(1, 3), (3, 6)]
+    assert spans.find(range(7), text, []) == [] and spans.find(range(7), text, [(0, len(text))]) == [(0, 7)]
 
 
 pieces = st.lists(
@@ -47,7 +47,8 @@ def test_the_ids_of_a_call_are_its_text(request, which, said):
     ids = tokenizer.encode("".join(said) + "<|im_end|>", add_special_tokens=False)
     text = decode(ids)
     turn = parse(text.removesuffix("<|im_end|>"))
-    found = TokenSpans(decode).find(ids, turn.spans)
+    found = TokenSpans(decode).find(ids, text, turn.spans)
+    assert found == TokenSpans(decode).find(ids, text.removesuffix("<|im_end|>"), turn.spans), "however it ends"
     done = 0
     for (first, end), (start, stop) in zip(found, turn.spans, strict=True):
         assert done <= first < end <= len(ids) - 1, "in order, and never the end of the turn"
@@ -91,5 +92,5 @@ def test_the_renderer_finds_them(chat, tokenizer):
     assert isinstance(chat, ChatRenderer)
     look = block("get_order", order_id="W12")
     ids = tokenizer.encode(f"{look}\n{look}<|im_end|>", add_special_tokens=False)
-    (a, b), (c, d) = chat.token_spans.find(ids, parse(f"{look}\n{look}").spans)
+    (a, b), (c, d) = chat.token_spans.find(ids, f"{look}\n{look}", parse(f"{look}\n{look}").spans)
     assert chat.decode(ids[a:b]) == chat.decode(ids[c:d]) == look and d == len(ids) - 1
