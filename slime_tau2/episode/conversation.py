@@ -7,9 +7,7 @@ raised; `driver` makes Terminations of them.
 
 from __future__ import annotations
 
-import asyncio
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar, cast
@@ -19,6 +17,7 @@ from slime_tau2.episode.agents import Agent, AgentAction
 from slime_tau2.episode.call_watch import CallWatch
 from slime_tau2.episode.judge import Judge
 from slime_tau2.episode.official import OfficialCheck
+from slime_tau2.episode.turnstile import turnstile
 from slime_tau2.episode.user_errors import stopped_after_confirming
 from slime_tau2.episode.users import User
 from slime_tau2.episode.worlds import World
@@ -29,20 +28,6 @@ from slime_tau2.terminations import Termination
 from slime_tau2.types import CallGain, Episode, Outcome, TaskRef, Turn
 
 _Spoken = TypeVar("_Spoken", bench.AssistantMessage, bench.UserMessage)
-_gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
-
-
-async def turnstile() -> None:
-    """Let one episode work in one turn of the loop, so that a burst of replies, or of starts, queues here and not in
-    the loop.
-
-    With 512 live episodes the loop's lag fell from 180 to 9 ms (p99), at the same throughput.
-    """
-    loop = asyncio.get_running_loop()
-    if loop not in _gates:
-        _gates[loop] = asyncio.Lock()
-    async with _gates[loop]:
-        await asyncio.sleep(0)
 
 
 def unplayed(world: World, task: bench.Task, seed: int) -> Episode:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 
 from slime_tau2.episode import usage
 from slime_tau2.episode.agents import Agent
-from slime_tau2.episode.conversation import Conversation, turnstile, unplayed
+from slime_tau2.episode.conversation import Conversation, unplayed
 from slime_tau2.episode.judge import Judge
 from slime_tau2.episode.official import OfficialCheck
+from slime_tau2.episode.turnstile import turnstile
 from slime_tau2.episode.users import User
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import EpisodeError, LedgerError, ScoreMismatch, UserError

@@ -16,8 +16,8 @@ from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode.conversation import turnstile
 from slime_tau2.episode.harness import Harness
+from slime_tau2.episode.turnstile import turnstile
 from slime_tau2.errors import ConfigError, LedgerError, UserError
 from slime_tau2.hooks import current, eval_tasks, replay
 from slime_tau2.hooks.arguments import option
