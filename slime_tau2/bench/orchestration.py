@@ -125,9 +125,9 @@ def check_termination(orchestrator: Orchestrator[Any, Any]) -> None:
     if HAS_V1_RUNNER:
         orchestrator._check_termination()  # type: ignore[attr-defined]
         return
-    orchestrator.num_errors = sum(1 for m in orchestrator.trajectory if isinstance(m, ToolMessage) and m.error)
     if orchestrator.done or orchestrator.to_role == Role.ENV:
         return
+    orchestrator.num_errors = sum(1 for m in orchestrator.trajectory if isinstance(m, ToolMessage) and m.error)
     if orchestrator.step_count >= orchestrator.max_steps:
         orchestrator.done = True
         orchestrator.termination_reason = TerminationReason.MAX_STEPS

@@ -90,12 +90,17 @@ class StrictScorer:
     assertions: int
     _open: list[GoldAction] = field(init=False)
     _untold: set[str] = field(init=False)
+    _total: float = field(init=False)
+    _left: float = field(init=False)
+    _to_tell: int = field(init=False)
     _met: int = field(init=False, default=0)
     _met_before: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._open = list(self.gold)
         self._untold = set(self.told)
+        self._total = self._left = _weight(self.gold)
+        self._to_tell = len(self._untold)
 
     def start(self, met: int) -> None:
         """Say how many env assertions hold before the agent has done anything: these earn nothing."""
@@ -107,6 +112,7 @@ class StrictScorer:
         for n, gold in enumerate(self._open):
             if gold.matches(call):
                 del self._open[n]
+                self._left = _weight(self._open)
                 return True
         return False
 
@@ -131,10 +137,9 @@ class StrictScorer:
         """{component: fraction in [0, 1]} of the components that the task has."""
         scores: dict[str, float] = {}
         if self.gold:
-            total = sum(gold.weight for gold in self.gold)
-            scores["action"] = (total - sum(gold.weight for gold in self._open)) / total
+            scores["action"] = (self._total - self._left) / self._total
         if self.told:
-            scores["communicate"] = 1 - len(self._untold) / len(set(self.told))
+            scores["communicate"] = 1 - len(self._untold) / self._to_tell
         if self.assertions > self._met_before:
             scores["env_assertion"] = max(0, self._met - self._met_before) / (self.assertions - self._met_before)
         return scores
@@ -142,6 +147,10 @@ class StrictScorer:
     def value(self) -> float:
         """The partial score, in [0, 1]."""
         return weighted(self.components(), WEIGHTS)
+
+
+def _weight(actions: Sequence[GoldAction]) -> float:
+    return sum(action.weight for action in actions)
 
 
 def weighted(components: Mapping[str, float], weights: Mapping[str, float]) -> float:
