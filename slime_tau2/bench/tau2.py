@@ -10,9 +10,9 @@ Effects of importing `slime_tau2.bench`, all of them:
   function of ours in the place of the judge's call to a model. `bench/__init__.py` calls both.
 
 Later effects: `slime_tau2.domains.helpdesk` registers its domain when it is imported, `episode.worlds.load` freezes
-what the garbage collector knows when it makes a world, `EnvironmentSpec.registered` registers a domain of tau2's for a
-database of ours, `plugins.load` and `plugins.import_all` put the current folder on the import path and run the modules
-that they name.
+what the garbage collector knows when it makes a world and has it collect less often, `EnvironmentSpec.registered`
+registers a domain of tau2's for a database of ours, `plugins.load` and `plugins.import_all` put the current folder on
+the import path and run the modules that they name.
 """
 
 from __future__ import annotations

@@ -30,6 +30,9 @@ from slime_tau2.tasksets.stored import StoredSet
 JUDGE = "judge"
 """The value of `retail_basis` that keeps each task's own reward basis."""
 
+COLLECT_AFTER = 10_000
+"""New objects before the garbage collector looks at them."""
+
 
 class Stage:
     """Where tasks over one database are played. `environments` makes what episodes act on, `grader` scores what they
@@ -335,7 +338,9 @@ def _databases(found: StoredSet) -> list[str]:
 def _for_good() -> Iterator[None]:
     """Around the making of what lives as long as the process: some 10^6 objects, which no collection should walk.
 
-    Neither while they are made, which takes a third of the time, nor afterwards.
+    Neither while they are made, which takes a third of the time, nor afterwards. From then on the collector waits for
+    more than Python's 700 new objects: one answer of a server has as many, and with 512 live episodes a tenth of all
+    CPU went into collections. A host that has the collector wait for longer, or off, is left alone.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -346,6 +351,9 @@ def _for_good() -> Iterator[None]:
             gc.enable()
     gc.collect()
     gc.freeze()
+    young, *older = gc.get_threshold()
+    if 0 < young < COLLECT_AFTER:
+        gc.set_threshold(COLLECT_AFTER, *older)
 
 
 def build(

@@ -1,5 +1,6 @@
 """Worlds: which are one, and those with tasks and a database of their own."""
 
+import gc
 import json
 import shutil
 
@@ -33,6 +34,21 @@ def test_what_a_domain_has_no_choice_of_makes_no_second_world():
     assert retail is not worlds.load("retail") and worlds.load("retail", retrieval="bm25") is worlds.load("retail")
     assert retail.environments is worlds.load("retail").environments, "two bases, one database"
     assert (retail.name, retail.domain, retail.retail_basis) == ("retail", "retail", "communicate")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((700, 10, 10), (worlds.COLLECT_AFTER, 10, 10)), ((50_000, 9, 8), (50_000, 9, 8)), ((0, 10, 10), (0, 10, 10))],
+)
+def test_the_collector_waits_for_longer_unless_its_host_has_spoken(before, after):
+    own = gc.get_threshold()
+    try:
+        gc.set_threshold(*before)
+        with worlds._for_good():
+            assert not gc.isenabled()
+        assert gc.get_threshold() == after and gc.isenabled()
+    finally:
+        gc.set_threshold(*own)
 
 
 def changed_task(world, database):
