@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from datetime import datetime, timedelta
@@ -103,8 +104,9 @@ def user_tools(environment: Environment, task: Task) -> list[Tool]:
     return [t for t in tools if include is None or t.name in include]
 
 
+@functools.lru_cache(maxsize=1024)
 def user_prompt(instructions: str, with_tools: bool) -> str:
-    """tau2's own system prompt for its user simulator."""
+    """tau2's own system prompt for its user simulator. Remembered: the samples of a group have one scenario."""
     tools: list[Tool] | None = [] if with_tools else None
     simulator = _user_simulator.UserSimulator(instructions=instructions, llm="none", tools=tools)
     return str(simulator.system_prompt)

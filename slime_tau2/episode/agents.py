@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from slime_tau2 import bench
 from slime_tau2.ledger import TokenLedger
@@ -106,5 +106,12 @@ def parts(message: bench.Delivered) -> list[bench.Message]:
 
 def as_json(messages: Iterable[bench.Message]) -> list[MessageRecord]:
     """tau2's messages as JSON, as far as an agent hears them."""
-    heard = {"role", "content", "tool_calls", "requestor"}
-    return [cast(MessageRecord, message.model_dump(include=heard)) for message in messages]
+    return [cast(MessageRecord, _heard(message)) for message in messages]
+
+
+def _heard(message: bench.Message) -> dict[str, Any]:
+    if isinstance(message, bench.ToolMessage):
+        return {"role": message.role, "content": message.content, "requestor": message.requestor}
+    calls = message.tool_calls
+    called = calls if calls is None else [call.model_dump() for call in calls]
+    return {"role": message.role, "content": message.content, "tool_calls": called}

@@ -3,7 +3,9 @@ import json
 import pytest
 from conftest import trl_template
 
+from slime_tau2 import bench
 from slime_tau2.data.traces import tokenise
+from slime_tau2.episode.agents import as_json
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.errors import TemplateError
 
@@ -101,3 +103,18 @@ def test_bundled_tokenizer_is_byte_complete(tokenizer):
     assert len(tokenizer) == 1536
     for text in ("héllo 🎉 \x00\x7f \u202e", json.dumps({"a": "W17"}), "clamp lamp $40 $400 W170", "\r\n\t  "):
         assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_what_an_agent_hears_is_what_tau2_would_dump_of_it():
+    call = bench.ToolCall(id="1", name="look", arguments={"a": [1, {"b": None}]}, requestor="user")
+    heard = [
+        bench.AssistantMessage(role="assistant", content="Hi", cost=0.0),
+        bench.AssistantMessage(role="assistant", content=None, tool_calls=[call, call]),
+        bench.AssistantMessage(role="assistant", content="", tool_calls=[]),
+        bench.UserMessage(role="user", content=None, tool_calls=[call]),
+        bench.UserMessage(role="user", content="é"),
+        bench.ToolMessage(id="1", role="tool", content="{}", requestor="user", error=True),
+        bench.ToolMessage(id="1", role="tool", requestor="assistant"),
+    ]
+    fields = {"role", "content", "tool_calls", "requestor"}
+    assert as_json(heard) == [message.model_dump(include=fields) for message in heard]
