@@ -196,6 +196,7 @@ def absent(row: str) -> str:
 
 ROWS = {
     "ours, in process": ours,
+    "ours, long": ours,
     "ours": ours,
     "strands": strands,
     "tau2, blocking": tau2_blocking,

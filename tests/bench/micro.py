@@ -50,6 +50,7 @@ def _median_cpu_ms(run, calls: int) -> float:
 def parts(domain: str, tokenizer: Path) -> str:
     servers = Instant(domain, AutoTokenizer.from_pretrained(tokenizer))
     world, count = servers.world, len(servers.ids)
+    servers.prepare(count)
 
     async def scripted() -> None:
         for task_id in servers.ids:

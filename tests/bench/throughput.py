@@ -4,7 +4,7 @@ tests/bench/throughput.py`.
 Every row plays the same gold conversations (writes included) against the same models (`model_servers.py`), each in a
 process of its own, one after the other. The bound is what the models' latencies alone would take: the waits of the
 conversations, put on N slots in order. Prints a table, writes DIR/throughput.json and DIR/throughput.png. With
-`--micro` instead: CPU seconds of the parts.
+`--micro` instead: CPU seconds of the parts; with `--cpu`: CPU of an agent's turn, by part (`parts.py`).
 
 `--domains retail --rows "ours, in process" --live 64` narrows it.
 """
@@ -21,22 +21,29 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import drivers
+from long_conversations import READS, LongModelServers
 from model_servers import ModelServers
+from parts import LOOP, PARTS, milliseconds, sampled
 from transformers import AutoTokenizer
 
 from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.looplag import LoopLag, percentile
 
-LIVE = (1, 32, 64, 512)
-EPISODES = {1: 6, 32: 128, 64: 256, 512: 2048}
-PEERS = {1: 4, 32: 64, 64: 128, 512: 0}
-"""Half as many for the others, which take longer; none at 512, where the fake servers would need a third core."""
+LIVE = (1, 32, 64, 512, 1024, 2048)
+EPISODES = {1: 6, 32: 128, 64: 256, 512: 2048, 1024: 2048, 2048: 4096}
+LONG = {64: 128, 512: 512}
+"""Episodes of `ours, long`, each as long as five others."""
+PEERS = {1: 4, 32: 64, 64: 128}
+"""Half as many for the others, which take longer; none from 512 on."""
+IN_PROCESS = ("ours, in process", "ours, long")
 BLOCKING = 8
 """Episodes of the rows that play one at a time whatever N is."""
 
@@ -49,27 +56,43 @@ def bound_s(waits: list[float], slots: int) -> float:
     return max(free)
 
 
-def measure(row: str, domain: str, live: int, tokenizer: Path) -> dict:
+def episodes(row: str) -> dict[int, int]:
+    """{live: episodes} of a row."""
+    if "blocking" in row:
+        return {64: BLOCKING}
+    if row == "ours, long":
+        return LONG
+    if row == "ours, in process":
+        return EPISODES
+    return {live: EPISODES[live] for live in (*PEERS, 512)} if row == "ours" else PEERS
+
+
+def measure(row: str, domain: str, live: int, tokenizer: Path, *, by_part: bool = False) -> dict:
     """Run one row in this process."""
-    servers = ModelServers(domain, AutoTokenizer.from_pretrained(tokenizer))
-    count = BLOCKING if "blocking" in row else (EPISODES if row.startswith("ours") else PEERS)[live]
+    kind = LongModelServers if row == "ours, long" else ModelServers
+    servers = kind(domain, AutoTokenizer.from_pretrained(tokenizer))
+    count = episodes(row)[live]
+    if row in IN_PROCESS:
+        servers.prepare(count)
     child, url = None, None
     if row in ("ours", "strands") or row.startswith("gym"):
         child = subprocess.Popen(
             [sys.executable, HERE / "model_servers.py", domain, tokenizer], stdout=subprocess.PIPE, text=True
         )
         url = f"http://127.0.0.1:{int(child.stdout.readline())}"
-    driver = drivers.ROWS[row]
+    driver, found = drivers.ROWS[row], Counter()
 
     async def run() -> tuple[list[float], float, float, list[float], list[float]]:
         if row.startswith("ours"):  # worlds, templates and code are warm, as they are after an engine's first second
-            await driver(ModelServers(domain, servers.tokenizer) if url is None else servers, min(count, 8), 8, url)
+            await driver(kind(domain, servers.tokenizer) if url is None else servers, min(count, 8), 8, url)
         elif not row.startswith(("tau2", "gym")):
             await driver(servers, 4, 4, url)
         before = _waited(servers, url)
         cpu, started = time.process_time(), time.perf_counter()
-        async with LoopLag() as lag:
-            rewards = await driver(servers, count, live, url)
+        with sampled() if by_part else nullcontext(Counter()) as samples:
+            async with LoopLag() as lag:
+                rewards = await driver(servers, count, live, url)
+        found.update(samples)
         wall, cpu = time.perf_counter() - started, time.process_time() - cpu
         after = _waited(servers, url)
         waits = [after[n] - before.get(n, 0.0) for n in range(count)]
@@ -96,6 +119,9 @@ def measure(row: str, domain: str, live: int, tokenizer: Path) -> dict:
         "lag_max_ms": max(lags, default=0.0),
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "load": os.getloadavg()[0],
+        "turns": (turns := servers.policy_turns()) / count,
+        "tokens": servers.tokens(),
+        "parts_ms": milliseconds(found, cpu, turns) if by_part else {},
     }
 
 
@@ -106,6 +132,33 @@ def _waited(servers: ModelServers, url: str | None) -> dict[int, float]:
         return {int(n): s for n, s in json.loads(reply.read()).items()}
 
 
+def apart(row: str, domain: str, live: int, tokenizer: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run one row in a process of its own."""
+    own = ["--one", "--rows", row, "--domains", domain, "--live", str(live), "--tokenizer", str(tokenizer), *more]
+    return subprocess.run([sys.executable, __file__, *own], capture_output=True, text=True)
+
+
+def by_part(options: argparse.Namespace) -> None:
+    """Print the CPU of an agent's turn by part, of our rows in process."""
+    print(
+        f"CPU ms a turn{'':5} {'domain':8} {'N':>4} {'turns':>5} {'tokens':>6} {'all':>6} {'  '.join((*PARTS, LOOP))}"
+    )
+    for row in (row for row in options.rows if row in IN_PROCESS):
+        for domain in options.domains:
+            for live in (live for live in options.live if live in episodes(row)):
+                if row == "ours, long" and domain not in READS:
+                    continue
+                done = apart(row, domain, live, options.tokenizer, "--cpu")
+                if done.returncode:
+                    raise SystemExit(done.stderr)
+                r = json.loads(done.stdout.splitlines()[-1])
+                parts = "  ".join(f"{ms:{len(part)}.2f}" for part, ms in r["parts_ms"].items())
+                print(
+                    f"{row:18} {domain:8} {live:4} {r['turns']:5.1f} {r['tokens']:6.0f} {r['cpu_ms'] / r['turns']:6.2f} {parts}",
+                    flush=True,
+                )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domains", nargs="+", default=["airline", "retail", "telecom"])
@@ -114,6 +167,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="directory; by default helpdesk's")
     parser.add_argument("--output", type=Path, default=Path("outputs/bench"))
     parser.add_argument("--micro", action="store_true")
+    parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.micro:
@@ -122,7 +176,11 @@ def main() -> None:
         micro(options.domains, options.tokenizer)
         return
     if options.one:
-        print(json.dumps(measure(options.rows[0], options.domains[0], options.live[0], options.tokenizer)))
+        row, domain, live = options.rows[0], options.domains[0], options.live[0]
+        print(json.dumps(measure(row, domain, live, options.tokenizer, by_part=options.cpu)))
+        return
+    if options.cpu:
+        by_part(options)
         return
     results = []
     print(
@@ -135,20 +193,9 @@ def main() -> None:
             continue
         for domain in options.domains:
             for live in options.live:
-                if (live == 512 and not row.startswith("ours, in process")) or ("blocking" in row and live != 64):
+                if live not in episodes(row) or (row == "ours, long" and domain not in READS):
                     continue
-                own = [
-                    "--one",
-                    "--rows",
-                    row,
-                    "--domains",
-                    domain,
-                    "--live",
-                    str(live),
-                    "--tokenizer",
-                    str(options.tokenizer),
-                ]
-                done = subprocess.run([sys.executable, __file__, *own], capture_output=True, text=True)
+                done = apart(row, domain, live, options.tokenizer)
                 if done.returncode:
                     print(f"{row:18} {domain:8} {live:4} failed: {done.stderr.strip().splitlines()[-1]}")
                     continue
