@@ -23,7 +23,7 @@ READS = {
 }
 """{domain: two reads, each with its argument and the table of its rows}."""
 BEFORE = 21
-"""Agent turns before the solution; every third speaks to the user."""
+"""Agent turns before the solution; every second speaks to the user."""
 WORDS = (
     "order account item address payment refund exchange status pending delivered please check again before first "
     "second policy confirm available option total price shipping return window eligible because customer request"
@@ -46,7 +46,7 @@ class LongModelServers(ModelServers):
             place = number * BEFORE + turn
             words = " ".join(talk.choices(WORDS, k=30))
             calls = None
-            if turn % 3:
+            if turn % 2:
                 # neither row alone is new after some hundred looks, the two together are
                 calls = [
                     bench.ToolCall(name=tool, arguments={argument: rows[(place + n * (place // 500)) % len(rows)]})
