@@ -1,4 +1,4 @@
-"""One conversation under tau2's unmodified Orchestrator: who speaks next is awaited first, then tau2 takes the step.
+"""One conversation under tau2's own Orchestrator: who speaks next is awaited first, then tau2 takes the step.
 
 Before each `step()` it looks at `to_role`, awaits that participant, and puts the message in a mailbox, from which
 `step()` takes it. No threads, no copy of tau2's turn logic, nothing that blocks the loop (invariant 6). Failures are
