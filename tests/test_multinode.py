@@ -7,6 +7,7 @@ Two nodes for real, as network namespaces: tests/upstream/test_two_nodes.py.
 import importlib.util
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -272,3 +273,19 @@ def test_what_is_not_right_is_one_line_before_ray_starts(role, change, said, rea
     done = launch("node", role, "--set", f"GPUS_PER_NODE={gpus}", **ready | change)
     assert done.returncode == 2 and not done.stdout and said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith("error: ")
+
+
+def test_profiles_have_the_workers_that_the_arithmetic_gives(monkeypatch):
+    """And docs/multinode.md shows what the script prints for the figure that it names."""
+    root = Path(__file__).parents[1]
+    monkeypatch.syspath_prepend(root / "tests" / "bench")
+    import workers_needed
+
+    text = (root / "docs" / "multinode.md").read_text(encoding="utf-8")
+    (turn_ms,) = re.findall(r"workers_needed\.py --turn-ms ([\d.]+)`", text)
+    table = workers_needed.table(float(turn_ms))
+    assert table in text
+    for line in table.splitlines()[2:]:
+        *_, needed, given = (cell.strip() for cell in line.strip("|").split("|"))
+        assert needed == given, line
+    assert workers_needed.numbers(workers_needed.PROFILES / "8nodes.sh")["WORKERS"] == 4
