@@ -16,7 +16,7 @@ from slime_tau2.evaluation.policies import EvaluatedPolicy, Remake
 from slime_tau2.tokenizer import Tokenizer
 from slime_tau2.types import Episode
 from slime_tau2.workers import shares
-from slime_tau2.workers.pool import Pool
+from slime_tau2.workers.pool import DIED, Pool
 from slime_tau2.workers.processes import Processes
 
 AUDITED, MISMATCHES, CHECKED, FAULTS = "audited", "mismatches", "cross-checked", "faults/"
@@ -100,7 +100,9 @@ class Workers:
             return lost(world, task_id, seed, error)
 
     def take_counts(self) -> Counter[str]:
-        return self._pool.take_counts()
+        counts = self._pool.take_counts()
+        counts[FAULTS + DIED] = counts.pop(DIED, 0)
+        return +counts
 
     async def silences(self) -> dict[str, float]:
         return await self._pool.silences()

@@ -20,6 +20,8 @@ from slime_tau2.types import Episode
 from slime_tau2.workers.player import Answer
 
 log = logging.getLogger(__name__)
+DIED = "worker/died"
+"""Under this name deaths are counted, beside the failed requests of the players' clients."""
 TRIES = 3
 """Workers that one episode may see die."""
 MOST_DEATHS = 5
@@ -92,7 +94,6 @@ class Pool:
         self._failure: UserError | None = None
         self._counts: Counter[str] = Counter()
         self._watcher: asyncio.Task[None] | None = None
-        self.deaths = 0
 
     @property
     def live(self) -> int:
@@ -142,7 +143,7 @@ class Pool:
             await worker.prepare(task)
 
     def take_counts(self) -> Counter[str]:
-        """What the workers counted since the last call."""
+        """What the workers counted since the last call, and under `DIED` how many of them died."""
         counts, self._counts = self._counts, Counter()
         return counts
 
@@ -204,7 +205,7 @@ class Pool:
             return
         place.worker, place.known = None, {}
         place.deaths += 1
-        self.deaths += 1
+        self._counts[DIED] += 1
         log.error("worker %d died (%s); its %d episodes are played again", place.number, death, place.live)
         self._restart(place)
 

@@ -17,7 +17,7 @@ from slime_tau2.errors import ConfigError, LedgerError, UserError, WorkerError
 from slime_tau2.ledger import Ids, TokenLedger
 from slime_tau2.types import CallGain, Reply, Turn
 from slime_tau2.workers import shares, wire
-from slime_tau2.workers.pool import MOST_DEATHS, TRIES, Pool, WorkerDied
+from slime_tau2.workers.pool import DIED, MOST_DEATHS, TRIES, Pool, WorkerDied
 from slime_tau2.workers.processes import Processes
 
 
@@ -168,7 +168,7 @@ def test_what_a_player_raises_is_raised_here_and_its_worker_lives_on():
             await workers.play((1, "user error"), 1)
         with pytest.raises(RuntimeError, match=r"KeyError in a worker: 2(.|\n)*worker_players.py"):
             await workers.play((2, "bug"), 2)
-        return await workers.play((3, "play"), 3), workers.deaths
+        return await workers.play((3, "play"), 3), workers.take_counts()[DIED]
 
     one, deaths = run(play, count=1)
     assert one.seed == 3 and deaths == 0
@@ -230,7 +230,7 @@ def test_a_thousand_episodes_while_workers_are_killed_at_random():
         await asyncio.gather(*(one(n) for n in range(1000)))
         over.set()
         await killer
-        return workers.deaths
+        return workers.take_counts()[DIED]
 
     assert run(play, count=3) >= 2
     assert sorted(e.seed for e in done) == list(range(1000)) and sum(e.reward for e in done) == 500
@@ -241,7 +241,7 @@ def test_an_episode_that_kills_its_workers_ends_as_infrastructure_and_the_others
         with pytest.raises(WorkerError, match=f"{TRIES} workers died while they played it.*signal 9"):
             await workers.play((13, "die"), 13)
         others = await asyncio.gather(*(workers.play((n, 0.02), n) for n in range(20)))
-        return [one.seed for one in others], workers.deaths
+        return [one.seed for one in others], workers.take_counts()[DIED]
 
     seeds, deaths = run(play)
     assert seeds == list(range(20)) and deaths == TRIES
