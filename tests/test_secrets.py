@@ -404,6 +404,7 @@ JUSTIFIED = {
     "launch/serve_user_sim.sh: all interfaces": "named in its help; whoever sets USER_HOST so is warned that the server asks for no key",
     "slime_tau2/doctor/job.py: all interfaces": "the same setting, where a node does not reach the simulator",
     "slime_tau2/checkpoints/torch_dist.py: torch.load of anything": "Megatron's metadata, through an unpickler that knows a few harmless classes",
+    "slime_tau2/workers/wire.py: pickle": "what the processes of one job send each other, over sockets that no one else holds, or through Ray",
     "slime_tau2/episode/environments.py: pickle": "databases that this process itself has pickled, in memory",
 }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import pickle
 import random
 import signal
 import socket
@@ -22,6 +21,7 @@ from typing import Any
 
 from slime_tau2.workers.player import Answer, Make, sent
 from slime_tau2.workers.serve import serve
+from slime_tau2.workers.wire import from_bytes, to_bytes
 
 _BEGIN = """
 import sys
@@ -146,7 +146,7 @@ def _ended(pid: int) -> int:
 
 
 def _send(connection: socket.socket, message: Any) -> None:
-    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    body = to_bytes(message)
     try:
         connection.sendall(_LENGTH.pack(len(body)) + body)
     except OSError as error:
@@ -155,7 +155,7 @@ def _send(connection: socket.socket, message: Any) -> None:
 
 def _receive(connection: socket.socket) -> Any:
     (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
-    return pickle.loads(_exactly(connection, length))
+    return from_bytes(_exactly(connection, length))
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:

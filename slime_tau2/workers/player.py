@@ -6,7 +6,6 @@ and with each what was counted since the last: nothing has to be asked for.
 
 from __future__ import annotations
 
-import pickle
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -58,7 +57,7 @@ class Answer:
     def check(self) -> None:
         """Raise the error, where it is one."""
         if self.error:
-            raise pickle.loads(self.error)
+            raise wire.from_bytes(self.error)
 
     def read(self) -> Episode:
         """The episode, or raises the error."""
@@ -94,6 +93,6 @@ class Host:
 def sent(error: Exception) -> bytes:
     """An error as bytes: one of ours as it is, another with where it was raised."""
     if isinstance(error, UserError | LedgerError):
-        return pickle.dumps(error)
+        return wire.to_bytes(error)
     where = "".join(traceback.format_exception(error))
-    return pickle.dumps(RuntimeError(f"{type(error).__name__} in a worker: {error}\n{where}"))
+    return wire.to_bytes(RuntimeError(f"{type(error).__name__} in a worker: {error}\n{where}"))

@@ -7,13 +7,13 @@ socket closes, the worker ends.
 from __future__ import annotations
 
 import asyncio
-import pickle
 import socket
 import struct
 from contextlib import suppress
 from typing import Any
 
 from slime_tau2.workers.player import Host, Make
+from slime_tau2.workers.wire import from_bytes, to_bytes
 
 _LENGTH = struct.Struct("!Q")
 CANCEL = "cancel"
@@ -52,11 +52,11 @@ async def serve(connection: socket.socket, make: Make, number: int, count: int) 
 
 def write(writer: asyncio.StreamWriter, message: tuple[Any, ...]) -> None:
     """Send a message."""
-    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    body = to_bytes(message)
     writer.write(_LENGTH.pack(len(body)) + body)
 
 
 async def read(reader: asyncio.StreamReader) -> Any:
     """The next message."""
     (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-    return pickle.loads(await reader.readexactly(length))
+    return from_bytes(await reader.readexactly(length))
