@@ -31,7 +31,7 @@ from slime_tau2.workers.ray_actors import Actors
 LIVE = 64
 
 
-async def played(play, domain: str, count: int, live: int) -> tuple[float, float, list]:
+async def played(play, domain: str, numbers: range, live: int) -> tuple[float, float, list]:
     """(wall seconds, CPU seconds of this process, episodes)."""
     limiter = asyncio.Semaphore(live)
 
@@ -40,7 +40,7 @@ async def played(play, domain: str, count: int, live: int) -> tuple[float, float
             return await play((domain, number))
 
     started, cpu = time.perf_counter(), time.process_time()
-    episodes = await asyncio.gather(*(one(n) for n in range(count)))
+    episodes = await asyncio.gather(*(one(n) for n in numbers))
     return time.perf_counter() - started, time.process_time() - cpu, episodes
 
 
@@ -68,16 +68,18 @@ async def rows(options) -> None:
     pools = {n: Pool(n, carrier(make, n)) for n in (1, 2)}
     here = InstantPlayer(domains, tokenizer)
     for domain in domains:
+        tasks = len(here.boxes[domain][0].ids)
         ways = {
             0: lambda job: here.play(job, lambda: False),
-            **{n: lambda job, p=pool: p.play(job, job) for n, pool in pools.items()},
+            **{n: lambda job, p=pool, t=tasks: p.play(job, job[1] % t) for n, pool in pools.items()},
         }
         for play in ways.values():
-            await played(play, domain, 2 * LIVE, LIVE)  # worlds, templates, gold states are warm
+            await played(play, domain, range(2 * tasks), LIVE)  # worlds, templates, gold states are warm
         walls, cpus = {n: [] for n in ways}, {n: [] for n in ways}
-        for _ in range(options.runs):
+        for run in range(1, options.runs + 1):
+            numbers = range(run * options.episodes, (run + 1) * options.episodes)  # words that nobody has tokenised yet
             for n, play in ways.items():
-                wall, cpu, episodes = await played(play, domain, options.episodes, LIVE * max(n, 1))
+                wall, cpu, episodes = await played(play, domain, numbers, LIVE * max(n, 1))
                 walls[n].append(wall)
                 cpus[n].append(cpu)
         packed = [wire.pack(e) for e in episodes]
