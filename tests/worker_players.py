@@ -76,6 +76,13 @@ class NeverThere:
         raise ConfigError("no such domain: mars")
 
 
+class Broken:
+    """A player that a bug keeps from being made."""
+
+    def __init__(self, number, count):
+        raise KeyError("mars")
+
+
 class DeadOnArrival:
     """A player whose process ends as it is made."""
 

@@ -91,7 +91,7 @@ class Pool:
         self._starting: set[asyncio.Task[None]] = set()
         self._begun = self._assembled = False
         self._changed = asyncio.Condition()
-        self._failure: UserError | None = None
+        self._failure: Exception | None = None
         self._counts: Counter[str] = Counter()
         self._watcher: asyncio.Task[None] | None = None
 
@@ -109,7 +109,8 @@ class Pool:
 
         Raises:
             WorkerError: `TRIES` workers died of it.
-            UserError: what the player raised, or no worker can be kept alive.
+            UserError: what the player raised, there or as it was made, or no worker can be kept alive.
+            RuntimeError: that was an error of another kind; says where it was raised.
         """
         self._begin()
         death: WorkerDied | None = None
@@ -216,7 +217,7 @@ class Pool:
 
     async def _started(self, place: _Place) -> None:
         """Start a worker at a place, again if it dies at once, until it is given up."""
-        while place.deaths < MOST_DEATHS:
+        while place.deaths < MOST_DEATHS and self._failure is None:
             try:
                 worker = await self._carrier.start(place.number)
                 if self._told:
@@ -224,13 +225,13 @@ class Pool:
             except WorkerDied as death:
                 place.deaths += 1
                 log.error("worker %d died before it was ready (%s)", place.number, death)
-            except UserError as error:
+            except Exception as error:  # of ours, or a bug: no other worker would fare better
                 await self._fail(error)
                 return
             else:
                 place.worker = worker
                 break
-        else:
+        if place.worker is None and self._failure is None:
             log.error("worker %d died %d times without an episode between, and is given up", place.number, MOST_DEATHS)
             if all(p.deaths >= MOST_DEATHS for p in self._places):
                 await self._fail(
@@ -243,7 +244,7 @@ class Pool:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _fail(self, error: UserError) -> None:
+    async def _fail(self, error: Exception) -> None:
         """No worker can play: whoever waits for one is told."""
         async with self._changed:
             self._failure = error

@@ -41,6 +41,9 @@ class Processes:
                 pid, connection = await asyncio.to_thread(self._nursery.fork, number)
             except Closed:
                 raise WorkerDied(f"the process that it is forked from: {self._forget()}") from None
+            except Exception:  # its player cannot be made, and it has ended
+                self._forget()
+                raise
         return await ProcessWorker.connected(self, pid, connection)
 
     async def end(self, pid: int) -> str:

@@ -10,7 +10,7 @@ import signal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_players import DeadOnArrival, NeverThere, Obedient, episode
+from worker_players import Broken, DeadOnArrival, NeverThere, Obedient, episode
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError, LedgerError, UserError, WorkerError
@@ -250,6 +250,11 @@ def test_an_episode_that_kills_its_workers_ends_as_infrastructure_and_the_others
 def test_workers_that_cannot_be_made_say_why_at_once():
     with pytest.raises(ConfigError, match="no such domain: mars"):
         run(lambda workers: workers.play((1, "play"), 1), make=NeverThere)
+
+
+def test_a_bug_in_the_making_of_a_player_ends_the_waiting():
+    with pytest.raises(RuntimeError, match=r"KeyError in a worker: 'mars'(.|\n)*worker_players.py"):
+        run(lambda workers: asyncio.wait_for(workers.play((1, "play"), 1), 60), make=Broken)
 
 
 def test_workers_that_die_as_they_are_made_are_given_up(caplog):
