@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import socket
-import struct
 import sys
 import time
 from collections import Counter
@@ -21,7 +20,7 @@ from typing import Any
 
 from slime_tau2.workers.player import Answer, Make, sent
 from slime_tau2.workers.serve import serve
-from slime_tau2.workers.wire import from_bytes, to_bytes
+from slime_tau2.workers.wire import LENGTH, framed, from_bytes
 
 _BEGIN = """
 import sys
@@ -30,7 +29,6 @@ from slime_tau2.workers.nursery import main
 main(int(sys.argv[1]))
 """
 """Its whole program. It finds modules where its parent does: plugins among them."""
-_LENGTH = struct.Struct("!Q")
 END_S = 5.0
 """How long a worker may take to close its connections before it is killed."""
 
@@ -146,15 +144,14 @@ def _ended(pid: int) -> int:
 
 
 def _send(connection: socket.socket, message: Any) -> None:
-    body = to_bytes(message)
     try:
-        connection.sendall(_LENGTH.pack(len(body)) + body)
+        connection.sendall(framed(message))
     except OSError as error:
         raise Closed from error
 
 
 def _receive(connection: socket.socket) -> Any:
-    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
     return from_bytes(_exactly(connection, length))
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from slime_tau2.errors import ConfigError
-from slime_tau2.workers.player import Answer, Host, Make, Player, sent
+from slime_tau2.workers.player import Answer, Host, Make, sent
 from slime_tau2.workers.pool import WorkerDied
 
 LIVE = 100_000
@@ -43,16 +43,12 @@ class _Actor:
         return self.host.silences()
 
     async def close(self) -> None:
-        await self.player.close()
+        await self.host.player.close()
 
     @property
     def host(self) -> Host:
         assert self._host is not None, "an actor is used only after `ready`"
         return self._host
-
-    @property
-    def player(self) -> Player:
-        return self.host.player
 
 
 class Actors:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from contextlib import suppress
 from typing import Any
 
 from slime_tau2.workers.player import Host, Make
-from slime_tau2.workers.wire import from_bytes, to_bytes
+from slime_tau2.workers.wire import LENGTH, framed, from_bytes
 
-_LENGTH = struct.Struct("!Q")
 CANCEL = "cancel"
 """Instead of a method: the call of that number is not waited for any more."""
 
@@ -52,11 +50,10 @@ async def serve(connection: socket.socket, make: Make, number: int, count: int) 
 
 def write(writer: asyncio.StreamWriter, message: tuple[Any, ...]) -> None:
     """Send a message."""
-    body = to_bytes(message)
-    writer.write(_LENGTH.pack(len(body)) + body)
+    writer.write(framed(message))
 
 
 async def read(reader: asyncio.StreamReader) -> Any:
     """The next message."""
-    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
     return from_bytes(await reader.readexactly(length))

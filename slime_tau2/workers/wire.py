@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 import zlib
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from slime_tau2.ledger import TokenLedger
 from slime_tau2.types import Episode
 
+LENGTH = struct.Struct("!Q")
+"""Before each message of a socket."""
 LEVEL = 1
 """zlib's: a quarter of the size of the JSON, at a tenth of a millisecond for a long conversation."""
 
@@ -31,6 +34,12 @@ def to_bytes(value: Any) -> bytes:
 def from_bytes(data: bytes) -> Any:
     """The value that `to_bytes` was given, by a process of this job."""
     return pickle.loads(data)
+
+
+def framed(message: Any) -> bytes:
+    """A message as it goes through a socket: behind its length."""
+    body = to_bytes(message)
+    return LENGTH.pack(len(body)) + body
 
 
 def pack(episode: Episode) -> bytes:
