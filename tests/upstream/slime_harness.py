@@ -9,8 +9,12 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
+import shutil
+import tempfile
 import threading
 from argparse import Namespace
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -261,6 +265,28 @@ def manager(args, source):
     made.custom_convert_samples_to_train_data_func = None
     made.train_parallel_config = {"dp_size": 2, "cp_size": 1, "vpp_size": 1, "microbatch_group_size_per_vp_stage": 1}
     return made
+
+
+@contextmanager
+def ray_cluster():
+    """A Ray of this test's own, whose processes find modules where this one does."""
+    ray = pytest.importorskip("ray")
+    environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "HF_HUB_OFFLINE": "1"}
+    folder = tempfile.mkdtemp(prefix="ray-")  # short: it holds sockets
+    ray.init(
+        address="local",
+        num_cpus=4,
+        num_gpus=0,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": environment},
+        _temp_dir=folder,
+    )
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def assert_trainable(sample):

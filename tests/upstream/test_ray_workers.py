@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
-import os
-import tempfile
 import threading
 import time
 
 import pytest
-from slime_harness import TeacherServer, assert_trainable, fresh, make_args, needs_slime, roll
+from slime_harness import TeacherServer, assert_trainable, fresh, make_args, needs_slime, ray_cluster, roll
 
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks.compat import GenerateState, Sample
@@ -27,20 +25,8 @@ TIMES = {"policy_s", "user_s", "wall_s"}
 
 @pytest.fixture(scope="module")
 def ray():
-    ray = pytest.importorskip("ray")
-    folder = tempfile.mkdtemp(prefix="ray-")  # short: it holds sockets
-    environment = {"PYTHONPATH": os.pathsep.join(["tests", os.environ.get("PYTHONPATH", "")]), "HF_HUB_OFFLINE": "1"}
-    ray.init(
-        address="local",
-        num_cpus=4,
-        num_gpus=0,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": environment},
-        _temp_dir=folder,
-    )
-    yield ray
-    ray.shutdown()
+    with ray_cluster() as ray:
+        yield ray
 
 
 @pytest.fixture(autouse=True)

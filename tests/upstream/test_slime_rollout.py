@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, needs_slime, roll
+from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, needs_slime, ray_cluster, roll
 
 from slime_tau2.data import traces
 from slime_tau2.errors import LedgerError
@@ -323,22 +321,10 @@ def test_256_concurrent_samples_reach_the_latency_bound(tokenizer, tmp_path):
 
 
 def test_rollout_manager_as_a_ray_actor(teacher, tmp_path):
-    ray = pytest.importorskip("ray")
     pytest.importorskip("slime.ray.rollout", reason="slime.ray.rollout needs sglang's modules")
     from slime.ray.placement_group import create_rollout_manager
 
-    environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), "HF_HUB_OFFLINE": "1"}
-    folder = tempfile.mkdtemp(prefix="ray-")  # short: it holds sockets
-    ray.init(
-        address="local",
-        num_cpus=4,
-        num_gpus=0,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": environment},
-        _temp_dir=folder,
-    )
-    try:
+    with ray_cluster() as ray:
         args = make_args(
             tmp_path,
             teacher.port,
@@ -370,9 +356,6 @@ def test_rollout_manager_as_a_ray_actor(teacher, tmp_path):
             "a sample that was served has ended, or is served again"
         )
         assert ended >= 2 * args.rollout_batch_size * size
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_generate_group_by_group_never_raises(tmp_path, tokenizer):
