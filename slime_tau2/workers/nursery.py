@@ -18,6 +18,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
+from slime_tau2.workers import memory
 from slime_tau2.workers.player import Answer, Make, sent
 from slime_tau2.workers.serve import serve
 from slime_tau2.workers.wire import LENGTH, framed, from_bytes
@@ -104,7 +105,7 @@ def main(descriptor: int) -> None:
         except Exception as error:
             _send(control, Answer(error=sent(error), counts=Counter()))
             return
-        gc.collect()
+        memory.give_back()
         gc.freeze()  # a collection in a worker would write to, and so copy, the pages that all share
         _send(control, Answer(counts=Counter()))
         while True:

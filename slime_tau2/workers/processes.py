@@ -144,6 +144,7 @@ class ProcessWorker:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(self._death())
+                future.exception()  # seen: a caller that met the death as it was sending does not await this one
 
     def _death(self) -> WorkerDied:
         return WorkerDied(f"process {self.pid}: {self._end}")

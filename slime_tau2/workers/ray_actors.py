@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from slime_tau2.errors import ConfigError
+from slime_tau2.workers import memory
 from slime_tau2.workers.player import Answer, Host, Make, sent
 from slime_tau2.workers.pool import WorkerDied
 
@@ -24,6 +25,7 @@ class _Actor:
         self._error = b""
         try:
             self._host = Host(make(number, count))
+            memory.give_back()
         except Exception as error:
             self._error = sent(error)
 

@@ -60,6 +60,12 @@ def rss_mib(pid: int) -> float:
     raise ValueError(pid)
 
 
+def actors() -> list[int]:
+    """Process ids of this machine's Ray workers; Ray gives a process the name of its actor."""
+    names = {int(path.parent.name): path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")}
+    return [pid for pid, name in names.items() if name.startswith(b"ray::_Actor")]
+
+
 async def rows(options) -> None:
     domains = tuple(options.domains)
     tokenizer = load_tokenizer(options.tokenizer)
@@ -91,9 +97,10 @@ async def rows(options) -> None:
             f"{1e3 * median(cpus[2]) / options.episodes:.2f} ms; packed in {packing:.2f} ms by "
             f"the worker, unpacked in {unpacking:.2f} ms by the parent, {sum(map(len, packed)) / len(packed) / 1024:.1f} KiB"
         )
-    if not options.ray:
-        sizes = [rss_mib(place.worker.pid) for pool in pools.values() for place in pool._places]
-        print(f"memory of a worker with {', '.join(domains)}: {max(sizes):.0f} MiB")
+    workers = [place.worker for pool in pools.values() for place in pool._places]
+    sizes = [rss_mib(pid) for pid in (actors() if options.ray else [worker.pid for worker in workers])]
+    assert len(sizes) == len(workers)
+    print(f"memory of a worker with {', '.join(domains)}: {max(sizes):.0f} MiB")
     for pool in pools.values():
         await pool.close()
 
