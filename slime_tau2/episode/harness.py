@@ -22,6 +22,7 @@ from slime_tau2.episode.official import OfficialCheck
 from slime_tau2.episode.openai_chat import ChatClient, thinking
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import PROTOCOLS, Native
+from slime_tau2.episode.recorder import Recorder
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.errors import ConfigError, JudgeError, UserSimulatorError
 from slime_tau2.record import MessageRecord
@@ -112,10 +113,9 @@ class Harness:
         assert isinstance(self.policy, PolicyClient), "a token agent needs a policy server"
         config, parameters = self.config, dict(sampling)
         budget = int(parameters.pop("max_new_tokens", config.max_context_tokens))
-        return TokenAgent(
+        recorder = Recorder(
             client=self.policy,
             chat=self.chat(world.name),
-            system_prompt=self.system_prompt(world, task_id),
             sampling=parameters,
             max_turn_tokens=config.max_turn_tokens,
             max_response_tokens=budget,
@@ -124,9 +124,9 @@ class Harness:
             seed=seed,
             routing_key=routing_key,
             aborted=aborted,
-            protocol=self.protocol,
             routed_experts=routed_experts,
         )
+        return TokenAgent(recorder=recorder, system_prompt=self.system_prompt(world, task_id), protocol=self.protocol)
 
     def user(self, evaluation: bool = False, routing_key: str | None = None) -> users.User:
         """A fresh user for one episode; in evaluation the second user model, where one is named.
