@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ class Sampled:
         finish_reason: `stop`, `length` or `abort`.
         versions: one per request, of the weights that sampled it.
         replies: one per request, what the server answered.
+        trained: whether its ids are for training.
         ended: the episode ends with this call, in this way; None where it goes on.
         detail: why it ends.
     """
@@ -45,6 +46,7 @@ class Sampled:
     versions: list[str] = field(default_factory=list)
     finish_reason: str = "stop"
     replies: list[Reply] = field(default_factory=list)
+    trained: bool = True
     ended: Termination | None = None
     detail: str = ""
 
@@ -54,7 +56,7 @@ class Sampled:
 
     def add(self, ids: list[int], log_probs: list[float], meta: dict[str, Any]) -> None:
         """Take one reply of the server."""
-        self.replies.append(Reply(self.end, self.end + len(ids), meta))
+        self.replies.append(Reply(self.end, self.end + len(ids), meta, self.trained))
         self.ids += ids
         self.log_probs += log_probs
         if meta.get("weight_version") is not None:
@@ -81,7 +83,7 @@ class Recorder:
     and the episode ends.
 
     What a call sampled enters the ledger whole, when it has ended: one that a failure or the episode's deadline cuts
-    leaves nothing there, so that the ledger's spans always are whole calls.
+    leaves nothing there, so that the ledger's spans always are whole calls, those that train.
 
     With `routed_experts` (a mixture of experts whose routing the trainer replays) each request asks for the experts of
     the tokens that no earlier one has told of, so that the answers of an episode add up to one row per token.
@@ -102,12 +104,23 @@ class Recorder:
     calls: int = field(default=0, init=False)
     _experts_known: int = field(default=0, init=False, repr=False)  # tokens whose experts are known
 
-    async def call(self, new: Ids) -> Sampled:
+    async def call(
+        self,
+        new: Ids,
+        *,
+        limit: int | None = None,
+        trained: bool = True,
+        deliver: Callable[[Sampled], Awaitable[None]] | None = None,
+    ) -> Sampled:
         """Send what is new behind what there is, and sample.
 
         Args:
             new: the ids that the policy reads now: of the whole prompt in the first call, then of what was said since
                 the last one.
+            limit: a bound of the caller's own on this call, in tokens. One that it cuts is closed, untrained, and the
+                episode goes on.
+            trained: False records what was sampled as the policy's past, and trains nothing of it.
+            deliver: awaited before what was sampled is recorded; where it raises, nothing of it is.
 
         Raises:
             PolicyError: the server failed for good; the ledger then ends with `new`.
@@ -124,15 +137,21 @@ class Recorder:
                 ended=Termination.CONTEXT_OVERFLOW,
                 detail=f"{len(ledger)} tokens fill the episode's budget",
             )
-        sampled = await self._sample(ledger, min(self.max_turn_tokens, left))
-        ledger.append_sampled(sampled.ids, sampled.log_probs)
+        allowed = min(self.max_turn_tokens, left)
+        sampled = await self._sample(ledger, allowed if limit is None else min(limit, allowed), trained)
         if sampled.finish_reason == "abort":
             sampled.ended = Termination.ABORTED
-        elif sampled.finish_reason == "length":
+        elif sampled.finish_reason == "length" and not (limit is not None and limit < allowed):
             sampled.ended = Termination.CONTEXT_OVERFLOW if left <= self.max_turn_tokens else Termination.LENGTH
             sampled.detail = f"{len(sampled.ids)} tokens without an end of turn"
-        elif sampled.ids[-1] != self.chat.end_of_turn:  # stopped at </tool_call>: the template closes it, untrained
-            ledger.append_context(Ids.of([self.chat.end_of_turn]))
+        if deliver is not None:
+            await deliver(sampled)
+        if trained:
+            ledger.append_sampled(sampled.ids, sampled.log_probs)
+        else:
+            ledger.append_context(Ids.of(sampled.ids))
+        if sampled.ended is None and sampled.ids[-1] != self.chat.end_of_turn:
+            ledger.append_context(Ids.of([self.chat.end_of_turn]))  # the template closes the turn, untrained
         return sampled
 
     def text(self, sampled: Sampled) -> str:
@@ -147,9 +166,10 @@ class Recorder:
         found = self.chat.token_spans.find(sampled.ids, self.text(sampled), pieces)
         return tuple((sampled.start + first, sampled.start + end) for first, end in found)
 
-    async def _sample(self, ledger: TokenLedger, budget: int) -> Sampled:
+    async def _sample(self, ledger: TokenLedger, budget: int, trained: bool) -> Sampled:
         """Sample at most `budget` tokens behind the ledger's, over the weight updates that cut the call."""
-        sampled, params = Sampled(start=ledger.response_length), dict(self.sampling)
+        sampled = Sampled(start=ledger.response_length, trained=trained)
+        params = dict(self.sampling)
         if self.stop_at_tool_call:
             params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]
         for attempt in range(MAX_INTERRUPTIONS):

@@ -171,7 +171,12 @@ def _by_tokens(
     async def run_one(world: World, task_id: str, seed: int) -> Episode:
         key = f"eval-{task_id}-{seed}"
         agent = harness.agent(
-            world, sampling=sampling, seed=seed if config.seeded_sampling else None, routing_key=key, task_id=task_id
+            world,
+            sampling=sampling,
+            seed=seed if config.seeded_sampling else None,
+            routing_key=key,
+            task_id=task_id,
+            episode_seed=seed,
         )
         return await harness.run(world, task_id, agent, seed=seed, evaluation=True, routing_key=key)
 
