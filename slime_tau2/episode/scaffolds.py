@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from slime_tau2 import bench, plugins
@@ -72,3 +74,14 @@ def factory(path: str) -> Factory:
             "(docs/extending.md)"
         ) from error
     return make  # type: ignore[no-any-return]
+
+
+def sha256(path: str) -> str:
+    """The hash of the file in which the factory of `tau2_agent` is.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    make: Any = plugins.load(path, "tau2_agent")
+    module = inspect.getmodule(make)
+    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest() if module and module.__file__ else ""
