@@ -6,6 +6,7 @@ from own_agents import on_path, planning_reply
 from serving import Serving
 from test_eval_workers import Teacher, told
 
+from slime_tau2.data import records, rejection
 from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.evaluation import plan
 
@@ -40,7 +41,7 @@ def asked(cli, tmp_path):
     return ask
 
 
-def test_a_client_in_two_workers_leaves_the_records_of_our_own_agent(asked, cli, tokenizer, tmp_path):
+def test_a_client_in_two_workers_leaves_the_records_of_our_own_agent(asked, cli, tokenizer):
     options = ("--attempts", "2", "--set", "agent=helped:Helped")
     *_, ours = asked(Teacher(tokenizer), "ours", *options[:2])
     code, out, error, alone = asked(Teacher(tokenizer), "alone", *options)
@@ -54,10 +55,8 @@ def test_a_client_in_two_workers_leaves_the_records_of_our_own_agent(asked, cli,
     assert settings["agent"] == "helped:Helped" and len(settings["agent_sha256"]) == 64
     code, out, _ = cli("compare", ours, alone)
     assert code == 0 and "the policies differ in agent: ours None, alone helped:Helped" in out
-    code, _, error = cli(
-        "rft", alone / "attempts.jsonl", "--split", "test", "--i-know", "--output", tmp_path / "r.jsonl"
-    )
-    assert code == 2 and "all 6 were played by an agent of one's own (tau2_agent)" in error, error
+    counts = rejection.select(records.read(alone / records.FILE)).counts
+    assert counts["of other agents"] == 6 and counts["kept"] == 0 and "prompts are not" in rejection.why_none(counts)
 
 
 def test_a_planner_is_audited_by_what_it_asked(asked, tokenizer):
@@ -84,7 +83,7 @@ def test_a_resumed_run_has_the_same_agent(asked, tokenizer, page):
     [
         (("eval", "--policy", "https://127.0.0.1:9/v1", "--model", "m"), "an agent of your own asks by tokens"),
         (("collect", "--policy", "http://127.0.0.1:9", "--tokenizer", TOKENIZER), "collect with our own agent"),
-        (("eval", "--policy", "http://127.0.0.1:9", "--tokenizer", TOKENIZER, "--protocol", "card"), "leave out"),
+        (("eval", "--policy", "http://127.0.0.1:9", "--tokenizer", TOKENIZER, "--set", "protocol=card"), "leave out"),
     ],
 )
 def test_where_it_has_no_place_it_is_refused(cli, tmp_path, command, said):
