@@ -198,6 +198,11 @@ def _collect_model(
             f"{script} is a script, whose words are no training data; name a model (--policy URL/v1 --model NAME) "
             "that talks to a real user (--user llm with --set user_base_url=…), or for helpdesk --policy teacher"
         )
+    if config.agent is not None:
+        raise ConfigError(
+            f"tau2_agent = {config.agent}: rows are made of what tau2 heard, and the agent's own prompts are not among "
+            "it; collect with our own agent, and leave tau2_agent out"
+        )
     finished = evaluate(request, Console())
     assert finished is not None, "this was no dry run"
     assert request.split is not None, "collect has a default"

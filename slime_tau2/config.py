@@ -78,6 +78,8 @@ class Tau2Config(BaseModel):
 
     # Agent: how the policy is asked
 
+    agent: str | None = None
+    """`module:factory` of an agent of your own (docs/extending.md); None is ours, which asks the policy once a turn."""
     protocol: Literal["native", "card"] = "native"
     """How the agent speaks: Qwen's own tool format, or the model card's one action per turn with `respond` and `done`.
     """
@@ -223,6 +225,13 @@ class Tau2Config(BaseModel):
         known = USERS if info.field_name == "user" else SHAPINGS
         if value not in known and not plugins.named(value):
             raise ValueError(f"there are {', '.join(known)}, and module:name for your own")
+        return value
+
+    @field_validator("agent")
+    @classmethod
+    def _by_path(cls, value: str | None) -> str | None:
+        if value is not None and not plugins.named(value):
+            raise ValueError("name module:factory")
         return value
 
     @field_validator("thinking", "user_thinking", mode="before")

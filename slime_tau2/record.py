@@ -312,6 +312,8 @@ class AttemptRecord(EpisodeRecord):
     """The id of the run, as its plan has it."""
     attempt: Count
     """Number of the attempt at the task, from 0."""
+    agent: NotRequired[str]
+    """Import path of an agent of one's own, whose prompts are not among the messages; absent where it was ours."""
     turn_tokens: NotRequired[SkipValidation[list[list[tuple[str, float]]]]]
     """For each turn that sampled, its tokens as [text, log-prob]; absent where the policy was not sampled by tokens.
     Not checked when it is read.

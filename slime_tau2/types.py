@@ -79,12 +79,24 @@ class Reply:
     server said of them.
 
     `meta` is its `meta_info` without the log-probs, which the ledger has. A turn that a weight update interrupted has
-    several replies, and one of them may have no tokens.
+    several replies, and one of them may have no tokens. `trained` is False where an agent of one's own keeps a call out
+    of training.
     """
 
     start: int
     end: int
     meta: dict[str, Any]
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What the policy read and said, message by message, as its chat template takes it, where an agent of one's own
+    wrote the prompts.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,8 @@ class Episode:
     """Tokens by role (policy, user, judge), as the servers report them (`episode.usage`)."""
     reasoning: list[ThoughtRecord] = field(default_factory=list)
     """What the models thought, in order (`episode.usage`)."""
+    transcript: Transcript | None = None
+    """By what the ledger can be audited, where the messages are not what the policy read; not recorded."""
     provenance: Provenance = field(default_factory=lambda: Provenance(tau2="", tasks_sha256="", reward_basis=[]))
     """The tau2, task file and reward basis that scored it."""
     user_stopped_early: bool = False

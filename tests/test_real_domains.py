@@ -9,6 +9,7 @@ from slime_tau2.episode import driver, scripts, splits, worlds
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.recorder import Recorder
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import GoldUser, PlainUser
 from slime_tau2.errors import BenchDataError
@@ -148,20 +149,20 @@ async def test_the_local_model_drives_a_real_episode(domain, server, tokenizer):
     """Score irrelevant, tokens exact: thousands of tokens of policy and tools, a random model, several turns."""
     world = worlds.load(domain)
     chat, client = ChatRenderer(tokenizer, world.tool_schemas), PolicyClient(server.url)
-    agent = TokenAgent(
+    recorder = Recorder(
         client=client,
         chat=chat,
-        system_prompt=bench.agent_prompt(world.policy),
         sampling={"temperature": 1.0, "ignore_eos": False},
         max_turn_tokens=24,
         max_response_tokens=4000,
         max_context_tokens=32_000,
         seed=5,
     )
+    agent = TokenAgent(recorder=recorder, system_prompt=bench.agent_prompt(world.policy))
     # a random model rarely ends a turn by itself: stop it at the first token that is likely enough to come
-    agent.sampling["stop_token_ids"] = list(range(0, 1536, 8))
+    recorder.sampling["stop_token_ids"] = list(range(0, 1536, 8))
     mismatches = server.info()["prefix_mismatches"]
-    agent.routing_key = f"real-{domain}"
+    recorder.routing_key = f"real-{domain}"
     episode = await driver.run_episode(world, world.task_ids("test")[0], agent, PlainUser(turns=3), seed=1)
     await client.close()
     assert episode.termination in (Termination.USER_STOP, Termination.LENGTH) and episode.reward is not None

@@ -3,8 +3,8 @@
 Successes are kept. A task without one gives its best attempt by strict partial score, if that is good enough: the
 card's rule (reward >= 1.0, else the best partial >= 0.6). An attempt with a malformed call never qualifies: its record
 names the unknown tool that tau2 answered for, not what the policy wrote. Nor does a conversation with a script on
-either side: gold's agent speaks in signs, and its user has one sentence. A conversation that repeats another of its
-task counts once.
+either side: gold's agent speaks in signs, and its user has one sentence. Nor does one of an agent of somebody's own,
+whose prompts are not in the record. A conversation that repeats another of its task counts once.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def select(
             *COUNTED,
             "ended by infrastructure",
             "of scripts",
+            "of other agents",
             "malformed",
             "duplicates",
             "tasks",
@@ -71,6 +72,8 @@ def select(
             counts["ended by infrastructure"] += 1
         elif _scripted(record):
             counts["of scripts"] += 1
+        elif "agent" in record:
+            counts["of other agents"] += 1
         elif any(turn["malformed"] for turn in record.get("turns", ())):
             counts["malformed"] += 1
         elif conversation in seen:
@@ -133,6 +136,10 @@ CAUSES = {
     ),
     "ended by infrastructure": (
         "were ended by the infrastructure (see their `detail`): mend it and run the same `eval` or `collect` again"
+    ),
+    "of other agents": (
+        "were played by an agent of one's own (tau2_agent), whose prompts are not in the record: train it by the "
+        "hooks, from a model that knows our own agent's format"
     ),
     "of scripts": (
         "have a script for agent or user, whose words are no training data: sample a model, against "

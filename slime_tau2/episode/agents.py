@@ -55,7 +55,9 @@ class AgentAction:
 class Agent(Protocol):
     """Awaited by the driver whenever tau2's next receiver is the agent."""
 
-    ledger: TokenLedger | None
+    @property
+    def ledger(self) -> TokenLedger | None:
+        """What was sent and sampled; None where the agent has no tokens."""
 
     async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
         """What the agent does now.

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slime_tau2 import bench
+from slime_tau2.episode import api_messages
 from slime_tau2.episode.agents import AgentAction, as_json
 from slime_tau2.episode.chat import ChatMessage
 from slime_tau2.episode.openai_chat import ChatClient, ChatReply, policy_reply
@@ -44,8 +45,8 @@ class ApiAgent:
         self._hears({"role": "system", "content": system_prompt})
 
     async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
-        for recorded in history[self._seen :]:
-            self._reads(recorded)
+        for heard in api_messages.heard(history[self._seen :]):
+            self._hears(heard)
         self._seen = len(history)
         reply = await _asked(self.client, self.messages, self.tools, self.seed, self.routing_key)
         if isinstance(reply, AgentAction):
@@ -53,20 +54,6 @@ class ApiAgent:
         calls = [bench.ToolCall(name=name, arguments=arguments) for name, arguments in reply.calls]
         answer = bench.AssistantMessage(role="assistant", content=reply.text, tool_calls=calls or None, cost=0.0)
         return AgentAction(answer, text=reply.text or "", malformed=reply.malformed)
-
-    def _reads(self, message: bench.Message) -> None:
-        """What tau2 recorded and the agent may see: the user's own calls and their results are not among it."""
-        if isinstance(message, bench.ToolMessage):
-            if message.requestor == "assistant":
-                self._hears({"role": "tool", "tool_call_id": message.id, "content": message.content or ""})
-        elif isinstance(message, bench.AssistantMessage):
-            calls = [
-                {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": json.dumps(c.arguments)}}
-                for c in message.tool_calls or []
-            ]
-            self._hears({"role": "assistant", "content": message.content, **({"tool_calls": calls} if calls else {})})
-        elif not message.tool_calls:
-            self._hears({"role": "user", "content": message.content or ""})
 
     def _hears(self, message: dict[str, Any]) -> None:
         self.messages.append(json.dumps(message, ensure_ascii=False).encode())

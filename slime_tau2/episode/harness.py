@@ -15,13 +15,15 @@ from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import credentials, users, worlds
 from slime_tau2.episode.agents import Agent
-from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.chat import ChatRenderer, ToolSchema
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.judge import LLMJudge
 from slime_tau2.episode.official import OfficialCheck
 from slime_tau2.episode.openai_chat import ChatClient, thinking
+from slime_tau2.episode.own_agent import OwnAgent, OwnAgents
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import PROTOCOLS, Native
+from slime_tau2.episode.recorder import Recorder
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.errors import ConfigError, JudgeError, UserSimulatorError
 from slime_tau2.record import MessageRecord
@@ -73,10 +75,7 @@ class Harness:
 
     def chat(self, domain: str) -> ChatRenderer:
         if domain not in self._chats:
-            tools = self.protocol.template_tools(self.world(domain).tool_schemas)
-            if self.tokenizer is None:
-                raise ValueError("agents without tokens have no chat template")
-            self._chats[domain] = ChatRenderer(self.tokenizer, tools, self.config.thinking)
+            self._chats[domain] = self._renderer(self.protocol.template_tools(self.world(domain).tool_schemas))
         return self._chats[domain]
 
     @property
@@ -102,20 +101,21 @@ class Harness:
         aborted: Callable[[], bool] = lambda: False,
         routed_experts: bool = False,
         task_id: str | None = None,
-    ) -> TokenAgent:
+        episode_seed: int = 0,
+    ) -> TokenAgent | OwnAgent:
         """An agent for one episode.
 
         Args:
             sampling: parameters of the server. `max_new_tokens` among them is the whole response's budget, as in slime.
             seed: from which sampling derives; None leaves it to the server.
+            episode_seed: for what an agent of the user's own draws itself.
         """
         assert isinstance(self.policy, PolicyClient), "a token agent needs a policy server"
         config, parameters = self.config, dict(sampling)
         budget = int(parameters.pop("max_new_tokens", config.max_context_tokens))
-        return TokenAgent(
+        recorder = Recorder(
             client=self.policy,
             chat=self.chat(world.name),
-            system_prompt=self.system_prompt(world, task_id),
             sampling=parameters,
             max_turn_tokens=config.max_turn_tokens,
             max_response_tokens=budget,
@@ -124,9 +124,24 @@ class Harness:
             seed=seed,
             routing_key=routing_key,
             aborted=aborted,
-            protocol=self.protocol,
             routed_experts=routed_experts,
         )
+        prompt = self.system_prompt(world, task_id)
+        if self.own_agents is not None:
+            return self.own_agents.agent(recorder, world, system_prompt=prompt, task_id=task_id, seed=episode_seed)
+        return TokenAgent(recorder=recorder, system_prompt=prompt, protocol=self.protocol)
+
+    @cached_property
+    def own_agents(self) -> OwnAgents | None:
+        """What `tau2_agent` names."""
+        if self.config.agent is None:
+            return None
+        return OwnAgents(self.config.agent, self._renderer, self.protocol)
+
+    def _renderer(self, tools: Sequence[ToolSchema] | None) -> ChatRenderer:
+        if self.tokenizer is None:
+            raise ValueError("agents without tokens have no chat template")
+        return ChatRenderer(self.tokenizer, tools, self.config.thinking)
 
     def user(self, evaluation: bool = False, routing_key: str | None = None) -> users.User:
         """A fresh user for one episode; in evaluation the second user model, where one is named.
@@ -168,7 +183,7 @@ class Harness:
         Raises:
             UserError: what the first episode would have met.
         """
-        for make in (self.user, lambda: self.user(evaluation=True), lambda: self.judge):
+        for make in (self.user, lambda: self.user(evaluation=True), lambda: self.judge, lambda: self.own_agents):
             make()
         for domain in self.config.domains:
             world = self.world(domain)
@@ -193,18 +208,25 @@ class Harness:
         """Run one episode under the configuration's limits. `routing_key` is the agent's, for the user too; None makes
         one.
         """
-        return await run_episode(
-            world,
-            task_id,
-            agent,
-            self.user(evaluation, routing_key or f"tau2-{uuid.uuid4().hex}"),
-            seed=seed,
-            limits=self.config.limits,
-            aborted=aborted,
-            judge=self.judge,
-            official=self.official,
-            prefix=prefix,
-        )
+        try:
+            episode = await run_episode(
+                world,
+                task_id,
+                agent,
+                self.user(evaluation, routing_key or f"tau2-{uuid.uuid4().hex}"),
+                seed=seed,
+                limits=self.config.limits,
+                aborted=aborted,
+                judge=self.judge,
+                official=self.official,
+                prefix=prefix,
+            )
+        finally:
+            if isinstance(agent, OwnAgent):
+                await agent.close()
+        if isinstance(agent, OwnAgent):
+            episode.transcript = agent.transcript
+        return episode
 
     @cached_property
     def user_client(self) -> ChatClient:
@@ -272,5 +294,7 @@ class Harness:
         """Close this event loop's connections and the processes of the cross-check."""
         for client in self._clients.values():
             await client.close()
+        if self.own_agents is not None:
+            await self.own_agents.close()
         if self.official is not None:
             self.official.close()

@@ -7,9 +7,13 @@ the policy sampled another spelling of the same text, the decoded texts must be.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 from slime_tau2.data.traces import until_last_turn
-from slime_tau2.episode.chat import AWAITED, END_OF_TURN, ChatMessage, ChatRenderer
+from slime_tau2.episode.chat import AWAITED, END_OF_TURN, ChatMessage, ChatRenderer, ToolSchema
 from slime_tau2.episode.protocols import PROTOCOLS, Native
+from slime_tau2.ledger import TokenLedger
 from slime_tau2.record import MessageRecord
 from slime_tau2.types import Episode
 
@@ -17,10 +21,18 @@ from slime_tau2.types import Episode
 def is_mismatch(
     episode: Episode, chat: ChatRenderer, system_prompt: str, protocol: Native = PROTOCOLS["native"]
 ) -> bool:
-    """True when the ledger differs from the one-shot rendering. Episodes without a ledger have nothing to compare."""
+    """True when the ledger differs from the one-shot rendering. Episodes without a ledger have nothing to compare.
+
+    Where an agent of one's own wrote the prompts, the conversation is that of its transcript, and `chat` lends its
+    template alone.
+    """
     ledger = episode.ledger
     if ledger is None or not episode.turns:
         return False
+    if episode.transcript is not None:
+        read = cast(list[ChatMessage], episode.transcript.messages)
+        asked = read[-1]["role"] != "assistant"
+        return _differs(ledger, chat, read, tools=episode.transcript.tools, waits=asked, spans=_calls(episode))
     last = episode.turns[-1]
     system: ChatMessage = {"role": "system", "content": system_prompt}
     messages = [system, *_as_sampled(episode, chat, protocol)]
@@ -30,7 +42,21 @@ def is_mismatch(
         messages += protocol.chat(_unanswered(episode))
     if not waits and not last.sent:  # a budget used up before the turn leaves a turn in which nothing was sampled
         messages.append({"role": "assistant", "content": chat.opening + last.text})
-    whole = chat.render(messages, chat.tools, waits)
+    return _differs(ledger, chat, messages, tools=chat.tools, waits=waits, spans=ledger.spans())
+
+
+def _differs(
+    ledger: TokenLedger,
+    chat: ChatRenderer,
+    messages: Sequence[ChatMessage],
+    *,
+    tools: Sequence[ToolSchema] | None,
+    waits: bool,
+    spans: Sequence[tuple[int, int]],
+) -> bool:
+    """Whether the ledger holds something else than the messages, rendered in one go. `spans` are what was sampled."""
+    written = chat.tokenizer.decode(ledger.tokens, skip_special_tokens=False)
+    whole = chat.render(messages, tools, waits)
     if not whole.startswith(written) or whole[len(written) :] not in ("", "\n", f"{END_OF_TURN}\n"):
         return True
 
@@ -38,9 +64,20 @@ def is_mismatch(
         return list(chat.tokenizer.encode(text, add_special_tokens=False))
 
     response = ledger.tokens[ledger.prompt_length :]
-    spans = [response[start:end] for start, end in ledger.spans()]
-    canonical = all(encoded(chat.tokenizer.decode(span, skip_special_tokens=False)) == span for span in spans)
+    sampled = [response[start:end] for start, end in spans]
+    canonical = all(encoded(chat.tokenizer.decode(span, skip_special_tokens=False)) == span for span in sampled)
     return canonical and encoded(written) != ledger.tokens
+
+
+def _calls(episode: Episode) -> list[tuple[int, int]]:
+    """What was sampled, whether it trains or not: one span for each call to the policy."""
+    spans: list[tuple[int, int]] = []
+    for reply in episode.replies:
+        if spans and spans[-1][1] == reply.start:  # a weight update had cut the call
+            spans[-1] = spans[-1][0], reply.end
+        else:
+            spans.append((reply.start, reply.end))
+    return spans
 
 
 def _as_sampled(episode: Episode, chat: ChatRenderer, protocol: Native) -> list[ChatMessage]:

@@ -34,6 +34,8 @@ OF_THE_POLICY = (
     "max_context_tokens",
     "stop_at_tool_call",
     "agent_prompt_sha256",
+    "agent",
+    "agent_sha256",
 )
 JUDGED = "NL_ASSERTION"
 UNKNOWN = object()

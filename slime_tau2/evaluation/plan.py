@@ -156,6 +156,10 @@ class RunSettings(TypedDict, total=False):
     """Whether the policy's server was sent seeds."""
     agent_prompt_sha256: str
     """Hash of the agent's prompt template, where that is not the protocol's own."""
+    agent: str
+    """Import path of an agent of one's own, through which the policy acted."""
+    agent_sha256: str
+    """Hash of the file that the path names."""
     user: str
     """Who spoke for the user."""
     user_model: str | None

@@ -116,9 +116,10 @@ def turn_tokens(episode: Episode, tokenizer: Tokenizer | None) -> list[list[tupl
     if tokenizer is None or episode.ledger is None:
         return None
     ledger = episode.ledger
-    ids, log_probs = ledger.tokens[ledger.prompt_length :], ledger.log_probs
+    ids, log_probs, mask = ledger.tokens[ledger.prompt_length :], ledger.log_probs, ledger.loss_mask
 
     def shown(n: int) -> tuple[str, float]:
         return tokenizer.decode([ids[n]], skip_special_tokens=False), round(log_probs[n], 2)
 
-    return [[shown(n) for n in range(start, end)] for start, end in ledger.spans()]
+    sampled = [turn for turn in episode.turns if turn.end > turn.start]
+    return [[shown(n) for n in range(turn.start, turn.end) if mask[n]] for turn in sampled]

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from slime_tau2 import manifest, plugins
 from slime_tau2.config import Tau2Config
-from slime_tau2.episode import credentials, scripts
+from slime_tau2.episode import credentials, scaffolds, scripts
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.api_agent import ApiAgent, TextApiAgent
 from slime_tau2.episode.harness import Harness, eval_user_server
@@ -108,6 +108,13 @@ def _conditions(name: str, config: Tau2Config) -> RunSettings:
     return settings
 
 
+def _agent(config: Tau2Config) -> RunSettings:
+    """What is said of an agent of one's own; nothing of ours."""
+    if config.agent is None:
+        return {}
+    return {"agent": config.agent, "agent_sha256": scaffolds.sha256(config.agent)}
+
+
 def _script(name: str, config: Tau2Config) -> EvaluatedPolicy:
     harness = Harness(config)
 
@@ -171,7 +178,12 @@ def _by_tokens(
     async def run_one(world: World, task_id: str, seed: int) -> Episode:
         key = f"eval-{task_id}-{seed}"
         agent = harness.agent(
-            world, sampling=sampling, seed=seed if config.seeded_sampling else None, routing_key=key, task_id=task_id
+            world,
+            sampling=sampling,
+            seed=seed if config.seeded_sampling else None,
+            routing_key=key,
+            task_id=task_id,
+            episode_seed=seed,
         )
         return await harness.run(world, task_id, agent, seed=seed, evaluation=True, routing_key=key)
 
@@ -180,6 +192,7 @@ def _by_tokens(
 
     settings: RunSettings = {
         **_conditions(resolved.request.policy, config),
+        **_agent(config),
         "thinking": config.thinking,
         "temperature": resolved.temperature,
         "top_p": resolved.top_p,
@@ -193,6 +206,11 @@ def _by_tokens(
 def _by_text(resolved: ResolvedRequest, model: str, config: Tau2Config) -> EvaluatedPolicy:
     """A server of chat completions, which shows no tokens."""
     url = resolved.request.policy
+    if config.agent is not None:
+        raise ConfigError(
+            f"tau2_agent = {config.agent}: --policy {url} is asked for text, and an agent of your own asks by tokens; "
+            "name the directory of its tokenizer with --tokenizer (SGLang, vLLM)"
+        )
     sampling: dict[str, Any] = {"temperature": resolved.temperature, "top_p": resolved.top_p}
     if resolved.top_k != -1:
         if credentials.is_openai(url):

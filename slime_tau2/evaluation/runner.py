@@ -191,6 +191,9 @@ class _Outage:
 def _record(job: Run, episode: Episode, attempt: int) -> AttemptRecord:
     # mypy: an EpisodeRecord might hold more than its fields say, a `turn_tokens` of another type among it
     record: AttemptRecord = {"run": job.plan.run, "attempt": attempt, **episode.record()}  # type: ignore[typeddict-item]
+    agent = job.plan.settings.get("agent")
+    if agent is not None:
+        record["agent"] = agent
     if episode.turn_tokens is not None:
         record["turn_tokens"] = episode.turn_tokens
     return record

@@ -27,6 +27,8 @@ SAME = (
     "protocol",
     "thinking",
     "agent_prompt_sha256",
+    "agent",
+    "agent_sha256",
     "max_turn_tokens",
     "max_context_tokens",
 )

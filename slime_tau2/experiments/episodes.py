@@ -170,7 +170,7 @@ class Episodes:
 
             async def run_one(world: worlds.World, task_id: str, seed: int) -> Episode:
                 key = f"{sampling.policy}-{task_id}-{seed}"
-                agent = harness.agent(world, sampling=parameters, seed=seed, routing_key=key)
+                agent = harness.agent(world, sampling=parameters, seed=seed, routing_key=key, episode_seed=seed)
                 episode = await harness.run(world, task_id, agent, seed=seed, routing_key=key)
                 episode.turn_tokens = turn_tokens(episode, self.tokenizer)
                 return episode

@@ -69,6 +69,7 @@ class EpisodePlayer:
             aborted=aborted,
             routed_experts=job.routed_experts,
             task_id=job.task_id,
+            episode_seed=job.seed,
         )
         return await self.harness.run(
             world,

@@ -42,9 +42,11 @@ class SampleInfo(TypedDict, total=False):
     turn_partials: list[float]
     """The strict partial score after each turn."""
     turn_gains: list[float]
-    """What each turn that has tokens added to the partial score: one per span of the loss mask."""
+    """What the turn of each span of the loss mask added to the partial score; a turn of several calls to the policy has
+    several spans.
+    """
     turn_calls: list[list[CallGainRecord]]
-    """The calls of each such turn, with the response tokens, the gain and the fault of each."""
+    """The tool calls within each such span, with the response tokens, the gain and the fault of each."""
     calls: int
     """The agent's tool calls."""
     tool_errors: int
@@ -130,8 +132,8 @@ def fill(args: object, sample: Sample, episode: Episode, replayed: bool = True) 
         sample.append_response_tokens(
             args,
             tokens=response[reply.start : reply.end],
-            log_probs=log_probs[reply.start : reply.end],
-            trainable=True,
+            log_probs=log_probs[reply.start : reply.end] if reply.trained else None,
+            trainable=reply.trained,
             meta_info=replay.meta_info(args, sample, reply, replayed),
         )
         done = max(done, reply.end)
@@ -167,7 +169,8 @@ def placeholder(
 def _summary(episode: Episode) -> SampleInfo:
     outcome, turns = episode.outcome, episode.turns
     provenance: Provenance = episode.provenance
-    sampled = [turn.record() for turn in turns if turn.end > turn.start]
+    spans = episode.ledger.spans() if episode.ledger is not None else []
+    trained = [(span, turn.record()) for turn in turns for span in spans if turn.start <= span[0] < turn.end]
     return SampleInfo(
         termination=episode.termination.value,
         detail=episode.detail,
@@ -177,8 +180,8 @@ def _summary(episode: Episode) -> SampleInfo:
         steps=episode.steps,
         turns=len(turns),
         turn_partials=[turn.partial for turn in turns],
-        turn_gains=[turn["gain"] for turn in sampled],
-        turn_calls=[turn["by_call"] for turn in sampled],
+        turn_gains=[turn["gain"] for _, turn in trained],
+        turn_calls=[[c for c in turn["by_call"] if start <= c["start"] < end] for (start, end), turn in trained],
         calls=sum(turn.calls for turn in turns),
         tool_errors=episode.tool_errors,
         malformed=sum(turn.malformed for turn in turns),

@@ -43,11 +43,11 @@ def framed(message: Any) -> bytes:
 
 
 def pack(episode: Episode) -> bytes:
-    """An episode as bytes, for `unpack`."""
+    """An episode as bytes, for `unpack`; but for its transcript, which is audited where it was played."""
     ledger = episode.ledger
     record = None if ledger is None else _arrays(ledger)
     messages = zlib.compress(json.dumps(episode.messages, ensure_ascii=False).encode(), LEVEL)
-    return to_bytes((replace(episode, ledger=None, messages=[]), record, messages))
+    return to_bytes((replace(episode, ledger=None, messages=[], transcript=None), record, messages))
 
 
 def unpack(packed: bytes) -> Episode:

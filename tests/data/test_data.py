@@ -7,6 +7,7 @@ from slime_tau2 import files
 from slime_tau2.data import rejection, tasks, teacher_traces, traces
 from slime_tau2.episode import driver
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.recorder import Recorder
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser
 from slime_tau2.errors import ConfigError
@@ -17,15 +18,15 @@ async def test_a_tokenised_trace_equals_the_ledger_of_the_same_episode(helpdesk,
     async with FakePolicy(tokenizer, teacher_reply(flaws=1.0)) as fake:
         client = PolicyClient(fake.url)
         for n, task_id in enumerate(("orders_7", "refunds_2", "phones_9", "phones_11", "orders_1")):
-            agent = TokenAgent(
+            recorder = Recorder(
                 client=client,
                 chat=chat,
-                system_prompt="Help.",
                 sampling={},
                 max_turn_tokens=99,
                 max_response_tokens=2000,
                 max_context_tokens=30_000,
             )
+            agent = TokenAgent(recorder=recorder, system_prompt="Help.")
             episode = await driver.run_episode(helpdesk, task_id, agent, DomainUser(), seed=n)
             row = traces.tokenise(traces.to_row(episode, "Help.", helpdesk.tool_schemas), chat)
             assert row.tokens == agent.ledger.tokens and row.loss_mask == agent.ledger.loss_mask

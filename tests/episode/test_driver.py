@@ -13,6 +13,7 @@ from slime_tau2.episode.agents import AgentAction, ScriptedAgent
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.conversation import Conversation, unplayed
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.recorder import Recorder
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser, GoldUser, PlainUser
 from slime_tau2.errors import ConfigError, JudgeError, LedgerError, UserSimulatorError
@@ -26,14 +27,15 @@ PROMPT = "Help."
 def token_agent(url, chat, **options):
     settings = dict(max_turn_tokens=64, max_response_tokens=2000, max_context_tokens=32000) | options
     client = PolicyClient(url, retries=Retries(count=1, backoff_s=0.01, timeout_s=2.0))
-    return TokenAgent(client=client, chat=chat, system_prompt=PROMPT, sampling={"temperature": 1.0}, **settings)
+    recorder = Recorder(client=client, chat=chat, sampling={"temperature": 1.0}, **settings)
+    return TokenAgent(recorder=recorder, system_prompt=PROMPT)
 
 
 async def play(helpdesk, chat, tokenizer, reply, task="orders_3", user=None, agent_options=None, delay=0.0, **options):
     async with FakePolicy(tokenizer, reply, delay) as fake:
         agent = token_agent(fake.url, chat, **(agent_options or {}))
         episode = await driver.run_episode(helpdesk, task, agent, user or DomainUser(), seed=1, **options)
-        await agent.client.close()
+        await agent.recorder.client.close()
         return episode, fake.requests
 
 

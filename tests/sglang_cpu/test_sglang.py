@@ -20,6 +20,7 @@ from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
+from slime_tau2.episode.recorder import Recorder
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser, LLMUser
 from slime_tau2.errors import PolicyAborted, PolicyError, UserSimulatorError
@@ -98,13 +99,13 @@ def engine(models, tmp_path_factory):
 def agent(url, chat, prompt, **options):
     client = PolicyClient(url, retries=Retries(count=1, backoff_s=0.05, timeout_s=60.0))
     settings = {"max_turn_tokens": 64, "max_response_tokens": 1000, "max_context_tokens": CONTEXT} | options
-    return TokenAgent(
+    recorder = Recorder(
         client=client,
         chat=chat,
-        system_prompt=prompt,
         sampling={"temperature": TEMPERATURE, "top_p": 1.0, "top_k": -1, "skip_special_tokens": False},
         **settings,
     )
+    return TokenAgent(recorder=recorder, system_prompt=prompt)
 
 
 def log_probs(model_dir, ledger):
@@ -125,7 +126,7 @@ async def play(url, helpdesk, chat, prompt, task="orders_3", **options):
     try:
         return await driver.run_episode(helpdesk, task, speaker, DomainUser(), seed=SEED)
     finally:
-        await speaker.client.close()
+        await speaker.recorder.client.close()
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -201,7 +202,7 @@ async def test_a_turn_goes_on_behind_a_weight_update(engine, models, helpdesk, c
     log-probs.
     """
     speaker = agent(engine.url, chat, prompt, max_turn_tokens=400, max_response_tokens=400)
-    speaker.sampling |= {"ignore_eos": True}
+    speaker.recorder.sampling |= {"ignore_eos": True}
     acting = asyncio.ensure_future(speaker.act([bench.UserMessage(role="user", content="Hello.")], None))
     await busy(engine)
 
@@ -212,7 +213,7 @@ async def test_a_turn_goes_on_behind_a_weight_update(engine, models, helpdesk, c
 
     await asyncio.to_thread(update)
     action = await acting
-    await speaker.client.close()
+    await speaker.recorder.client.close()
     ledger, versions = speaker.ledger, action.weight_versions
     assert action.termination is not None and action.finish_reason == "length" and ledger.sampled == 400
     assert len(versions) > 1 and versions[-1] == "7" and versions[0] != "7"
