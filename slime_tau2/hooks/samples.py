@@ -1,6 +1,6 @@
 """How an episode becomes a sample of slime's, and what the other hooks read of it.
 
-`fill` writes tokens, mask and log-probs from the ledger, tau2's reward, and under `metadata["tau2"]` a `SampleInfo`,
+`fill` writes tokens, mask and log-probs from a segment, tau2's reward, and under `metadata["tau2"]` a `SampleInfo`,
 which filters, rewards and metrics read. `placeholder` writes what trains nothing.
 """
 
@@ -11,10 +11,10 @@ from typing import Any, TypedDict
 
 from slime_tau2.hooks import replay
 from slime_tau2.hooks.compat import Sample, restart
-from slime_tau2.record import CallGainRecord, Provenance, TokenCounts
+from slime_tau2.record import CallGainRecord, Provenance, SegmentRecord, TokenCounts
 from slime_tau2.rewards.shaping import card_fractions
 from slime_tau2.terminations import Disposition, Termination
-from slime_tau2.types import Episode
+from slime_tau2.types import Episode, segment_records
 
 KEY = "tau2"
 
@@ -22,7 +22,7 @@ KEY = "tau2"
 class SampleInfo(TypedDict, total=False):
     """What `generate` leaves about the episode in `metadata["tau2"]`, as JSON.
 
-    A placeholder has the first four fields alone.
+    A placeholder has the first four fields alone. The fields of turns tell of those that the sample's segment holds.
     """
 
     termination: str
@@ -41,8 +41,14 @@ class SampleInfo(TypedDict, total=False):
     """The agent's turns."""
     turn_partials: list[float]
     """The strict partial score after each turn."""
+    segment: int
+    """Which of the episode's segments the sample holds."""
+    segments: list[SegmentRecord]
+    """What each segment of the episode that trains holds, in tokens."""
+    turn_spans: list[tuple[int, int]]
+    """Where each turn that has tokens lies in the response."""
     turn_gains: list[float]
-    """What each turn that has tokens added to the partial score: one per span of the loss mask."""
+    """What each such turn added to the partial score."""
     turn_calls: list[list[CallGainRecord]]
     """The calls of each such turn, with the response tokens, the gain and the fault of each."""
     calls: int
@@ -108,23 +114,31 @@ def flatten(samples: Iterable[Any]) -> list[Sample]:
     return flat
 
 
-def fill(args: object, sample: Sample, episode: Episode, replayed: bool = True) -> None:
-    """Write an episode into a sample.
+def trained_segments(episode: Episode) -> list[int]:
+    """The segments that sampled something, by number; none of an episode without a score that was not aborted."""
+    if episode.outcome is None and episode.termination is not Termination.ABORTED:
+        return []
+    return [number for number, segment in enumerate(episode.segments) if segment.sampled]
+
+
+def fill(
+    args: object, sample: Sample, episode: Episode, segment: int = 0, *, replayed: bool = True, thinking: bool = True
+) -> None:
+    """Write a segment of an episode, one that sampled something, into a sample; the loss mask spares its thoughts
+    unless `thinking`.
 
     Each reply of the server goes in with its own `meta_info`. From it slime counts prefix-cache hits and speculation;
-    with `replayed` it also takes what the trainer replays. Status and weight versions are the episode's.
+    with `replayed` it also takes what the trainer replays. The status is the episode's.
     """
-    ledger = episode.ledger
-    aborted = episode.termination is Termination.ABORTED
-    if ledger is None or ledger.sampled == 0 or (episode.outcome is None and not aborted):
-        placeholder(sample, episode.detail, episode.termination, args)
-        return
+    ledger = episode.segments[segment]
+    replies = [reply for reply in episode.replies if reply.segment == segment]
+    turns = [turn for turn in episode.turns if turn.segment == segment]
     restart(sample)
     replay.start(args, sample, replayed)
     sample.tokens = ledger.tokens[: ledger.prompt_length]
     response, log_probs = ledger.tokens[ledger.prompt_length :], ledger.log_probs
     done = 0
-    for reply in episode.replies:  # what follows the last turn trains nothing, and may be what outgrew the context
+    for reply in replies:  # what follows the last turn trains nothing, and may be what outgrew the context
         if reply.end > reply.start > done:
             sample.append_response_tokens(args, tokens=response[done : reply.start], trainable=False)
         sample.append_response_tokens(
@@ -135,11 +149,15 @@ def fill(args: object, sample: Sample, episode: Episode, replayed: bool = True) 
             meta_info=replay.meta_info(args, sample, reply, replayed),
         )
         done = max(done, reply.end)
-    sample.response = "\n".join(turn.text for turn in episode.turns)
-    sample.weight_versions = list(episode.weight_versions)
+    mask = sample.loss_mask or []
+    for turn in () if thinking else turns:
+        mask[turn.start : turn.thought] = [0] * (turn.thought - turn.start)
+    sample.response = "\n".join(turn.text for turn in turns)
+    versions = (reply.meta.get("weight_version") for reply in replies)
+    sample.weight_versions = [str(version) for version in versions if version is not None]
     sample.non_generation_time = max(0.0, episode.wall_s - episode.policy_s)
-    sample.metadata[KEY] = _summary(episode)
-    if aborted:
+    sample.metadata[KEY] = _summary(episode, segment)
+    if episode.termination is Termination.ABORTED:
         sample.status = Sample.Status.ABORTED
         sample.reward = 0.0  # slime's metrics round every reward
         sample.remove_sample = True
@@ -164,10 +182,10 @@ def placeholder(
     sample.metadata[KEY] = SampleInfo(termination=termination.value, detail=detail, partial=0.0, components={})
 
 
-def _summary(episode: Episode) -> SampleInfo:
+def _summary(episode: Episode, segment: int) -> SampleInfo:
     outcome, turns = episode.outcome, episode.turns
     provenance: Provenance = episode.provenance
-    sampled = [turn.record() for turn in turns if turn.end > turn.start]
+    sampled = [turn.record() for turn in turns if turn.segment == segment and turn.end > turn.start]
     return SampleInfo(
         termination=episode.termination.value,
         detail=episode.detail,
@@ -177,6 +195,9 @@ def _summary(episode: Episode) -> SampleInfo:
         steps=episode.steps,
         turns=len(turns),
         turn_partials=[turn.partial for turn in turns],
+        segment=segment,
+        segments=[record for record in segment_records(episode.segments) if record["sampled"]],
+        turn_spans=[(turn["start"], turn["end"]) for turn in sampled],
         turn_gains=[turn["gain"] for turn in sampled],
         turn_calls=[turn["by_call"] for turn in sampled],
         calls=sum(turn.calls for turn in turns),
