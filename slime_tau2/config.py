@@ -86,6 +86,14 @@ class Tau2Config(BaseModel):
     thinking: Switch = "auto"
     """Whether the policy thinks: `auto` leaves that to its server and template; `on` and `off` switch a hybrid model.
     """
+    max_thinking_tokens: int = Field(0, ge=0)
+    """Longest thought at the beginning of an agent turn, in tokens; 0: only the turn's own bound holds."""
+    cut_thoughts: Literal["close", "length"] = "close"
+    """What becomes of a turn whose thought is longer: `close` ends the thought in Qwen's words, untrained, and the turn
+    goes on; `length` ends the episode.
+    """
+    train_thinking: bool = True
+    """Train on the tokens of thoughts; off masks them, and what was said behind them trains."""
     stop_at_tool_call: bool = False
     """Stop sampling at `</tool_call>`; the closing `<|im_end|>` is then appended untrained. The card's protocol always
     does.

@@ -1,7 +1,7 @@
-"""The token record of one episode: append-only ids, loss mask, log-probs.
+"""The token record of one episode, or of a segment of one: append-only ids, loss mask, log-probs.
 
 Invariant 1: ids are only ever appended, so what is sent on turn n+1 strictly extends what was sent and sampled on turn
-n.
+n. Where a template rewrites what was said, the next segment begins: a ledger of its own (`episode.segments`).
 Invariant 2: `len(loss_mask) == len(log_probs) == response_length`, and a 1 in the mask is a sampled id with its own
 log-prob. Knows only ids; no text enters or leaves.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from slime_tau2.errors import LedgerError
 from slime_tau2.masks import spans
@@ -32,9 +33,13 @@ class Ids:
             raise LedgerError(f"{wrong!r} is no token id")
         return cls(given, repr(given).encode().translate(None, b"[ ]"))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Ids]) -> Ids:
+        """One behind the other."""
+        return cls(list(chain.from_iterable(part.values for part in parts)), b",".join(p.json for p in parts if p))
+
     def __add__(self, other: Ids) -> Ids:
-        comma = b"," if self.values and other.values else b""
-        return Ids(self.values + other.values, self.json + comma + other.json)
+        return Ids.joined([self, other])
 
     def __len__(self) -> int:
         return len(self.values)
@@ -49,19 +54,27 @@ def _plain(log_probs: Sequence[float]) -> bool:
 
 
 class TokenLedger:
-    """`tokens` = prompt + response. The response starts after the prompt, as slime's Sample wants it."""
+    """`tokens` = prompt + response. The response starts after the prompt, as slime's Sample wants it.
 
-    def __init__(self, prompt: Ids):
+    Attributes:
+        prompt_length: ids of the prompt.
+        kept: how many of them, from the first on, the segment before this one had sent or sampled alike: what a
+            server's prefix cache can keep. 0 for an episode's first.
+    """
+
+    def __init__(self, prompt: Ids, kept: int = 0):
         if not prompt:
             raise LedgerError("an episode's prompt has at least one token")
         self._tokens = list(prompt.values)
         self._json: list[bytes] | None = [prompt.json]  # what was appended, piece by piece
-        self.prompt_length = len(self._tokens)
+        self.prompt_length, self.kept = len(self._tokens), kept
         self._mask: list[int] = []
         self._log_probs: list[float] = []
 
     @classmethod
-    def ended(cls, prompt_length: int, tokens: list[int], loss_mask: list[int], log_probs: list[float]) -> TokenLedger:
+    def ended(
+        cls, prompt_length: int, tokens: list[int], loss_mask: list[int], log_probs: list[float], *, kept: int = 0
+    ) -> TokenLedger:
         """The record of an episode that has ended elsewhere: `tokens` [prompt + response], the others [response].
 
         It is read; nothing can be appended to it or sent from it.
@@ -75,7 +88,7 @@ class TokenLedger:
                 f"{len(log_probs)} log-probs"
             )
         ledger = cls.__new__(cls)
-        ledger.prompt_length, ledger._tokens, ledger._json = prompt_length, tokens, None
+        ledger.prompt_length, ledger.kept, ledger._tokens, ledger._json = prompt_length, kept, tokens, None
         ledger._mask, ledger._log_probs = loss_mask, log_probs
         return ledger
 

@@ -96,10 +96,14 @@ class TurnRecord(TypedDict):
 
     index: int
     """Which turn, from 0."""
+    segment: NotRequired[int]
+    """Which of the episode's segments holds its tokens; 0 where it is not said."""
     start: int
-    """Where its tokens begin in the response."""
+    """Where its tokens begin in the response, which is its segment's."""
     end: int
     """Where they end; equal to `start` without tokens."""
+    thought: NotRequired[int]
+    """Where the thoughts at its beginning end; `start` without any."""
     text: str
     """The text that was sampled."""
     calls: int
@@ -217,6 +221,20 @@ class TokenCounts(TypedDict):
 
 
 @with_config(_STRICT)
+class SegmentRecord(TypedDict):
+    """How many tokens a segment of an episode holds: a prompt as the server saw it, and what followed behind it."""
+
+    prompt: Count
+    """Tokens of its prompt."""
+    kept: Count
+    """Those of them, from the first on, with which the segment before it began alike: what a prefix cache can keep."""
+    response: Count
+    """Tokens behind the prompt."""
+    sampled: Count
+    """Those of them that the policy sampled."""
+
+
+@with_config(_STRICT)
 class ThoughtRecord(TypedDict):
     """What a model thought before one of its messages."""
 
@@ -288,6 +306,10 @@ class EpisodeRecord(TaskRecord, Provenance):
     """Tokens behind the prompt, sampled or not; 0 without tokens."""
     sampled_tokens: int
     """Tokens that the policy sampled."""
+    segments: NotRequired[list[SegmentRecord]]
+    """Its token record in pieces: one where the template keeps history, several where it rewrites it; none without
+    tokens, or where it is not said.
+    """
     wall_s: float | None
     """Seconds from beginning to score."""
     policy_s: float

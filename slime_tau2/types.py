@@ -5,6 +5,7 @@ Frozen and serialisable, except `Episode`, which is built once by the driver and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from slime_tau2.record import (
     MessageRecord,
     Provenance,
     RewardInfoRecord,
+    SegmentRecord,
     ThoughtRecord,
     TokenCounts,
     TurnRecord,
@@ -52,13 +54,15 @@ class CallGain:
 class Turn:
     """One agent turn; `record.TurnRecord` says what each field is.
 
-    `start` and `end` index the ledger's response tokens. The gains of an episode sum to its last `partial`, less what
-    the prefix had earned where it began behind one.
+    `start`, `thought` and `end` index the response tokens of the segment that holds the turn. The gains of an episode
+    sum to its last `partial`, less what the prefix had earned where it began behind one.
     """
 
     index: int
+    segment: int = 0
     start: int
     end: int
+    thought: int = 0
     text: str
     calls: int
     call_errors: int
@@ -73,19 +77,28 @@ class Turn:
         return cast(TurnRecord, asdict(self) | {"by_call": [asdict(call) for call in self.by_call]})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reply:
-    """One answer of the policy server within a turn: the response tokens [start, end) of the ledger, and what the
+    """One answer of the policy server within a turn: the response tokens [start, end) of a segment, and what the
     server said of them.
 
-    `meta` is its `meta_info` without the log-probs, which the ledger has. A turn that a weight update interrupted has
-    several replies, and one of them may have no tokens. `trained` is False where an agent of one's own keeps a call out
-    of training.
+    `meta` is its `meta_info` without the log-probs, which the segment has. A turn that a weight update interrupted has
+    several replies, and one of them may have no tokens.
+
+    Attributes:
+        turn: the index of the turn.
+        call: the number of the call to the policy; an agent of one's own may make several per turn.
+        thought: where the thoughts at the beginning of the call end, in response tokens.
+        trained: False where an agent of one's own keeps the call out of training.
     """
 
     start: int
     end: int
     meta: dict[str, Any]
+    segment: int = 0
+    turn: int = 0
+    call: int = 0
+    thought: int = 0
     trained: bool = True
 
 
@@ -97,6 +110,14 @@ class Transcript:
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
+
+
+def segment_records(segments: Sequence[TokenLedger]) -> list[SegmentRecord]:
+    """What each segment holds, in tokens."""
+    return [
+        SegmentRecord(prompt=s.prompt_length, kept=s.kept, response=s.response_length, sampled=s.sampled)
+        for s in segments
+    ]
 
 
 @dataclass(frozen=True)
@@ -127,8 +148,10 @@ class Episode:
     """The agent's turns, in order."""
     messages: list[MessageRecord] = field(default_factory=list)
     """tau2's messages as JSON, in order."""
-    ledger: TokenLedger | None = None
-    """What was sent and sampled, by token id; None where the agent has no tokens."""
+    segments: list[TokenLedger] = field(default_factory=list)
+    """What was sent and sampled, by token id: one ledger, or several where the template rewrites history; none where
+    the agent has no tokens.
+    """
     detail: str = ""
     """What ended it, where the termination alone does not say it."""
     steps: int = 0
@@ -164,7 +187,7 @@ class Episode:
 
     def record(self) -> EpisodeRecord:
         """The JSON-able record of the episode, without its token ids."""
-        outcome, ledger = self.outcome, self.ledger
+        outcome = self.outcome
         return EpisodeRecord(
             format=FORMAT,
             domain=self.task.domain,
@@ -180,8 +203,9 @@ class Episode:
             turns=[turn.record() for turn in self.turns],
             steps=self.steps,
             tool_errors=self.tool_errors,
-            response_tokens=ledger.response_length if ledger else 0,
-            sampled_tokens=ledger.sampled if ledger else 0,
+            response_tokens=sum(segment.response_length for segment in self.segments),
+            sampled_tokens=sum(segment.sampled for segment in self.segments),
+            segments=segment_records(self.segments),
             wall_s=round(self.wall_s, 4),
             policy_s=round(self.policy_s, 4),
             user_s=round(self.user_s, 4),

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "vintage": {"errors"},
     "bench": {"vintage", "guards", "errors", "terminations", "traits"},
     "tasksets": {"errors", "files", "options", "traits", "bench", "domains"},
-    "rewards": {"types", "masks", "terminations", "traits"},
+    "rewards": {"types", "terminations", "traits"},
     "episode": {*BORDER, "bench", "guards", "rewards", "domains", "tasksets"},
     "domains": {"bench"},
     "data": {*BORDER, "bench", "domains", "episode", "tasksets"},

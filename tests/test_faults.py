@@ -77,14 +77,14 @@ async def check(helpdesk, tokenizer, chat, count):
     )
 
     for before, after in zip(calm, stormy):
-        whole, got = before.ledger.tokens, after.ledger.tokens if after.ledger else []
+        whole, got = before.segments[0].tokens, after.segments[0].tokens if after.segments else []
         if after.termination.disposition is Disposition.SCORE:
             assert (after.reward, after.outcome.partial, after.termination) == (
                 before.reward,
                 before.outcome.partial,
                 before.termination,
             )
-            assert got == whole and after.ledger.log_probs == before.ledger.log_probs, (
+            assert got == whole and after.segments[0].log_probs == before.segments[0].log_probs, (
                 "what a retry mended, or continued, leaves no trace"
             )
         else:

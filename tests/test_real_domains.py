@@ -166,6 +166,6 @@ async def test_the_local_model_drives_a_real_episode(domain, server, tokenizer):
     episode = await driver.run_episode(world, world.task_ids("test")[0], agent, PlainUser(turns=3), seed=1)
     await client.close()
     assert episode.termination in (Termination.USER_STOP, Termination.LENGTH) and episode.reward is not None
-    assert len(episode.ledger) > 2_000 and episode.ledger.sampled > 0
+    assert len(episode.segments[0]) > 2_000 and episode.segments[0].sampled > 0
     assert not audit.is_mismatch(episode, chat, bench.agent_prompt(world.policy))
     assert server.info()["prefix_mismatches"] == mismatches

@@ -22,7 +22,7 @@ def episode(number):
         seed=number,
         termination=Termination.USER_STOP,
         outcome=Outcome(float(number % 2), 0.5, {"writes": 0.5}, {"reward": float(number % 2)}),
-        ledger=ledger,
+        segments=[ledger],
         messages=[{"role": "user", "content": f"é{number}"}],
     )
 

@@ -28,13 +28,15 @@ class AgentAction:
         termination: the episode ends here, in this way, and `message` is not sent.
         detail: why it ends.
         text: what was sampled, as text.
-        start, end: its tokens in the ledger's response; equal without tokens.
+        segment: the segment that holds its tokens.
+        start, end: its tokens in that segment's response; equal without tokens.
+        thought: where the thoughts at its beginning end; `start` without any.
         malformed: calls among it that could not be parsed.
         finish_reason: why sampling stopped: `stop`, `length` or `abort`.
         weight_versions: one per request, of the weights that sampled it.
         replies: one per request, what the server answered.
         last: `message` is sent and ends the episode.
-        spans: the tokens of each call of `message` in the ledger's response, [start, end); none without tokens.
+        spans: the tokens of each call of `message` in the segment's response, [start, end); none without tokens.
     """
 
     message: bench.AssistantMessage | None
@@ -42,8 +44,10 @@ class AgentAction:
     termination: Termination | None = None
     detail: str = ""
     text: str = ""
+    segment: int = 0
     start: int = 0
     end: int = 0
+    thought: int = 0
     malformed: int = 0
     finish_reason: str = "stop"
     weight_versions: tuple[str, ...] = ()
@@ -56,8 +60,8 @@ class Agent(Protocol):
     """Awaited by the driver whenever tau2's next receiver is the agent."""
 
     @property
-    def ledger(self) -> TokenLedger | None:
-        """What was sent and sampled; None where the agent has no tokens."""
+    def segments(self) -> Sequence[TokenLedger]:
+        """Its token record (`episode.segments`); none where it has no tokens."""
 
     async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
         """What the agent does now.
@@ -71,7 +75,7 @@ class Agent(Protocol):
 class ScriptedAgent:
     """Plays a list of messages; the last one repeats."""
 
-    ledger: TokenLedger | None = None
+    segments: Sequence[TokenLedger] = ()
 
     def __init__(self, script: Sequence[bench.AssistantMessage]):
         self._script = script
@@ -89,7 +93,7 @@ class ScriptedAgent:
 class CallableAgent:
     """Speaks through `reply(text, is_error)`, where text is what the agent has just read (the teacher's interface)."""
 
-    ledger: TokenLedger | None = None
+    segments: Sequence[TokenLedger] = ()
 
     def __init__(self, reply: Callable[[str, bool], bench.AssistantMessage]):
         self._reply = reply

@@ -25,7 +25,7 @@ from slime_tau2.terminations import Termination
 class ApiAgent:
     """One conversation. Each message is serialised when it is first seen."""
 
-    ledger: TokenLedger | None = None
+    segments: Sequence[TokenLedger] = ()
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ApiAgent:
 class TextApiAgent:
     """One conversation in texts: the protocol makes them of tau2's messages, and reads the reply."""
 
-    ledger: TokenLedger | None = None
+    segments: Sequence[TokenLedger] = ()
 
     def __init__(
         self,

@@ -1,26 +1,27 @@
 """Chat template -> token ids, one delta at a time.
 
-A conversation is never rendered twice. The first turn renders the prompt; every later turn renders only what is new
-(the user's words, tool results) behind a stand-in conversation and keeps what the template added, starting right after
-the `<|im_end|>` that the policy sampled. The policy's own output is never decoded and encoded again (invariant 1).
+Where the template keeps history, a conversation is never rendered twice. The first turn renders the prompt; every later
+turn renders only what is new (the user's words, tool results) behind a stand-in conversation and keeps what the
+template added, starting right after the `<|im_end|>` that the policy sampled. The policy's own output is never decoded
+and encoded again (invariant 1).
 
-This needs a template that does not rewrite history: one that drops earlier thinking blocks is refused at start.
+Where it rewrites history (a thinking model's drops earlier thoughts), each turn's conversation is rendered whole, and
+`segments` compares. Which of the two a template does is learned from it at start (`template_probes`).
 """
 
 from __future__ import annotations
 
-import itertools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NotRequired, TypeAlias, TypedDict
 
+from slime_tau2.episode import template_probes
+from slime_tau2.episode.template_probes import END_OF_TURN
 from slime_tau2.episode.token_spans import TokenSpans
 from slime_tau2.errors import TemplateError
 from slime_tau2.ledger import Ids
 from slime_tau2.record import MessageRecord
 from slime_tau2.tokenizer import Tokenizer
-
-END_OF_TURN = "<|im_end|>"
-AWAITED = "<|im_start|>assistant\n"  # how the template begins a turn of the policy's
 
 ToolSchema: TypeAlias = dict[str, Any]
 """{"type": "function", "function": {name, description, parameters}}: a tool as a model is told of it."""
@@ -64,8 +65,9 @@ class ChatRenderer:
 
     Attributes:
         opening: what the template says in the policy's stead at the beginning of each of its turns (an empty thought,
-            with `off`).
-        end_of_turn: id of `<|im_end|>`.
+            with `off`; the beginning of a thought, where the model always thinks).
+        ends: the ids that end a turn: `<|im_end|>`; in other families the marks of who speaks next.
+        keeps_history: whether an earlier turn is rendered as it was said, whatever follows it.
         token_spans: finds the ids of a piece of a turn's text.
 
     Raises:
@@ -79,19 +81,20 @@ class ChatRenderer:
         self._fast = getattr(tokenizer, "backend_tokenizer", None)
         tidied = getattr(tokenizer, "clean_up_tokenization_spaces", True)
         self._plain: Callable[..., str] | None = None if tidied or self._fast is None else self._fast.decode
-        self.end_of_turn: int = tokenizer.convert_tokens_to_ids(END_OF_TURN)
-        if self.end_of_turn is None or self.end_of_turn == tokenizer.unk_token_id:
-            raise TemplateError(
-                f"the tokenizer at {tokenizer.name_or_path!r} has no {END_OF_TURN} token; use a Qwen3 chat "
-                "model's tokenizer"
-            )
+        self.ends = template_probes.ends(self)
+        marks = "|".join(re.escape(self.decode([i])) for i in self.ends)
+        self._piece = re.compile(f".*?(?:{marks})|.+", re.DOTALL)
         self._heads: dict[_Key, Ids] = {}
         self._deltas: dict[_Key, Ids] = {}  # the samples of a group read the same tool results
-        self._tail_at = len(self._ended(_STAND_IN, None))
-        self._refuse_a_switch_without_effect(thinking)
-        begun = self.render(_STAND_IN[:1], None, True)
-        self.opening = begun[begun.rindex(AWAITED) + len(AWAITED) :] if AWAITED in begun else ""
-        self._refuse_rewriting()
+        self._pieces: dict[str, Ids] = {}
+        if self._switch:
+            template_probes.refuse_a_switch_without_effect(tokenizer, thinking)
+        self.opening = template_probes.opening(self)
+        self.keeps_history = template_probes.keeps_history(self)
+        if self.keeps_history:
+            self._tail_at = len(self.ended(_STAND_IN, None))
+        else:
+            template_probes.refuse_what_is_lost(self)
         self.token_spans = TokenSpans(self.decode)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -104,12 +107,12 @@ class ChatRenderer:
         """Ids of a whole conversation that ends with a generation prompt (rendered once, at an episode's start)."""
         head, rest = messages[:-1], messages[-1:]
         if len(messages) < 3 or head[-1]["role"] != "assistant" or rest[0]["role"] not in ("user", "tool"):
-            return Ids.of(self._encode(self.render(messages, self.tools, True)))
+            return Ids.of(self.encode(self.render(messages, self.tools, True)))
         key = _key(head)
         if key not in self._heads:
             if len(self._heads) > 256:
                 self._heads.clear()
-            self._heads[key] = Ids.of(self._encode(self._ended(head, self.tools)))
+            self._heads[key] = Ids.of(self.encode(self.ended(head, self.tools)))
         return self._heads[key] + self.delta(rest)
 
     def delta(self, new: Sequence[ChatMessage]) -> Ids:
@@ -124,7 +127,7 @@ class ChatRenderer:
             if len(self._deltas) > 4096:
                 self._deltas.clear()
             text = self.render([*_STAND_IN, *new], None, True)
-            known = self._deltas[key] = Ids.of(self._encode(text[self._tail_at :]))
+            known = self._deltas[key] = Ids.of(self.encode(text[self._tail_at :]))
         return known
 
     def turn(self, message: ChatMessage) -> list[int]:
@@ -136,7 +139,7 @@ class ChatRenderer:
                 f"the chat template begins each turn with {self.opening!r}; this one does not: "
                 f"{message['content'][:80]!r}"
             )
-        return self._encode(text[len(begun) : text.rindex(END_OF_TURN) + len(END_OF_TURN)])
+        return self.encode(text[len(begun) : text.rindex(END_OF_TURN) + len(END_OF_TURN)])
 
     def render(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema] | None, generation: bool) -> str:
         """The text of a conversation, with a generation prompt or without."""
@@ -145,45 +148,29 @@ class ChatRenderer:
         )
         return text
 
-    def _ended(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema] | None) -> str:
+    def ended(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema] | None) -> str:
         """The rendered conversation up to and including the `<|im_end|>` of its last message."""
         text = self.render(messages, tools, False)
         return text[: text.rindex(END_OF_TURN) + len(END_OF_TURN)]
 
-    def _encode(self, text: str) -> list[int]:
+    def whole(self, text: str) -> Ids:
+        """Ids of a rendered conversation. What it has in common with others is encoded once: messages are apart."""
+        found = self._piece.findall(text)
+        if len(self._pieces) + len(found) > 4096:
+            self._pieces.clear()
+        for piece in found:
+            if piece not in self._pieces:
+                self._pieces[piece] = Ids.of(self.encode(piece))
+        return Ids.joined([self._pieces[piece] for piece in found])
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, its special tokens as such and none added."""
         ids: list[int]
         if self._fast is not None:  # the same ids, without transformers' padding, truncation and batching around them
             ids = self._fast.encode(text, add_special_tokens=False).ids
         else:
             ids = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
-
-    def _refuse_a_switch_without_effect(self, thinking: str) -> None:
-        if self._switch:
-            on, off = (
-                self.tokenizer.apply_chat_template(
-                    _STAND_IN[:1], tokenize=False, add_generation_prompt=True, enable_thinking=switch
-                )
-                for switch in (True, False)
-            )
-            if on == off:
-                raise TemplateError(
-                    f"thinking = {thinking}: the chat template of {self.tokenizer.name_or_path!r} has no such "
-                    "switch (enable_thinking); use thinking=auto"
-                )
-
-    def _refuse_rewriting(self) -> None:
-        turns = ["<think>\nb\n</think>\n\nc", *([f"{self.opening}c"] if self.opening else [])]
-        for said, role in itertools.product(turns, ("user", "tool")):
-            start: list[ChatMessage] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
-            before = self._ended(start, self.tools)
-            after = self.render([*start, {"role": role, "content": "d"}], self.tools, True)
-            if not after.startswith(before) or said not in after:
-                raise TemplateError(
-                    f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns (hybrid thinking): "
-                    "the tokens that were sampled would not be those that are trained on; use a template that keeps "
-                    "history, such as Qwen3-4B-Instruct-2507's"
-                )
 
 
 def _key(messages: Sequence[ChatMessage]) -> _Key:

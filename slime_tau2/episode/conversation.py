@@ -159,7 +159,7 @@ class Conversation:
         action = await self.agent.act(orchestrator.trajectory, orchestrator.message)
         episode.policy_s += time.perf_counter() - clock
         episode.weight_versions += action.weight_versions
-        episode.replies += action.replies
+        episode.replies += [replace(reply, turn=len(episode.turns)) for reply in action.replies]
         self._open = action
         if action.termination is None and action.message is not None:
             orchestrator.agent.box = self._identified(action.message, "assistant")
@@ -213,8 +213,10 @@ class Conversation:
         turns.append(
             Turn(
                 index=len(turns),
+                segment=action.segment,
                 start=action.start,
                 end=action.end,
+                thought=action.thought,
                 text=action.text,
                 calls=len(action.message.tool_calls or []) if action.message is not None else 0,
                 call_errors=self._turn_errors,
@@ -276,13 +278,13 @@ class Conversation:
     # Stage 4
 
     def close(self) -> None:
-        """Put what is left into the episode, however it ended: the messages and the ledger."""
+        """Put what is left into the episode, however it ended: the messages and the token record."""
         self.watch.end()
         episode = self.episode
         recorded = [message.model_dump(mode="json", exclude_none=True) for message in self.messages()]
         episode.messages = cast(list[MessageRecord], recorded)
         episode.user_stopped_early = stopped_after_confirming(episode.messages)
-        episode.ledger = self.agent.ledger
+        episode.segments = list(self.agent.segments)
 
     def length(self) -> int:
         """Messages so far."""

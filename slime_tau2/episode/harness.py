@@ -79,6 +79,11 @@ class Harness:
         return self._chats[domain]
 
     @property
+    def keeps_history(self) -> bool:
+        """Whether every episode is one segment: as the chat template has it (`ChatRenderer.keeps_history`)."""
+        return all(self.chat(self.world(domain).name).keeps_history for domain in self.config.domains)
+
+    @property
     def protocol(self) -> Native:
         return PROTOCOLS[self.config.protocol]
 
@@ -120,6 +125,8 @@ class Harness:
             max_turn_tokens=config.max_turn_tokens,
             max_response_tokens=budget,
             max_context_tokens=config.max_context_tokens,
+            max_thinking_tokens=config.max_thinking_tokens,
+            cut_thoughts=config.cut_thoughts,
             stop_at_tool_call=config.stop_at_tool_call or self.protocol.stop_at_tool_call,
             seed=seed,
             routing_key=routing_key,

@@ -1,4 +1,4 @@
-"""The policy, as an agent of one's own asks it: messages in, a completion out, and exact tokens in the ledger.
+"""The policy, as an agent of one's own asks it: messages in, a completion out, and exact tokens on record.
 
 The messages of a call are the whole conversation, as in OpenAI's chat completions. What was said before is never
 rendered again: it is compared with what is on record, and only what is new behind it becomes ids (invariant 1). A
@@ -20,7 +20,6 @@ from slime_tau2.episode.chat import ChatMessage, ChatRenderer, ToolSchema
 from slime_tau2.episode.protocols import AgentTurn, Native
 from slime_tau2.episode.recorder import Recorder, Sampled
 from slime_tau2.errors import ConfigError
-from slime_tau2.ledger import Ids
 from slime_tau2.types import Transcript
 
 
@@ -166,15 +165,15 @@ class Model:
             self.over.set_exception(how)
             self.over.exception()  # looked at by the driver, or by nobody after an end of another kind
 
-    def _new(self, asked: list[ChatMessage], tools: Sequence[ToolSchema] | None) -> Ids:
-        """The ids of what is new. Raises NotExtended for what is not behind what is on record."""
+    def _new(self, asked: list[ChatMessage], tools: Sequence[ToolSchema] | None) -> list[ChatMessage]:
+        """What is new. Raises NotExtended for what is not behind what is on record."""
         offered = list(self.tools if tools is None else tools) or None
         if not self._known:
             if not asked:
                 raise BadMessage("a call without messages")
             self._recorder.chat, self._offered = self._renderer(offered), offered
             self._take(asked)
-            return self._recorder.chat.prompt(asked)
+            return asked
         # Where segments go: what does not extend the record would begin the next one, as the first call above does.
         if offered != self._offered:
             raise NotExtended("it offers other tools than the call before")
@@ -183,11 +182,11 @@ class Model:
         if self._awaited:
             if new:
                 raise NotExtended("the call before has no reply yet, and this one has more to say")
-            return Ids.of([])
+            return []
         if not new:
             raise NotExtended("nothing is new behind the last reply")
         self._take(new)
-        return self._recorder.chat.delta(new)
+        return new
 
     def _take(self, messages: Sequence[ChatMessage]) -> None:
         self._known += messages
@@ -216,8 +215,7 @@ class Model:
 
     def _call(self, sampled: Sampled) -> Call:
         recorder = self._recorder
-        text, ledger = recorder.text(sampled), recorder.ledger
-        assert ledger is not None, "a call opens the ledger"
+        text, ledger = sampled.text, recorder.segments[sampled.segment]
         whole = recorder.chat.opening + text
         turn = self._protocol.read(whole)
         message = turn.message

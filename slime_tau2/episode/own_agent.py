@@ -108,8 +108,8 @@ class OwnAgent:
         self._sent: tuple[bench.AssistantMessage, list[str]] | None = None
 
     @property
-    def ledger(self) -> TokenLedger | None:
-        return None if self._model is None else self._model.recorder.ledger
+    def segments(self) -> Sequence[TokenLedger]:
+        return () if self._model is None else self._model.recorder.segments
 
     @property
     def transcript(self) -> Transcript | None:
@@ -200,8 +200,9 @@ def _told(call: Call | None, said: Answer) -> tuple[bench.AssistantMessage | Non
 
 def _acted(model: Model, message: bench.AssistantMessage | None, **more: Any) -> AgentAction:
     if not model.turn:  # the agent spoke without the policy
-        at = model.recorder.ledger.response_length if model.recorder.ledger is not None else 0
-        return AgentAction(message, start=at, end=at, **more)
+        segments = model.recorder.segments
+        at = segments[-1].response_length if segments else 0
+        return AgentAction(message, segment=max(len(segments) - 1, 0), start=at, end=at, thought=at, **more)
     return acted([call.sampled for call in model.turn], message, **more)
 
 

@@ -1,20 +1,21 @@
-"""The policy's side of one episode: each call's ids are sent and sampled, and recorded in one ledger."""
+"""The policy's side of one episode: each call's ids are sent and sampled, and recorded in segments."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from slime_tau2 import bench
-from slime_tau2.episode import toolcalls
+from slime_tau2.episode import thoughts, toolcalls, usage
 from slime_tau2.episode.agents import AgentAction
-from slime_tau2.episode.chat import ChatRenderer
+from slime_tau2.episode.chat import ChatMessage, ChatRenderer
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import AgentTurn
+from slime_tau2.episode.segments import Segments
 from slime_tau2.errors import PolicyAborted
-from slime_tau2.ledger import Ids, TokenLedger
+from slime_tau2.ledger import TokenLedger
 from slime_tau2.seeds import derive_seed
 from slime_tau2.terminations import Termination
 from slime_tau2.types import Reply
@@ -30,8 +31,13 @@ class Sampled:
     """What one call sampled.
 
     Attributes:
-        start: where its ids begin in the ledger's response.
-        ids: the token that ended it included.
+        number: of the call in its episode.
+        segment: the segment that holds it.
+        start: where its ids begin in that segment's response.
+        ids: the token that ended it included, and what was put between them in the policy's stead.
+        parts: the same piece by piece, as `Segments.say` takes them.
+        text: without the token that ended it.
+        thought: where the thoughts at its beginning end in the segment's response; `start` without any.
         finish_reason: `stop`, `length` or `abort`.
         versions: one per request, of the weights that sampled it.
         replies: one per request, what the server answered.
@@ -40,9 +46,13 @@ class Sampled:
         detail: why it ends.
     """
 
+    number: int
+    segment: int
     start: int
     ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
+    parts: list[tuple[list[int], list[float] | None]] = field(default_factory=list)
+    text: str = ""
+    thought: int = 0
     versions: list[str] = field(default_factory=list)
     finish_reason: str = "stop"
     replies: list[Reply] = field(default_factory=list)
@@ -56,11 +66,24 @@ class Sampled:
 
     def add(self, ids: list[int], log_probs: list[float], meta: dict[str, Any]) -> None:
         """Take one reply of the server."""
-        self.replies.append(Reply(self.end, self.end + len(ids), meta, self.trained))
-        self.ids += ids
-        self.log_probs += log_probs
+        self.replies.append(
+            Reply(
+                start=self.end,
+                end=self.end + len(ids),
+                meta=meta,
+                segment=self.segment,
+                call=self.number,
+                trained=self.trained,
+            )
+        )
+        self.put(ids, log_probs if self.trained else None)
         if meta.get("weight_version") is not None:
             self.versions.append(str(meta["weight_version"]))
+
+    def put(self, ids: list[int], log_probs: list[float] | None = None) -> None:
+        """Take ids; without log-probs they train nothing."""
+        self.ids += ids
+        self.parts.append((ids, log_probs))
 
 
 @dataclass(kw_only=True)
@@ -70,7 +93,10 @@ class Recorder:
     Attributes:
         sampling: parameters that go to the server.
         max_turn_tokens: bounds one call.
-        max_response_tokens: bounds the episode after its prompt.
+        max_thinking_tokens: bounds the thoughts of one call; 0: nothing does but the call's bound.
+        cut_thoughts: what becomes of a call whose thoughts reach that bound: `close` ends them, untrained, and the call
+            goes on; `length` ends the episode.
+        max_response_tokens: bounds the episode after its prompts.
         max_context_tokens: bounds prompt and response together.
         stop_at_tool_call: stop sampling at `</tool_call>`.
         seed: from which the sampling of each call derives; None leaves it to the server.
@@ -82,11 +108,11 @@ class Recorder:
     kept with their log-probs, and the same call goes on behind them. Where it is True the rollout itself was aborted,
     and the episode ends.
 
-    What a call sampled enters the ledger whole, when it has ended: one that a failure or the episode's deadline cuts
-    leaves nothing there, so that the ledger's spans always are whole calls, those that train.
+    What a call sampled enters its segment whole, when it has ended: one that a failure or the episode's deadline cuts
+    leaves nothing there.
 
     With `routed_experts` (a mixture of experts whose routing the trainer replays) each request asks for the experts of
-    the tokens that no earlier one has told of, so that the answers of an episode add up to one row per token.
+    the tokens that no earlier one of its segment has told of, so that the answers add up to one row per token.
     """
 
     client: PolicyClient
@@ -95,18 +121,24 @@ class Recorder:
     max_turn_tokens: int
     max_response_tokens: int
     max_context_tokens: int
+    max_thinking_tokens: int = 0
+    cut_thoughts: Literal["close", "length"] = "close"
     stop_at_tool_call: bool = False
     seed: int | None = None
     routing_key: str | None = None
     aborted: Callable[[], bool] = lambda: False
     routed_experts: bool = False
-    ledger: TokenLedger | None = field(default=None, init=False)
     calls: int = field(default=0, init=False)
+    _record: Segments | None = field(default=None, init=False, repr=False)
     _experts_known: int = field(default=0, init=False, repr=False)  # tokens whose experts are known
+
+    @property
+    def segments(self) -> Sequence[TokenLedger]:
+        return () if self._record is None else self._record.ledgers
 
     async def call(
         self,
-        new: Ids,
+        new: Sequence[ChatMessage],
         *,
         limit: int | None = None,
         trained: bool = True,
@@ -115,65 +147,86 @@ class Recorder:
         """Send what is new behind what there is, and sample.
 
         Args:
-            new: the ids that the policy reads now: of the whole prompt in the first call, then of what was said since
-                the last one.
+            new: what the policy reads now: the whole prompt in the first call, then what was said since the last one;
+                nothing where the last one failed and is made again.
             limit: a bound of the caller's own on this call, in tokens. One that it cuts is closed, untrained, and the
                 episode goes on.
             trained: False records what was sampled as the policy's past, and trains nothing of it.
             deliver: awaited before what was sampled is recorded; where it raises, nothing of it is.
 
         Raises:
-            PolicyError: the server failed for good; the ledger then ends with `new`.
+            PolicyError: the server failed for good; the segment then ends with `new`.
         """
-        if self.ledger is None:
-            self.ledger = TokenLedger(new)
-        else:
-            self.ledger.append_context(new)
-        ledger = self.ledger
-        left = min(self.max_response_tokens - ledger.response_length, self.max_context_tokens - len(ledger) - 1)
+        record, ledger = self._hear(new)
+        sampled = Sampled(
+            number=self.calls,
+            segment=len(record.ledgers) - 1,
+            start=ledger.response_length,
+            thought=ledger.response_length,
+            trained=trained,
+        )
+        taken = sum(one.response_length for one in record.ledgers)
+        left = min(self.max_response_tokens - taken, self.max_context_tokens - len(ledger) - 1)
         if left <= 0:
-            return Sampled(
-                start=ledger.response_length,
-                ended=Termination.CONTEXT_OVERFLOW,
-                detail=f"{len(ledger)} tokens fill the episode's budget",
-            )
+            sampled.ended = Termination.CONTEXT_OVERFLOW
+            sampled.detail = f"{len(ledger)} tokens fill the episode's budget"
+            return sampled
         allowed = min(self.max_turn_tokens, left)
-        sampled = await self._sample(ledger, allowed if limit is None else min(limit, allowed), trained)
+        await self._sample(sampled, ledger, allowed if limit is None else min(limit, allowed))
+        self._read(sampled)
         if sampled.finish_reason == "abort":
             sampled.ended = Termination.ABORTED
-        elif sampled.finish_reason == "length" and not (limit is not None and limit < allowed):
-            sampled.ended = Termination.CONTEXT_OVERFLOW if left <= self.max_turn_tokens else Termination.LENGTH
-            sampled.detail = f"{len(sampled.ids)} tokens without an end of turn"
+        elif sampled.finish_reason == "length" and (sampled.detail or limit is None or limit >= allowed):
+            full = left <= self.max_turn_tokens and not sampled.detail
+            sampled.ended = Termination.CONTEXT_OVERFLOW if full else Termination.LENGTH
+            sampled.detail = sampled.detail or f"{len(sampled.ids)} tokens without an end of turn"
         if deliver is not None:
             await deliver(sampled)
-        if trained:
-            ledger.append_sampled(sampled.ids, sampled.log_probs)
-        else:
-            ledger.append_context(Ids.of(sampled.ids))
-        if sampled.ended is None and sampled.ids[-1] != self.chat.end_of_turn:
-            ledger.append_context(Ids.of([self.chat.end_of_turn]))  # the template closes the turn, untrained
+        record.say(sampled.parts, sampled.text)
+        usage.think("policy", thoughts.split(self.chat.opening + sampled.text)[0])
+        if sampled.ended is None and sampled.ids[-1] not in self.chat.ends:
+            record.close()
         return sampled
 
-    def text(self, sampled: Sampled) -> str:
-        """What was sampled, as text, without the token that ended it."""
-        ended = sampled.ids[-1:] == [self.chat.end_of_turn]
-        return self.chat.decode(sampled.ids[:-1] if ended else sampled.ids)
+    def _hear(self, new: Sequence[ChatMessage]) -> tuple[Segments, TokenLedger]:
+        """Record what is new; (the record, the segment that the call belongs to)."""
+        record = self._record = self._record or Segments(self.chat)
+        before = len(record.ledgers)
+        ledger = record.hear(new) if new else record.ledgers[-1]
+        if len(record.ledgers) > before:
+            self._experts_known = 0
+        return record, ledger
+
+    def _read(self, sampled: Sampled) -> None:
+        """The text of what was sampled, and which of its ids are thoughts."""
+        ended = bool(sampled.ids) and sampled.ids[-1] in self.chat.ends
+        sampled.text = self.chat.decode(sampled.ids[:-1] if ended else sampled.ids)
+        characters = thoughts.length(self.chat.opening + sampled.text) - len(self.chat.opening)
+        if characters > 0 and sampled.ids:
+            sampled.thought += self.chat.token_spans.find(sampled.ids, sampled.text, [(0, characters)])[0][1]
+            sampled.replies = [replace(reply, thought=sampled.thought) for reply in sampled.replies]
 
     def spans(self, sampled: Sampled, turn: AgentTurn) -> tuple[tuple[int, int], ...]:
-        """The ids of each tool call that `turn` reads in what was sampled, [start, end) in the ledger's response."""
+        """The ids of each tool call that `turn` reads in what was sampled, [start, end) in its segment's response."""
         opened = len(self.chat.opening)  # the template said it, no id of the turn did
         pieces = [(start - opened, end - opened) for start, end in turn.spans]
-        found = self.chat.token_spans.find(sampled.ids, self.text(sampled), pieces)
+        found = self.chat.token_spans.find(sampled.ids, sampled.text, pieces)
         return tuple((sampled.start + first, sampled.start + end) for first, end in found)
 
-    async def _sample(self, ledger: TokenLedger, budget: int, trained: bool) -> Sampled:
-        """Sample at most `budget` tokens behind the ledger's, over the weight updates that cut the call."""
-        sampled = Sampled(start=ledger.response_length, trained=trained)
+    async def _sample(self, sampled: Sampled, ledger: TokenLedger, budget: int) -> None:
+        """Sample at most `budget` tokens behind the ledger's, over the weight updates that cut the call and the bound
+        on its thoughts.
+        """
         params = dict(self.sampling)
+        bound = min(self.max_thinking_tokens or budget, budget)
         if self.stop_at_tool_call:
             params["stop_token_ids"] = [self.chat.tokenizer.convert_tokens_to_ids(toolcalls.CLOSE)]
         for attempt in range(MAX_INTERRUPTIONS):
-            params["max_new_tokens"] = budget - len(sampled.ids)
+            if bound <= len(sampled.ids) < budget:
+                bound = budget
+                if not self._thought_goes_on(sampled, budget):
+                    break
+            params["max_new_tokens"] = bound - len(sampled.ids)
             if self.seed is not None:
                 params["sampling_seed"] = derive_seed(self.seed, self.calls, *([attempt] if attempt else []))
             try:
@@ -181,12 +234,11 @@ class Recorder:
             except PolicyAborted as cut:
                 sampled.add(cut.token_ids, cut.log_probs, cut.meta)
                 self._note_experts(cut.meta, len(ledger) + len(sampled.ids))
-                sampled.finish_reason = "abort"
-                sampled.detail = str(cut)
+                sampled.finish_reason, sampled.detail = "abort", str(cut)
                 if self.aborted():
                     break
                 if len(sampled.ids) >= budget:
-                    sampled.finish_reason = "length"
+                    sampled.finish_reason, sampled.detail = "length", ""
                     break
                 await asyncio.sleep(min(0.05 * 2**attempt, 2.0))  # the server is loading weights
                 if self.aborted():
@@ -194,10 +246,21 @@ class Recorder:
                 continue
             sampled.add(out.ids, out.log_probs, out.meta)
             self._note_experts(out.meta, len(ledger) + len(sampled.ids))
-            sampled.finish_reason = out.finish_reason
-            break
+            sampled.finish_reason, sampled.detail = out.finish_reason, ""
+            if out.finish_reason != "length" or not bound <= len(sampled.ids) < budget:
+                break
         self.calls += 1
-        return sampled
+
+    def _thought_goes_on(self, sampled: Sampled, budget: int) -> bool:
+        """Whether a call that has used up what its thoughts may take goes on; a thought is closed for that."""
+        if not thoughts.unfinished(self.chat.opening + self.chat.decode(sampled.ids)):
+            return True
+        closing = self.chat.encode(thoughts.CUT)
+        if self.cut_thoughts == "length" or len(sampled.ids) + len(closing) >= budget:
+            sampled.finish_reason, sampled.detail = "length", f"{len(sampled.ids)} tokens of thoughts without an end"
+            return False
+        sampled.put(closing)
+        return True
 
     def _more(self) -> dict[str, Any]:
         if not self.routed_experts:
@@ -220,14 +283,19 @@ def acted(
     last: bool = False,
     spans: Sequence[tuple[int, int]] = (),
 ) -> AgentAction:
-    """What an agent does after the calls of a turn, of which there is at least one."""
+    """What an agent does after the calls of a turn, of which there is at least one. Its place is what they sampled in
+    the segment of the last.
+    """
+    here = [call for call in calls if call.segment == calls[-1].segment]
     return AgentAction(
         message,
         termination=termination,
         detail=detail,
         text=text,
-        start=calls[0].start,
-        end=calls[-1].end,
+        segment=here[0].segment,
+        start=here[0].start,
+        end=here[-1].end,
+        thought=here[0].thought,
         malformed=malformed,
         finish_reason=calls[-1].finish_reason,
         weight_versions=tuple(version for call in calls for version in call.versions),

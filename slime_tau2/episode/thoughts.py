@@ -10,6 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 OPEN, CLOSE = "<think>", "</think>"
+CUT = (
+    "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly now.\n"
+    f"{CLOSE}\n\n"
+)
+"""What is put behind a thought that has used up its budget, as Qwen's documentation of thinking budgets has it."""
 
 
 def split(text: str) -> tuple[str, str]:
@@ -19,9 +24,21 @@ def split(text: str) -> tuple[str, str]:
     if CLOSE in text:
         thought, _, words = text.rpartition(CLOSE)
         return thought.replace(OPEN, "", 1).strip(), words.lstrip()
-    if text.lstrip().startswith(OPEN):
+    if unfinished(text):
         return text.replace(OPEN, "", 1).strip(), ""
     return "", text
+
+
+def length(text: str) -> int:
+    """How many characters of a turn's text, from the first on, are its thoughts, the marks included."""
+    if CLOSE in text:
+        return text.rindex(CLOSE) + len(CLOSE)
+    return len(text) if unfinished(text) else 0
+
+
+def unfinished(text: str) -> bool:
+    """Whether a text ends within a thought."""
+    return CLOSE not in text and text.lstrip().startswith(OPEN)
 
 
 def of_message(message: dict[str, Any]) -> tuple[str, str]:

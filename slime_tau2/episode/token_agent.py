@@ -10,25 +10,25 @@ from slime_tau2.episode.agents import AgentAction, as_json, parts
 from slime_tau2.episode.chat import ChatMessage
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.episode.recorder import Recorder, acted
-from slime_tau2.ledger import Ids, TokenLedger
+from slime_tau2.ledger import TokenLedger
 from slime_tau2.terminations import Termination
 
 
 @dataclass(kw_only=True)
 class TokenAgent:
-    """The policy. Its turns are the ledger's spans."""
+    """The policy."""
 
     recorder: Recorder
     system_prompt: str
     protocol: Native = PROTOCOLS["native"]
 
     @property
-    def ledger(self) -> TokenLedger | None:
-        return self.recorder.ledger
+    def segments(self) -> Sequence[TokenLedger]:
+        return self.recorder.segments
 
     async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
-        sampled = await self.recorder.call(self._new(history, message))
-        text = self.recorder.text(sampled)
+        sampled = await self.recorder.call(self._heard(history, message))
+        text = sampled.text
         if sampled.ended is not None:
             return acted([sampled], None, text=text, termination=sampled.ended, detail=sampled.detail)
         turn = self.protocol.read(self.recorder.chat.opening + text)
@@ -37,10 +37,8 @@ class TokenAgent:
         spans = self.recorder.spans(sampled, turn)
         return acted([sampled], turn.message, text=text, malformed=turn.malformed, last=turn.last, spans=spans)
 
-    def _new(self, history: Sequence[bench.Message], message: bench.Delivered) -> Ids:
-        """The ids of what is new; the first turn begins with the prompt."""
-        chat = self.recorder.chat
-        if self.ledger is None:
-            system: ChatMessage = {"role": "system", "content": self.system_prompt}
-            return chat.prompt([system, *self.protocol.chat(as_json(history))])
-        return chat.delta(self.protocol.chat(as_json(parts(message))))
+    def _heard(self, history: Sequence[bench.Message], message: bench.Delivered) -> list[ChatMessage]:
+        """What the policy reads before this turn; before the first, the prompt too."""
+        if self.segments:
+            return self.protocol.chat(as_json(parts(message)))
+        return [{"role": "system", "content": self.system_prompt}, *self.protocol.chat(as_json(history))]

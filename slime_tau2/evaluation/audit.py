@@ -1,8 +1,12 @@
-"""Counts token mismatches: does an episode's ledger hold what one rendering of the whole conversation would?
+"""Counts token mismatches: does an episode's token record hold what one rendering of the whole conversation would?
 
-Independent of how the ledger was built: the conversation is rendered in one go by the tokenizer's own template, from
+Independent of how the record was made: the conversation is rendered in one go by the tokenizer's own template, from
 the texts of the turns. Where every sampled turn is what the tokenizer would have written, the ids must be equal; where
 the policy sampled another spelling of the same text, the decoded texts must be.
+
+Where the template rewrites history, that is asked at each turn: what stands before it in its segment must be the
+rendering of the conversation up to there, a prompt id for id. And no segment may begin where the one before could have
+gone on.
 """
 
 from __future__ import annotations
@@ -11,9 +15,11 @@ from collections.abc import Sequence
 from typing import cast
 
 from slime_tau2.data.traces import until_last_turn
-from slime_tau2.episode.chat import AWAITED, END_OF_TURN, ChatMessage, ChatRenderer, ToolSchema
+from slime_tau2.episode.chat import ChatMessage, ChatRenderer, ToolSchema
 from slime_tau2.episode.protocols import PROTOCOLS, Native
+from slime_tau2.episode.template_probes import AWAITED, END_OF_TURN
 from slime_tau2.ledger import TokenLedger
+from slime_tau2.masks import spans
 from slime_tau2.record import MessageRecord
 from slime_tau2.types import Episode
 
@@ -21,18 +27,25 @@ from slime_tau2.types import Episode
 def is_mismatch(
     episode: Episode, chat: ChatRenderer, system_prompt: str, protocol: Native = PROTOCOLS["native"]
 ) -> bool:
-    """True when the ledger differs from the one-shot rendering. Episodes without a ledger have nothing to compare.
+    """True when the record differs from the one-shot rendering. Episodes without tokens have nothing to compare.
 
     Where an agent of one's own wrote the prompts, the conversation is that of its transcript, and `chat` lends its
     template alone.
     """
-    ledger = episode.ledger
-    if ledger is None or not episode.turns:
+    if not episode.segments or not episode.turns:
         return False
     if episode.transcript is not None:
-        read = cast(list[ChatMessage], episode.transcript.messages)
+        read, tools = cast(list[ChatMessage], episode.transcript.messages), episode.transcript.tools
+        if not chat.keeps_history:
+            return _rewritten_wrongly(episode.segments, _calls(episode), chat, read, tools)
+        (ledger,) = episode.segments
+        sampled = [(start, end) for _, start, end in _calls(episode)]
         asked = read[-1]["role"] != "assistant"
-        return _differs(ledger, chat, read, tools=episode.transcript.tools, waits=asked, spans=_calls(episode))
+        return _differs(ledger, chat, read, tools=tools, waits=asked, sampled=sampled)
+    if not chat.keeps_history:
+        messages = _conversation(episode, chat, system_prompt, protocol)
+        return _rewritten_wrongly(episode.segments, _calls(episode), chat, messages, chat.tools)
+    (ledger,) = episode.segments
     last = episode.turns[-1]
     system: ChatMessage = {"role": "system", "content": system_prompt}
     messages = [system, *_as_sampled(episode, chat, protocol)]
@@ -42,7 +55,7 @@ def is_mismatch(
         messages += protocol.chat(_unanswered(episode))
     if not waits and not last.sent:  # a budget used up before the turn leaves a turn in which nothing was sampled
         messages.append({"role": "assistant", "content": chat.opening + last.text})
-    return _differs(ledger, chat, messages, tools=chat.tools, waits=waits, spans=ledger.spans())
+    return _differs(ledger, chat, messages, tools=chat.tools, waits=waits, sampled=ledger.spans())
 
 
 def _differs(
@@ -52,9 +65,9 @@ def _differs(
     *,
     tools: Sequence[ToolSchema] | None,
     waits: bool,
-    spans: Sequence[tuple[int, int]],
+    sampled: Sequence[tuple[int, int]],
 ) -> bool:
-    """Whether the ledger holds something else than the messages, rendered in one go. `spans` are what was sampled."""
+    """Whether the ledger holds something else than the messages, rendered in one go. `sampled` are spans of it."""
     written = chat.tokenizer.decode(ledger.tokens, skip_special_tokens=False)
     whole = chat.render(messages, tools, waits)
     if not whole.startswith(written) or whole[len(written) :] not in ("", "\n", f"{END_OF_TURN}\n"):
@@ -64,20 +77,68 @@ def _differs(
         return list(chat.tokenizer.encode(text, add_special_tokens=False))
 
     response = ledger.tokens[ledger.prompt_length :]
-    sampled = [response[start:end] for start, end in spans]
-    canonical = all(encoded(chat.tokenizer.decode(span, skip_special_tokens=False)) == span for span in sampled)
+    ids = [response[start:end] for start, end in sampled]
+    canonical = all(encoded(chat.tokenizer.decode(span, skip_special_tokens=False)) == span for span in ids)
     return canonical and encoded(written) != ledger.tokens
 
 
-def _calls(episode: Episode) -> list[tuple[int, int]]:
-    """What was sampled, whether it trains or not: one span for each call to the policy."""
-    spans: list[tuple[int, int]] = []
+def _calls(episode: Episode) -> list[tuple[int, int, int]]:
+    """(segment, start, end) of each call to the policy, whether it trains or not, that sampled something."""
+    calls: dict[int, tuple[int, int, int]] = {}
     for reply in episode.replies:
-        if spans and spans[-1][1] == reply.start:  # a weight update had cut the call
-            spans[-1] = spans[-1][0], reply.end
-        else:
-            spans.append((reply.start, reply.end))
-    return spans
+        _, start, _ = calls.get(reply.call, (reply.segment, reply.start, reply.end))
+        calls[reply.call] = reply.segment, start, reply.end
+    return [call for call in calls.values() if call[2] > call[1]]
+
+
+def _conversation(episode: Episode, chat: ChatRenderer, system_prompt: str, protocol: Native) -> list[ChatMessage]:
+    system: ChatMessage = {"role": "system", "content": system_prompt}
+    messages = [system, *_as_sampled(episode, chat, protocol)]
+    last = episode.turns[-1]
+    if not last.sent and last.end > last.start:
+        messages += [*protocol.chat(_unanswered(episode)), {"role": "assistant", "content": chat.opening + last.text}]
+    return messages
+
+
+def _rewritten_wrongly(
+    segments: Sequence[TokenLedger],
+    calls: Sequence[tuple[int, int, int]],
+    chat: ChatRenderer,
+    messages: Sequence[ChatMessage],
+    tools: Sequence[ToolSchema] | None,
+) -> bool:
+    """Whether a call stands behind something else than the rendering of the messages before it.
+
+    Args:
+        calls: (segment, start, end) of each; the last of the assistant's messages are theirs.
+    """
+    said = [n for n, m in enumerate(messages) if m["role"] == "assistant"]
+    last, written = -1, ""  # the segment of the call before, and what it holds with it
+    for (number, start, end), n in zip(calls, said[len(said) - len(calls) :], strict=True):
+        ledger = segments[number]
+        before = chat.decode(ledger.tokens[: ledger.prompt_length + start])
+        after = chat.decode(ledger.tokens[ledger.prompt_length + start : ledger.prompt_length + end])
+        text = chat.render(messages[:n], tools, True)
+        words = messages[n]["content"].removeprefix(chat.opening)
+        if before != text or after not in (words, *(words + chat.decode([i]) for i in chat.ends)):
+            return True
+        if number != last and (_prompt(ledger, chat) or (last >= 0 and text.startswith(written))):
+            return True
+        last, written = number, before + after
+    return any(_contexts(ledger, chat) for ledger in segments)
+
+
+def _prompt(ledger: TokenLedger, chat: ChatRenderer) -> bool:
+    """Whether a prompt is not what the tokenizer makes of its text."""
+    prompt = ledger.tokens[: ledger.prompt_length]
+    return chat.encode(chat.decode(prompt)) != prompt
+
+
+def _contexts(ledger: TokenLedger, chat: ChatRenderer) -> bool:
+    """Whether what was put between sampled ids is not what the tokenizer makes of its text."""
+    response = ledger.tokens[ledger.prompt_length :]
+    runs = [response[start:end] for start, end in spans([1 - bit for bit in ledger.loss_mask])]
+    return any(chat.encode(chat.decode(run)) != run for run in runs)
 
 
 def _as_sampled(episode: Episode, chat: ChatRenderer, protocol: Native) -> list[ChatMessage]:

@@ -45,7 +45,7 @@ class PolicyPlayer:
         harness = self.policy.harness
         world = harness.world(job.domain)
         episode = await self.policy.run_one(world, job.task_id, job.seed)
-        if episode.ledger is not None:
+        if episode.segments:
             prompt = harness.system_prompt(world, job.task_id)
             mismatch = audit.is_mismatch(episode, harness.chat(world.name), prompt, harness.protocol)
             self._counts.update({AUDITED: 1, MISMATCHES: int(mismatch)})
@@ -113,13 +113,14 @@ class Workers:
 
 def turn_tokens(episode: Episode, tokenizer: Tokenizer | None) -> list[list[tuple[str, float]]] | None:
     """For each turn that sampled, its (text, log-prob) pairs; None without tokens or a tokenizer."""
-    if tokenizer is None or episode.ledger is None:
+    if tokenizer is None or not episode.segments:
         return None
-    ledger = episode.ledger
-    ids, log_probs, mask = ledger.tokens[ledger.prompt_length :], ledger.log_probs, ledger.loss_mask
+    ids = [segment.tokens[segment.prompt_length :] for segment in episode.segments]
+    log_probs = [segment.log_probs for segment in episode.segments]
+    masks = [segment.loss_mask for segment in episode.segments]
 
-    def shown(n: int) -> tuple[str, float]:
-        return tokenizer.decode([ids[n]], skip_special_tokens=False), round(log_probs[n], 2)
+    def shown(segment: int, n: int) -> tuple[str, float]:
+        return tokenizer.decode([ids[segment][n]], skip_special_tokens=False), round(log_probs[segment][n], 2)
 
     sampled = [turn for turn in episode.turns if turn.end > turn.start]
-    return [[shown(n) for n in range(turn.start, turn.end) if mask[n]] for turn in sampled]
+    return [[shown(turn.segment, n) for n in range(turn.start, turn.end) if masks[turn.segment][n]] for turn in sampled]

@@ -98,7 +98,7 @@ def _calls(move: Move) -> list[bench.ToolCall] | None:
 class StageAgent:
     """The agent of a stage: one call per turn, and no words beside it."""
 
-    ledger: TokenLedger | None = None
+    segments: Sequence[TokenLedger] = ()
 
     def __init__(self, stage: Stage):
         self.stage = stage

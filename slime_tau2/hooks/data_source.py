@@ -17,6 +17,7 @@ from slime_tau2.errors import CheckpointError
 from slime_tau2.hooks import advantages, current, eval_tasks
 from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import Sample, throws_groups_away
+from slime_tau2.hooks.fan_out import first_samples
 from slime_tau2.hooks.filters import buffer_filter, keeps
 from slime_tau2.hooks.generate import prefetch
 from slime_tau2.hooks.group_book import GroupBook, key_of, spoiled, unfinished
@@ -24,7 +25,7 @@ from slime_tau2.hooks.group_factory import GroupFactory
 from slime_tau2.hooks.liveness import Liveness
 from slime_tau2.hooks.modes import ends_idle, fully_async
 from slime_tau2.hooks.rollout_states import RolloutStates
-from slime_tau2.hooks.samples import info, task_name, task_reward
+from slime_tau2.hooks.samples import flatten, info, task_name, task_reward
 from slime_tau2.schedule.order import TaskOrder, training_tasks
 from slime_tau2.types import is_success
 
@@ -99,8 +100,12 @@ class Tau2DataSource:
     # What becomes of the groups that were served
 
     def add_samples(self, samples: list[list[Sample]]) -> None:
-        """Take groups back from slime, to be served again; their finished episodes stay as they are."""
-        self._take_back(samples, anew=False)
+        """Take groups back from slime, to be served again; their finished episodes stay as they are, unless one is
+        several samples, which slime would not take again.
+        """
+        for group in samples:
+            flat = flatten(group)
+            self._take_back([first_samples(flat)], anew=any(isinstance(element, list) for element in group))
 
     def reclaim(self, finished: list[list[Sample]]) -> int:
         """Take back what a synchronous rollout spoiled or cut off, to begin anew; returns how many groups.
@@ -150,6 +155,7 @@ class Tau2DataSource:
         if not self.groups.close(key):
             return
         counts = self.metadata["terminations"]
+        group = first_samples(group)
         for s in group:
             termination = info(s).get("termination", "unknown")
             counts[termination] = counts.get(termination, 0) + 1

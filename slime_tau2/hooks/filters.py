@@ -10,6 +10,7 @@ from slime_tau2 import plugins
 from slime_tau2.config import Tau2Config
 from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import DynamicFilterOutput, Sample
+from slime_tau2.hooks.fan_out import first_samples
 from slime_tau2.hooks.group_book import spoiled
 from slime_tau2.hooks.samples import ended, flatten, task_reward
 from slime_tau2.hooks.training_reward import training_reward
@@ -22,12 +23,12 @@ class DynamicFilter(Protocol):
 
 
 def dynamic_sampling_filter(args: object, samples: list[Any], **kwargs: object) -> DynamicFilterOutput:
-    """Keep a group that can teach: at least two valid samples whose training rewards differ.
+    """Keep a group that can teach: at least two valid episodes whose training rewards differ.
 
     A dropped group is kept after all when too few remain, which spares slime a whole further round of sampling.
     """
     config = Tau2Config.from_args(args)
-    valid = [s for s in flatten(samples) if not s.remove_sample]
+    valid = [s for s in first_samples(flatten(samples)) if not s.remove_sample]
     rewards = [training_reward(config, s, task_reward(s)) for s in valid]
     if len(rewards) < 2:
         return DynamicFilterOutput(keep=False, reason="infrastructure")
@@ -63,7 +64,7 @@ def process_all_samples(args: object, all_groups: list[Any], data_source: Any) -
     slime passes the data source's bound `get_samples` here, hence `__self__`.
     """
     source = getattr(data_source, "__self__", data_source)
-    groups = [flatten([g]) for g in all_groups]
+    groups = [first_samples(flatten([g])) for g in all_groups]
     if hasattr(source, "reclaim"):
         source.reclaim(groups)
     elif hasattr(source, "add_samples"):  # slime's own: it cannot say what it has served

@@ -19,12 +19,12 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.turnstile import turnstile
 from slime_tau2.errors import ConfigError, LedgerError, UserError
-from slime_tau2.hooks import current, eval_tasks, replay
+from slime_tau2.hooks import current, eval_tasks, fan_out, replay
 from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.hooks.modes import end_run
 from slime_tau2.hooks.player import EpisodePlayer, Job, TaskKey, Workers, player
-from slime_tau2.hooks.samples import fill, placeholder
+from slime_tau2.hooks.samples import placeholder
 from slime_tau2.seeds import derive_seed
 from slime_tau2.terminations import Disposition, Termination
 from slime_tau2.types import Episode
@@ -42,6 +42,8 @@ class _Process:
     here: EpisodePlayer
     workers: Workers | None
     """Who plays instead, where `tau2_workers` asks for them."""
+    fans_out: bool
+    """Whether an episode is several samples (`fan_out`)."""
     bug: LedgerError | None = None
     """The first that an episode met. slime does not look at the results of a rollout that it aborts, so the next call
     raises it again.
@@ -91,7 +93,10 @@ def _process(args: object) -> _Process:
         router = option(args, "sglang_router_ip", None), option(args, "sglang_router_port", None)
         url = "http://{}:{}".format(*router)
         here = player(config, state.tokenizer, url)
-        process = _Process(here, Workers(here, url, _aborted(state)) if config.workers else None)
+        fans_out = not here.harness.keeps_history
+        if fans_out:
+            fan_out.check(args)
+        process = _Process(here, Workers(here, url, _aborted(state)) if config.workers else None, fans_out)
         _processes[state] = process
     return _processes[state]
 
@@ -151,8 +156,11 @@ def take_faults() -> Counter[str]:
     return faults
 
 
-async def generate(args: object, sample: Sample, sampling_params: dict[str, Any], evaluation: bool = False) -> Sample:
-    """Run the episode that `sample.metadata` names (`domain`, `task_id`), fill the sample, and return it.
+async def generate(
+    args: object, sample: Sample, sampling_params: dict[str, Any], evaluation: bool = False
+) -> Sample | list[Sample]:
+    """Run the episode that `sample.metadata` names (`domain`, `task_id`), fill the sample, and return it; in training
+    with a template that rewrites history, the samples of all of the episode's segments (`fan_out`).
 
     What it raises, and what comes back as a sample out of training: docs/hooks.md, "What generate raises".
     """
@@ -160,15 +168,16 @@ async def generate(args: object, sample: Sample, sampling_params: dict[str, Any]
     if absent:  # as in slime's own tests of a hook's shape
         return _failed(args, sample, AttributeError(f"{type(args).__name__!r} object has no attribute {absent[0]!r}"))
     try:
-        return await _generate(args, sample, sampling_params, evaluation)
+        samples = await _generate(args, sample, sampling_params, evaluation)
+        return fan_out.shaped(args, samples) if _process(args).fans_out and not evaluation else samples[0]
     except Exception as error:
         if evaluation:
             raise
         end_run(args, error)
 
 
-async def _generate(args: object, sample: Sample, sampling_params: dict[str, Any], evaluation: bool) -> Sample:
-    """As `generate`; raises whatever it may raise."""
+async def _generate(args: object, sample: Sample, sampling_params: dict[str, Any], evaluation: bool) -> list[Sample]:
+    """The episode's samples; raises whatever `generate` may raise."""
     process = _process(args)
     if process.bug is not None:
         raise process.bug
@@ -177,7 +186,7 @@ async def _generate(args: object, sample: Sample, sampling_params: dict[str, Any
         task_id: str = sample.metadata["task_id"]
         world.task(task_id)
     except Exception as error:  # what this sample names is not there, which is no other sample's trouble
-        return _failed(args, sample, error)
+        return [_failed(args, sample, error)]
     if evaluation:
         _may_evaluate(process.harness.config, world.name, task_id)
     try:
@@ -192,19 +201,19 @@ async def _generate(args: object, sample: Sample, sampling_params: dict[str, Any
         )
         why = None if evaluation else replay.missing(args, episode.replies)
         if why is None:
-            fill(args, sample, episode, replayed=not evaluation)
-            return sample
+            thinking = process.harness.config.train_thinking
+            return fan_out.filled(args, sample, episode, thinking=thinking, evaluation=evaluation)
     except UserError:
         raise
     except LedgerError as error:
         process.bug = process.bug or error
         raise
     except Exception as error:
-        return _failed(args, sample, error)
+        return [_failed(args, sample, error)]
     if episode.termination is not Termination.ABORTED:
         raise ConfigError(why)
     placeholder(sample, why, Termination.ABORTED, args)
-    return sample
+    return [sample]
 
 
 def _may_evaluate(config: Tau2Config, domain: str, task_id: str) -> None:

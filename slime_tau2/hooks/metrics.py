@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.hooks import current
+from slime_tau2.hooks import current, fan_out
 from slime_tau2.hooks.compat import GenerateState, Sample, log_metrics, log_table
 from slime_tau2.hooks.generate import take_faults
 from slime_tau2.hooks.samples import flatten, info, task_reward
@@ -36,7 +36,8 @@ _MEANS = {
 
 
 def episode_metrics(samples: Sequence[Sample], prefix: str) -> dict[str, float]:
-    """Rewards, partials, lengths, errors and terminations of a batch: over all, and by domain where it has several.
+    """Rewards, partials, lengths, errors and terminations of a batch's episodes: over all, and by domain where it has
+    several.
 
     Pure.
     """
@@ -51,30 +52,40 @@ def episode_metrics(samples: Sequence[Sample], prefix: str) -> dict[str, float]:
 def _of_batch(samples: Sequence[Sample], prefix: str) -> dict[str, float]:
     if not samples:
         return {f"{prefix}/dropped": 0.0}
-    valid = [s for s in samples if not s.remove_sample]
-    metrics = {"dropped": 1 - len(valid) / len(samples)}
-    terminations = Counter(info(s).get("termination", "unknown") for s in samples)
-    metrics |= {f"ended_{termination}": count / len(samples) for termination, count in terminations.items()}
+    played = fan_out.episodes(samples)
+    valid = [episode for episode in played if not episode[0].remove_sample]
+    metrics = {"dropped": 1 - len(valid) / len(played)}
+    terminations = Counter(info(episode[0]).get("termination", "unknown") for episode in played)
+    metrics |= {f"ended_{termination}": count / len(played) for termination, count in terminations.items()}
     if valid:
         metrics |= _of_valid(valid)
     return {f"{prefix}/{key}": value for key, value in metrics.items()}
 
 
-def _of_valid(samples: Sequence[Sample]) -> dict[str, float]:
-    """What is logged of the samples that count, at least one."""
-    infos = [info(s) for s in samples]
+def _of_valid(episodes: Sequence[Sequence[Sample]]) -> dict[str, float]:
+    """What is logged of the episodes that count, at least one, each with its samples."""
+    infos = [info(episode[0]) for episode in episodes]
+    segments = [record for i in infos for record in i.get("segments", ())]
+    later = [record for i in infos for record in i.get("segments", ())[1:]]
+    trained = [sum(sum(s.loss_mask or ()) for s in episode) for episode in episodes]
     policy_tokens: list[Mapping[str, object]] = [i.get("usage", {}).get("policy") or {} for i in infos]
-    rewards = [task_reward(s) for s in samples]
+    rewards = [task_reward(episode[0]) for episode in episodes]
     return {
         "reward": fmean(rewards),
         "success": fmean(map(is_success, rewards)),
         **{key: fmean(_number(i, field) for i in infos) for key, field in _MEANS.items()},
         "user_s_per_turn": _ratio(infos, "user_s", "turns"),
         "prefix_cache_hits": _ratio(policy_tokens, "cached", "prompt"),
-        "response_tokens": fmean(s.response_length for s in samples),
-        "trained_tokens": fmean(sum(s.loss_mask or []) for s in samples),
-        "longest_tokens": float(max(len(s.tokens) for s in samples)),
-        "weight_updates_within": fmean(len(set(s.weight_versions)) > 1 for s in samples),
+        "response_tokens": fmean(sum(s.response_length for s in episode) for episode in episodes),
+        "trained_tokens": fmean(trained),
+        "longest_tokens": float(max(len(s.tokens) for episode in episodes for s in episode)),
+        "segments": len(segments) / len(episodes),
+        "segment_prompt_tokens": _ratio([{"p": r["prompt"], "n": 1} for r in segments], "p", "n"),
+        "segment_trained_tokens": sum(trained) / max(len(segments), 1),
+        "prefix_kept": _ratio(later, "kept", "prompt") if later else 1.0,
+        "weight_updates_within": fmean(
+            len({v for s in episode for v in s.weight_versions}) > 1 for episode in episodes
+        ),
     }
 
 
@@ -95,7 +106,7 @@ def group_metrics(config: Tau2Config, samples: Sequence[Sample], prefix: str) ->
     Pure.
     """
     groups: dict[int | None, list[Sample]] = defaultdict(list)
-    for s in samples:
+    for s in fan_out.first_samples(samples):
         if not s.remove_sample:
             groups[s.group_index].append(s)
     if not groups:
@@ -124,7 +135,7 @@ def log_rollout(
     flat, config = flatten(samples), Tau2Config.from_args(args)
     metrics = episode_metrics(flat, "tau2") | group_metrics(config, flat, "tau2")
     metrics |= {f"tau2/faults/{kind}": float(count) for kind, count in take_faults().items()}
-    metrics["tau2/episodes_per_s"] = len(flat) / rollout_time if rollout_time else 0.0
+    metrics["tau2/episodes_per_s"] = len(fan_out.episodes(flat)) / rollout_time if rollout_time else 0.0
     source = current.data_source()
     if source is not None:
         source.end_rollout(flat, rollout_id)
@@ -138,9 +149,10 @@ def log_rollout(
 def sample_rows(args: object, rollout_id: int, samples: Sequence[Sample], count: int) -> Iterable[list[object]]:
     """Rows of TABLE_COLUMNS for `count` samples, evenly spread; the conversation is the policy's tokens, decoded."""
     tokenizer = GenerateState(args).tokenizer
-    count = min(count, len(samples))
+    lasts = [episode[-1] for episode in fan_out.episodes(samples)]  # of several, the one that saw most
+    count = min(count, len(lasts))
     for n in range(count):
-        s = samples[n * len(samples) // count]
+        s = lasts[n * len(lasts) // count]
         response = s.tokens[len(s.tokens) - s.response_length :]
         text: str = tokenizer.decode(response, skip_special_tokens=False)
         episode = info(s)

@@ -43,8 +43,9 @@ def missing(args: object, replies: Sequence[Reply]) -> str | None:
             f"--rollout-top-p {value}: a reply of the policy server has no {_TOP_P_META[0]}; "
             f"{_FIX} set --rollout-top-p 1.0"
         )
-    # each reply also brings the rows that one before it did not, so the last must have them
-    if experts(args) and metas and _EXPERTS_META not in metas[-1]:
+    # each reply also brings the rows that one before it did not, so the last of each segment must have them
+    last = {reply.segment: reply.meta for reply in replies if reply.end > reply.start}
+    if experts(args) and any(_EXPERTS_META not in meta for meta in last.values()):
         return (
             f"--use-rollout-routing-replay: a reply of the policy server has no {_EXPERTS_META}; {_FIX} drop the flag"
         )

@@ -1,19 +1,23 @@
 """`--custom-rm-path` and `--custom-reward-post-process-path`.
 
 `reward` hands back what `generate` has already set: tau2's reward, binary in the benchmarks. `reward_post_process` sees
-whole groups, so all group maths happens there: shaping; then normalisation within `group_index`, over the samples that
-count; then, with credit by turn or call, one advantage per token, which `hooks.advantages` copies in the trainer.
+whole groups, so all group maths happens there: shaping; then normalisation within `group_index`, over the episodes that
+count; then, with credit by turn or call, one advantage per token, which `hooks.advantages` copies in the trainer. An
+episode of several samples counts once, and each of them has its advantage.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import overload
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.hooks import advantages, current
+from slime_tau2.hooks import advantages, current, fan_out
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.hooks.samples import info, task_reward
 from slime_tau2.hooks.training_reward import training_reward
+from slime_tau2.masks import spans
 from slime_tau2.rewards import credit, groups
 from slime_tau2.types import CallGain, is_success
 
@@ -39,32 +43,49 @@ def reward_post_process(args: object, samples: list[Sample]) -> tuple[list[float
         ConfigError: the options will not do, or such credit cannot reach the trainer.
     """
     config = Tau2Config.from_args(args)
-    task_rewards = [task_reward(s) for s in samples]
-    valid = [not s.remove_sample for s in samples]
-    rewards = [training_reward(config, s, r) for s, r in zip(samples, task_rewards)]
     source = current.data_source()
     if source is not None:
         source.end_rollout(samples)
-    keys = [s.group_index if s.group_index is not None else id(s) for s in samples]
+    played = fan_out.episodes(samples)
+    firsts = [episode[0] for episode in played]
+    rewards = [training_reward(config, s, task_reward(s)) for s in firsts]
+    valid = [not s.remove_sample for s in firsts]
+    keys = [s.group_index if s.group_index is not None else id(s) for s in firsts]
     normalised = groups.normalise(rewards, keys, valid, config.advantage)
     if config.credit != "episode":
         advantages.check(args, config)  # whoever brings a data source of his own is told here
         by_call = config.credit == "call"
-        credited = [_credited(s, a, ok, by_call) for s, a, ok in zip(samples, normalised, valid)]
+        credited = [_credited(episode, a, by_call) for episode, a in zip(played, normalised)]
         discount = config.credit_discount if config.credit == "turn_discounted" else 0.0
-        for s, per_token in zip(samples, credit.token_advantages(credited, keys, discount)):
-            setattr(s, advantages.FIELD, per_token)
-    return task_rewards, normalised
+        for episode, per_token in zip(played, credit.token_advantages(credited, keys, discount)):
+            for s, (start, end) in zip(episode, _places(episode)):
+                setattr(s, advantages.FIELD, per_token[start:end])
+    by_sample = {id(s): a for episode, a in zip(played, normalised) for s in episode}
+    return [task_reward(s) for s in samples], [by_sample[id(s)] for s in samples]
 
 
-def _credited(sample: Sample, advantage: float, valid: bool, by_call: bool) -> credit.Credited:
-    left = info(sample)
-    calls = left.get("turn_calls", []) if by_call else []
+def _places(episode: Sequence[Sample]) -> list[tuple[int, int]]:
+    """Where each sample's response stands where they stand one behind the other."""
+    borders = list(accumulate((len(s.loss_mask or []) for s in episode), initial=0))
+    return list(pairwise(borders))
+
+
+def _credited(episode: Sequence[Sample], advantage: float, by_call: bool) -> credit.Credited:
+    turns: list[tuple[int, int]] = []
+    gains: list[float] = []
+    calls: list[list[CallGain]] = []
+    for s, (at, _) in zip(episode, _places(episode)):
+        left, mask = info(s), s.loss_mask or []
+        turns += [(at + start, at + end) for start, end in left.get("turn_spans", spans(mask))]
+        gains += left.get("turn_gains", [])
+        for turn in left.get("turn_calls", []) if by_call else ():
+            calls.append([CallGain(c["start"] + at, c["end"] + at, c["gain"], c["wrong"]) for c in turn])
     return credit.Credited(
         advantage=advantage,
-        success=is_success(task_reward(sample)),
-        valid=valid,
-        loss_mask=sample.loss_mask or [],
-        gains=left.get("turn_gains", []),
-        calls=[[CallGain(**call) for call in turn] for turn in calls],
+        success=is_success(task_reward(episode[0])),
+        valid=not episode[0].remove_sample,
+        loss_mask=[bit for s in episode for bit in s.loss_mask or []],
+        turns=turns,
+        gains=gains,
+        calls=calls,
     )

@@ -1,6 +1,6 @@
 """How an episode becomes a sample of slime's, and what the other hooks read of it.
 
-`fill` writes tokens, mask and log-probs from the ledger, tau2's reward, and under `metadata["tau2"]` a `SampleInfo`,
+`fill` writes tokens, mask and log-probs from a segment, tau2's reward, and under `metadata["tau2"]` a `SampleInfo`,
 which filters, rewards and metrics read. `placeholder` writes what trains nothing.
 """
 
@@ -11,10 +11,10 @@ from typing import Any, TypedDict
 
 from slime_tau2.hooks import replay
 from slime_tau2.hooks.compat import Sample, restart
-from slime_tau2.record import CallGainRecord, Provenance, TokenCounts
+from slime_tau2.record import CallGainRecord, Provenance, SegmentRecord, TokenCounts
 from slime_tau2.rewards.shaping import card_fractions
 from slime_tau2.terminations import Disposition, Termination
-from slime_tau2.types import Episode
+from slime_tau2.types import Episode, segment_records
 
 KEY = "tau2"
 
@@ -22,7 +22,7 @@ KEY = "tau2"
 class SampleInfo(TypedDict, total=False):
     """What `generate` leaves about the episode in `metadata["tau2"]`, as JSON.
 
-    A placeholder has the first four fields alone.
+    A placeholder has the first four fields alone. The fields of turns tell of those that the sample's segment holds.
     """
 
     termination: str
@@ -41,9 +41,15 @@ class SampleInfo(TypedDict, total=False):
     """The agent's turns."""
     turn_partials: list[float]
     """The strict partial score after each turn."""
+    segment: int
+    """Which of the episode's segments the sample holds."""
+    segments: list[SegmentRecord]
+    """What each segment of the episode that trains holds, in tokens."""
+    turn_spans: list[tuple[int, int]]
+    """Where each turn that has tokens lies in the response."""
     turn_gains: list[float]
-    """What the turn of each span of the loss mask added to the partial score; a turn of several calls to the policy has
-    several spans.
+    """What each such turn added to the partial score. A turn of several calls to the policy is in every segment that
+    holds one of them.
     """
     turn_calls: list[list[CallGainRecord]]
     """The tool calls within each such span, with the response tokens, the gain and the fault of each."""
@@ -110,23 +116,31 @@ def flatten(samples: Iterable[Any]) -> list[Sample]:
     return flat
 
 
-def fill(args: object, sample: Sample, episode: Episode, replayed: bool = True) -> None:
-    """Write an episode into a sample.
+def trained_segments(episode: Episode) -> list[int]:
+    """The segments that sampled something, by number; none of an episode without a score that was not aborted."""
+    if episode.outcome is None and episode.termination is not Termination.ABORTED:
+        return []
+    return [number for number, segment in enumerate(episode.segments) if segment.sampled]
+
+
+def fill(
+    args: object, sample: Sample, episode: Episode, segment: int = 0, *, replayed: bool = True, thinking: bool = True
+) -> None:
+    """Write a segment of an episode, one that sampled something, into a sample; the loss mask spares its thoughts
+    unless `thinking`.
 
     Each reply of the server goes in with its own `meta_info`. From it slime counts prefix-cache hits and speculation;
-    with `replayed` it also takes what the trainer replays. Status and weight versions are the episode's.
+    with `replayed` it also takes what the trainer replays. The status is the episode's.
     """
-    ledger = episode.ledger
-    aborted = episode.termination is Termination.ABORTED
-    if ledger is None or ledger.sampled == 0 or (episode.outcome is None and not aborted):
-        placeholder(sample, episode.detail, episode.termination, args)
-        return
+    ledger = episode.segments[segment]
+    replies = [reply for reply in episode.replies if reply.segment == segment]
+    turns = [turn for turn in episode.turns if turn.segment == segment]
     restart(sample)
     replay.start(args, sample, replayed)
     sample.tokens = ledger.tokens[: ledger.prompt_length]
     response, log_probs = ledger.tokens[ledger.prompt_length :], ledger.log_probs
     done = 0
-    for reply in episode.replies:  # what follows the last turn trains nothing, and may be what outgrew the context
+    for reply in replies:  # what follows the last turn trains nothing, and may be what outgrew the context
         if reply.end > reply.start > done:
             sample.append_response_tokens(args, tokens=response[done : reply.start], trainable=False)
         sample.append_response_tokens(
@@ -137,17 +151,32 @@ def fill(args: object, sample: Sample, episode: Episode, replayed: bool = True) 
             meta_info=replay.meta_info(args, sample, reply, replayed),
         )
         done = max(done, reply.end)
-    sample.response = "\n".join(turn.text for turn in episode.turns)
-    sample.weight_versions = list(episode.weight_versions)
+    mask = sample.loss_mask or []
+    for reply in () if thinking else replies:
+        end = min(reply.end, reply.thought)
+        mask[reply.start : end] = [0] * (end - reply.start)
+    sample.response = "\n".join(turn.text for turn in turns)
+    versions = (reply.meta.get("weight_version") for reply in replies)
+    sample.weight_versions = [str(version) for version in versions if version is not None]
     sample.non_generation_time = max(0.0, episode.wall_s - episode.policy_s)
-    sample.metadata[KEY] = _summary(episode)
-    if aborted:
+    sample.metadata[KEY] = _summary(episode, segment)
+    if episode.termination is Termination.ABORTED:
         sample.status = Sample.Status.ABORTED
         sample.reward = 0.0  # slime's metrics round every reward
         sample.remove_sample = True
         return
     sample.status = Sample.Status.TRUNCATED if episode.termination.exhausted else Sample.Status.COMPLETED
     sample.reward = episode.reward
+
+
+def _places(episode: Episode, segment: int) -> dict[int, tuple[int, int]]:
+    """{turn: from the first to the last of its tokens in the segment's response}."""
+    places: dict[int, tuple[int, int]] = {}
+    for reply in episode.replies:
+        if reply.segment == segment and reply.end > reply.start:
+            start, end = places.get(reply.turn, (reply.start, reply.end))
+            places[reply.turn] = min(start, reply.start), max(end, reply.end)
+    return places
 
 
 def placeholder(
@@ -166,11 +195,11 @@ def placeholder(
     sample.metadata[KEY] = SampleInfo(termination=termination.value, detail=detail, partial=0.0, components={})
 
 
-def _summary(episode: Episode) -> SampleInfo:
+def _summary(episode: Episode, segment: int) -> SampleInfo:
     outcome, turns = episode.outcome, episode.turns
     provenance: Provenance = episode.provenance
-    spans = episode.ledger.spans() if episode.ledger is not None else []
-    trained = [(span, turn.record()) for turn in turns for span in spans if turn.start <= span[0] < turn.end]
+    places = _places(episode, segment)
+    sampled = [(place, turns[index].record()) for index, place in places.items()]
     return SampleInfo(
         termination=episode.termination.value,
         detail=episode.detail,
@@ -180,8 +209,11 @@ def _summary(episode: Episode) -> SampleInfo:
         steps=episode.steps,
         turns=len(turns),
         turn_partials=[turn.partial for turn in turns],
-        turn_gains=[turn["gain"] for _, turn in trained],
-        turn_calls=[[c for c in turn["by_call"] if start <= c["start"] < end] for (start, end), turn in trained],
+        segment=segment,
+        segments=[record for record in segment_records(episode.segments) if record["sampled"]],
+        turn_spans=list(places.values()),
+        turn_gains=[turn["gain"] for _, turn in sampled],
+        turn_calls=[turn["by_call"] if turn["segment"] == segment else [] for _, turn in sampled],
         calls=sum(turn.calls for turn in turns),
         tool_errors=episode.tool_errors,
         malformed=sum(turn.malformed for turn in turns),

@@ -5,6 +5,7 @@ Shapes: every tensor is 1-D, one float per response token of one sample; a list 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -81,14 +82,26 @@ _KNOWN = {
 }
 
 
-def reduce(values: list[torch.Tensor], masks: list[torch.Tensor], denominator: float, per_token: bool) -> torch.Tensor:
+def reduce(
+    values: list[torch.Tensor],
+    masks: list[torch.Tensor],
+    denominator: float,
+    per_token: bool,
+    counts: Sequence[int] | None = None,
+) -> torch.Tensor:
     """One scalar: the sum over samples of their masked means, divided by `denominator` samples.
 
     With `per_token`, the sum over all tokens whose mask is 1, divided by `denominator` tokens.
+
+    Args:
+        counts: what each sample's mean is divided by, where it is one of several of an episode: the trained tokens of
+            all of them.
     """
-    pairs = list(zip(values, masks, strict=True))
-    per_sample = [(v * m).sum() if per_token else masked_mean(v, m) for v, m in pairs]
-    return torch.stack(per_sample).sum() / max(denominator, 1)
+    sums = [(v * m).sum() for v, m in zip(values, masks, strict=True)]
+    if not per_token:
+        divisors = [m.sum() for m in masks] if counts is None else [m.new_tensor(n) for m, n in zip(masks, counts)]
+        sums = [total / divisor.clamp(min=1) for total, divisor in zip(sums, divisors, strict=True)]
+    return torch.stack(sums).sum() / max(denominator, 1)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -20,13 +20,16 @@ from slime_tau2.hooks import filters
 from slime_tau2.hooks import metrics as log_hooks
 from slime_tau2.hooks.compat import DynamicFilterOutput, GenerateState, Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
+from slime_tau2.hooks.fan_out import episodes, first_samples
 from slime_tau2.hooks.generate import generate, harness
 from slime_tau2.hooks.rewards import reward
+from slime_tau2.hooks.samples import flatten
 from slime_tau2.looplag import LoopLag
 
 MAX_ROUNDS = 8  # fetches without enough kept groups, before a spoiled majority must be the infrastructure
 
-Group = list[Sample]
+Group = list[Sample | list[Sample]]
+"""One element per episode; a list of its samples where it has several."""
 
 
 @dataclass
@@ -76,7 +79,7 @@ class _Groups:
         count = self.dropped.get("infrastructure", 0)
         if count <= len(self.finished) // 2:
             return
-        spoiled = (s for group in self.finished for s in group if s.remove_sample)
+        spoiled = (s for group in self.finished for s in flatten(group) if s.remove_sample)
         detail = next((s.metadata["tau2"].get("detail") for s in spoiled), "")
         raise PolicyError(f"{count} of {len(self.finished)} groups were spoiled, the last by: {detail}")
 
@@ -96,24 +99,24 @@ async def generate_rollout(args: Namespace, rollout_id: int, source: Tau2DataSou
         cut = await _collect(args, state, source, groups)
         await harness(args).close()
 
-    kept = sorted(groups.kept, key=lambda group: group[0].index or 0)
+    kept = sorted(groups.kept, key=lambda group: flatten(group)[0].index or 0)
     filters.rollout_sample_filter(args, kept)
     filters.process_all_samples(args, groups.finished, source.get_samples)
-    samples = [s for group in kept for s in group]
+    samples = flatten(kept)
     wall_s = time.perf_counter() - started
     drops: dict[str, float] = {f"rollout/dynamic_filter/drop_{k}": v for k, v in groups.dropped.items()}
     log_hooks.log_rollout(rollout_id, args, samples, drops, wall_s)
-    served = [s for group in [*groups.finished, *cut] for s in group]
-    episodes = [s for s in served if s.status is not Sample.Status.ABORTED]
+    served = flatten([*groups.finished, *cut])
+    ended = [s for s in served if s.status is not Sample.Status.ABORTED]
     cut_off = [s for s in served if s.status is Sample.Status.ABORTED and any(s.loss_mask or ())]
     metrics: dict[str, float] = {
-        **log_hooks.episode_metrics(episodes, "rollout"),
+        **log_hooks.episode_metrics(ended, "rollout"),
         **drops,
         "rollout/wall_s": wall_s,
-        "rollout/episodes": len(episodes),
+        "rollout/episodes": len(episodes(ended)),
         "rollout/cut_off": len(cut_off),
-        "rollout/eased": sum("prefix" in s.metadata for s in episodes + cut_off),
-        "rollout/sampled_tokens": sum(sum(s.loss_mask or ()) for s in episodes + cut_off),
+        "rollout/eased": sum("prefix" in s.metadata for s in first_samples(ended + cut_off)),
+        "rollout/sampled_tokens": sum(sum(s.loss_mask or ()) for s in ended + cut_off),
     }
     return Rollout(samples, metrics, lag.lags_ms)
 
@@ -140,16 +143,17 @@ async def _collect(args: Namespace, state: GenerateState, source: Tau2DataSource
     return await asyncio.gather(*pending)
 
 
-async def _play_group(args: Namespace, state: GenerateState, group: Group) -> Group:
+async def _play_group(args: Namespace, state: GenerateState, group: list[Sample]) -> Group:
     return list(await asyncio.gather(*(_play(args, state, s) for s in group)))
 
 
-async def _play(args: Namespace, state: GenerateState, sample: Sample) -> Sample:
+async def _play(args: Namespace, state: GenerateState, sample: Sample) -> Sample | list[Sample]:
     async with state.semaphore:
         if state.aborted:
             sample.status = Sample.Status.ABORTED
             return sample
-        sample = await generate(args, sample, dict(state.sampling_params))
-    if sample.status is not Sample.Status.ABORTED and sample.reward is None:
-        sample.reward = await reward(args, sample)
-    return sample
+        played = await generate(args, sample, dict(state.sampling_params))
+    for one in flatten([played]):
+        if one.status is not Sample.Status.ABORTED and one.reward is None:
+            one.reward = await reward(args, one)
+    return played

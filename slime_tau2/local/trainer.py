@@ -40,6 +40,8 @@ class TrainSample(Protocol):
     loss_mask: list[int] | None
     rollout_log_probs: list[float] | None
     remove_sample: bool
+    rollout_id: int | None
+    """Shared by the samples of one episode, which have one mean among them; None: an episode of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,11 +173,15 @@ class Trainer:
         ref = None
         if self.options.loss.use_kl_loss and self.ref is not None:
             ref = self._score_frozen(self.ref, rows)
-        parts = _split(len(rows), steps)
+        episodes = _episodes(rows)
+        parts = [[n for episode in episodes[part] for n in episode] for part in _split(len(episodes), steps)]
         report: dict[str, float] = {}
         for part in parts:
             figures = self._policy_step(
-                rows[part], per_token[part], None if old is None else old[part], None if ref is None else ref[part]
+                [rows[n] for n in part],
+                [per_token[n] for n in part],
+                None if old is None else [old[n] for n in part],
+                None if ref is None else [ref[n] for n in part],
             )
             for key, value in figures.items():
                 report[key] = report.get(key, 0.0) + value / len(parts)
@@ -196,12 +202,14 @@ class Trainer:
                 the rollout's first step (None: this is the only one), `ref` the reference model's (None: no KL term).
         """
         o = self.options.loss
-        tokens = sum(sum(r.loss_mask or ()) for r in rows)
-        denominator = tokens if o.calculate_per_token_loss else len(rows)
+        trained = [sum(r.loss_mask or ()) for r in rows]
+        tokens, episodes = sum(trained), _episodes(rows)
+        denominator = tokens if o.calculate_per_token_loss else len(episodes)
+        shared = {n: sum(trained[m] for m in episode) for episode in episodes for n in episode}
         sums: dict[str, float] = {}
         for batch in micro_batches(rows, self.options.max_tokens_per_gpu):
             part = [rows[n] for n in batch]
-            masks = [self._mask(r) for r in part]
+            masks, counts = [self._mask(r) for r in part], [shared[n] for n in batch]
 
             # 1. what the policy says now
             scores = score_tokens(self.model, part, self.options.rollout_temperature, entropy=True)
@@ -241,16 +249,18 @@ class Trainer:
                     sums[key] = sums.get(key, 0.0) + _total(values, mask) / tokens
 
             # 3. one number, whose gradient adds up over the micro-batches
-            policy_term = self._reduced(policy_losses, masks, denominator)
-            total = policy_term + reduce(regularizers, masks, denominator, o.calculate_per_token_loss)
+            policy_term = self._reduced(policy_losses, masks, counts, denominator)
+            total = policy_term + reduce(regularizers, masks, denominator, o.calculate_per_token_loss, counts)
             torch.autograd.backward(total)
             sums["loss"] = sums.get("loss", 0.0) + float(total.detach())
         return sums | {"grad_norm": self._optimizer_step()}
 
-    def _reduced(self, losses: list[torch.Tensor], masks: list[torch.Tensor], denominator: int) -> torch.Tensor:
-        """The policy term: a mean over samples or tokens, or Dr.GRPO's sum over a constant."""
+    def _reduced(
+        self, losses: list[torch.Tensor], masks: list[torch.Tensor], counts: list[int], denominator: int
+    ) -> torch.Tensor:
+        """The policy term: a mean over episodes or tokens, or Dr.GRPO's sum over a constant."""
         if not self.options.loss.dr_grpo:
-            return reduce(losses, masks, denominator, self.options.loss.calculate_per_token_loss)
+            return reduce(losses, masks, denominator, self.options.loss.calculate_per_token_loss, counts)
         lengths = [len(m) for m in masks]
         summed: torch.Tensor = dr_grpo(lengths, lengths, masks)(torch.cat(losses))
         return summed / max(denominator, 1)
@@ -275,8 +285,16 @@ class Trainer:
         return torch.tensor(row.loss_mask, dtype=torch.float32, device=self.model.device)
 
 
+def _episodes(rows: Sequence[TrainSample]) -> list[list[int]]:
+    """The rows of each episode, by number, in order of its first."""
+    found: dict[object, list[int]] = {}
+    for n, row in enumerate(rows):
+        found.setdefault(("alone", n) if row.rollout_id is None else row.rollout_id, []).append(n)
+    return list(found.values())
+
+
 def _split(count: int, parts: int) -> list[slice]:
-    """At most `parts` consecutive slices of `count` rows; a remainder joins the last."""
+    """At most `parts` consecutive slices of `count` episodes; a remainder joins the last."""
     parts = min(parts, count)
     size = count // parts
     return [slice(n * size, count if n == parts - 1 else (n + 1) * size) for n in range(parts)]

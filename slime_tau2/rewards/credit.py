@@ -20,16 +20,17 @@ mean; only scores that fall can lead there.
 A call that a check proves wrong gets at most A. What it would have had above is taken off what lies below A, all in
 proportion, so that the sum over tokens stays.
 
-Equal gains give exactly the episode's advantage. A turn is a run of ones in the loss mask.
+Equal gains give exactly the episode's advantage. Only tokens whose mask is 1 count, and those of a turn need not be
+together: a thought may be masked, or ended in the policy's stead.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-from slime_tau2.masks import spans
 from slime_tau2.types import CallGain
 
 FURTHEST = 2.0
@@ -44,8 +45,9 @@ class Credited:
         advantage: of the whole episode.
         success: whether the episode earned the task reward.
         valid: whether the sample counts; infrastructure may have spoiled it.
-        loss_mask: one number per response token.
-        gains: one number per turn, a turn being a run of ones in `loss_mask`, in order.
+        loss_mask: one number per response token, of all segments one behind the other.
+        turns: [start, end) of each turn in those tokens, in order.
+        gains: one number per turn.
         calls: for each turn its calls in order, by response token; empty for credit by turn.
     """
 
@@ -53,6 +55,7 @@ class Credited:
     success: bool
     valid: bool
     loss_mask: Sequence[int]
+    turns: Sequence[tuple[int, int]]
     gains: Sequence[float]
     calls: Sequence[Sequence[CallGain]] = ()
 
@@ -106,42 +109,47 @@ class _Part:
 
     Attributes:
         tokens: [start, end) of each run of them, in response tokens.
+        count: how many of them train.
         above: how far their gain lies above the episode's mean.
         wrong: whether they are a call that a check proves wrong.
     """
 
     tokens: Sequence[tuple[int, int]]
+    count: int
     above: float
     wrong: bool = False
 
-    def __len__(self) -> int:
-        return sum(end - start for start, end in self.tokens)
-
 
 def _spread(sample: Credited, scale: float, discount: float) -> list[float]:
-    turns = spans(sample.loss_mask)
+    turns, before = sample.turns, list(accumulate(sample.loss_mask, initial=0))
+
+    def trained(start: int, end: int) -> int:
+        return before[end] - before[start]
+
     gains = to_go(sample.gains, discount)
     if len(gains) != len(turns):  # a record without its turns: nothing distinguishes them
         gains = [0.0] * len(turns)
-    tokens = sum(end - start for start, end in turns)
-    weighted = sum(gain * (end - start) for gain, (start, end) in zip(gains, turns))
+    tokens = sum(trained(*turn) for turn in turns)
+    weighted = sum(gain * trained(*turn) for gain, turn in zip(gains, turns))
     mean = weighted / tokens if tokens else 0.0
     calls = sample.calls if len(sample.calls) == len(turns) else [()] * len(turns)
-    parts = [part for turn, gain, own in zip(turns, gains, calls) for part in _parts(turn, gain - mean, own)]
+    parts = [part for turn, gain, own in zip(turns, gains, calls) for part in _parts(turn, gain - mean, own, trained)]
     _withhold(parts)
     advantages = [0.0] * len(sample.loss_mask)
     for part in parts:
         for start, end in part.tokens:
             advantages[start:end] = [sample.advantage + scale * part.above] * (end - start)
-    return advantages
+    return [advantage if bit else 0.0 for advantage, bit in zip(advantages, sample.loss_mask)]
 
 
-def _parts(turn: tuple[int, int], above: float, calls: Sequence[CallGain]) -> list[_Part]:
-    """A turn's calls and the text around them. Their mean over tokens is `above`, the turn's."""
-    calls = [call for call in calls if turn[0] <= call.start < call.end <= turn[1]]
+def _parts(
+    turn: tuple[int, int], above: float, calls: Sequence[CallGain], trained: Callable[[int, int], int]
+) -> list[_Part]:
+    """A turn's calls and the text around them. Their mean over trained tokens is `above`, the turn's."""
+    calls = [call for call in calls if turn[0] <= call.start <= call.end <= turn[1] and trained(call.start, call.end)]
     if not calls:
-        return [_Part([turn], above)]
-    lengths = [call.end - call.start for call in calls]
+        return [_Part([turn], trained(*turn), above)]
+    lengths = [trained(call.start, call.end) for call in calls]
     mean = sum(call.gain * length for call, length in zip(calls, lengths)) / sum(lengths)
     most = max(abs(call.gain - mean) for call in calls)
     room = FURTHEST - abs(above)
@@ -149,17 +157,20 @@ def _parts(turn: tuple[int, int], above: float, calls: Sequence[CallGain]) -> li
     borders = [turn[0], *(border for call in calls for border in (call.start, call.end)), turn[1]]
     text = list(zip(borders[::2], borders[1::2]))
     return [
-        _Part(text, above),
-        *(_Part([(c.start, c.end)], above + share * (c.gain - mean), bool(c.wrong)) for c in calls),
+        _Part(text, sum(trained(*piece) for piece in text), above),
+        *(
+            _Part([(c.start, c.end)], length, above + share * (c.gain - mean), bool(c.wrong))
+            for c, length in zip(calls, lengths)
+        ),
     ]
 
 
 def _withhold(parts: Sequence[_Part]) -> None:
     """Take from calls that are proven wrong what lies above the mean, and as much off what the others owe."""
-    taken = sum(part.above * len(part) for part in parts if part.wrong and part.above > 0)
+    taken = sum(part.above * part.count for part in parts if part.wrong and part.above > 0)
     if taken == 0.0:
         return
-    owed = -sum(part.above * len(part) for part in parts if part.above < 0)
+    owed = -sum(part.above * part.count for part in parts if part.above < 0)
     for part in parts:
         if part.above < 0:
             part.above *= max(0.0, 1 - taken / owed) if owed else 0.0

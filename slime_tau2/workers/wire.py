@@ -44,27 +44,28 @@ def framed(message: Any) -> bytes:
 
 def pack(episode: Episode) -> bytes:
     """An episode as bytes, for `unpack`; but for its transcript, which is audited where it was played."""
-    ledger = episode.ledger
-    record = None if ledger is None else _arrays(ledger)
+    record = [_arrays(ledger) for ledger in episode.segments]
     messages = zlib.compress(json.dumps(episode.messages, ensure_ascii=False).encode(), LEVEL)
-    return to_bytes((replace(episode, ledger=None, messages=[], transcript=None), record, messages))
+    return to_bytes((replace(episode, segments=[], messages=[], transcript=None), record, messages))
 
 
 def unpack(packed: bytes) -> Episode:
     """The episode that `pack` was given."""
     episode: Episode
     episode, record, messages = from_bytes(packed)
-    if record is not None:
-        prompt_length, tokens, mask, log_probs = record
-        episode.ledger = TokenLedger.ended(prompt_length, tokens.tolist(), mask.tolist(), log_probs.tolist())
+    episode.segments = [
+        TokenLedger.ended(prompt_length, tokens.tolist(), mask.tolist(), log_probs.tolist(), kept=kept)
+        for prompt_length, kept, tokens, mask, log_probs in record
+    ]
     episode.messages = json.loads(zlib.decompress(messages))
     return episode
 
 
-def _arrays(ledger: TokenLedger) -> tuple[int, NDArray[np.int32], NDArray[np.uint8], NDArray[np.float64]]:
-    """(prompt length; ids [prompt + response]; mask and log-probs [response]); a float of JSON is a float64."""
+def _arrays(ledger: TokenLedger) -> tuple[int, int, NDArray[np.int32], NDArray[np.uint8], NDArray[np.float64]]:
+    """(prompt length; kept; ids [prompt + response]; mask and log-probs [response]); a float of JSON is a float64."""
     return (
         ledger.prompt_length,
+        ledger.kept,
         np.asarray(ledger.tokens, dtype=np.int32),
         np.asarray(ledger.loss_mask, dtype=np.uint8),
         np.asarray(ledger.log_probs, dtype=np.float64),

@@ -60,7 +60,7 @@ async def served(
         episodes = await asyncio.gather(*(one(t, n) for n in range(REPEATS) for t in world.task_ids("test")))
     wall = time.perf_counter() - started
     await box.close()
-    return len(episodes) / wall, lag.lags_ms[50:], statistics.fmean(e.ledger.sampled for e in episodes)
+    return len(episodes) / wall, lag.lags_ms[50:], statistics.fmean(e.segments[0].sampled for e in episodes)
 
 
 def main(model: Path) -> None:

@@ -29,7 +29,7 @@ async def test_a_tokenised_trace_equals_the_ledger_of_the_same_episode(helpdesk,
             agent = TokenAgent(recorder=recorder, system_prompt="Help.")
             episode = await driver.run_episode(helpdesk, task_id, agent, DomainUser(), seed=n)
             row = traces.tokenise(traces.to_row(episode, "Help.", helpdesk.tool_schemas), chat)
-            assert row.tokens == agent.ledger.tokens and row.loss_mask == agent.ledger.loss_mask
+            assert row.tokens == agent.segments[0].tokens and row.loss_mask == agent.segments[0].loss_mask
         await client.close()
 
 

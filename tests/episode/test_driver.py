@@ -46,7 +46,7 @@ async def test_every_request_strictly_extends_the_last(helpdesk, chat, tokenizer
     assert len(sent) > 2
     for before, after in itertools.pairwise(sent):
         assert after[: len(before)] == before and len(after) > len(before)
-    assert episode.ledger.tokens[: len(sent[-1])] == sent[-1]
+    assert episode.segments[0].tokens[: len(sent[-1])] == sent[-1]
     assert not audit.is_mismatch(episode, chat, PROMPT)
     assert [t.partial for t in episode.turns] == sorted(t.partial for t in episode.turns)
     assert episode.turns[-1].partial == episode.outcome.partial == 1.0
@@ -97,13 +97,15 @@ async def test_a_task_that_begins_within_a_conversation(tokenizer, task):
     said = [m.content for m in mock.task(task).initial_state.message_history if m.role != "tool" and m.content]
     assert said and len(episode.turns) > 1
     assert all(text in tokenizer.decode(requests[0]["input_ids"]) for text in said)
-    assert episode.ledger.prompt_length == len(requests[0]["input_ids"]), "what was said before is not the policy's"
+    assert episode.segments[0].prompt_length == len(requests[0]["input_ids"]), (
+        "what was said before is not the policy's"
+    )
     assert not audit.is_mismatch(episode, chat, PROMPT)
 
 
 async def test_the_audit_sees_a_wrong_token(helpdesk, chat, tokenizer):
     episode, _ = await play(helpdesk, chat, tokenizer, teacher_reply())
-    episode.ledger._tokens[episode.ledger.prompt_length + 3] += 1
+    episode.segments[0]._tokens[episode.segments[0].prompt_length + 3] += 1
     assert audit.is_mismatch(episode, chat, PROMPT)
 
 
@@ -142,8 +144,8 @@ async def test_every_ending_has_one_termination_and_its_policy(
     assert (episode.outcome is not None) == (policy is Disposition.SCORE)
     assert episode.reward is None or episode.reward == 0.0
     assert episode.detail or policy is Disposition.SCORE
-    if episode.ledger is not None:
-        assert len(episode.ledger.loss_mask) == len(episode.ledger.log_probs) == episode.ledger.response_length
+    for segment in episode.segments:
+        assert len(segment.loss_mask) == len(segment.log_probs) == segment.response_length
         assert not audit.is_mismatch(episode, chat, PROMPT)
 
 
@@ -164,7 +166,7 @@ async def test_a_turn_that_fails_after_an_abort_leaves_nothing_in_the_ledger(
     assert requests[2]["input_ids"] == requests[1]["input_ids"] + tokenizer.encode("Let me"), (
         "what was sampled is asked to go on"
     )
-    assert episode.ledger.spans() == [(t.start, t.end) for t in episode.turns] and len(episode.turns) == 1
+    assert episode.segments[0].spans() == [(t.start, t.end) for t in episode.turns] and len(episode.turns) == 1
     assert not audit.is_mismatch(episode, chat, PROMPT)
 
 
@@ -196,8 +198,8 @@ async def test_stopping_at_the_tool_call_appends_an_untrained_end(helpdesk, chat
     episode, requests = await play(helpdesk, chat, tokenizer, reply, agent_options={"stop_at_tool_call": True})
     assert episode.reward == 1.0 and not audit.is_mismatch(episode, chat, PROMPT)
     assert requests[0]["sampling_params"]["stop_token_ids"] == [tokenizer.convert_tokens_to_ids("</tool_call>")]
-    response = episode.ledger.tokens[episode.ledger.prompt_length :]
-    ends = [m for t, m in zip(response, episode.ledger.loss_mask) if t == tokenizer.eos_token_id]
+    response = episode.segments[0].tokens[episode.segments[0].prompt_length :]
+    ends = [m for t, m in zip(response, episode.segments[0].loss_mask) if t == tokenizer.eos_token_id]
     assert 0 in ends and 1 in ends
 
 
@@ -277,7 +279,7 @@ async def test_a_failing_user_does_not_lose_the_turn_before_it(helpdesk, chat, t
 
 async def test_cancelling_is_not_swallowed(helpdesk):
     class Sleeper:
-        ledger = None
+        segments = ()
 
         async def act(self, history, message):
             await asyncio.sleep(60)

@@ -69,7 +69,7 @@ def without_port(detail):
 
 
 def ids_of(episode):
-    ledger = episode.ledger
+    ledger = episode.segments[0]
     return ledger.tokens, ledger.loss_mask, ledger.log_probs
 
 
@@ -78,7 +78,7 @@ async def test_a_plan_and_an_act_each_turn_are_one_ledger(play):
     assert [e.reward for e in episodes] == [1.0] * len(TASKS) and play.mismatches(episodes) == 0
     requests = iter(play.requests)
     for episode in episodes:
-        ledger, turns = episode.ledger, episode.turns
+        ledger, turns = episode.segments[0], episode.turns
         sent = [request["input_ids"] for request in islice(requests, len(episode.replies))]
         for before, after in pairwise(sent):
             assert after[: len(before)] == before
@@ -122,7 +122,7 @@ async def test_a_call_that_does_not_train_stays_in_the_ledger_with_mask_0(play, 
     teacher, last = teacher_reply(), "<|im_end|>\n<|im_start|>user\nThink.<|im_end|>\n<|im_start|>assistant\n"
     known = between(teacher, ("user", "Think."), ("assistant", THOUGHT), ("user", "Say it."))
     [episode] = await play("odd_agents:Untrained", lambda p, n: THOUGHT if p.endswith(last) else known(p, n))
-    ledger = episode.ledger
+    ledger = episode.segments[0]
     assert episode.reward == 1.0 and play.mismatches([episode]) == 0
     trained = [reply.trained for reply in episode.replies]
     assert trained == [False, True] * len(episode.turns)
@@ -183,7 +183,7 @@ async def test_an_episode_ends_as_our_own_agents_does(play, seen, agent, reply, 
         and theirs.turns == ours.turns
         and play.mismatches([theirs]) == 0
     )
-    assert (ours.ledger is None) == (theirs.ledger is None) and ids_of(ours) == ids_of(theirs)
+    assert len(ours.segments) == len(theirs.segments) and ids_of(ours) == ids_of(theirs)
 
 
 @pytest.mark.parametrize("agent", ["Plain", "Caller"])
@@ -192,7 +192,7 @@ async def test_an_abort_ends_the_episode_within_the_call(play, seen, agent):
         f"odd_agents:{agent}", lambda p, n: ("I loo", "abort"), aborted=lambda: len(play.requests) > 0
     )
     assert episode.termination is Termination.ABORTED
-    assert episode.ledger.sampled > 0
+    assert episode.segments[0].sampled > 0
 
 
 async def test_its_own_exception_is_the_environments_and_its_close_is_called(play, seen):
@@ -204,10 +204,10 @@ async def test_its_own_exception_is_the_environments_and_its_close_is_called(pla
 
 async def test_an_answer_of_its_own_has_no_tokens(play, seen):
     [episode] = await play("odd_agents:Silent", teacher_reply(), max_steps=8)
-    assert episode.ledger is None and episode.termination is Termination.MAX_STEPS and not play.requests
+    assert not episode.segments and episode.termination is Termination.MAX_STEPS and not play.requests
     assert [turn.text for turn in episode.turns] == ["I cannot help you."] * len(episode.turns)
     [episode] = await play("odd_agents:Empty", teacher_reply())
-    assert episode.termination is Termination.AGENT_ERROR and episode.ledger.sampled > 0
+    assert episode.termination is Termination.AGENT_ERROR and episode.segments[0].sampled > 0
 
 
 async def test_a_thread_that_hangs_holds_up_nothing_but_its_episode(play, seen):
@@ -254,7 +254,7 @@ async def test_words_beside_a_call_may_be_missing_from_an_echo(play, seen):
 
     [episode] = await play("odd_agents:Wordless", reply)
     assert episode.reward == 1.0 and play.mismatches([episode]) == 0
-    assert "A moment." in play.chat.decode(episode.ledger.tokens)
+    assert "A moment." in play.chat.decode(episode.segments[0].tokens)
 
 
 async def test_what_no_policy_can_be_asked_is_refused_by_name(play, seen):

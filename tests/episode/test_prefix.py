@@ -75,7 +75,7 @@ async def test_every_cut_of_a_success_can_be_finished(helpdesk, tokenizer, task)
             await box.close()
         assert episode.reward == 1.0 and episode.termination is Termination.USER_STOP, (at, episode.detail)
         assert len(episode.turns) == len(replies), "only live turns are turns"
-        assert episode.ledger.prompt_length == len(fake.requests[0]["input_ids"])
+        assert episode.segments[0].prompt_length == len(fake.requests[0]["input_ids"])
         prompt = tokenizer.decode(fake.requests[0]["input_ids"])
         assert all(m["content"] in prompt for m in said[:at] if m.get("content"))
         earned_before = episode.turns[-1].partial - sum(t.gain for t in episode.turns)

@@ -171,13 +171,12 @@ def test_a_template_without_the_switch_is_named(tokenizer, asked):
         ChatRenderer(tokenizer, None, asked)
 
 
-def test_a_template_that_drops_the_empty_thought_is_refused(switching):
+def test_a_template_that_drops_the_empty_thought_rewrites_history(switching):
     dropping = copy.deepcopy(switching)
     said = "message.content if"
     assert dropping.chat_template.count(said) == 1
     dropping.chat_template = dropping.chat_template.replace(
         said, "message.content|replace('<think>\\n\\n</think>\\n\\n', '') if"
     )
-    assert ChatRenderer(dropping, None).opening == ""
-    with pytest.raises(TemplateError, match="rewrites earlier turns"):
-        ChatRenderer(dropping, None, "off")
+    assert ChatRenderer(dropping, None).opening == "" and ChatRenderer(dropping, None).keeps_history
+    assert not ChatRenderer(dropping, None, "off").keeps_history

@@ -112,7 +112,7 @@ async def test_an_episodes_policy_is_counted_as_its_server_reports_it(helpdesk, 
         await box.close()
     sent = [len(r["input_ids"]) for r in fake.requests]
     assert len(sent) == len(episode.turns) + 2
-    expected = {"policy": counts(len(sent), 0, sum(sent), sum(n // 2 for n in sent), episode.ledger.sampled)}
+    expected = {"policy": counts(len(sent), 0, sum(sent), sum(n // 2 for n in sent), episode.segments[0].sampled)}
     assert episode.usage == expected == json.loads(json.dumps(episode.record()))["usage"]
 
 
@@ -141,7 +141,7 @@ async def test_garbage_of_the_policys_server_was_sampled_too(helpdesk, tokenizer
         episode = await box.run(helpdesk, "orders_0", agent, seed=1)
         faults = box.take_faults()
         await box.close()
-    assert faults == {"policy/garbage": 1} and episode.usage["policy"]["completion"] == episode.ledger.sampled + 50
+    assert faults == {"policy/garbage": 1} and episode.usage["policy"]["completion"] == episode.segments[0].sampled + 50
     assert episode.usage["policy"]["prompt"] == sum(len(r["input_ids"]) for r in fake.requests[1:]) + 100
 
 

@@ -181,8 +181,8 @@ async def test_an_episode_has_the_ledger_that_it_has_on_sglang(helpdesk, tokeniz
     ours, mismatch = await episode(FakeVLLM(tokenizer, reply()), lambda url: VLLMClient(url, MODEL))
     assert ours.termination is Termination.USER_STOP and not mismatch
     for name in ("tokens", "loss_mask", "log_probs", "prompt_length"):
-        assert getattr(ours.ledger, name) == getattr(theirs.ledger, name), name
-    assert ours.ledger.sampled > 10 and ours.reward == theirs.reward == 1.0
+        assert getattr(ours.segments[0], name) == getattr(theirs.segments[0], name), name
+    assert ours.segments[0].sampled > 10 and ours.reward == theirs.reward == 1.0
     assert ours.usage["policy"] == theirs.usage["policy"] and ours.usage["policy"]["unreported"] == 0
 
 

@@ -20,6 +20,7 @@ from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.local.batches import score_tokens
 from slime_tau2.local.rollout import generate_rollout
 from slime_tau2.local.trainer import Trainer, TrainOptions
+from slime_tau2.masks import spans
 from slime_tau2.tokenizer import load_tokenizer
 from slime_tau2.workers.pool import Pool
 from slime_tau2.workers.processes import Processes
@@ -58,9 +59,12 @@ async def test_both_calls_of_a_turn_train_and_have_its_gain(tokenizer):
     assert_well_formed(out)
     left = out.metadata["tau2"]
     assert out.reward == 1.0 and out.status is Sample.Status.COMPLETED
-    assert len(left["turn_gains"]) == len(left["turn_calls"]) == 2 * left["turns"] == len(fake.requests)
-    assert left["turn_gains"][::2] == left["turn_gains"][1::2] and sum(left["turn_gains"][::2]) == pytest.approx(1.0)
-    assert not any(left["turn_calls"][::2]) and len([c for turn in left["turn_calls"] for c in turn]) == left["calls"]
+    turns = len(left["turn_gains"])
+    assert turns == len(left["turn_calls"]) == len(left["turn_spans"]) == left["turns"]
+    assert len(fake.requests) == 2 * turns and sum(left["turn_gains"]) == pytest.approx(1.0)
+    assert [len(spans(out.loss_mask[start:end])) for start, end in left["turn_spans"]] == [2] * turns
+    assert sum(sum(out.loss_mask[start:end]) for start, end in left["turn_spans"]) == sum(out.loss_mask)
+    assert len([c for turn in left["turn_calls"] for c in turn]) == left["calls"]
     assert out.tokens[: len(fake.requests[-1]["input_ids"])] == fake.requests[-1]["input_ids"]
 
 
@@ -151,7 +155,7 @@ def test_workers_leave_the_samples_that_one_process_leaves(tokenizer, agent):
 
     def ledger_of(episode):
         assert episode.reward == 1.0 and episode.transcript is None
-        return episode.ledger.tokens, episode.ledger.loss_mask, episode.ledger.log_probs
+        return episode.segments[0].tokens, episode.segments[0].loss_mask, episode.segments[0].log_probs
 
     async def whole(url, config):
         here = player.player(config, load_tokenizer(TOKENIZER), url)

@@ -225,7 +225,7 @@ async def test_same_tokens_at_concurrency_1_and_32(server, helpdesk, tokenizer):
     ties = server.info()["near_ties"]
     alone, _, _ = await many(server.url, helpdesk, tokenizer, ids, 1)
     together, lags, box = await many(server.url, helpdesk, tokenizer, ids, 32)
-    different = sum(a.ledger.tokens != b.ledger.tokens for a, b in zip(alone, together))
+    different = sum(a.segments[0].tokens != b.segments[0].tokens for a, b in zip(alone, together))
     assert different <= server.info()["near_ties"] - ties
     prompt = box.system_prompt(helpdesk)
     assert sum(audit.is_mismatch(e, box.chat("helpdesk"), prompt) for e in alone + together) == 0

@@ -121,6 +121,7 @@ def batch(model, vocab, credit):
                     success=whole > 0,
                     valid=True,
                     loss_mask=row["loss_mask"],
+                    turns=spans(row["loss_mask"]),
                     gains=gain,
                     calls=calls if credit == "call" else (),
                 )

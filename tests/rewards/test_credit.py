@@ -9,7 +9,9 @@ from slime_tau2.rewards.credit import Credited, to_go, token_advantages
 
 
 def sample(advantage, success, valid, loss_mask, gains):
-    return Credited(advantage=advantage, success=success, valid=valid, loss_mask=loss_mask, gains=gains)
+    return Credited(
+        advantage=advantage, success=success, valid=valid, loss_mask=loss_mask, turns=spans(loss_mask), gains=gains
+    )
 
 
 def test_hand_computed():

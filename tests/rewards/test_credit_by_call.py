@@ -11,7 +11,13 @@ from slime_tau2.types import CallGain
 
 def sample(advantage, success, loss_mask, gains, calls=()):
     return Credited(
-        advantage=advantage, success=success, valid=True, loss_mask=loss_mask, gains=gains, calls=tuple(calls)
+        advantage=advantage,
+        success=success,
+        valid=True,
+        loss_mask=loss_mask,
+        turns=spans(loss_mask),
+        gains=gains,
+        calls=tuple(calls),
     )
 
 

@@ -137,11 +137,11 @@ async def test_whole_episodes_with_native_tool_calls(engine, models, helpdesk, c
     assert sum(t.calls for t in episode.turns) >= 1 and not any(t.malformed for t in episode.turns)
     ends = [
         t
-        for t, m in zip(episode.ledger.tokens[episode.ledger.prompt_length :], episode.ledger.loss_mask)
+        for t, m in zip(episode.segments[0].tokens[episode.segments[0].prompt_length :], episode.segments[0].loss_mask)
         if m and t == chat.end_of_turn
     ]
     assert len(ends) == len(episode.turns), "the sampled end of turn comes back with its log-prob"
-    assert worst(models / "after", episode.ledger) < 1e-4
+    assert worst(models / "after", episode.segments[0]) < 1e-4
     assert 0 < episode.usage["policy"]["cached"] < episode.usage["policy"]["prompt"], (
         "a turn finds the last one in the prefix cache"
     )
@@ -150,7 +150,7 @@ async def test_whole_episodes_with_native_tool_calls(engine, models, helpdesk, c
 async def test_stop_at_the_tool_call(engine, helpdesk, chat, prompt):
     episode = await play(engine.url, helpdesk, chat, prompt, stop_at_tool_call=True)
     assert episode.reward == 1.0 and not audit.is_mismatch(episode, chat, prompt)
-    response = zip(episode.ledger.tokens[episode.ledger.prompt_length :], episode.ledger.loss_mask)
+    response = zip(episode.segments[0].tokens[episode.segments[0].prompt_length :], episode.segments[0].loss_mask)
     assert {m for t, m in response if t == chat.end_of_turn} == {0, 1}, (
         "closed untrained after a call, sampled after a text"
     )
@@ -159,7 +159,7 @@ async def test_stop_at_the_tool_call(engine, helpdesk, chat, prompt):
 async def test_length_stops_and_a_full_context(engine, helpdesk, chat, prompt):
     cut = await play(engine.url, helpdesk, chat, prompt, max_turn_tokens=3)
     assert cut.termination.value == "length" and cut.turns[-1].finish_reason == "length"
-    full = await play(engine.url, helpdesk, chat, prompt, max_context_tokens=len(cut.ledger) + 1)
+    full = await play(engine.url, helpdesk, chat, prompt, max_context_tokens=len(cut.segments[0]) + 1)
     assert full.termination.value == "context_overflow"
 
 
@@ -214,7 +214,7 @@ async def test_a_turn_goes_on_behind_a_weight_update(engine, models, helpdesk, c
     await asyncio.to_thread(update)
     action = await acting
     await speaker.recorder.client.close()
-    ledger, versions = speaker.ledger, action.weight_versions
+    ledger, versions = speaker.segments[0], action.weight_versions
     assert action.termination is not None and action.finish_reason == "length" and ledger.sampled == 400
     assert len(versions) > 1 and versions[-1] == "7" and versions[0] != "7"
     old, new = (log_probs(models / name, ledger) for name in ("after", "before"))
@@ -224,7 +224,11 @@ async def test_a_turn_goes_on_behind_a_weight_update(engine, models, helpdesk, c
     assert float((old - sampled)[:5].abs().max()) < 1e-4 and float((new - sampled)[-5:].abs().max()) < 1e-4
     engine.post("/update_weights_from_disk", {"model_path": str(models / "after"), "weight_version": "8"})
     again = await play(engine.url, helpdesk, chat, prompt)
-    assert again.reward == 1.0 and set(again.weight_versions) == {"8"} and worst(models / "after", again.ledger) < 1e-4
+    assert (
+        again.reward == 1.0
+        and set(again.weight_versions) == {"8"}
+        and worst(models / "after", again.segments[0]) < 1e-4
+    )
 
 
 async def test_the_user_simulator_calls_its_own_tools(engine, helpdesk, tokenizer):

@@ -76,7 +76,7 @@ async def compared(tokenizer, helpdesk, spelling, tasks):
         theirs, _, samples = await through_slimes(tokenizer, helpdesk, spelling(teacher_reply()), task)
         assert ours.reward == theirs.reward == 1.0
         sampled += sum(len(tokenizer.encode(turn.text, add_special_tokens=False)) + 1 for turn in ours.turns)
-        ours_trained += ours.ledger.sampled
+        ours_trained += ours.segments[0].sampled
         theirs_trained += sum(sum(sample.loss_mask) for sample in samples)
     return sampled, ours_trained, theirs_trained
 
@@ -103,8 +103,8 @@ async def test_calls_of_one_argument_in_the_templates_spelling_leave_the_same_to
     theirs, asked, [sample] = await through_slimes(tokenizer, helpdesk, teacher_reply(), "refunds_2")
     assert ours.reward == theirs.reward == 1.0
     assert [r["input_ids"] for r in asked] == [r["input_ids"] for r in sent]
-    assert sample.tokens == ours.ledger.tokens and sample.loss_mask == ours.ledger.loss_mask
-    assert sample.rollout_log_probs == ours.ledger.log_probs
+    assert sample.tokens == ours.segments[0].tokens and sample.loss_mask == ours.segments[0].loss_mask
+    assert sample.rollout_log_probs == ours.segments[0].log_probs
 
 
 @pytest.mark.parametrize("spelling", [as_the_template, without_spaces])

@@ -226,7 +226,7 @@ async def test_an_episode_s_ledger_is_exact(url, directory, helpdesk, tokenizer)
         helpdesk, sampling={"temperature": 1.0, "stop_token_ids": list(range(0, 1378, 16))}, seed=7, routing_key="key"
     )
     done = await box.run(helpdesk, "orders_0", agent, seed=7)
-    ledger = done.ledger
+    ledger = done.segments[0]
     assert (
         not audit.is_mismatch(done, box.chat("helpdesk"), box.system_prompt(helpdesk), box.protocol)
         and len(done.turns) > 1

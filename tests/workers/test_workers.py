@@ -42,9 +42,8 @@ def run(play, count=2, **how):
 
 
 def fields(one):
-    ledger = one.ledger
-    tokens = None if ledger is None else (ledger.prompt_length, ledger.tokens, ledger.loss_mask, ledger.log_probs)
-    return {**vars(one), "ledger": tokens}
+    tokens = [(s.prompt_length, s.kept, s.tokens, s.loss_mask, s.log_probs) for s in one.segments]
+    return {**vars(one), "segments": tokens}
 
 
 runs = st.lists(
@@ -56,15 +55,15 @@ runs = st.lists(
 @given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=6), runs, st.text())
 def test_an_episode_comes_back_as_it_went(prompt, parts, said):
     one = episode(3)
-    one.ledger = TokenLedger(Ids.of(prompt))
+    one.segments = [TokenLedger(Ids.of(prompt)), TokenLedger(Ids.of([1, *prompt]), kept=1)]
     for sampled, pairs in parts:
         ids = [i for i, _ in pairs]
         if sampled:
-            one.ledger.append_sampled(ids, [p for _, p in pairs])
+            one.segments[1].append_sampled(ids, [p for _, p in pairs])
         else:
-            one.ledger.append_context(Ids.of(ids))
+            one.segments[1].append_context(Ids.of(ids))
     one.messages = [{"role": "user", "content": said}]
-    one.replies = [Reply(0, 2, {"weight_version": "7", "cached_tokens": 3})]
+    one.replies = [Reply(start=0, end=2, meta={"weight_version": "7", "cached_tokens": 3})]
     gain = CallGain(0, 1, 0.25, "forbidden")
     one.turns = [
         Turn(
@@ -89,12 +88,12 @@ def test_an_episode_comes_back_as_it_went(prompt, parts, said):
 
 def test_an_episode_without_tokens_comes_back_too():
     one = episode(3)
-    one.ledger = None
+    one.segments = []
     assert fields(wire.unpack(wire.pack(one))) == fields(one)
 
 
 def test_nothing_follows_an_episode_that_ended_elsewhere():
-    ledger = wire.unpack(wire.pack(episode(3))).ledger
+    ledger = wire.unpack(wire.pack(episode(3))).segments[0]
     with pytest.raises(LedgerError, match="has ended"):
         ledger.ids_json()
     with pytest.raises(LedgerError, match="has ended"):
