@@ -93,10 +93,13 @@ class Reply:
 class Transcript:
     """What the policy read and said, message by message, as its chat template takes it, where an agent of one's own
     wrote the prompts.
+
+    `spans` are the response tokens of each call, [start, end), those included that do not train.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
+    spans: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ def is_mismatch(
     if ledger is None or not episode.turns:
         return False
     if episode.transcript is not None:
-        read = cast(list[ChatMessage], episode.transcript.messages)
-        asked = read[-1]["role"] != "assistant"
-        return _differs(ledger, chat, read, tools=episode.transcript.tools, waits=asked, spans=_calls(episode))
+        whole = episode.transcript
+        read, asked = cast(list[ChatMessage], whole.messages), whole.messages[-1]["role"] != "assistant"
+        return _differs(ledger, chat, read, tools=whole.tools, waits=asked, spans=whole.spans)
     last = episode.turns[-1]
     system: ChatMessage = {"role": "system", "content": system_prompt}
     messages = [system, *_as_sampled(episode, chat, protocol)]
@@ -67,17 +67,6 @@ def _differs(
     sampled = [response[start:end] for start, end in spans]
     canonical = all(encoded(chat.tokenizer.decode(span, skip_special_tokens=False)) == span for span in sampled)
     return canonical and encoded(written) != ledger.tokens
-
-
-def _calls(episode: Episode) -> list[tuple[int, int]]:
-    """What was sampled, whether it trains or not: one span for each call to the policy."""
-    spans: list[tuple[int, int]] = []
-    for reply in episode.replies:
-        if spans and spans[-1][1] == reply.start:  # a weight update had cut the call
-            spans[-1] = spans[-1][0], reply.end
-        else:
-            spans.append((reply.start, reply.end))
-    return spans
 
 
 def _as_sampled(episode: Episode, chat: ChatRenderer, protocol: Native) -> list[ChatMessage]:
