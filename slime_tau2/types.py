@@ -106,10 +106,13 @@ class Reply:
 class Transcript:
     """What the policy read and said, message by message, as its chat template takes it, where an agent of one's own
     wrote the prompts.
+
+    `calls` are (segment, start, end): the response tokens [start, end) of each, those included that do not train.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
+    calls: list[tuple[int, int, int]]
 
 
 def segment_records(segments: Sequence[TokenLedger]) -> list[SegmentRecord]:

@@ -39,7 +39,7 @@ def test_help_and_bad_options(script):
     bad = launch(script, *HALF.get(script, ()), "--nonsense")
     assert bad.returncode == 2 and bad.stderr.startswith("error: unknown option --nonsense") and not bad.stdout
     bad = launch(script, *HALF.get(script, ()), "--profile", "9gpu")
-    assert bad.returncode == 2 and "no profile 9gpu; there are: 2gpu" in bad.stderr
+    assert bad.returncode == 2 and "no profile 9gpu; there are: 1gpu" in bad.stderr
 
 
 @pytest.mark.parametrize("script", ["test", "quickstart"])
@@ -69,7 +69,16 @@ def test_dry_runs_change_nothing_and_tell_no_secret(script, slime, tmp_path):
     assert "pkill" not in text and "killall" not in text and "set -x" not in text
 
 
-LIVE = {"2gpu": 48, "4gpu": 64, "8gpu": 288, "8gpu-async": 256, "2nodes": 576, "4nodes": 1152, "8nodes": 2304}
+LIVE = {
+    "1gpu": 16,
+    "2gpu": 48,
+    "4gpu": 64,
+    "8gpu": 288,
+    "8gpu-async": 256,
+    "2nodes": 576,
+    "4nodes": 1152,
+    "8nodes": 2304,
+}
 """Live episodes of a profile: CONCURRENCY × POLICY_GPUS (docs/training.md)."""
 SHELLCHECK = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
@@ -143,6 +152,47 @@ def test_every_profile_adds_up(profile, recipe, slime):
         module, name = str(got[flag]).rsplit(".", 1)
         assert callable(getattr(importlib.import_module(module), name)), flag
     assert float(got["--rollout-temperature"]) == (0.7 if recipe else 1.0)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_a_profile_takes_of_a_gpu_is_what_the_page_says(profile, monkeypatch):
+    """The row of docs/training.md, from the profile's own numbers; and it fits on a card of 80 GB."""
+    monkeypatch.syspath_prepend(LAUNCH.parent / "tests" / "bench")
+    import profile_arithmetic
+
+    gib = profile_arithmetic.memory(LAUNCH / "profiles" / f"{profile}.sh")
+    page = (LAUNCH.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| `{profile}` |") and "GiB" in line)
+    *_, static, longest, batch, whole, cache = (cell.strip() for cell in row.strip("| ").split("|"))
+    parts = [gib["weights"], gib["gradients"], *([gib["optimizer"]] if gib["optimizer"] else [])]
+    assert static.startswith(" + ".join(f"{part:.1f}" for part in parts) + " GiB")
+    assert batch == f"{gib['batch']:.0f} GiB" and longest == f"{round(gib['batch'] * 512 * shards(profile)):,}"
+    shared = gib["beside the user"] > gib["sum"]
+    assert whole == (
+        f"{gib['sum']:.0f}, beside the user {gib['beside the user']:.0f} GiB" if shared else f"{gib['sum']:.0f} GiB"
+    )
+    assert f"{gib['cache']:.0f} GiB = {gib['tokens'] / 1e3:.0f} k" in cache
+    assert gib["beside the user"] < profile_arithmetic.CARD_GIB - 5
+
+
+def shards(profile):
+    """TP."""
+    return 1 if profile == "1gpu" else 2
+
+
+def test_the_page_has_the_forecast_of_one_gpu(monkeypatch):
+    monkeypatch.syspath_prepend(LAUNCH.parent / "tests" / "bench")
+    import profile_arithmetic
+
+    page = (LAUNCH.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    one, two, eight = (profile_arithmetic.seconds(LAUNCH / "profiles" / f"{n}gpu.sh") for n in (1, 2, 8))
+    said = (
+        f"takes {one['rollout']:.0f} s, its training {one['training']:.0f} s and Adam on the host {one['adam']:.0f} s"
+    )
+    assert said in page and f"some {round(one['sum'], -1):.0f} s with" in page
+    rates = [round(each["an hour"], -1 if each is one else -2) for each in (one, two, eight)]
+    assert "{:,.0f} episodes an hour,\nwhere `2gpu` has {:,.0f} and `8gpu` {:,.0f}".format(*rates) in page
+    assert f"300 rollouts are {300 * one['sum'] / 3600:.0f} hours" in page
 
 
 HOOK = "--custom-advantage-function-path"
@@ -523,7 +573,7 @@ def test_a_profile_is_a_name_not_a_path(name):
     done = launch("serve_policy", "--profile", name, "--dry-run")
     assert (
         done.returncode == 2
-        and done.stderr.startswith(f"error: no profile {name}; there are: 2gpu ")
+        and done.stderr.startswith(f"error: no profile {name}; there are: 1gpu ")
         and not done.stdout
     )
 

@@ -81,9 +81,12 @@ class Model:
         self.over: asyncio.Future[Sampled] = asyncio.get_running_loop().create_future()
         self.context: Context = copy_context()
         """The episode's, where its usage is counted."""
+        self.asking: set[asyncio.Task[Completion]] = set()
+        """The calls that came over the endpoint and have no reply yet."""
         self._lock = asyncio.Lock()
         self._known: list[ChatMessage] = []  # what is on record, as the agent knows it
         self._read: list[ChatMessage] = []  # the same as the policy read and said it
+        self._calls: list[tuple[int, int, int]] = []
         self._offered: list[ToolSchema] | None = None
         self._awaited = False  # the ledger ends with a prompt that has no reply yet
 
@@ -141,6 +144,8 @@ class Model:
         """End the episode for whoever still asks."""
         if not self.over.done():
             self.over.cancel()
+        for task in self.asking:
+            task.cancel()
 
     @property
     def recorder(self) -> Recorder:
@@ -152,7 +157,7 @@ class Model:
         if not self._read:
             return None
         messages = [cast(dict[str, Any], dict(message)) for message in self._read]
-        return Transcript(messages, self._offered)
+        return Transcript(messages, self._offered, list(self._calls))
 
     def _go_on(self) -> None:
         if self.over.done():
@@ -194,6 +199,7 @@ class Model:
         self._awaited = True
 
     async def _deliver(self, sampled: Sampled, deliver: Deliver | None) -> None:
+        self._go_on()  # a thread may have asked for it, which nobody could end with its episode
         if deliver is None or sampled.ended is not None:
             return
         try:
@@ -206,6 +212,7 @@ class Model:
         self.turn.append(call)
         if sampled.ids:
             self._awaited = False
+            self._calls.append((sampled.segment, sampled.start, sampled.end))
             self._known.append(api_messages.of_template(call.completion.message))
             self._read.append({"role": "assistant", "content": self._recorder.chat.opening + call.completion.text})
         if sampled.ended is not None:

@@ -144,6 +144,8 @@ class OpenAIEndpoint:
             model.complete(body["messages"], body.get("tools") or [], max_tokens=_limit(body), deliver=deliver),
             context=model.context,
         )
+        model.asking.add(asking)
+        asking.add_done_callback(model.asking.discard)
         try:
             await asking
         except asyncio.CancelledError:

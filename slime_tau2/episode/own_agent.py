@@ -7,6 +7,7 @@ within one of its calls, and says which ids the answer came from.
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import json
@@ -68,7 +69,7 @@ class OwnAgents:
             domain=world.name,
             policy=world.policy_for(task_id),
             system_prompt=system_prompt,
-            tools=world.tool_schemas,
+            tools=copy.deepcopy(world.tool_schemas),  # an agent may change what is its own
             seed=seed,
             access=Access(self._endpoint),
         )

@@ -35,11 +35,12 @@ def is_mismatch(
     if not episode.segments or not episode.turns:
         return False
     if episode.transcript is not None:
+        calls = episode.transcript.calls
         read, tools = cast(list[ChatMessage], episode.transcript.messages), episode.transcript.tools
         if not chat.keeps_history:
-            return _rewritten_wrongly(episode.segments, _calls(episode), chat, read, tools)
+            return _rewritten_wrongly(episode.segments, calls, chat, read, tools)
         (ledger,) = episode.segments
-        sampled = [(start, end) for _, start, end in _calls(episode)]
+        sampled = [(start, end) for _, start, end in calls]
         asked = read[-1]["role"] != "assistant"
         return _differs(ledger, chat, read, tools=tools, waits=asked, sampled=sampled)
     if not chat.keeps_history:

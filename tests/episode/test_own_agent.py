@@ -310,3 +310,18 @@ async def test_many_episodes_at_a_time_keep_their_tokens_apart(tokenizer, helpde
         assert [episode.reward for episode in played] == [1.0] * len(tasks)
         ledgers[agent] = [ids_of(episode) for episode in played]
     assert ledgers[None] == ledgers["helped:Helped"] == ledgers["odd_agents:Caller"]
+
+
+@pytest.mark.parametrize("agent", ["helped:Helped", "odd_agents:Caller", "planner:Planner"])
+async def test_what_is_sampled_after_the_episodes_end_is_not_recorded(tokenizer, helpdesk, page, seen, agent):
+    async with FakePolicy(tokenizer, teacher_reply(), delay=0.5) as fake:
+        box = Harness(Tau2Config(user="scripted", agent=agent), tokenizer, PolicyClient(fake.url))
+        acting = box.agent(helpdesk, sampling={"max_new_tokens": 20_000})
+        running = asyncio.ensure_future(box.run(helpdesk, "orders_7", acting, seed=1))
+        await fake.asked.wait()
+        running.cancel()
+        await asyncio.wait([running])
+        await asyncio.sleep(0.8)
+        assert running.cancelled() and len(fake.requests) == 1
+        assert len(acting.ledger) == acting.ledger.prompt_length
+        await box.close()

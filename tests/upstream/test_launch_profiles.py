@@ -68,7 +68,7 @@ for name, words in json.load(sys.stdin).items():
         for m in config.models:
             m.resolve(args)
             models.append([m.name, m.update_weights, [[g.num_gpus, g.num_gpus_per_engine] for g in m.server_groups]])
-    kept = ("tensor_model_parallel_size global_batch_size load ref_load save save_interval save_retain_interval no_load_optim"
+    kept = ("tensor_model_parallel_size sequence_parallel global_batch_size load ref_load save save_interval save_retain_interval no_load_optim"
             " override_opt_param_scheduler optimizer_cpu_offload use_fault_tolerance router_policy custom_advantage_function_path"
             " colocate offload_train tau2_credit tau2_protocol tau2_policy_concurrency rollout_num_gpus num_rollout").split()
     print("RESULT", json.dumps({
@@ -144,7 +144,9 @@ def test_slime_takes_the_command_whole(run, parsed):
     assert got["unknown"] == [], "slime ignores what it does not know"
     args, script = got["args"], RUNS[run][0]
     assert got["gpus"] == got["plan"].gpus, "doctor asks Ray for as many as slime's placement group will"
-    assert args["tensor_model_parallel_size"] == got["plan"].tp == 2
+    assert args["tensor_model_parallel_size"] == got["plan"].tp == (1 if "1gpu" in run else 2)
+    assert args["sequence_parallel"] is (got["plan"].tp > 1), "Megatron switches it off where nothing is split"
+    assert bool(args["optimizer_cpu_offload"]) == bool(got["plan"].cpu_optimizer)
     assert args["load"] == args["ref_load"], "without a checkpoint, from INIT_DIR"
     assert args["override_opt_param_scheduler"] is True
     if "all-checkpoints" in run:
