@@ -187,12 +187,20 @@ def _by_tokens(
         "max_turn_tokens": config.max_turn_tokens,
         "max_context_tokens": config.max_context_tokens,
     }
+    if config.max_thinking_tokens:
+        settings["max_thinking_tokens"] = config.max_thinking_tokens
+        settings["cut_thoughts"] = config.cut_thoughts
     return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness, identify=identify, remake=remake)
 
 
 def _by_text(resolved: ResolvedRequest, model: str, config: Tau2Config) -> EvaluatedPolicy:
     """A server of chat completions, which shows no tokens."""
     url = resolved.request.policy
+    if config.max_thinking_tokens:
+        raise ConfigError(
+            f"max_thinking_tokens = {config.max_thinking_tokens}: {url} shows no tokens to count; bound the thoughts "
+            "there, or evaluate by tokens"
+        )
     sampling: dict[str, Any] = {"temperature": resolved.temperature, "top_p": resolved.top_p}
     if resolved.top_k != -1:
         if credentials.is_openai(url):
