@@ -24,7 +24,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from slime_tau2 import files
 from slime_tau2.episode.chat import ChatCall, ChatMessage, ChatRenderer, ToolSchema
 from slime_tau2.episode.protocols import PROTOCOLS, Native
-from slime_tau2.errors import ConfigError
+from slime_tau2.errors import ConfigError, TemplateError
 from slime_tau2.record import EpisodeRecord, MessageRecord
 from slime_tau2.types import Episode
 
@@ -124,7 +124,16 @@ def _call(function: Mapping[str, Any]) -> ChatCall:
 
 
 def tokenise(row: Row, chat: ChatRenderer) -> TokenRow:
-    """Ids and mask of a row. The prompt runs to the first generation prompt after a user's word."""
+    """Ids and mask of a row. The prompt runs to the first generation prompt after a user's word.
+
+    Raises:
+        TemplateError: the template rewrites history: no one sequence of ids is what a rollout would have recorded.
+    """
+    if not chat.keeps_history:
+        raise TemplateError(
+            f"the chat template of {chat.tokenizer.name_or_path!r} rewrites earlier turns, so that a row is several "
+            "sequences, which is not done yet; use a template that keeps history, such as Qwen3-4B-Instruct-2507's"
+        )
     messages = row["messages"]
     first = next((n for n, m in enumerate(messages) if m["role"] == "user"), None)
     if first is None or all(m["role"] != "assistant" for m in messages[first:]):

@@ -31,17 +31,20 @@ def files(directory: Path) -> Finding:
 
 
 def template(directory: Path) -> Finding:
-    """Whether the tokenizer's template shows tools, calls and results as Qwen's does, and keeps history."""
+    """Whether the tokenizer's template shows tools, calls and results as Qwen's does; and whether it keeps history."""
     what = "chat template"
     try:
-        from slime_tau2.episode.chat import ChatCall, ChatRenderer
+        from slime_tau2.episode.chat import ChatCall, ChatMessage, ChatRenderer
 
         tokenizer = load_tokenizer(directory)
         chat = ChatRenderer(tokenizer, [_TOOL])
         call: ChatCall = {"type": "function", "function": {"name": "look_up", "arguments": {}}}
-        shown = tokenizer.decode(chat.prompt([{"role": "user", "content": "hi"}]).values)
-        shown += tokenizer.decode(chat.turn({"role": "assistant", "content": "", "tool_calls": [call]}))
-        shown += tokenizer.decode(chat.delta([{"role": "tool", "content": "found"}]).values)
+        messages: list[ChatMessage] = [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "found"},
+        ]
+        shown = chat.render(messages, chat.tools, True)
     except UserError as error:
         return fail(what, str(error), "use a Qwen3 chat model's tokenizer")
     except Exception as error:  # a broken tokenizer.json surfaces as whatever its reader stumbles over
@@ -49,7 +52,8 @@ def template(directory: Path) -> Finding:
     missing = [mark for mark in ("<tools>", "<tool_call>", "<tool_response>") if mark not in shown]
     if missing:
         return fail(what, f"{directory} never writes {', '.join(missing)}", "use a Qwen3 chat model's tokenizer")
-    return ok(what, "tools, calls and results in Qwen's format; earlier turns are kept")
+    history = "are kept" if chat.keeps_history else "are rewritten: an episode is several samples (docs/hooks.md)"
+    return ok(what, f"tools, calls and results in Qwen's format; earlier turns {history}")
 
 
 def rotary_base(directory: Path, base: int) -> Finding:

@@ -31,6 +31,8 @@ OF_THE_POLICY = (
     "top_p",
     "top_k",
     "max_turn_tokens",
+    "max_thinking_tokens",
+    "cut_thoughts",
     "max_context_tokens",
     "stop_at_tool_call",
     "agent_prompt_sha256",

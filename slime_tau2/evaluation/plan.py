@@ -148,6 +148,10 @@ class RunSettings(TypedDict, total=False):
     top_k: int | None
     max_turn_tokens: int
     """Longest turn of the agent, in tokens."""
+    max_thinking_tokens: int
+    """Longest thought of a turn, in tokens, where thoughts were bound."""
+    cut_thoughts: str
+    """What became of a turn whose thought was longer."""
     max_context_tokens: int
     """Longest episode, in tokens."""
     stop_at_tool_call: bool

@@ -200,6 +200,9 @@ def _by_tokens(
         "max_turn_tokens": config.max_turn_tokens,
         "max_context_tokens": config.max_context_tokens,
     }
+    if config.max_thinking_tokens:
+        settings["max_thinking_tokens"] = config.max_thinking_tokens
+        settings["cut_thoughts"] = config.cut_thoughts
     return EvaluatedPolicy(run_one=run_one, settings=settings, harness=harness, identify=identify, remake=remake)
 
 
@@ -210,6 +213,11 @@ def _by_text(resolved: ResolvedRequest, model: str, config: Tau2Config) -> Evalu
         raise ConfigError(
             f"tau2_agent = {config.agent}: --policy {url} is asked for text, and an agent of your own asks by tokens; "
             "name the directory of its tokenizer with --tokenizer (SGLang, vLLM)"
+        )
+    if config.max_thinking_tokens:
+        raise ConfigError(
+            f"max_thinking_tokens = {config.max_thinking_tokens}: {url} shows no tokens to count; bound the thoughts "
+            "there, or evaluate by tokens"
         )
     sampling: dict[str, Any] = {"temperature": resolved.temperature, "top_p": resolved.top_p}
     if resolved.top_k != -1:

@@ -30,6 +30,8 @@ SAME = (
     "agent",
     "agent_sha256",
     "max_turn_tokens",
+    "max_thinking_tokens",
+    "cut_thoughts",
     "max_context_tokens",
 )
 """Settings that checkpoints to choose from share, beside those that make scores comparable at all (`compare`)."""

@@ -110,7 +110,10 @@ class Episodes:
         """Add a server's figures, and the loop's lag beside it after its warm-up."""
         info = server.info()
         self._server_rss_mib = max(self._server_rss_mib, info["peak_rss_mib"])
-        self._mismatches += info["prefix_mismatches"]
+        if (
+            self.chat.keeps_history
+        ):  # else a segment ends where a prompt does not extend the last; the audit looks there
+            self._mismatches += info["prefix_mismatches"]
         self._lags_ms += lags_ms[WARM_UP_LAGS:]
 
     def evaluate(self, name: str, model: Path, seed: int | None = None) -> list[AttemptRecord]:

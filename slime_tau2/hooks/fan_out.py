@@ -4,29 +4,50 @@ Each segment of the episode (`episode.segments`) is a sample of its own. All of 
 `group_index`, reward and `rollout_id`, by which slime keeps them in one training step and divides their losses by the
 tokens of all of them. Whatever counts, counts episodes.
 
-slime wants one shape for a whole rollout. So with such a template each training sample comes back as a list, be it of
-one; with a template that keeps history none does. Evaluation trains nothing, and gets one sample per episode.
+slime wants one shape for a whole rollout. So with such a template each training sample comes back as `Siblings`, be
+they one; with a template that keeps history none does. Evaluation trains nothing, and gets one sample per episode.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Any
 
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import Sample
-from slime_tau2.hooks.modes import fully_async
 from slime_tau2.hooks.samples import fill, info, placeholder, trained_segments
 from slime_tau2.terminations import Termination
 from slime_tau2.types import Episode
 
 _BREAK = {
-    "partial_rollout": "slime takes the samples of an aborted group for no lists",
     "group_rm": "slime rewards the elements of a group, which are lists then",
     "log_passrate": "slime counts samples, of which an episode has several",
 }
 """{slime's switch: why it ends a job whose episodes fan out}."""
+
+
+class Siblings(list[Sample]):
+    """The samples of one episode. As a list it is slime's fan-out; slime's rollouts also look at elements of a group as
+    if each were a sample: the fully-async one at `index` and `status`, `--partial-rollout` at the rest.
+    """
+
+    @property
+    def index(self) -> int | None:  # type: ignore[override]
+        return self[0].index
+
+    @property
+    def status(self) -> Sample.Status:
+        return self[0].status
+
+    @property
+    def response(self) -> str:
+        return self[0].response
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self[0].metadata
 
 
 def check(args: object) -> None:
@@ -75,17 +96,11 @@ def filled(
     return samples
 
 
-def shaped(args: object, episode: list[Sample]) -> Sample | list[Sample]:
-    """The training samples of an episode as slime wants them where episodes fan out.
-
-    Only the fully-async worker gets an aborted one bare: it looks for those among the elements of a group, and hands
-    the group back.
-    """
+def shaped(episode: list[Sample]) -> Siblings:
+    """The training samples of an episode as slime wants them where episodes fan out."""
     for sample in episode:
         sample.rollout_id = sample.index
-    if episode[0].status is Sample.Status.ABORTED and fully_async(args):
-        return episode[0]
-    return episode
+    return Siblings(episode)
 
 
 def episodes(samples: Iterable[Sample]) -> list[list[Sample]]:

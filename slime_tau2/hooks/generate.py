@@ -169,7 +169,7 @@ async def generate(
         return _failed(args, sample, AttributeError(f"{type(args).__name__!r} object has no attribute {absent[0]!r}"))
     try:
         samples = await _generate(args, sample, sampling_params, evaluation)
-        return fan_out.shaped(args, samples) if _process(args).fans_out and not evaluation else samples[0]
+        return fan_out.shaped(samples) if _process(args).fans_out and not evaluation else samples[0]
     except Exception as error:
         if evaluation:
             raise

@@ -189,7 +189,6 @@ async def test_evaluation_gets_one_sample_and_what_fails_is_a_list_too(thinker):
 @pytest.mark.parametrize(
     "over, named",
     [
-        ({"partial_rollout": True}, "--partial-rollout"),
         ({"group_rm": True}, "--group-rm"),
         ({"log_passrate": True}, "--log-passrate"),
         ({"custom_reward_post_process_path": None}, "--custom-reward-post-process-path is absent"),
@@ -201,9 +200,44 @@ async def test_what_cannot_take_several_samples_is_refused_by_name(thinker, over
         await played(thinker, [sample("orders_0")], **over)
 
 
-async def test_an_aborted_episode_is_bare_for_the_fully_async_worker_alone(thinker):
-    one = sample("orders_0")
-    one.status = Sample.Status.ABORTED
-    path = "slime.rollout.fully_async_rollout.generate_rollout_fully_async"
-    assert fan_out.shaped(make_args(rollout_function_path=path), [one]) is one
-    assert fan_out.shaped(make_args(), [one]) == [one]
+def test_an_episodes_samples_look_like_one_where_slime_looks_so():
+    first, second = sample("orders_0", index=5), sample("orders_0", index=5)
+    first.status, first.response = Sample.Status.ABORTED, "said"
+    both = fan_out.shaped([first, second])
+    assert isinstance(both, list) and list(both) == [first, second] and both.index == 5 == second.rollout_id
+    assert both.status is Sample.Status.ABORTED and both.response == "said" and both.metadata is first.metadata
+
+
+async def test_the_trainers_gradient_over_all_segments_is_the_models_own(thinker):
+    """Each episode a mean over the tokens of all its segments, by a plain forward pass of the Hugging Face model."""
+    import torch
+
+    from slime_tau2.local.losses import LossOptions
+    from slime_tau2.local.models import new_model
+    from slime_tau2.local.trainer import Trainer, TrainOptions
+
+    args, groups = await groups_of(thinker, tau2_shaping="none")
+    flat = [s for group in groups for episode in group for s in episode]
+    for s in flat:
+        s.reward = float(s.index % 3 == 0)
+    _, shares = rewards.reward_post_process(args, flat)
+
+    class Kept(Trainer):
+        def _optimizer_step(self):
+            self.kept = [p.grad.clone() for p in self.model.parameters()]
+            return 0.0
+
+    model = new_model(len(thinker[0]), 4096, seed=3, hidden=32, layers=2)
+    trainer = Kept(model, TrainOptions(loss=LossOptions(), max_tokens_per_gpu=3000))
+    assert trainer.grpo_step(flat, shares)["trained_samples"] == len(flat) > 6
+    model.zero_grad()
+    loss = torch.zeros(())
+    for episode in fan_out.episodes(flat):
+        count = sum(sum(s.loss_mask) for s in episode)
+        for s in episode:
+            scores = model(torch.tensor([s.tokens])).logits[0, :-1].log_softmax(-1)
+            own = scores.gather(1, torch.tensor(s.tokens[1:])[:, None])[-s.response_length :, 0]
+            loss = loss - shares[flat.index(s)] * (own * torch.tensor(s.loss_mask)).sum() / count / 6
+    loss.backward()
+    for kept, p in zip(trainer.kept, model.parameters(), strict=True):
+        assert torch.allclose(kept, p.grad, atol=1e-5)

@@ -252,3 +252,40 @@ def test_schedules():
         and curve[14] == pytest.approx(0.55)
         and curve[24:] == [pytest.approx(0.1)] * 6
     )
+
+
+class Kept(Trainer):
+    """Keeps each step's gradient, and takes no step."""
+
+    def _optimizer_step(self):
+        self.kept = [*getattr(self, "kept", []), [p.grad.clone() for p in self.model.parameters()]]
+        self.optimizer.zero_grad()
+        return 0.0
+
+
+@pytest.mark.parametrize("options", [{}, {"calculate_per_token_loss": True}, {"dr_grpo": True}, {"entropy_coef": 0.1}])
+@pytest.mark.parametrize("max_tokens", [1, 8192])
+def test_into_how_many_samples_an_episode_is_cut_changes_no_gradient(model, options, max_tokens):
+    """The same trained tokens as one sample, and as three that share a rollout id."""
+    whole = samples(model, 4)
+    cut = []
+    for s in whole:
+        trained = [n for n, bit in enumerate(s.loss_mask) if bit]
+        parts = [trained[0::3], trained[1::3], trained[2::3]] if s.index % 2 else [trained]
+        for part in filter(None, parts):
+            piece = copy.copy(s)
+            piece.loss_mask = [int(n in part) for n in range(len(s.loss_mask))]
+            piece.rollout_id = s.index
+            cut.append(piece)
+    assert len(cut) > len(whole)
+    advantages = {s.index: a for s, a in zip(whole, (0.7, -0.4, 0.2, -0.5))}
+    train = TrainOptions(loss=LossOptions(**options), max_tokens_per_gpu=max_tokens, num_steps_per_rollout=2)
+    gradients = []
+    for batch in (whole, cut):
+        trainer = Kept(copy.deepcopy(model), train)
+        trainer.grpo_step(batch, [advantages[s.index] for s in batch])
+        gradients.append(trainer.kept)
+    assert len(gradients[0]) == len(gradients[1]) == 2, "no episode is torn apart between steps"
+    for a, b in zip(*gradients):
+        for p, q in zip(a, b):
+            assert torch.allclose(p, q, atol=1e-6)

@@ -1,0 +1,198 @@
+"""Episodes of several samples under slime's own rollouts, conversion, schedule, reducer and loss. Needs slime's source
+tree on PYTHONPATH (and Megatron-LM's for the reducer).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, needs_slime, roll
+from thinking_models import thinking_teacher, tokenizer_of
+
+from slime_tau2.errors import ConfigError
+from slime_tau2.hooks.compat import Sample
+from slime_tau2.hooks.fan_out import episodes, first_samples
+from slime_tau2.hooks.samples import flatten, info
+
+pytestmark = [pytest.mark.upstream, needs_slime]
+FULLY = "slime.rollout.fully_async_rollout.generate_rollout_fully_async"
+
+
+class ThinkingServer(TeacherServer):
+    """The teacher's, of a model that thinks; `abort_each`: every so many requests one is aborted, as by a weight
+    update.
+    """
+
+    def __init__(self, tokenizer, abort_each=0, **options):
+        super().__init__(tokenizer, **options)
+        self.abort_each, self.count = abort_each, itertools.count(1)
+
+    def reply_to(self, request):
+        key = request.headers["X-SMG-Routing-Key"]
+        if key not in self.teachers:
+            self.teachers[key] = thinking_teacher(flaws=self.flaws, seed=key)
+        reply = self.teachers[key]
+        if self.abort_each and next(self.count) % self.abort_each == 0:
+            return lambda prompt, n: ("", "abort")
+        return reply
+
+
+@pytest.fixture(scope="module")
+def thinker(tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("thinker")
+    made, _ = tokenizer_of(tokenizer, "qwen3")
+    made.save_pretrained(path)
+    return made, str(path)
+
+
+@pytest.fixture
+def server(thinker):
+    with ThinkingServer(thinker[0], delay=0.005) as running:
+        yield running
+
+
+def asked(thinker, tmp_path, port, **over):
+    return make_args(tmp_path, port, hf_checkpoint=thinker[1], tau2_max_turn_tokens=200, **over)
+
+
+def assert_whole(args, groups):
+    """Groups as slime's trainer wants them: whole episodes, each of them the samples of one rollout id."""
+    assert len(groups) == args.rollout_batch_size
+    for group in groups:
+        assert len(group) == args.n_samples_per_prompt and all(isinstance(episode, list) for episode in group)
+        for episode in group:
+            assert len({(s.index, s.group_index, s.rollout_id, s.reward) for s in episode}) == 1
+            assert [info(s).get("segment", 0) for s in episode] == list(range(len(episode)))
+            assert len(info(episode[0]).get("segments", [0])) == len(episode)
+            for s in episode:
+                assert_trainable(s)
+    ids = [episode[0].rollout_id for group in groups for episode in group]
+    assert len(set(ids)) == len(ids) and None not in ids
+    assert max(len(episode) for group in groups for episode in group) > 1
+
+
+def test_a_rollout_with_filter_over_sampling_and_abort(thinker, server, tmp_path):
+    args = asked(thinker, tmp_path, server.port)
+    source = fresh(args)
+    for rollout_id in range(2):
+        assert_whole(args, roll(args, rollout_id, source).samples)
+    assert all(len(group) == args.n_samples_per_prompt for group in source.buffer)
+
+
+def test_fully_async_hands_back_what_was_aborted(thinker, tmp_path):
+    from slime.rollout import fully_async_rollout as fully
+
+    with ThinkingServer(thinker[0], delay=0.005, abort_each=60) as server:
+        over = {"sglang_server_concurrency": 8, "rollout_function_path": FULLY, "tau2_episode_retries": 0}
+        args = asked(thinker, tmp_path, server.port, **over)
+        source, back = fresh(args), []
+        take = source.add_samples
+        source.add_samples = lambda groups: back.append(groups) or take(groups)
+        from slime_tau2.episode import token_agent
+
+        patience, token_agent.MAX_INTERRUPTIONS = token_agent.MAX_INTERRUPTIONS, 1
+        try:
+            for rollout_id in range(2):
+                assert_whole(args, roll(args, rollout_id, source).samples)
+        finally:
+            token_agent.MAX_INTERRUPTIONS = patience
+            fully._stop_global_worker()
+    assert back, "some were aborted"
+    whole = [first_samples(flatten(group)) for groups in back for group in groups]
+    assert all(len(group) == args.n_samples_per_prompt for group in whole)
+
+
+def test_partial_rollout_begins_anew_what_was_aborted(thinker, tmp_path):
+    with ThinkingServer(thinker[0], delay=0.03) as server:
+        args = asked(thinker, tmp_path, server.port, partial_rollout=True, over_sampling_batch_size=16)
+        source = fresh(args)
+        assert_whole(args, roll(args, 0, source).samples)
+        assert source.buffer and all(len(group) == args.n_samples_per_prompt for group in source.buffer)
+        states = {s.status for group in source.buffer for s in group}
+        assert states <= {Sample.Status.PENDING, Sample.Status.ABORTED}, "nothing finished is left in it"
+        assert_whole(args, roll(args, 1, source).samples)
+
+
+def test_evaluation_counts_an_episode_once(thinker, server, tmp_path):
+    from slime.utils.eval_config import EvalDatasetConfig
+
+    args = asked(thinker, tmp_path, server.port, tau2_i_know=True)
+    source = fresh(args)
+    common = {"temperature": 0.6, "top_p": 1.0, "top_k": -1, "max_response_len": 600, "n_samples_per_eval_prompt": 2}
+    dataset = EvalDatasetConfig(name="helpdesk", path=str(tmp_path / "tasks.jsonl"), **common)
+    dataset.input_key, dataset.metadata_key = "prompt", "metadata"
+    args.eval_datasets = [dataset]
+    data = roll(args, 0, source, evaluation=True).data["helpdesk"]
+    assert len(data["rewards"]) == 6 and all(isinstance(s, Sample) for s in data["samples"])
+
+
+@pytest.mark.parametrize("flag", ["group_rm", "log_passrate"])
+def test_what_slime_cannot_do_with_lists_is_refused(thinker, server, tmp_path, flag):
+    args = asked(thinker, tmp_path, server.port, **{flag: True})
+    with pytest.raises(ConfigError, match="rewrites earlier turns"):
+        roll(args, 0, fresh(args))
+
+
+@pytest.mark.parametrize("credit", ["episode", "turn", "call"])
+def test_no_episode_weighs_more_for_its_segments_under_slimes_own_reducer(thinker, server, tmp_path, credit):
+    """From the rollout through slime's conversion, DP schedule and reducer, micro-batch by micro-batch."""
+    reducer = pytest.importorskip(
+        "slime.backends.megatron_utils.cp_utils", reason="Megatron-LM is not installed: put its tree on PYTHONPATH"
+    )
+    import torch.distributed as dist
+    from megatron.core import mpu
+    from slime.utils.dp_schedule import build_dp_schedule
+
+    from slime_tau2.local.process import free_port
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{free_port()}", rank=0, world_size=1)
+        mpu.initialize_model_parallel()
+    args = asked(thinker, tmp_path, server.port, tau2_credit=credit, global_batch_size=8, max_tokens_per_gpu=3000)
+    made = manager(args, fresh(args))
+    samples, _ = made._get_rollout_data(rollout_id=0)
+    data = made._convert_samples_to_train_data(samples)
+    played = episodes(samples)
+    assert len(played) == args.rollout_batch_size * args.n_samples_per_prompt < len(samples)
+    totals = {
+        s.rollout_id: sum(sum(m) for m, t in zip(data["loss_masks"], samples) if t.rollout_id == s.rollout_id)
+        for s in samples
+    }
+    assert data["rollout_mask_sums"] == [totals[s.rollout_id] for s in samples]
+    for episode in played:
+        assert len({data["rewards"][samples.index(s)] for s in episode}) == 1
+    by_group: dict[int, float] = {}
+    for episode in played:
+        group = episode[0].group_index
+        by_group[group] = by_group.get(group, 0.0) + data["rewards"][samples.index(episode[0])]
+    assert all(abs(total) < 1e-5 for total in by_group.values()), "normalised over episodes"
+
+    lengths = [len(t) for t in data["tokens"]]
+    parallel = {"dp_size": 2, "cp_size": 1, "vpp_size": 1, "microbatch_group_size_per_vp_stage": 1}
+    partitions, micro, _, sizes = build_dp_schedule(
+        args, parallel, lengths, global_batch_size=args.global_batch_size, rollout_indices=data["rollout_ids"]
+    )
+    assert sizes == [8, 8] and sorted(n for part in partitions for n in part) == list(range(len(samples)))
+    weights = [torch.ones(n, requires_grad=True) for n in data["response_lengths"]]
+    denominators = torch.tensor(data["rollout_mask_sums"], dtype=torch.float32)
+    for rank, batches in zip(partitions, micro):
+        for batch in batches:
+            part = [rank[n] for n in batch]
+            mean = reducer.get_sum_of_sample_mean(
+                [lengths[n] for n in part],
+                [data["response_lengths"][n] for n in part],
+                [torch.tensor(data["loss_masks"][n]) for n in part],
+                denominators[part],
+                False,
+            )
+            mean(torch.cat([weights[n] for n in part])).backward()
+    pulled = {s.rollout_id: 0.0 for s in samples}
+    for s, w in zip(samples, weights):
+        pulled[s.rollout_id] += float(w.grad.sum())
+    assert all(pull == pytest.approx(1.0, abs=1e-5) for pull in pulled.values()), "each episode pulls alike"
+    for s, w in zip(samples, weights):
+        assert {round(float(g) * totals[s.rollout_id], 4) for g, bit in zip(w.grad, s.loss_mask) if bit} == {1.0}, (
+            "and so does each of its tokens, whichever segment holds it"
+        )
