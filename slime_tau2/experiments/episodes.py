@@ -112,7 +112,7 @@ class Episodes:
         self._server_rss_mib = max(self._server_rss_mib, info["peak_rss_mib"])
         if (
             self.chat.keeps_history
-        ):  # else a segment ends where a prompt does not extend the last; the audit looks there
+        ):  # else a new segment extends nothing; the audit looks there
             self._mismatches += info["prefix_mismatches"]
         self._lags_ms += lags_ms[WARM_UP_LAGS:]
 
