@@ -76,7 +76,9 @@ class Harness:
             tools = self.protocol.template_tools(self.world(domain).tool_schemas)
             if self.tokenizer is None:
                 raise ValueError("agents without tokens have no chat template")
-            self._chats[domain] = ChatRenderer(self.tokenizer, tools, self.config.thinking)
+            chat = ChatRenderer(self.tokenizer, tools, self.config.thinking)
+            self.protocol.check(chat)
+            self._chats[domain] = chat
         return self._chats[domain]
 
     @property
