@@ -75,7 +75,9 @@ class Harness:
 
     def chat(self, domain: str) -> ChatRenderer:
         if domain not in self._chats:
-            self._chats[domain] = self._renderer(self.protocol.template_tools(self.world(domain).tool_schemas))
+            chat = self._renderer(self.protocol.template_tools(self.world(domain).tool_schemas))
+            self.protocol.check(chat)
+            self._chats[domain] = chat
         return self._chats[domain]
 
     @property

@@ -16,8 +16,8 @@ from typing import Any
 
 from slime_tau2 import bench
 from slime_tau2.episode import thoughts, toolcalls
-from slime_tau2.episode.chat import ChatFunction, ChatMessage, ToolSchema, chat_messages
-from slime_tau2.errors import ConfigError
+from slime_tau2.episode.chat import ChatCall, ChatFunction, ChatMessage, ChatRenderer, ToolSchema, chat_messages
+from slime_tau2.errors import ConfigError, TemplateError
 from slime_tau2.record import MessageRecord
 
 RESPOND, DONE = "respond", "done"
@@ -60,6 +60,24 @@ class Native:
         """tau2's messages (as JSON) in chat-template form."""
         return chat_messages(messages)
 
+    def check(self, chat: ChatRenderer) -> None:
+        """See that a call as the template writes it is a call when it is read.
+
+        Raises:
+            TemplateError: the model was trained to call tools in another form.
+        """
+        asked: ChatMessage = {"role": "user", "content": "a"}
+        call: ChatCall = {"type": "function", "function": {"name": "look", "arguments": {"a": "b"}}}
+        called: ChatMessage = {"role": "assistant", "content": "", "tool_calls": [call]}
+        text = chat.render([asked, called], chat.tools, False)
+        written = text[text.rfind(toolcalls.OPEN) :] if toolcalls.OPEN in text else text[-120:]
+        calls = [(c.name, c.arguments) for c in toolcalls.parse(written).calls]
+        if "look" in text and calls != [("look", {"a": "b"})]:
+            raise TemplateError(
+                f"the chat template of {chat.tokenizer.name_or_path!r} has tools called in a form that is not read "
+                f"here ({written[:120]!r}); use a model with Qwen3's form, or protocol=card, which asks for it"
+            )
+
     def read(self, text: str) -> AgentTurn:
         """What a turn's text says, its thoughts left out."""
         _, words = thoughts.split(text)
@@ -81,6 +99,9 @@ class Card(Native):
 
     def system_prompt(self, policy: str, schemas: Sequence[ToolSchema], template: Path | None) -> str:
         return _filled(template or Path(__file__).with_name("card_prompt.txt"), policy, [*schemas, *_PSEUDO_TOOLS])
+
+    def check(self, chat: ChatRenderer) -> None:
+        """The form of a call is said in the prompt, whatever the template writes."""
 
     def chat(self, messages: Iterable[MessageRecord]) -> list[ChatMessage]:
         """tau2's messages (as JSON) in chat-template form.

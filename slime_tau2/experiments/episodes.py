@@ -110,9 +110,7 @@ class Episodes:
         """Add a server's figures, and the loop's lag beside it after its warm-up."""
         info = server.info()
         self._server_rss_mib = max(self._server_rss_mib, info["peak_rss_mib"])
-        if (
-            self.chat.keeps_history
-        ):  # else a new segment extends nothing; the audit looks there
+        if self.chat.keeps_history:  # else segments end there, and the audit looks
             self._mismatches += info["prefix_mismatches"]
         self._lags_ms += lags_ms[WARM_UP_LAGS:]
 

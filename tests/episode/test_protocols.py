@@ -6,6 +6,7 @@ import re
 import pytest
 from fake_openai import FakeOpenAI
 from fake_policy import FakePolicy
+from thinking_models import tokenizer_of, without_end
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import traces
@@ -16,11 +17,20 @@ from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.openai_chat import ChatClient
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import LAST_WORD, PROTOCOLS
-from slime_tau2.errors import PolicyError
+from slime_tau2.errors import PolicyError, TemplateError
 from slime_tau2.evaluation import audit
 from slime_tau2.terminations import Termination
 
 CARD = PROTOCOLS["card"]
+
+
+def test_calls_in_a_form_that_is_not_read_are_refused_before_the_first(qwen_tokenizer):
+    made, _ = tokenizer_of(qwen_tokenizer, "glm")
+    glm = without_end(made)
+    with pytest.raises(TemplateError, match=r"in a form that is not read here .*<arg_key>a"):
+        Harness(Tau2Config(), glm).chat("helpdesk")
+    assert not Harness(Tau2Config(protocol="card"), glm).chat("helpdesk").keeps_history
+    assert Harness(Tau2Config(), qwen_tokenizer).chat("helpdesk").keeps_history
 
 
 def action(name, **arguments):

@@ -57,6 +57,18 @@ def asked(thinker, tmp_path, port, **over):
     return make_args(tmp_path, port, hf_checkpoint=thinker[1], tau2_max_turn_tokens=200, **over)
 
 
+def one_process():
+    """Megatron's groups, of this process alone."""
+    import torch.distributed as dist
+    from megatron.core import mpu
+
+    from slime_tau2.local.process import free_port
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{free_port()}", rank=0, world_size=1)
+        mpu.initialize_model_parallel()
+
+
 def assert_whole(args, groups):
     """Groups as slime's trainer wants them: whole episodes, each of them the samples of one rollout id."""
     assert len(groups) == args.rollout_batch_size
@@ -141,15 +153,9 @@ def test_no_episode_weighs_more_for_its_segments_under_slimes_own_reducer(thinke
     reducer = pytest.importorskip(
         "slime.backends.megatron_utils.cp_utils", reason="Megatron-LM is not installed: put its tree on PYTHONPATH"
     )
-    import torch.distributed as dist
-    from megatron.core import mpu
     from slime.utils.dp_schedule import build_dp_schedule
 
-    from slime_tau2.local.process import free_port
-
-    if not dist.is_initialized():
-        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{free_port()}", rank=0, world_size=1)
-        mpu.initialize_model_parallel()
+    one_process()
     args = asked(thinker, tmp_path, server.port, tau2_credit=credit, global_batch_size=8, max_tokens_per_gpu=3000)
     made = manager(args, fresh(args))
     samples, _ = made._get_rollout_data(rollout_id=0)
@@ -196,3 +202,64 @@ def test_no_episode_weighs_more_for_its_segments_under_slimes_own_reducer(thinke
         assert {round(float(g) * totals[s.rollout_id], 4) for g, bit in zip(w.grad, s.loss_mask) if bit} == {1.0}, (
             "and so does each of its tokens, whichever segment holds it"
         )
+
+
+def test_the_gradient_of_slimes_own_loss_over_all_segments_is_the_models(thinker, server, tmp_path, monkeypatch):
+    """slime's advantages and policy loss on every segment, in micro-batches, beside a plain mean over each episode."""
+    pytest.importorskip("megatron.core", reason="megatron-core is not installed")
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    from slime.backends.megatron_utils.loss import compute_advantages_and_returns, loss_function
+
+    from slime_tau2.local.models import new_model
+
+    one_process()
+    off = ("use_rollout_logprobs", "use_kl_loss", "use_opsm", "use_tis", "get_mismatch_metrics", "allgather_cp")
+    unset = ("eps_clip_c", "custom_pg_loss_reducer_function_path", "custom_tis_function_path")
+    switches = {
+        **dict.fromkeys((*off, "calculate_per_token_loss", "recompute_loss_function"), False),
+        **dict.fromkeys(unset),
+        **{"loss_type": "policy_loss", "kl_coef": 0.0, "kl_loss_type": "low_var_kl", "eps_clip": 0.2},
+        **{"eps_clip_high": 0.28, "entropy_coef": 0.0, "log_probs_chunk_size": -1, "context_parallel_size": 1},
+    }
+    args = asked(thinker, tmp_path, server.port, tau2_credit="turn", **switches)
+    made = manager(args, fresh(args))
+    samples, _ = made._get_rollout_data(rollout_id=0)
+    data = made._convert_samples_to_train_data(samples)
+    played = episodes(samples)
+    model = new_model(len(thinker[0]), 4096, seed=0, hidden=32, layers=1)
+    ids = [torch.tensor(t) for t in data["tokens"]]
+    masks = [torch.tensor(m, dtype=torch.int) for m in data["loss_masks"]]
+
+    def scores(n):
+        logits = model(ids[n][None]).logits[0].float()
+        own = logits.log_softmax(-1)[:-1].gather(1, ids[n][1:, None])[-data["response_lengths"][n] :, 0]
+        return logits, own
+
+    with torch.no_grad():
+        before = [scores(n)[1] for n in range(len(samples))]
+    parts = [list(range(start, min(start + 5, len(samples)))) for start in range(0, len(samples), 5)]
+    for part in parts:
+        batch = {
+            "unconcat_tokens": [ids[n] for n in part],
+            "total_lengths": [len(ids[n]) for n in part],
+            "response_lengths": [data["response_lengths"][n] for n in part],
+            "loss_masks": [masks[n] for n in part],
+            "log_probs": [before[n] for n in part],
+            "rollout_log_probs": [torch.tensor(data["rollout_log_probs"][n]) for n in part],
+            "rewards": [data["rewards"][n] for n in part],
+            "rollout_mask_sums": torch.tensor([data["rollout_mask_sums"][n] for n in part], dtype=torch.float32),
+            "teacher_log_probs": [torch.tensor(data["teacher_log_probs"][n]) for n in part],
+        }
+        compute_advantages_and_returns(args, batch)
+        loss, _, _ = loss_function(args, batch, 1, len(played), torch.cat([scores(n)[0] for n in part])[None])
+        loss.backward()
+    theirs = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    for n, sample in enumerate(samples):
+        advantages = torch.tensor(data["teacher_log_probs"][n])
+        own = -(advantages * scores(n)[1] * masks[n]).sum() / data["rollout_mask_sums"][n] / len(played)
+        own.backward()
+        assert sample.rollout_id is not None
+    for p, theirs_of in zip(model.parameters(), theirs):
+        assert torch.allclose(p.grad, theirs_of, atol=1e-6)
+    assert len(samples) > len(played) and any(float(g.abs().max()) > 1e-4 for g in theirs)
