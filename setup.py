@@ -45,6 +45,10 @@ setup(
             "evaluation/*.html",
             "evaluation/*.js",
             "verification/*.json",
+            "viewer/*.css",
+            "viewer/*.html",
+            "viewer/*.js",
+            "viewer/vendor/*",
         ]
     },
     install_requires=[

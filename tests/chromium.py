@@ -80,6 +80,14 @@ class Chromium:
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
 
+    async def until(self, expression: str) -> None:
+        """Wait until an expression is true."""
+        for _ in range(600):
+            if await self.run(expression):
+                return
+            await asyncio.sleep(0.05)
+        raise TimeoutError(f"{expression} did not become true")
+
     async def screenshot(self, path: Path) -> None:
         shot = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=False)
         path.write_bytes(base64.b64decode(shot["data"]))

@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "checkpoints": {"errors", "files"},
     "schedule": {"config", "errors", "record", "types", "episode", "data", "tasksets"},
     "workers": BORDER,
+    "viewer": set(),
     "hooks": {*BORDER, "bench", "episode", "rewards", "schedule", "workers"},
     "local": {*BORDER, "hooks"},
     "evaluation": {
