@@ -13,14 +13,16 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from slime_tau2.config import Tau2Config
+from slime_tau2.dumps.format import ServedRow
 from slime_tau2.errors import CheckpointError
 from slime_tau2.hooks import advantages, current, eval_tasks
 from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import Sample, throws_groups_away
 from slime_tau2.hooks.filters import buffer_filter, keeps
 from slime_tau2.hooks.generate import prefetch
-from slime_tau2.hooks.group_book import GroupBook, key_of, spoiled, unfinished
+from slime_tau2.hooks.group_book import CUT_OFF, SPOILED, THROWN_AWAY, GroupBook, key_of, spoiled, unfinished
 from slime_tau2.hooks.group_factory import GroupFactory
+from slime_tau2.hooks.group_story import story
 from slime_tau2.hooks.liveness import Liveness
 from slime_tau2.hooks.modes import ends_idle, fully_async
 from slime_tau2.hooks.rollout_states import RolloutStates
@@ -29,6 +31,8 @@ from slime_tau2.schedule.order import TaskOrder, training_tasks
 from slime_tau2.types import is_success
 
 STATE_VERSION = 2
+RESUMED = "the run was resumed"
+"""Why a group is served again that did not come back in this process."""
 
 
 class Metadata(TypedDict):
@@ -86,8 +90,11 @@ class Tau2DataSource:
         with self._lock:
             self.liveness.check(self.groups.out.values(), num_samples)
             groups = self._from_buffer(num_samples)
+            why: list[ServedRow] = [ServedRow(by="returned", after=RESUMED) for _ in groups]
             groups += self.factory.fresh(num_samples - len(groups))
+            why += [self.order.reasons[task_name(group[0])] for group in groups[len(why) :]]
             self.groups.served(groups)
+            story.served(zip(groups, why))
         prefetch((group[0] for group in groups if group), self.args)
         return groups
 
@@ -100,7 +107,7 @@ class Tau2DataSource:
 
     def add_samples(self, samples: list[list[Sample]]) -> None:
         """Take groups back from slime, to be served again; their finished episodes stay as they are."""
-        self._take_back(samples, anew=False)
+        self._take_back(samples, anew=False, why="slime handed it back")
 
     def reclaim(self, finished: list[list[Sample]]) -> int:
         """Take back what a synchronous rollout spoiled or cut off, to begin anew; returns how many groups.
@@ -110,17 +117,20 @@ class Tau2DataSource:
         """
         with self._lock:
             groups = [group for group in finished if spoiled(group)]
-            if not option(self.args, "partial_rollout", False):
-                ended = {key_of(group) for group in finished}
-                groups += [g for key, g in self.groups.out.items() if key not in ended and unfinished(g)]
-            self._take_back(groups, anew=True)
-            return len(groups)
+            self._take_back(groups, anew=True, why=SPOILED)
+            if option(self.args, "partial_rollout", False):
+                return len(groups)
+            ended = {key_of(group) for group in finished}
+            cut_off = [g for key, g in self.groups.out.items() if key not in ended and unfinished(g)]
+            self._take_back(cut_off, anew=True, why=CUT_OFF)
+            return len(groups) + len(cut_off)
 
-    def _take_back(self, groups: list[list[Sample]], anew: bool) -> None:
+    def _take_back(self, groups: list[list[Sample]], anew: bool, why: str) -> None:
         with self._lock:
             for group in groups:
                 self.liveness.came_back(group)
                 self.groups.take_back(group, anew)
+                story.became(group, "returned", why)
 
     def end_rollout(self, samples: list[Sample], rollout_id: int | None = None) -> None:
         """A rollout is over and `samples` are what trains.
@@ -134,21 +144,26 @@ class Tau2DataSource:
                 if s.group_index is not None:
                     trained.setdefault(s.group_index, []).append(s)
             for key, group in trained.items():
-                self._close(key, group)
+                self._close(key, group, "trained")
             if ends_idle(self.args):
-                for group in self.groups.settle(lambda g: keeps(self.args, g)):
-                    self._close(key_of(group), group)
+                settled = self.groups.settle(lambda g: keeps(self.args, g))
+                for group, why in settled.returned:
+                    story.became(group, "returned", why)
+                for group in settled.dropped:
+                    self._close(key_of(group), group, "dropped")
             elif rollout_id is not None and fully_async(self.args) and throws_groups_away():
-                self.groups.take_back_thrown_away()
+                for group in self.groups.take_back_thrown_away():
+                    story.became(group, "returned", THROWN_AWAY)
             if rollout_id is None or self._states is None:
                 return
             states, state = self._states, self.state_dict()
         states.write(rollout_id, state)  # outside the lock: nobody waits for the disk
 
-    def _close(self, key: int, group: list[Sample]) -> None:
+    def _close(self, key: int, group: list[Sample], fate: str) -> None:
         """Count a group and tell the curriculum, unless it was closed before."""
         if not self.groups.close(key):
             return
+        story.became(group, fate)
         counts = self.metadata["terminations"]
         for s in group:
             termination = info(s).get("termination", "unknown")
