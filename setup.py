@@ -44,6 +44,8 @@ setup(
             "episode/*.txt",
             "evaluation/*.html",
             "evaluation/*.js",
+            "rollouts/*.html",
+            "rollouts/*.js",
             "verification/*.json",
             "viewer/*.css",
             "viewer/*.html",
