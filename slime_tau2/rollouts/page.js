@@ -6,19 +6,24 @@
   const live = document.querySelector("header").dataset.live === "1";
   const fixed = (x, digits = 2) => (x === null || x === undefined ? "–" : x.toFixed(digits).replace("-", "−"));
   const signed = (x, digits = 2) => (x === null || x === undefined ? "–" : (x > 0 ? "+" : x < 0 ? "−" : "") + Math.abs(x).toFixed(digits));
+  const small = (x) => (x === null || x === undefined ? "–" : x === 0 ? "0" : x >= 1e-3 ? x.toFixed(4) : x.toExponential(0));
   const seconds = (s) => (s >= 90 ? `${Math.round(s / 60)} min` : `${s.toFixed(s < 10 ? 1 : 0)} s`);
   const won = (row) => row.reward > 1 - 1e-6;
   const mark = (row) => (!row.trains ? "none" : won(row) ? "won" : "lost");
 
   // Data: arrays of the index become objects that know each other
   let index = null, steps = [], groups = [], samples = [], blocks = new Map();
-  const named = (fields, values) => Object.fromEntries(fields.map((name, i) => [name, values[i]]));
+  function named(fields, values) {
+    const row = {};
+    for (let i = 0; i < fields.length; i++) row[fields[i]] = values[i];
+    return row;
+  }
   function take(fresh) {
     index = fresh;
     blocks = new Map();
     steps = index.steps.map((step) => ({ ...step, key: step.step, groups: [] }));
     const byStep = new Map(steps.map((step) => [step.step, step]));
-    samples = index.samples.map((values, n) => ({ ...named(index.sample_fields, values), n }));
+    samples = index.samples.map((values) => named(index.sample_fields, values));
     let next = 0;
     groups = index.groups.map((values) => {
       const group = named(index.group_fields, values);
@@ -64,6 +69,7 @@
     return node;
   };
   const verdict = (group) => (group.verdict === "" ? "" : group.verdict === "kept" ? "kept" : `dropped: ${group.verdict}`);
+  const cut = (cell) => make("span", "cut", cell.getValue());
   const coloured = (cell) => make("span", cell.getValue(), cell.getValue());
   const number = (title, field, digits, more) => ({ title, field, hozAlign: "right", width: 78, formatter: (cell) => fixed(cell.getValue(), digits), ...more });
   const TABS = {
@@ -75,7 +81,7 @@
         { title: "step", field: "step", width: 76, hozAlign: "right" },
         number("success", "success", 3, { width: 98 }), number("training reward", "shaped", 3, { width: 96, headerWordWrap: true, responsive: 2 }),
         { title: "trained, dropped, returned", field: "key", minWidth: 110, headerWordWrap: true, headerSort: false, formatter: (cell) => { const s = cell.getData(); return `${s.of("trained")}, ${s.of("dropped")}, ${s.of("returned")}`; } },
-        number("apart", "apart", 4, { width: 84, responsive: 3 }), number("tokens", "length", 0, { width: 90, responsive: 4 }),
+        number("apart", "apart", 4, { width: 84, responsive: 3, formatter: (cell) => small(cell.getValue()) }), number("tokens", "length", 0, { width: 90, responsive: 4 }),
         { title: "took", field: "seconds", width: 80, hozAlign: "right", responsive: 5, formatter: (cell) => seconds(cell.getValue()) },
       ],
     },
@@ -86,10 +92,10 @@
       columns: [
         { title: "step", field: "step", width: 76, hozAlign: "right" }, { title: "group", field: "group", width: 86, hozAlign: "right", responsive: 4 },
         { title: "task", field: "task", minWidth: 110, widthGrow: 2, tooltip: (_, cell) => `${cell.getData().domain}/${cell.getValue()}`, formatter: (cell) => brief(cell.getValue()) },
-        { title: "why it came next", field: "served", minWidth: 140, widthGrow: 2, responsive: 3, tooltip: true },
+        { title: "why next", field: "served", minWidth: 140, widthGrow: 2, responsive: 3, tooltip: true, formatter: cut },
         { title: "filter", field: "verdict", width: 92, responsive: 5, tooltip: (_, cell) => verdict(cell.getData()) },
         { title: "became", field: "fate", width: 100, responsive: 2, formatter: coloured, tooltip: (_, cell) => cell.getData().why },
-        { title: "rewards", field: "count", width: 104, headerSort: false, formatter: (cell) => outcomes(cell.getData()) },
+        { title: "rewards", field: "count", width: 122, headerSort: false, formatter: (cell) => outcomes(cell.getData()) },
       ],
     },
     samples: {
@@ -101,7 +107,7 @@
         { title: "task", field: "group.task", minWidth: 110, widthGrow: 2, formatter: (cell) => brief(cell.getValue()) },
         { title: "reward", field: "reward", width: 90, hozAlign: "right", formatter: (cell) => make("span", mark(cell.getData()), fixed(cell.getValue(), 1)) },
         number("training", "training_reward", 2, { width: 98, responsive: 4 }), { title: "adv.", field: "advantage", width: 78, hozAlign: "right", responsive: 2, formatter: (cell) => signed(cell.getValue()) },
-        number("log-prob", "log_prob", 3, { width: 100, responsive: 6 }), number("apart", "apart", 4, { width: 84, responsive: 7 }),
+        number("log-prob", "log_prob", 3, { width: 100, responsive: 6 }), number("apart", "apart", 4, { width: 84, responsive: 7, formatter: (cell) => small(cell.getValue()) }),
         { title: "ended", field: "termination", width: 104, responsive: 5 }, { title: "tokens", field: "response_tokens", width: 90, hozAlign: "right", responsive: 8 },
       ],
     },
@@ -144,13 +150,14 @@
     if (location.hash !== hash) location.hash = hash;
     else open();
   }
+  // heads: [title, class of its cells]: `n` a number, `long` words that may wrap
   const table = (heads, rows) => {
     const node = make("table", "row"), top = make("tr"), wide = make("div", "wide");
-    for (const [title, right] of heads) top.append(make("th", right ? "n" : "", title));
+    for (const [title, kind] of heads) top.append(make("th", kind, title));
     node.append(top);
     for (const { cells, open: chosen } of rows) {
       const line = make("tr");
-      cells.forEach((cell, i) => { const td = make("td", heads[i][1] ? "n" : ""); td.append(cell instanceof Node ? cell : String(cell)); line.append(td); });
+      cells.forEach((cell, i) => { const td = make("td", heads[i][1]); td.append(cell instanceof Node ? cell : String(cell)); line.append(td); });
       if (chosen) {
         line.tabIndex = 0;
         line.addEventListener("click", chosen);
@@ -175,7 +182,7 @@
       ["trainer", step.others ? `${step.others} samples with other tokens: of another try` : ""],
     ]))];
     out.push(make("h3", "", "Groups, in the order in which they were served"));
-    out.push(table([["group", 1], ["task"], ["why it came next"], ["filter"], ["became"], ["rewards"]], step.groups.slice(0, 300).map(groupRow)));
+    out.push(table([["group", "n"], ["task", "long"], ["why it came next", "long"], ["filter"], ["became"], ["rewards"]], step.groups.slice(0, 300).map(groupRow)));
     if (step.groups.length > 300) out.push(make("p", "note", `the first 300 of ${step.groups.length}; the list has all`));
     const fold = make("details"), figures = Object.entries(step.figures);
     if (figures.length) {
@@ -191,22 +198,19 @@
     return out;
   }
 
-  const sampleRow = (sample, at) => {
-    const row = {
-      cells: [sample.sample ?? "–", make("span", mark(sample), fixed(sample.reward, 1)), fixed(sample.training_reward), signed(sample.advantage, 3), fixed(sample.partial), sample.trains ? sample.termination : `out: ${sample.why_not}`,
-        sample.turns, sample.trained_tokens, fixed(sample.log_prob, 3), fixed(sample.trainer, 3), sample.tokens ? "yes" : ""],
-      open: () => go([sample.group.step, sample.group.group, sample.sample]),
-    };
-    return at === sample ? { ...row, open: null } : row;
-  };
-  const SAMPLE_HEADS = [["sample", 1], ["reward", 1], ["training", 1], ["advantage", 1], ["partial", 1], ["ended"], ["turns", 1], ["sampled", 1], ["log-prob", 1], ["trainer's", 1], ["tokens"]];
+  const sampleRow = (sample) => ({
+    cells: [sample.sample ?? "–", make("span", mark(sample), fixed(sample.reward, 1)), fixed(sample.training_reward), signed(sample.advantage, 3), fixed(sample.partial), sample.trains ? sample.termination : `out: ${sample.why_not}`,
+      sample.turns, sample.trained_tokens, fixed(sample.log_prob, 3), fixed(sample.trainer, 3), sample.tokens ? "yes" : ""],
+    open: () => go([sample.group.step, sample.group.group, sample.sample]),
+  });
+  const SAMPLE_HEADS = [["sample", "n"], ["reward", "n"], ["training", "n"], ["advantage", "n"], ["partial", "n"], ["ended"], ["turns", "n"], ["sampled", "n"], ["log-prob", "n"], ["trainer's", "n"], ["tokens"]];
 
   function showGroup(group) {
     const out = [Viewer.facts(pairs([
       ["task", `${group.domain}/${group.task}`], ["why it came next", group.served], ["the filter", verdict(group) || "was not asked"],
       ["became", group.fate + (group.why ? `: ${group.why}` : "")],
     ]))];
-    if (group.samples.length) out.push(table(SAMPLE_HEADS, group.samples.map((s) => sampleRow(s))));
+    if (group.samples.length) out.push(table(SAMPLE_HEADS, group.samples.map(sampleRow)));
     else out.push(make("p", "note", "It was not finished: nothing is known of its samples."));
     return out;
   }
@@ -229,7 +233,7 @@
       ["trains", sample.trains ? "" : `no: ${sample.why_not}`], ["ended", sample.termination + (sample.detail ? `: ${sample.detail}` : "")],
       ["turns", `${sample.turns}, ${sample.calls} calls, ${sample.tool_errors} errors, ${sample.malformed} that could not be read`],
       ["tokens", `${sample.response_tokens} behind the prompt, ${sample.trained_tokens} sampled`],
-      ["mean log-prob", `sampler ${fixed(sample.log_prob, 4)}` + (sample.trainer === null ? "" : `, trainer ${fixed(sample.trainer, 4)}, apart ${fixed(sample.apart, 5)}`)],
+      ["mean log-prob", `sampler ${fixed(sample.log_prob, 4)}` + (sample.trainer === null ? "" : `, trainer ${fixed(sample.trainer, 4)}, apart ${small(sample.apart)}`)],
       ["waited", `${seconds(sample.policy_s)} for the policy, ${seconds(sample.user_s)} for the user`],
       ["weights", sample.weights.join(", ")],
     ]))];
@@ -284,8 +288,8 @@
   // Curves
   const CURVES = [
     ["success and training reward", { "success": (s) => s.success, "training reward": (s) => s.shaped }],
-    ["share of groups that train", { "trained": (s) => s.of("trained") / Math.max(1, s.groups.length), "dropped": (s) => s.of("dropped") / Math.max(1, s.groups.length) }],
-    ["|trainer − sampler|, mean over sampled tokens", { "apart": (s) => s.apart }],
+    ["share of groups", { "trained": (s) => s.of("trained") / Math.max(1, s.groups.length), "dropped": (s) => s.of("dropped") / Math.max(1, s.groups.length) }],
+    ["|trainer − sampler| of log-probs", { "mean over sampled tokens": (s) => s.apart }],
     ["tokens of an episode", { "behind the prompt": (s) => s.length }],
   ];
   let drawn = [];
@@ -298,9 +302,12 @@
     for (const [title, lines] of CURVES) {
       const found = Object.entries(lines).map(([name, of], colour) => ({ name, colour, points: steps.map((s) => [s.step, of(s)]).filter((p) => p[1] !== null), band: null }));
       if (!found.some((curve) => curve.points.length)) continue;
+      // numbers far below 1 get a unit, for the axis writes a few digits
+      const most = Math.max(...found.flatMap((curve) => curve.points.map((p) => p[1]))), power = most > 0 && most < 0.01 ? Math.ceil(-Math.log10(most)) : 0;
+      for (const curve of found) for (const point of curve.points) point[1] *= 10 ** power;
       const place = make("div");
       host.append(place);
-      drawn.push(Viewer.chart(place, { title, x: "step", y: "", range: null, height: 190, curves: found.filter((c) => c.points.length) }));
+      drawn.push(Viewer.chart(place, { title: power ? `${title}, in 1e-${power}` : title, x: "step", y: "", range: null, height: 190, curves: found.filter((c) => c.points.length) }));
     }
   }
 
@@ -332,7 +339,7 @@
         if (fresh) { const first = !index; await renew(fresh); if (first) await showTab(tab); if (first || (where().length && !$("crumbs").childNodes.length)) await open(); }
         else if (index) tell();
       } catch (error) { tell(`cannot be read: ${error.message}`); }
-      window.pageReady = true;
+      window.pageReady = performance.now(); // tests and benches wait for it
       await new Promise((done) => setTimeout(done, EVERY));
     }
   }
@@ -350,6 +357,6 @@
     await renew(await Viewer.block("index"));
     await showTab(tab);
     await open();
-    window.pageReady = true;
+    window.pageReady = performance.now(); // tests and benches wait for it
   })();
 })();

@@ -11,7 +11,7 @@ const Tokens = {};
   const said = (values) => (mean(values) ?? 0).toFixed(3).replace("-", "−");
   Tokens.mean = mean;
 
-  const MARKS = /<\|im_(start|end)\|>|<\/?tool_response>|^\s*(user|assistant|system|tool)\n/gm;
+  const MARKS = /<\|im_start\|>\w*\n?|<\|im_end\|>|<\/?tool_response>/g;
   const bare = (text) => text.replace(MARKS, "").trim();
 
   function called(text) {

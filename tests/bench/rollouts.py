@@ -1,0 +1,96 @@
+"""The page of rollouts with ten thousand samples: `python tests/bench/rollouts.py DIR`.
+
+A dump of 625 rollouts, each of two groups of eight samples whose tokens are all in it: 400 behind a prompt of 1,500,
+half of them sampled, with both log-probs and advantages. Then the CPU seconds and bytes of writing it all and of the
+page; and in a headless Chromium, by file://: first contentful paint, the time until the lists are drawn and can be
+used (the page says so itself), opening a sample, and a filter's change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent)]
+
+from chromium import BINARY, REASON, Chromium
+from rollout_dumps import large_part
+
+from slime_tau2.dumps.store import FOLDER, Dump
+from slime_tau2.rollouts import page
+from slime_tau2.rollouts.found import find
+from slime_tau2.rollouts.reader import Reader
+
+STEPS, GROUPS, SIZE, TOKENS = 625, 2, 8, 400
+OPENS = 5
+FILTER = """new Promise(done => {{ const e = document.getElementById('{0}'); e.value = '{1}'; const t = performance.now();
+ e.dispatchEvent(new Event('{2}')); requestAnimationFrame(() => setTimeout(() => done(performance.now() - t))); }})"""
+OPEN = """new Promise(done => {{ const t = performance.now(); location.hash = '#{0}'; const w = setInterval(() => {{
+ if (document.getElementById('crumbs').lastChild?.textContent === 'sample {1}') {{ clearInterval(w); done(performance.now() - t); }} }}, 1); }})"""
+
+
+def trainer(part: dict) -> dict:
+    told = [{k: s[k] for k in ("sample", "crc", "log_probs", "advantages")} | {"at": None} for s in part["samples"]]
+    return {"format": part["format"], "rollout": part["rollout"], "samples": told}
+
+
+async def look(path: Path) -> tuple[list[float], list[float], list[float], list[float]]:
+    paints, ready = [], []
+    for _ in range(OPENS):
+        with tempfile.TemporaryDirectory() as profile:
+            async with Chromium(Path(profile)) as chrome:
+                await chrome.open(path)
+                await chrome.until("window.pageReady > 0")
+                paints.append(await chrome.run("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+                ready.append(await chrome.run("window.pageReady"))
+                if len(ready) < OPENS:
+                    continue
+                opened = []
+                for n in range(0, STEPS, 40):
+                    group, sample = n * GROUPS, n * GROUPS * SIZE
+                    opened.append(await chrome.run(OPEN.format(f"{n}/{group}/{sample}", sample)))
+                await chrome.run("document.querySelector('[data-tab=samples]').click()")
+                changes = [("outcome", "won", "change"), ("find", "orders_7", "input"), ("outcome", "", "change")] * 5
+                times = [await chrome.run(FILTER.format(*change)) for change in changes]
+    return paints, ready, opened, times
+
+
+def main() -> None:
+    directory = Path(sys.argv[1])
+    dump = Dump(directory / FOLDER)
+    spent, written = 0.0, 0
+    for n in range(STEPS):
+        part = large_part(n, groups=GROUPS, size=SIZE, tokens=TOKENS)
+        started = time.process_time()
+        written += dump.write_rollout(part) + dump.write_trainer(trainer(part), rank=0)
+        spent += time.process_time() - started
+    count = STEPS * GROUPS * SIZE
+    print(f"load {os.getloadavg()[0]:.1f}; {count} samples of {TOKENS} tokens")
+    print(f"dump: {1e3 * spent / STEPS:.0f} ms of CPU a rollout, {written / STEPS / 1e3:.0f} kB a rollout")
+    started = time.process_time()
+    reader = Reader(find(directory))
+    reader.refresh()
+    read = time.process_time() - started
+    without = page.write(reader, directory / "rollouts.html")
+    seconds, size = time.process_time() - started, (directory / "rollouts.html").stat().st_size
+    print(
+        f"page: {read:.1f} s of CPU to read, {seconds - read:.1f} s to write, {size / 1e6:.1f} MB, {without} without tokens"
+    )
+    if BINARY is None:
+        raise SystemExit(f"the rest is not measured: {REASON}")
+    paints, ready, opened, times = asyncio.run(look(directory / "rollouts.html"))
+    print(
+        f"first contentful paint {median(paints):.0f} ms (worst of {OPENS} {max(paints):.0f}); lists drawn and usable "
+        f"{median(ready):.0f} ms (worst {max(ready):.0f}); opening a sample, median {median(opened):.0f} ms (worst "
+        f"{max(opened):.0f}); slowest of {len(times)} filter changes {max(times):.0f} ms"
+    )
+
+
+if __name__ == "__main__":
+    main()
