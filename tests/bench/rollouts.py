@@ -1,4 +1,7 @@
-"""The page of rollouts with ten thousand samples: `python tests/bench/rollouts.py DIR`.
+"""The dump of a rollout, and the page with ten thousand samples: `python tests/bench/rollouts.py DIR`.
+
+First what the log hook spends on rows and dump of a rollout as large as profile 8gpu's: 36 groups of eight episodes of
+12,000 tokens behind a prompt of 6,000, half of them sampled, and of two groups the tokens.
 
 A dump of 625 rollouts, each of two groups of eight samples whose tokens are all in it: 400 behind a prompt of 1,500,
 half of them sampled, with both log-probs and advantages. Then the CPU seconds and bytes of writing it all and of the
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import sys
 import tempfile
 import time
@@ -22,7 +26,11 @@ sys.path[:0] = [str(HERE.parent)]
 from chromium import BINARY, REASON, Chromium
 from rollout_dumps import large_part
 
+from slime_tau2.config import Tau2Config
 from slime_tau2.dumps.store import FOLDER, Dump
+from slime_tau2.hooks import rewards, rollout_dump
+from slime_tau2.hooks.rollout_rows import group_rows
+from slime_tau2.hooks.stand_ins import Sample
 from slime_tau2.rollouts import page
 from slime_tau2.rollouts.found import find
 from slime_tau2.rollouts.reader import Reader
@@ -33,6 +41,49 @@ FILTER = """new Promise(done => {{ const e = document.getElementById('{0}'); e.v
  e.dispatchEvent(new Event('{2}')); requestAnimationFrame(() => setTimeout(() => done(performance.now() - t))); }})"""
 OPEN = """new Promise(done => {{ const t = performance.now(); location.hash = '#{0}'; const w = setInterval(() => {{
  if (document.getElementById('crumbs').lastChild?.textContent === 'sample {1}') {{ clearInterval(w); done(performance.now() - t); }} }}, 1); }})"""
+
+
+class Decoder:
+    def decode(self, token_ids, *, skip_special_tokens=False):
+        return f"w{token_ids[0]} "
+
+
+def hook(directory: Path) -> None:
+    rng = random.Random(0)
+    config = Tau2Config(credit="call")
+    prompt = [rng.randrange(150_000) for _ in range(6000)]
+    words = [rng.randrange(150_000) for _ in range(5000)]
+    samples = []
+    for index in range(36 * 8):
+        mask = ([1] * 100 + [0] * 100) * 60
+        sample = Sample(index=index, group_index=index // 8, metadata={"domain": "retail", "task_id": str(index // 8)})
+        sample.tokens, sample.response_length, sample.loss_mask = [*prompt, *rng.choices(words, k=12_000)], 12_000, mask
+        sample.rollout_log_probs = [-rng.expovariate(3) * m for m in mask]
+        sample.reward, sample.status = float(rng.random() < 0.4), Sample.Status.COMPLETED
+        sample.metadata["tau2"] = {
+            "termination": "user_stop",
+            "partial": 0.5,
+            "turn_gains": [0.01] * 60,
+            "turn_calls": [[] for _ in range(60)],
+        }
+        samples.append(sample)
+    started = time.process_time()
+    decided = rewards.decide(config, samples)
+    rows = group_rows(config, samples, decided.advantages, {})
+    told = rollout_dump.Told(
+        rollout=0,
+        seconds=1.0,
+        figures={},
+        rows=rows,
+        waiting=0,
+        samples=samples,
+        per_token={s.index: own for s, own in zip(samples, decided.per_token)},
+    )
+    size = Dump(directory / "hook").write_rollout(rollout_dump.part(config, told, Decoder()))
+    spent = time.process_time() - started
+    print(
+        f"load {os.getloadavg()[0]:.1f}; rows of 36 groups and tokens of {config.dump}: {spent:.2f} s of CPU, {size / 1e6:.2f} MB"
+    )
 
 
 def trainer(part: dict) -> dict:
@@ -63,6 +114,7 @@ async def look(path: Path) -> tuple[list[float], list[float], list[float], list[
 
 def main() -> None:
     directory = Path(sys.argv[1])
+    hook(directory)
     dump = Dump(directory / FOLDER)
     spent, written = 0.0, 0
     for n in range(STEPS):
