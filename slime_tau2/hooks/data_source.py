@@ -70,6 +70,7 @@ class Tau2DataSource:
         save: str | None = option(args, "save", None)
         self._states = RolloutStates(save) if save else None
         current.register(self)
+        story.begin()
 
     def __len__(self) -> int:
         return len(self.tasks)

@@ -45,6 +45,12 @@ class Story:
         self._groups: dict[int, GroupStory] = {}
         self._came_back: dict[int, str] = {}
 
+    def begin(self) -> None:
+        """Forget everything: another data source gives its own indices."""
+        with self._lock:
+            self._groups.clear()
+            self._came_back.clear()
+
     def served(self, groups: Iterable[tuple[list[Sample], ServedRow]]) -> None:
         """These groups are being generated, for these reasons."""
         with self._lock:

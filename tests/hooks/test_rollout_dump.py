@@ -28,8 +28,7 @@ MASK = [1, 1, 0, 0, 1, 1, 1, 0]
 
 @pytest.fixture(autouse=True)
 def nothing_was_told():
-    story._groups.clear()
-    story._came_back.clear()
+    story.begin()
 
 
 def dump_args(tmp_path, **over):
@@ -128,8 +127,6 @@ def test_a_resumed_run_says_so(tmp_path):
     args = dump_args(tmp_path)
     source = Tau2DataSource(args)
     source.load(0)
-    story._groups.clear()
-    story._came_back.clear()  # another process
     (group,) = source.get_samples(1)
     log_hooks.log_rollout(1, args, finish(group, 1, 0), None, 1.0)
     assert reason(dumped(tmp_path, 1)["groups"][0]["served"]) == "returned: the run was resumed"
