@@ -10,20 +10,32 @@ from slime_tau2.episode import driver
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.users import END, USER_TOOL, GoldUser, _say
 
-WORDS = ("Let me look at that for you.", "One moment, please.", "I have found your record.", "That is possible.")
+OPENINGS = ("Let me look at that for you.", "One moment, please.", "I have found your record.", "That is possible.")
+WORDS = (
+    "I we you your order reservation flight item line plan bill refund exchange address payment card account the a an "
+    "this that is was will can could would please thank first next then after before because however so and or but "
+    "if when where which confirm check change cancel update return look wait see need want have has been not also "
+    "today tomorrow now again all both each other same new old total price amount credit gift original available"
+).split()
+
+
+def paragraph(rng: random.Random) -> str:
+    """As many words as people write in a message, in no order that says anything."""
+    return " ".join(rng.choices(WORDS, k=rng.randint(15, 70))).capitalize() + "."
 
 
 class TellingUser(GoldUser):
-    """A gold user that begins with its reason for the call."""
+    """A gold user that begins with its reason for the call, and goes on talking."""
 
     def start(self, world, task, environment, history, seed):
+        self.rng = random.Random(f"user {task.id} {seed}")
         told = task.user_scenario.instructions
         self.reason = getattr(told, "reason_for_call", None) or getattr(told, "task_instructions", None) or str(told)
 
     async def respond(self, message):
         said = await super().respond(message)
-        if self.reason and not said.tool_calls and bench.STOP not in said.content:
-            said, self.reason = _say(self.reason), ""
+        if not said.tool_calls and bench.STOP not in said.content:
+            said, self.reason = _say(self.reason or paragraph(self.rng)), ""
         return said
 
 
@@ -31,7 +43,7 @@ def script(task: bench.Task, skill: float, seed: object) -> list[bench.Assistant
     """The task's solution, where each call is right with a chance of `skill`, else left out, wrong, or made twice."""
     rng, out = random.Random(f"{task.id} {seed}"), []
     criteria = task.evaluation_criteria
-    out.append(bench.AssistantMessage(role="assistant", content=rng.choice(WORDS), cost=0.0))
+    out.append(bench.AssistantMessage(role="assistant", content=rng.choice(OPENINGS), cost=0.0))
     for action in (criteria.actions if criteria else None) or []:
         arguments = json.loads(json.dumps(action.arguments))
         right = rng.random() < skill
@@ -43,6 +55,8 @@ def script(task: bench.Task, skill: float, seed: object) -> list[bench.Assistant
             arguments[name] = {str: "unknown", list: [], dict: {}, bool: not arguments[name]}.get(
                 type(arguments[name]), 7
             )
+        if rng.random() < 0.6:
+            out.append(bench.AssistantMessage(role="assistant", content=paragraph(rng), cost=0.0))
         for _ in range(2 if kind == "twice" else 1):
             if action.requestor == "user":
                 text = USER_TOOL + json.dumps({"name": action.name, "arguments": arguments})

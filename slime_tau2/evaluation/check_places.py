@@ -1,7 +1,9 @@
 """Which message met or missed each of tau2's checks, so that a reader can go there.
 
 The message that made a call, or said what had to be said; for a call that was missed the one that tried it, refused or
-with other arguments. A state of the databases and an assertion hold at the end: what is shown is the write that counts.
+with other arguments. The databases and the assertions are looked at when all is over. Where they are met, that is by
+the last write, or by the turn that last added to the partial score; where they are not, a write that the solution does
+not hold shows it, else the end.
 """
 
 from __future__ import annotations
@@ -33,12 +35,13 @@ def checks(record: AttemptRecord, writes: AbstractSet[str]) -> list[Check]:
 
     if database:
         met = database["db_match"]
-        add(met, "database", "in the state that the solution leaves", "DB", _writing(evidence, met))
+        add(met, "database", "in the state that the solution leaves", "DB", _writing(record, evidence, met))
     for action in info.get("action_checks") or []:
         call, met = action["action"], bool(action.get("action_match"))
         add(met, f"{failures.whose(call)} action", failures.called(call), "ACTION", _calling(evidence, call))
     for assertion in info.get("env_assertions") or []:
-        add(assertion["met"], "assertion", failures.wanted(assertion["env_assertion"]), "ENV_ASSERTION", None)
+        met = assertion["met"]
+        add(met, "assertion", failures.wanted(assertion["env_assertion"]), "ENV_ASSERTION", _holding(record, met))
     for saying in info.get("communicate_checks") or []:
         add(saying["met"], "told", saying["info"], "COMMUNICATE", _saying(record, saying["info"]))
     for judgement in info.get("nl_assertions") or []:
@@ -46,24 +49,54 @@ def checks(record: AttemptRecord, writes: AbstractSet[str]) -> list[Check]:
     return out
 
 
-def _writing(evidence: Evidence, met: bool) -> int | None:
-    """The last write, or where the state is another one the first write that the solution does not hold."""
-    done = [made for made in evidence.own if evidence.is_write(made.call) and not made.error]
+def turns_at(record: AttemptRecord) -> list[int]:
+    """The index of the message of each turn that was sent: the agent's earlier messages were not sampled."""
+    own = [n for n, m in enumerate(record["messages"]) if m["role"] == "assistant"]
+    return own[len(own) - sum(turn["sent"] for turn in record["turns"]) :]
+
+
+def _writing(record: AttemptRecord, evidence: Evidence, met: bool) -> int | None:
+    """The last write; where the state is another one, the first write that the solution does not hold, else the end."""
+    done = [made.message for made in evidence.own if evidence.is_write(made.call) and not made.error]
+    strange = [
+        made.message
+        for made in evidence.own
+        if evidence.is_write(made.call) and not made.error and not evidence.is_gold(made.call)
+    ]
+    if met:
+        return done[-1] if done else None
+    return strange[0] if strange else _end(record)
+
+
+def _holding(record: AttemptRecord, met: bool) -> int | None:
+    """Where the partial score last rose, or the end."""
     if not met:
-        done = [made for made in done if not evidence.is_gold(made.call)][:1]
-    return done[-1].message if done else None
+        return _end(record)
+    rose = [at for at, turn in zip(turns_at(record), record["turns"]) if turn["gain"] > 0]
+    return rose[-1] if rose else None
+
+
+def _end(record: AttemptRecord) -> int | None:
+    return len(record["messages"]) - 1 if record["messages"] else None
 
 
 def _calling(evidence: Evidence, action: CallRecord) -> int | None:
-    """The call itself, made if it was made, else refused, else with other arguments."""
+    """The call itself, made if it was made, else refused, else the one with the fewest other arguments."""
     same = [made for made in evidence.calls if failures.same_call(made.call, action)]
     alike = [
         made
         for made in evidence.calls
         if made.call["name"] == action["name"] and failures.whose(made.call) == failures.whose(action)
     ]
-    best: list[MadeCall] = [made for made in same if not made.error] or same or alike
+    best: list[MadeCall] = [made for made in same if not made.error] or same
+    if not best and alike:
+        best = [max(alike, key=lambda made: _agreeing(made.call, action))]
     return best[0].message if best else None
+
+
+def _agreeing(call: CallRecord, action: CallRecord) -> int:
+    """How many of the solution's arguments a call has."""
+    return sum(call["arguments"].get(name) == value for name, value in action["arguments"].items())
 
 
 def _saying(record: AttemptRecord, info: str) -> int | None:

@@ -47,9 +47,7 @@ def _fault(finding: Finding) -> str:
 def _messages(record: AttemptRecord) -> list[Message]:
     turns, marks = record["turns"], _marks(record)
     sent = sum(turn["sent"] for turn in turns)
-    own = [n for n, m in enumerate(record["messages"]) if m["role"] == "assistant"]
-    own = own[len(own) - sent :]  # the agent's earlier messages were not sampled
-    turn_of = dict(zip(own, zip(turns, marks)))
+    turn_of = dict(zip(check_places.turns_at(record), zip(turns, marks)))
     thoughts = {thought["message"]: thought["text"] for thought in record["reasoning"] if thought["role"] != "judge"}
     out = []
     calls = _call_gains(record, turn_of)

@@ -13,7 +13,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.evaluation import conversations, costs, failures, page, runner
+from slime_tau2.evaluation import check_places, conversations, costs, failures, page, runner
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.players import turn_tokens
 from slime_tau2.evaluation.shown import ShownRun, writes
@@ -158,7 +158,31 @@ def test_each_check_leads_to_the_message_that_met_or_missed_it(records):
                 seen.add(check["met"])
             if check["kind"] == "told" and check["met"]:
                 assert check["what"].lower() in r["messages"][check["at"]]["content"].lower().replace(",", "")
+            if check["kind"] in ("database", "assertion") and not check["met"]:
+                shown = r["messages"][check["at"]]
+                assert check["at"] == len(r["messages"]) - 1 or shown["tool_calls"]
+            if check["kind"] == "assertion" and check["met"]:
+                assert r["messages"][check["at"]]["role"] == "assistant"
     assert seen == {True, False}
+
+
+def test_a_missed_call_leads_to_the_one_that_comes_closest(helpdesk):
+    def call(ident, **arguments):
+        made = {"id": ident, "name": "refund", "arguments": arguments, "requestor": "assistant"}
+        return [
+            {"role": "assistant", "tool_calls": [made]},
+            {"role": "tool", "id": ident, "requestor": "assistant", "content": "", "error": False},
+        ]
+
+    wanted = {"name": "refund", "arguments": {"order_id": "W1", "amount": 5}}
+    info = {"reward": 0.0, "reward_basis": ["ACTION"], "action_checks": [{"action": wanted, "action_match": False}]}
+    messages = [
+        *call("a", order_id="W2", amount=7),
+        *call("b", order_id="W1", amount=7),
+        *call("c", order_id="W3", amount=6),
+    ]
+    record = run_files.record("helpdesk", "t", 0, 0.0, messages=messages, reward_info=info)
+    assert [check["at"] for check in check_places.checks(record, writes("helpdesk"))] == [2]
 
 
 def test_an_attempts_cost_is_that_of_all_its_models(records):
