@@ -48,17 +48,18 @@ def index(
     domains = list(dict.fromkeys(domain for domain, _ in lines))
     metrics = [m for m in dict.fromkeys(m for run in shown for m in run.scores[scores.OVERALL]) if m != "pass^1"]
     groups = domains if len(domains) > 1 else sorted({scores.family(key) for key in lines})
+    tables = [_scores(run, domains) for run in shown]
     return {
         "runs": [
             {
                 "name": run.name,
                 "attempts": run.attempts,
-                "scores": {row: {m: _estimate(e) for m, e in cells.items()} for row, cells in run.scores.items()},
+                "scores": {row: {m: _estimate(e) for m, e in cells.items()} for row, cells in table.items()},
             }
-            for run in shown
+            for run, table in zip(shown, tables)
         ],
         "metrics": metrics,
-        "rows": list(dict.fromkeys(row for run in shown for row in run.scores)),
+        "rows": list(dict.fromkeys(row for table in tables for row in table)),
         "overall": [scores.OVERALL, scores.MACRO],
         "groups": groups,
         "failures": failures.KINDS,
@@ -68,6 +69,15 @@ def index(
         "tasks": [_task(key, found[0][1], len(domains) > 1) for key, found in lines.items()],
         "talks": _talks(shown, lines, blocks, prices),
     }
+
+
+def _scores(run: ShownRun, domains: Sequence[str]) -> scores.Scores:
+    """A run's rows beside those of other runs: of one domain among several it has that domain's, and is not overall."""
+    own = list(dict.fromkeys(domain for domain, _ in run.tasks))
+    if set(own) == set(domains):
+        return run.scores
+    table = {row: cells for row, cells in run.scores.items() if row not in (scores.OVERALL, scores.MACRO)}
+    return {own[0]: run.scores[scores.OVERALL], **table} if len(own) == 1 else table
 
 
 def _estimate(estimate: Estimate) -> list[Any]:

@@ -13,7 +13,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.evaluation import check_places, conversations, costs, failures, page, runner
+from slime_tau2.evaluation import check_places, conversations, costs, failures, page, page_index, runner, runs
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
 from slime_tau2.evaluation.players import turn_tokens
 from slime_tau2.evaluation.shown import ShownRun, writes
@@ -192,6 +192,18 @@ def test_an_attempts_cost_is_that_of_all_its_models(records):
     record = records[0] | {"usage": {"policy": counts, "user": counts}}
     assert run.cost(record, {"m": price, "u": price}) == 6.0
     assert run.cost(record, None) is None and run.cost(records[0] | {"usage": {}}, {"m": price}) is None
+
+
+def test_runs_of_a_domain_each_stand_beside_one_of_all(tmp_path):
+    """Of several domains each has its row; what is over only some of them is not called overall."""
+    some = run_files.write(tmp_path / "a", {"airline": {"0": [1.0, 0.0], "1": [1.0, 1.0]}})
+    whole = run_files.write(tmp_path / "b", {"airline": {"0": [0.0, 0.0]}, "retail": {"0": [1.0, 1.0]}})
+    shown = [ShownRun.of(run) for run in runs.load_all([some, whole])]
+    lines = page_index.by_task(shown)
+    index = page_index.index(shown, lines, [len(found) for found in lines.values()], None)
+    rows = [{row: cells["pass@1"][0] for row, cells in run["scores"].items()} for run in index["runs"]]
+    assert rows == [{"airline": 75.0}, {"overall": 50.0, "mean of domains": 50.0, "airline": 0.0, "retail": 100.0}]
+    assert index["groups"] == ["airline", "retail"] and len(index["talks"]["run"]) == 8
 
 
 @browser
