@@ -11,6 +11,7 @@ from typing import Any, cast
 from slime_tau2.ledger import TokenLedger
 from slime_tau2.record import (
     FORMAT,
+    DatabaseDifference,
     EpisodeRecord,
     MessageRecord,
     Provenance,
@@ -139,6 +140,8 @@ class Episode:
     """What the models thought, in order (`episode.usage`)."""
     provenance: Provenance = field(default_factory=lambda: Provenance(tau2="", tasks_sha256="", reward_basis=[]))
     """The tau2, task file and reward basis that scored it."""
+    database_difference: DatabaseDifference | None = None
+    """Where the databases at the end are not as the solution leaves them, if tau2 found that they differ."""
     user_stopped_early: bool = False
     """Whether the user hung up right after confirming (`episode.user_errors`)."""
     turn_tokens: list[list[tuple[str, float]]] | None = None
@@ -163,6 +166,7 @@ class Episode:
             partial=outcome.partial if outcome else None,
             components=outcome.components if outcome else {},
             reward_info=outcome.reward_info if outcome else None,
+            database_difference=self.database_difference,
             turns=[turn.record() for turn in self.turns],
             steps=self.steps,
             tool_errors=self.tool_errors,

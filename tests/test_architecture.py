@@ -67,6 +67,7 @@ MAY_IMPORT = {
         "verification",
         "factory",
         "workers",
+        "viewer",
     },
     "doctor": {*BORDER, "vintage", "episode", "evaluation", "hooks"},
     "experiments": {*BORDER, "bench", "domains", "episode", "schedule", "data", "hooks", "local", "evaluation"},

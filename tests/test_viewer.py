@@ -1,14 +1,18 @@
 """The pieces that pages are made of, in a real browser: blocks unpack, lists filter and step, curves have their colours."""
 
+import ast
 import hashlib
 import itertools
+import json
 import re
+from pathlib import Path
 
 import pytest
 from chromium import BINARY, REASON, Chromium
 
 from slime_tau2.viewer import blocks, document, talk
 
+ROOT = Path(__file__).parents[1]
 browser = pytest.mark.skipif(BINARY is None, reason=REASON)
 TEMPLATE = """{% extends "base.html" %}{% block title %}{{ title }}{% endblock %}
 {% block body %}<h1>{{ title }}</h1><div id="list" style="height: 300px"></div><div id="chart"></div><div id="talk"></div>{% endblock %}"""
@@ -79,6 +83,16 @@ def test_runs_have_colours_that_differ():
             assert sum((x - y) ** 2 for x, y in zip(a, b)) ** 0.5 > 40, (a, b)
 
 
+def test_whatever_is_no_code_is_in_the_wheel():
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    globs = ast.literal_eval(re.search(r"package_data=\{\s*\"slime_tau2\": (\[.*?\])", setup, re.DOTALL)[1])
+    package = ROOT / "slime_tau2"
+    inside = {file for glob in globs for file in package.glob(glob)}
+    here = {f for f in package.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")}
+    assert here and not {str(f) for f in here - inside}
+    assert {document.HERE / name for name in (*document.PIECES, "base.css", "base.html")} <= inside
+
+
 @browser
 async def test_blocks_lists_and_curves(path, tmp_path):
     async with Chromium(tmp_path / "profile") as chrome:
@@ -106,3 +120,72 @@ async def test_blocks_lists_and_curves(path, tmp_path):
         assert await chrome.run(below), "the legend covers nothing"
         await chrome.run("window.chart.show(new Set(['run1']))")
         assert [u for u in chrome.requests if not u.startswith(("file:", "blob:", "data:"))] == [], "no network"
+
+
+TALK = {
+    "messages": [
+        {"role": "user", "by": "user", "text": 0, "calls": [], "error": False},
+        {
+            "role": "assistant",
+            "by": "assistant",
+            "text": ODD,
+            "calls": [{"name": "refund", "arguments": {"n": 1}, "gain": 0.25, "wrong": "", "advantage": -1.5}],
+            "error": False,
+            "thought": "what to do?",
+            "turn": {
+                "index": 0,
+                "partial": 0.5,
+                "gain": -0.25,
+                "malformed": 2,
+                "advantage": 1.25,
+                "notes": ["ended by length"],
+                "tokens": {
+                    "text": ["a", "b"],
+                    "sampler": [-0.5, -1.0],
+                    "trainer": [-0.4, -2.0],
+                    "advantage": [1.0, -1.0],
+                },
+            },
+        },
+    ],
+    "checks": [{"met": False, "kind": "told", "what": "5", "counts": True, "at": 1}],
+    "faults": [],
+    "facts": [["ended", "user_stop"]],
+    "database": {"total": 1, "counts": True, "places": [{"where": "x", "found": None, "wanted": "1"}]},
+}
+
+
+@browser
+async def test_a_conversation_shows_whatever_is_known_of_its_turns_calls_and_tokens(path, tmp_path):
+    async with Chromium(tmp_path / "profile") as chrome:
+        await chrome.open(path)
+        await chrome.until("window.ready")
+        await chrome.run(f"window.talk = {json.dumps(TALK)}")
+        show = "(shade => {{ const v = Viewer.talk(window.talk, ['hello there'], {{ shade, link: t => '#' + t }}); document.getElementById('talk').replaceChildren(v.messages, v.checks, v.database, v.facts); return v.messages.textContent; }})({})"
+        seen = await chrome.run(show.format("''"))
+        for words in (
+            "hello there",
+            ODD.replace("\ud83d", "\ufffd"),
+            "what to do?",
+            "gain −0.25",
+            "advantage +1.25",
+            "2 malformed",
+            "ended by length",
+            "gain +0.25",
+            "advantage −1.50",
+        ):
+            assert words in seen.replace("\ud83d", "\ufffd"), words
+        assert await chrome.run("document.querySelector('#talk .who a').getAttribute('href')") == "#0"
+        colours = {}
+        for shade in ("sampler", "trainer", "ratio", "advantage"):
+            await chrome.run(show.format(f"'{shade}'"))
+            tokens = "[...document.querySelectorAll('#talk .token')]"
+            assert await chrome.run(f"{tokens}.map(t => t.textContent)") == ["a", "b"]
+            colours[shade] = tuple(await chrome.run(f"{tokens}.map(t => t.style.background)"))
+        assert len(set(colours.values())) == 4, "each shades otherwise"
+        assert "--good" in colours["advantage"][0] and "--bad" in colours["advantage"][1]
+        title = await chrome.run("document.querySelector('#talk .token').title")
+        assert title == "log-prob -0.5, trainer's -0.4, advantage 1"
+        assert "(nothing)" in await chrome.run("document.querySelector('#talk .differs').textContent")
+        await chrome.run("document.querySelector('#talk .checks button').click()")
+        assert await chrome.run("document.querySelectorAll('#talk .message.at.assistant').length") == 1

@@ -1,5 +1,5 @@
 // Curves, by uPlot. `Viewer.chart(host, options)` draws one into an element, in the colours of the theme, as wide as the
-// element; the legend stands below it. It returns {show(names), destroy()}.
+// element; the legend stands below it. It returns {show(a Set of names, whether with bands), destroy()}.
 //
 // options: {title, x, y, range: [low, high] or null, log: whether y is logarithmic,
 //           curves: [{name, colour: number, points: [[x, y], …], band: [[low, high], …] or null}]}
@@ -57,7 +57,7 @@
       width: wide, height: high, series, bands, cursor: { y: false, focus: { prox: 24 } }, focus: { alpha: 0.2 },
       scales: { x: { time: false }, y: options.log ? { distr: 3 } : options.range ? { range: options.range } : {} },
       axes: [{ ...axis(options.x, 34), incrs: whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 100000] : undefined }, axis(options.y, 44)],
-      legend: { show: true, live: true, markers: { width: 3 } },
+      legend: { show: true, live: true, markers: { width: 0, fill: (u, n) => u.series[n].stroke(u, n) } },
     }, columns(options.curves), host);
     const rows = [...host.querySelectorAll(".u-series")];
     for (const [, places] of of) for (const place of places.slice(1)) rows[place].hidden = rows[place].style.display = "none";
@@ -65,7 +65,11 @@
     const resize = new ResizeObserver(() => { if (host.clientWidth) chart.setSize({ width: Math.max(200, host.clientWidth), height: high }); });
     resize.observe(host);
     return {
-      show: (names) => { for (const [name, places] of of) for (const place of places) chart.setSeries(place, { show: names.has(name) }); },
+      show: (names, bands = true) => {
+        chart.batch(() => {
+          for (const [name, places] of of) places.forEach((place, n) => chart.setSeries(place, { show: names.has(name) && (bands || !n) }));
+        });
+      },
       destroy: () => { resize.disconnect(); drawn.delete(chart); chart.destroy(); },
     };
   };

@@ -2,7 +2,7 @@
 // {filter(keep), pick(key), step(by), shown(), redraw()}.
 //
 // options: {columns: Tabulator's, rows: [{key, …}], open(row): called when one is chosen, empty: words for no row,
-//           height: CSS height}
+//           height: CSS height, rowHeight: pixels, keep: whether columns are kept where they do not fit}
 "use strict";
 Viewer.list = (host, options) => new Promise((ready) => {
   const make = Viewer.make;
@@ -13,7 +13,7 @@ Viewer.list = (host, options) => new Promise((ready) => {
   host.replaceChildren(inside);
   const table = new Tabulator(inside, {
     data: options.rows, index: "key", columns: options.columns, height: options.height || "100%", layout: "fitColumns",
-    responsiveLayout: "hide", rowFormatter: mark, placeholder: options.empty || "nothing fits the filter", selectableRows: false,
+    responsiveLayout: options.keep ? false : "hide", rowHeight: options.rowHeight, rowFormatter: mark, placeholder: options.empty || "nothing fits the filter", selectableRows: false,
     columnDefaults: { headerSortTristate: true, resizable: false, vertAlign: "middle" },
   });
   const shown = () => table.getRows("active").map((row) => row.getData());

@@ -1,6 +1,6 @@
 // The conversation view. `Viewer.talk(talk, texts, options)` makes the elements of a conversation (viewer/talk.py has the
-// shapes): {messages, checks, faults, database, facts, jump(n)}; the page puts them where it wants them. What was said only
-// ever becomes text nodes.
+// shapes): {found: the talk, messages, checks, faults, database, facts, jump(n), turnAt(turn)}; the page puts them where it
+// wants them. What was said only ever becomes text nodes.
 "use strict";
 (() => {
   const make = Viewer.make;
@@ -166,7 +166,7 @@
     };
     for (const fault of talk.faults) if (fault.at !== null) bubbles[fault.at].classList.add("marked");
     return {
-      messages, jump, checks: checks(talk, jump), faults: faults(talk, jump), facts: facts(talk.facts),
+      found: talk, messages, jump, checks: checks(talk, jump), faults: faults(talk, jump), facts: facts(talk.facts),
       database: talk.database ? difference(talk.database) : null,
       turnAt: (turn) => talk.messages.findIndex((m) => m.turn && m.turn.index === turn),
     };
