@@ -33,6 +33,7 @@ def rollouts(
     from slime_tau2.rollouts.found import find
     from slime_tau2.rollouts.live import serve
     from slime_tau2.rollouts.reader import Reader
+    from slime_tau2.viewer import document
 
     reader = Reader(find(directory, tokenizer))
     if live:
@@ -41,7 +42,7 @@ def rollouts(
         serve(reader, port, lambda address: console.print(f"rollouts of {directory}: {address} (Ctrl-C ends it)"))
         return
     path = output or directory / "rollouts.html"
-    page.check_target(path)
+    document.check_target(path)
     reader.refresh()
     without = page.write(reader, path)
     index = reader.index()

@@ -14,6 +14,7 @@ TURNS = [[0, 2], [3, 5]]
 def sample_row(index: int, reward: float, **over):
     row = {
         "sample": index,
+        "segment": 0,
         "reward": reward,
         "training_reward": reward or 0.1,
         "advantage": reward - 0.5,
@@ -54,6 +55,7 @@ def group_row(group: int, samples, **over):
 def sample_tokens(index: int, advantage: float = 0.5):
     return {
         "sample": index,
+        "segment": 0,
         "prompt": 0,
         "ids": pack_ids(RESPONSE),
         "crc": checksum(PROMPT + RESPONSE),
@@ -133,6 +135,7 @@ def large_part(rollout: int, *, groups: int, size: int, tokens: int):
             samples.append(
                 {
                     "sample": index,
+                    "segment": 0,
                     "prompt": 0,
                     "ids": pack_ids(ids),
                     "crc": checksum(prompt + ids),

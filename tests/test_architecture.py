@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "checkpoints": {"errors", "files"},
     "schedule": {"config", "errors", "record", "types", "episode", "data", "dumps", "tasksets"},
     "workers": BORDER,
-    "viewer": set(),
+    "viewer": {"errors"},
     "hooks": {*BORDER, "bench", "dumps", "episode", "rewards", "schedule", "workers"},
     "local": {*BORDER, "hooks"},
     "evaluation": {
@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "doctor": {*BORDER, "vintage", "episode", "evaluation", "hooks"},
     "experiments": {*BORDER, "bench", "domains", "episode", "schedule", "data", "hooks", "local", "evaluation"},
     "rollouts": {*BORDER, "dumps", "hooks", "viewer"},
-    "cli_rollouts": {"errors", "rollouts"},
+    "cli_rollouts": {"errors", "rollouts", "viewer"},
     "cli_options": {*BORDER, "evaluation", "experiments"},
     "cli_data": {*BORDER, "vintage", "bench", "data", "evaluation", "tasksets"},
     "cli_collect": {*BORDER, "cli_data", "data", "episode", "factory", "evaluation", "tasksets"},

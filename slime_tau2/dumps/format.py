@@ -57,10 +57,12 @@ class ServedRow(TypedDict):
 
 @with_config(_STRICT)
 class SampleRow(TypedDict):
-    """A sample: one episode of a group."""
+    """A sample: one episode of a group, or a part of one."""
 
     sample: int | None
     """The sample's index, over the whole training."""
+    segment: Count
+    """Which of the samples of this index, from 0: an episode may train as several."""
     reward: Finite
     """tau2's reward."""
     training_reward: Finite | None
@@ -142,6 +144,8 @@ class SampleTokens(TypedDict):
 
     sample: int | None
     """The sample's index."""
+    segment: Count
+    """Which of the samples of this index, as in `SampleRow`."""
     prompt: Count
     """Which of the part's `prompts` it begins with."""
     ids: str
@@ -192,7 +196,7 @@ class RolloutPart(TypedDict):
 
 @with_config(_STRICT)
 class TrainerSample(TypedDict):
-    """What a trainer says of a sample's tokens."""
+    """What a trainer says of a sample's tokens; `sample` and `crc` together name them."""
 
     sample: int | None
     """The sample's index."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from slime_tau2 import files
-from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import conversations, estimators, page_index, page_tasks, page_training
 from slime_tau2.evaluation.costs import Price
 from slime_tau2.evaluation.plan import TaskKey
@@ -39,12 +38,6 @@ class Page:
     """Code that loads the model."""
     prices: Mapping[str, Price] | None = None
     """{model: its price}, with each model of the runs."""
-
-
-def check_target(path: Path) -> None:
-    """Raises ConfigError where the page would replace what is no page."""
-    if path.exists() and (path.is_dir() or not path.read_bytes()[:20].lower().startswith(b"<!doctype html>")):
-        raise ConfigError(f"{path} exists and is no page of a report; name another --output")
 
 
 def write(page: Page, path: Path) -> None:

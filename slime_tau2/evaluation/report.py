@@ -15,6 +15,7 @@ from slime_tau2.evaluation.fault import summary
 from slime_tau2.evaluation.page import Page
 from slime_tau2.evaluation.shown import ShownRun
 from slime_tau2.evaluation.tables import metrics_table
+from slime_tau2.viewer import document
 
 
 def write(directories: Sequence[Path], output: Path | None, prices: Path | None, console: Console) -> None:
@@ -25,7 +26,7 @@ def write(directories: Sequence[Path], output: Path | None, prices: Path | None,
         ConfigError: a directory holds no run, or the table of prices lacks a model.
     """
     path = output or directories[0] / "report.html"
-    page.check_target(path)
+    document.check_target(path)
     as_json = path.with_suffix(".json")
     _check_target(as_json)
     evaluated = runs.load_all(directories)

@@ -12,7 +12,7 @@ from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import DynamicFilterOutput, Sample
 from slime_tau2.hooks.group_book import spoiled
 from slime_tau2.hooks.group_story import story
-from slime_tau2.hooks.rollout_rows import row_of
+from slime_tau2.hooks.rollout_rows import rows_of
 from slime_tau2.hooks.samples import ended, flatten, task_reward
 from slime_tau2.hooks.training_reward import training_reward
 
@@ -31,7 +31,7 @@ def dynamic_sampling_filter(args: object, samples: list[Any], **kwargs: object) 
     config = Tau2Config.from_args(args)
     group = flatten(samples)
     verdict = _verdict([training_reward(config, s, task_reward(s)) for s in group if not s.remove_sample])
-    story.judged(group, verdict.reason or "kept", [row_of(config, s) for s in group])
+    story.judged(group, verdict.reason or "kept", rows_of(config, group))
     return verdict
 
 

@@ -20,7 +20,7 @@ from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import GenerateState, Sample, log_metrics, log_table
 from slime_tau2.hooks.generate import take_faults
 from slime_tau2.hooks.group_story import story
-from slime_tau2.hooks.rollout_rows import GROUP_COLUMNS, TABLE_COLUMNS, group_rows, group_table, table_row
+from slime_tau2.hooks.rollout_rows import GROUP_COLUMNS, TABLE_COLUMNS, group_rows, group_table, segments, table_row
 from slime_tau2.hooks.samples import flatten, info, task_reward
 from slime_tau2.hooks.training_reward import training_reward
 from slime_tau2.types import is_success
@@ -177,13 +177,13 @@ def _tell(args: object, config: Tau2Config, rollout: Rollout) -> None:
         rollout_dump.write(args, config, told, GenerateState(args).tokenizer)
 
 
-def _per_token(samples: Sequence[Sample], decided: rewards.Decided | None) -> dict[int, list[float]]:
-    """{index of a sample that trains: its advantages, one per response token}."""
+def _per_token(samples: Sequence[Sample], decided: rewards.Decided | None) -> list[rollout_dump.Advantages]:
+    """For each sample that trains its advantages, one per response token."""
     if decided is None:
-        return {}
+        return [None] * len(samples)
     whole = [[a] * s.response_length for s, a in zip(samples, decided.advantages)]
     spread = whole if decided.per_token is None else decided.per_token
-    return {s.index or 0: own for s, own in zip(samples, spread) if not s.remove_sample}
+    return [None if s.remove_sample else own for s, own in zip(samples, spread)]
 
 
 def sample_table(args: object, rollout: Rollout, rows: Sequence[GroupRow], count: int) -> Iterable[list[object]]:
@@ -192,12 +192,11 @@ def sample_table(args: object, rollout: Rollout, rows: Sequence[GroupRow], count
     """
     tokenizer = GenerateState(args).tokenizer
     samples = rollout.samples
-    told = {row["sample"]: (group, row) for group in rows if group["fate"] == "trained" for row in group["samples"]}
-    count = min(count, len(samples))
-    for n in range(count):
-        s = samples[n * len(samples) // count]
+    trained = [group for group in rows if group["fate"] == "trained"]
+    told = {(row["sample"], row["segment"]): (group, row) for group in trained for row in group["samples"]}
+    for s, segment in rollout_dump.evenly(list(zip(samples, segments(samples))), count):
         text: str = tokenizer.decode(s.tokens[len(s.tokens) - s.response_length :], skip_special_tokens=False)
-        yield [*table_row(rollout.rollout_id, *told[s.index]), text[:MAX_TEXT]]
+        yield [*table_row(rollout.rollout_id, *told[s.index, segment]), text[:MAX_TEXT]]
 
 
 def log_eval(

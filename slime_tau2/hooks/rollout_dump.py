@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias, TypeVar
 
 import slime_tau2
 from slime_tau2.config import Tau2Config
@@ -22,10 +22,12 @@ from slime_tau2.dumps.format import FORMAT, GroupRow, RolloutPart, SampleTokens,
 from slime_tau2.dumps.store import FOLDER, Dump
 from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import Sample
+from slime_tau2.hooks.rollout_rows import segments
 from slime_tau2.hooks.samples import info
 from slime_tau2.masks import spans
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 MAX_BYTES = 16 * 2**20
 """Most bytes of the tokens of one rollout, before compression: some 1.5 million sampled tokens."""
 RECIPE = (
@@ -68,27 +70,27 @@ class Told:
     """Groups that are out."""
     samples: Sequence[Sample]
     """Those that train."""
-    per_token: Mapping[int, Sequence[float]]
-    """{index of a sample: its advantages, one per response token}; a sample that is not in it has none."""
+    per_token: Sequence[Sequence[float] | None]
+    """For each of them its advantages, one per response token; None where it does not train, or they are not known."""
 
 
 def write(args: object, config: Tau2Config, told: Told, tokenizer: Decoder) -> None:
-    """Write a rollout's part. What goes wrong with the disk is logged, and stops nothing."""
+    """Write a rollout's part. A full disk, or a number that JSON does not have, is logged and stops nothing."""
     dump = dump_of(args)
     if dump is None:
         return
     try:
         dump.write_rollout(part(config, told, tokenizer))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         log.error("the dump of rollout %d was not written to %s: %s", told.rollout, dump.directory, error)
 
 
 def part(config: Tau2Config, told: Told, tokenizer: Decoder) -> RolloutPart:
     """The part of a rollout; pure but for the clock."""
-    chosen = evenly(_groups(told.samples), config.dump)
+    chosen = evenly(_groups(told.samples, told.per_token), config.dump)
     tokens, left_out = Tokens(), 0
     for group in chosen:
-        if left_out or not tokens.add(group, told.per_token):
+        if left_out or not tokens.add(group):
             left_out += 1
     options = config.model_dump(mode="json")
     return RolloutPart(
@@ -108,14 +110,18 @@ def part(config: Tau2Config, told: Told, tokenizer: Decoder) -> RolloutPart:
     )
 
 
-def _groups(samples: Sequence[Sample]) -> list[list[Sample]]:
-    groups: dict[int | None, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.group_index, []).append(sample)
+Advantages: TypeAlias = Sequence[float] | None
+"""Of one sample: one per response token, or not known."""
+
+
+def _groups(samples: Sequence[Sample], per_token: Sequence[Advantages]) -> list[list[tuple[Sample, Advantages]]]:
+    groups: dict[int | None, list[tuple[Sample, Advantages]]] = {}
+    for sample, own in zip(samples, per_token, strict=True):
+        groups.setdefault(sample.group_index, []).append((sample, own))
     return list(groups.values())
 
 
-def evenly(groups: Sequence[list[Sample]], count: int) -> list[list[Sample]]:
+def evenly(groups: Sequence[T], count: int) -> list[T]:
     """At most `count` of the groups, evenly spread."""
     count = min(count, len(groups))
     return [groups[n * len(groups) // count] for n in range(count)]
@@ -140,23 +146,24 @@ class Tokens:
         """The text of each id that occurs."""
         return {str(token): tokenizer.decode([token], skip_special_tokens=False) for token in sorted(self.met)}
 
-    def add(self, group: Sequence[Sample], per_token: Mapping[int, Sequence[float]]) -> bool:
-        """Take a group in; False where it does not fit any more."""
-        heads = {tuple(s.tokens[: len(s.tokens) - s.response_length]) for s in group}
+    def add(self, group: Sequence[tuple[Sample, Advantages]]) -> bool:
+        """Take a group in, with its advantages; False where it does not fit any more."""
+        samples = [s for s, _ in group]
+        heads = {tuple(s.tokens[: len(s.tokens) - s.response_length]) for s in samples}
         new = sum(len(head) for head in heads if head not in self.prompts)
-        size = 4 * (new + sum(s.response_length + 2 * sum(s.loss_mask or ()) for s in group))
+        size = 4 * (new + sum(s.response_length + 2 * sum(s.loss_mask or ()) for s in samples))
         if self.size + size > MAX_BYTES:
             return False
         self.size += size
-        for s in group:
+        for (s, advantages), segment in zip(group, segments(samples)):
             head = tuple(s.tokens[: len(s.tokens) - s.response_length])
             place = self.prompts.setdefault(head, len(self.prompts))
             self.met.update(s.tokens)
-            self.samples.append(_sample_tokens(s, place, per_token.get(s.index or 0)))
+            self.samples.append(_sample_tokens(s, segment, place, advantages))
         return True
 
 
-def _sample_tokens(sample: Sample, prompt: int, per_token: Sequence[float] | None) -> SampleTokens:
+def _sample_tokens(sample: Sample, segment: int, prompt: int, per_token: Advantages) -> SampleTokens:
     mask, episode = sample.loss_mask or [], info(sample)
     turns = spans(mask)
     gains: Sequence[float | None] = episode.get("turn_gains", [])
@@ -167,6 +174,7 @@ def _sample_tokens(sample: Sample, prompt: int, per_token: Sequence[float] | Non
         calls = [[] for _ in turns]
     return SampleTokens(
         sample=sample.index,
+        segment=segment,
         prompt=prompt,
         ids=pack_ids(sample.tokens[len(sample.tokens) - sample.response_length :]),
         crc=checksum(sample.tokens),

@@ -4,6 +4,7 @@ the same.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
@@ -32,13 +33,29 @@ SAMPLE_COLUMNS = (
 """Fields of a `SampleRow` that a table has as they are."""
 
 
+def segments(samples: Iterable[Sample]) -> list[int]:
+    """For each sample, how many before it have its index: an episode may train as several."""
+    met: Counter[int | None] = Counter()
+    out = []
+    for sample in samples:
+        out.append(met[sample.index])
+        met[sample.index] += 1
+    return out
+
+
 def sample_row(
-    sample: Sample, training_reward: float | None, advantage: float | None = None, *, mask: bool = False
+    sample: Sample,
+    training_reward: float | None,
+    advantage: float | None = None,
+    *,
+    segment: int = 0,
+    mask: bool = False,
 ) -> SampleRow:
     """The row of one finished sample.
 
     Args:
         training_reward, advantage: None where they are not known.
+        segment: which of the samples of its index it is.
         mask: whether overlong episodes are kept out of training (`tau2_overlong`).
     """
     episode, reward, termination = info(sample), task_reward(sample), ended(sample)
@@ -48,6 +65,7 @@ def sample_row(
     trains = not sample.remove_sample
     return SampleRow(
         sample=sample.index,
+        segment=segment,
         reward=reward,
         training_reward=training_reward,
         advantage=advantage if trains else None,
@@ -70,10 +88,16 @@ def sample_row(
     )
 
 
-def row_of(config: Tau2Config, sample: Sample, advantage: float | None = None) -> SampleRow:
-    """The row of one finished sample under the run's options."""
-    earned = training_reward(config, sample, task_reward(sample))
-    return sample_row(sample, earned, advantage, mask=config.overlong == "mask")
+def rows_of(
+    config: Tau2Config, samples: Sequence[Sample], advantages: Sequence[float | None] | None = None
+) -> list[SampleRow]:
+    """The rows of a finished group's samples under the run's options."""
+    known = advantages or [None] * len(samples)
+    masks = config.overlong == "mask"
+    return [
+        sample_row(s, training_reward(config, s, task_reward(s)), advantage, segment=segment, mask=masks)
+        for s, advantage, segment in zip(samples, known, segments(samples), strict=True)
+    ]
 
 
 def group_rows(
@@ -108,7 +132,7 @@ def group_rows(
                 verdict=story.verdict,
                 fate=fate,
                 why=KEPT_AFTER_ALL if spared else "" if group else story.why,
-                samples=[row_of(config, s, a) for s, a in group] if group else story.rows,
+                samples=rows_of(config, [s for s, _ in group], [a for _, a in group]) if group else story.rows,
             )
         )
     return rows
@@ -126,7 +150,18 @@ GROUP_COLUMNS = [
     "rewards",
     "training_rewards",
 ]
-TABLE_COLUMNS = ["rollout", "group", "sample", "domain", "task", "served", "verdict", "reward", *SAMPLE_COLUMNS]
+TABLE_COLUMNS = [
+    "rollout",
+    "group",
+    "sample",
+    "segment",
+    "domain",
+    "task",
+    "served",
+    "verdict",
+    "reward",
+    *SAMPLE_COLUMNS,
+]
 
 
 def group_table(rollout: int, rows: Iterable[GroupRow]) -> Iterable[list[object]]:
@@ -150,7 +185,7 @@ def group_table(rollout: int, rows: Iterable[GroupRow]) -> Iterable[list[object]
 
 def table_row(rollout: int, group: GroupRow, sample: SampleRow) -> list[object]:
     """A row of TABLE_COLUMNS: one sample."""
-    place: list[object] = [rollout, group["group"], sample["sample"], group["domain"], group["task"]]
+    place: list[object] = [rollout, group["group"], sample["sample"], sample["segment"], group["domain"], group["task"]]
     values: dict[str, object] = {**sample}
     story = [reason(group["served"]), group["verdict"], sample["reward"]]
     return [*place, *story, *(values[column] for column in SAMPLE_COLUMNS)]

@@ -30,24 +30,18 @@ def keep_log_probs(args: object, rollout_id: int, rollout_data: Mapping[str, Any
     rank = _rank()
     if rank % (option(args, "tensor_model_parallel_size", None) or 1):
         return  # the first tensor-parallel rank has the same numbers
-    write(
-        args,
-        rollout_id,
-        rank,
-        {int(index): n for n, index in enumerate(rollout_data["sample_indices"])},
-        rollout_data,
-    )
+    write(args, rollout_id, rank, [int(index) for index in rollout_data["sample_indices"]], rollout_data)
 
 
 class Said:
     """What the local trainer says of each sample as it trains on it (`local.trainer.Scored`)."""
 
     def __init__(self) -> None:
-        self.places: dict[int, int] = {}
+        self.indices: list[int] = []
         self.columns: dict[str, list[Any]] = {"tokens": [], "log_probs": [], "advantages": []}
 
     def take(self, sample: Any, log_probs: Any, advantages: Any) -> None:
-        self.places[sample.index or 0] = len(self.places)
+        self.indices.append(sample.index or 0)
         self.columns["tokens"].append(sample.tokens)
         self.columns["log_probs"].append(log_probs)
         self.columns["advantages"].append(advantages)
@@ -55,14 +49,14 @@ class Said:
     def write(self, args: object, rollout_id: int) -> None:
         """Add it to the dump of the rollout, where there is one."""
         if Tau2Config.from_args(args).dump:
-            write(args, rollout_id, 0, self.places, self.columns)
+            write(args, rollout_id, 0, self.indices, self.columns)
 
 
-def write(args: object, rollout_id: int, rank: int, places: Mapping[int, int], columns: Mapping[str, Any]) -> None:
+def write(args: object, rollout_id: int, rank: int, indices: Sequence[int], columns: Mapping[str, Any]) -> None:
     """Write what a trainer says of the samples of the dump that it has.
 
     Args:
-        places: {index of a sample: where it stands in the columns}.
+        indices: of its samples.
         columns: `tokens` and, where they are known, `log_probs` and `advantages`: a sequence per sample, of all its
             ids, and of a number per response token or per one that this rank holds.
     """
@@ -70,32 +64,43 @@ def write(args: object, rollout_id: int, rank: int, places: Mapping[int, int], c
     if dump is None:
         return
     try:
-        wanted = dump.rollout(rollout_id)["samples"]
-        samples = [said(s, places[s["sample"] or 0], columns) for s in wanted if s["sample"] in places]
+        samples = told(dump.rollout(rollout_id)["samples"], indices, columns)
         if samples:
             dump.write_trainer(TrainerPart(format=FORMAT, rollout=rollout_id, samples=samples), rank)
     except (ConfigError, OSError) as error:  # no folder that all nodes share, a full disk: no reason to end a training
         log.error("the trainer's part of the dump of rollout %d was not written: %s", rollout_id, error)
 
 
-def said(tokens: SampleTokens, place: int, columns: Mapping[str, Any]) -> TrainerSample:
-    """What a trainer says of one sample of the dump; `place` and `columns` as in `write`."""
+def told(wanted: Sequence[SampleTokens], indices: Sequence[int], columns: Mapping[str, Any]) -> list[TrainerSample]:
+    """What a trainer says of those samples of a dump that are among its own."""
+    by_tokens = {(s["sample"] or 0, s["crc"]): s for s in wanted}
+    known = {sample for sample, _ in by_tokens}
+    out = []
+    for place, index in enumerate(indices):
+        if index in known:
+            tokens = by_tokens.get((index, checksum(_plain(columns["tokens"][place]))))
+            if tokens is not None:
+                out.append(_said(tokens, place, columns))
+    return out
+
+
+def _said(tokens: SampleTokens, place: int, columns: Mapping[str, Any]) -> TrainerSample:
     ids = _plain(columns["tokens"][place])
     response = len(unpack_ids(tokens["ids"]))
     own = {name: _plain(columns[name][place]) for name in ("log_probs", "advantages") if columns.get(name) is not None}
     whole = all(len(values) == response for values in own.values())
     held = range(response) if whole else held_places(len(ids), response)
     number = {p: n for n, p in enumerate(p for start, end in tokens["trained"] for p in range(start, end))}
-    told = {
+    numbers = {
         name: pack_floats([value for p, value in zip(held, values, strict=True) if p in number])
         for name, values in own.items()
     }
     return TrainerSample(
         sample=tokens["sample"],
-        crc=checksum(ids),
+        crc=tokens["crc"],
         at=None if whole else pack_ids([number[p] for p in held if p in number]),
-        log_probs=told.get("log_probs"),
-        advantages=told.get("advantages"),
+        log_probs=numbers.get("log_probs"),
+        advantages=numbers.get("advantages"),
     )
 
 

@@ -29,7 +29,11 @@
       const group = named(index.group_fields, values);
       group.key = `${group.step}/${group.group}`;
       group.samples = samples.slice(next, next + group.count);
-      for (const sample of group.samples) { sample.group = group; sample.key = `${group.key}/${sample.sample}`; }
+      for (const sample of group.samples) {
+        sample.group = group;
+        sample.name = sample.segment ? `${sample.sample}.${sample.segment}` : `${sample.sample ?? "–"}`; // an episode may be several
+        sample.key = `${group.key}/${sample.name}`;
+      }
       next += group.count;
       byStep.get(group.step).groups.push(group);
       return group;
@@ -101,9 +105,9 @@
     samples: {
       rows: () => samples,
       keep: (sample, f) => fits(sample.group, f) && (f.outcome === "" || outcome(sample, f.outcome)),
-      open: (sample) => go([sample.group.step, sample.group.group, sample.sample]),
+      open: (sample) => go([sample.group.step, sample.group.group, sample.name]),
       columns: [
-        { title: "step", field: "group.step", width: 76, hozAlign: "right" }, { title: "sample", field: "sample", width: 92, hozAlign: "right", responsive: 3 },
+        { title: "step", field: "group.step", width: 76, hozAlign: "right" }, { title: "sample", field: "name", sorter: "number", width: 92, hozAlign: "right", responsive: 3 },
         { title: "task", field: "group.task", minWidth: 110, widthGrow: 2, formatter: (cell) => brief(cell.getValue()) },
         { title: "reward", field: "reward", width: 90, hozAlign: "right", formatter: (cell) => make("span", mark(cell.getData()), fixed(cell.getValue(), 1)) },
         number("training", "training_reward", 2, { width: 98, responsive: 4 }), { title: "adv.", field: "advantage", width: 78, hozAlign: "right", responsive: 2, formatter: (cell) => signed(cell.getValue()) },
@@ -144,7 +148,7 @@
   }
 
   // What is chosen
-  const where = () => location.hash.slice(1).split("/").filter(Boolean).map((x) => (x === "null" ? null : +x));
+  const where = () => location.hash.slice(1).split("/").filter(Boolean).map((x, i) => (i === 2 ? x : x === "null" ? null : +x));
   function go(place) {
     const hash = "#" + place.join("/");
     if (location.hash !== hash) location.hash = hash;
@@ -199,9 +203,9 @@
   }
 
   const sampleRow = (sample) => ({
-    cells: [sample.sample ?? "–", make("span", mark(sample), fixed(sample.reward, 1)), fixed(sample.training_reward), signed(sample.advantage, 3), fixed(sample.partial), sample.trains ? sample.termination : `out: ${sample.why_not}`,
+    cells: [sample.name, make("span", mark(sample), fixed(sample.reward, 1)), fixed(sample.training_reward), signed(sample.advantage, 3), fixed(sample.partial), sample.trains ? sample.termination : `out: ${sample.why_not}`,
       sample.turns, sample.trained_tokens, fixed(sample.log_prob, 3), fixed(sample.trainer, 3), sample.tokens ? "yes" : ""],
-    open: () => go([sample.group.step, sample.group.group, sample.sample]),
+    open: () => go([sample.group.step, sample.group.group, sample.name]),
   });
   const SAMPLE_HEADS = [["sample", "n"], ["reward", "n"], ["training", "n"], ["advantage", "n"], ["partial", "n"], ["ended"], ["turns", "n"], ["sampled", "n"], ["log-prob", "n"], ["trainer's", "n"], ["tokens"]];
 
@@ -219,11 +223,11 @@
   async function showSample(sample, turn) {
     const group = sample.group, others = make("div", "chips");
     for (const other of group.samples) {
-      const chip = make("button", "", `${won(other) ? "●" : other.trains ? "○" : "×"} ${other.sample}`);
+      const chip = make("button", "", `${won(other) ? "●" : other.trains ? "○" : "×"} ${other.name}`);
       chip.type = "button";
       chip.classList.add(mark(other));
       chip.setAttribute("aria-pressed", String(other === sample));
-      chip.addEventListener("click", () => go([group.step, group.group, other.sample]));
+      chip.addEventListener("click", () => go([group.step, group.group, other.name]));
       others.append(chip);
     }
     const parts = Object.entries(sample.components).map(([name, value]) => `${name} ${fixed(value)}`).join(", ");
@@ -239,7 +243,7 @@
     ]))];
     if (!sample.tokens) return [...out, make("p", "note", "Its tokens are not in the dump: tau2_dump says of how many groups a rollout they are.")];
     const block = await tokens(group.step);
-    const read = block && Tokens.read(block, sample.sample);
+    const read = block && Tokens.read(block, `${sample.sample}.${sample.segment}`);
     if (!read) return [...out, make("p", "note", "Its tokens did not fit into this file; --live shows them.")];
     const tools = make("div", "tools"), label = make("label", "", "shade tokens by "), choice = make("select"), said = make("div");
     choice.append(new Option("nothing", ""));
@@ -249,7 +253,7 @@
     }
     choice.value = [...choice.options].some((o) => o.value === shade) ? shade : "sampler";
     const draw = () => {
-      const talk = Viewer.talk(read.talk, [], { shade: choice.value, link: (n) => `#${group.step}/${group.group}/${sample.sample}/${n}` });
+      const talk = Viewer.talk(read.talk, [], { shade: choice.value, link: (n) => `#${group.step}/${group.group}/${sample.name}/${n}` });
       said.replaceChildren(talk.messages);
       return talk;
     };
@@ -268,7 +272,7 @@
   async function open() {
     const [step, group, sample, turn] = where(), mine = ++opened, crumbs = [];
     const theStep = steps.find((s) => s.step === step), theGroup = theStep && group !== undefined && theStep.groups.find((g) => g.group === group);
-    const theSample = theGroup && sample !== undefined && theGroup.samples.find((s) => s.sample === sample);
+    const theSample = theGroup && sample !== undefined && theGroup.samples.find((s) => s.name === sample);
     if (!theStep) return;
     const crumb = (text, place) => { const link = make("a", "", text); link.href = "#" + place.join("/"); crumbs.push(link, make("span", "none", "›")); };
     crumb(`step ${step}`, [step]);

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from slime_tau2 import files
-from slime_tau2.errors import ConfigError
 from slime_tau2.rollouts.reader import Reader
 from slime_tau2.viewer import document
 
@@ -13,12 +12,6 @@ HERE = Path(__file__).parent
 MOST_BYTES = 96 * 2**20
 """Most bytes of tokens in one file: those of the last rollouts."""
 TITLE = "slime_tau2 rollouts"
-
-
-def check_target(path: Path) -> None:
-    """Raises ConfigError where the page would replace what is no page."""
-    if path.exists() and (path.is_dir() or not path.read_bytes()[:20].lower().startswith(b"<!doctype html>")):
-        raise ConfigError(f"{path} exists and is no page; name another --output")
 
 
 def write(reader: Reader, path: Path) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 from slime_tau2.dumps.arrays import pack_floats, unpack_floats, unpack_ids
 from slime_tau2.dumps.format import GroupRow, RolloutPart, SampleRow, SampleTokens, TrainerPart, TrainerSample
@@ -19,6 +19,7 @@ from slime_tau2.rollouts.found import Rollouts
 GROUP_FIELDS = ("step", "group", "domain", "task", "served", "verdict", "fate", "why", "count")
 SAMPLE_FIELDS = (
     "sample",
+    "segment",
     "reward",
     "training_reward",
     "advantage",
@@ -141,20 +142,20 @@ class Reader:
         return {
             "prompts": part["prompts"],
             "pieces": part["pieces"],
-            "samples": {str(s["sample"]): {**s, **said.get(s["sample"], {})} for s in part["samples"]},
+            "samples": {f"{s['sample']}.{s['segment']}": {**s, **said.get(_key(s), {})} for s in part["samples"]},
         }
 
 
 def _read(part: RolloutPart, trainers: list[TrainerPart], stamp: tuple[tuple[str, int, int], ...]) -> _Known:
     said, others = _by_sample(part, trainers)
-    of_tokens = {s["sample"]: s for s in part["samples"]}
+    of_tokens = {(s["sample"], s["segment"]): s for s in part["samples"]}
     groups, samples = [], []
     for group in part["groups"]:
         groups.append(_group(part["rollout"], group))
         for row in group["samples"]:
             # what a group that is served again played is another try of the same samples
-            tokens = of_tokens.get(row["sample"]) if group["fate"] == "trained" else None
-            samples.append(_sample(row, tokens, said.get(row["sample"], {}).get("trainer")))
+            tokens = of_tokens.get((row["sample"], row["segment"])) if group["fate"] == "trained" else None
+            samples.append(_sample(row, tokens, None if tokens is None else said.get(_key(tokens), {}).get("trainer")))
     step = Step(
         step=part["rollout"],
         written=part["written"],
@@ -189,23 +190,30 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _by_sample(part: RolloutPart, trainers: list[TrainerPart]) -> tuple[dict[int | None, dict[str, Any]], int]:
-    """({sample: what trainers say of it}, how many samples they had with other tokens)."""
-    of_tokens = {s["sample"]: s for s in part["samples"]}
-    by_sample: dict[int | None, list[TrainerSample]] = {}
+_Key: TypeAlias = tuple[int | None, int]
+
+
+def _key(told: SampleTokens | TrainerSample) -> _Key:
+    """What names a sample's tokens, whoever speaks of them."""
+    return told["sample"], told["crc"]
+
+
+def _by_sample(part: RolloutPart, trainers: list[TrainerPart]) -> tuple[dict[_Key, dict[str, Any]], int]:
+    """(what trainers say of each sample, how many samples they had with other tokens)."""
+    of_tokens = {_key(s): s for s in part["samples"]}
+    by_sample: dict[_Key, list[TrainerSample]] = {}
     others = 0
     for told in (s for trainer in trainers for s in trainer["samples"]):
-        own = of_tokens.get(told["sample"])
-        if own is None or own["crc"] != told["crc"]:
-            others += 1
+        if _key(told) in of_tokens:
+            by_sample.setdefault(_key(told), []).append(told)
         else:
-            by_sample.setdefault(told["sample"], []).append(told)
-    out: dict[int | None, dict[str, Any]] = {}
-    for sample, parts in by_sample.items():
-        count = sum(end - start for start, end in of_tokens[sample]["trained"])
+            others += 1
+    out: dict[_Key, dict[str, Any]] = {}
+    for key, parts in by_sample.items():
+        count = sum(end - start for start, end in of_tokens[key]["trained"])
         trainer = _whole([(p["at"], p["log_probs"]) for p in parts], count)
         advantages = _whole([(p["at"], p["advantages"]) for p in parts], count)
-        out[sample] = {"trainer": trainer, **({} if advantages is None else {"advantages": advantages})}
+        out[key] = {"trainer": trainer, **({} if advantages is None else {"advantages": advantages})}
     return out, others
 
 

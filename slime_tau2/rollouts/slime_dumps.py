@@ -8,20 +8,19 @@ and nothing else of a rollout: no group that a filter dropped, no reason why a t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from slime_tau2 import files
-from slime_tau2.dumps.arrays import checksum
 from slime_tau2.dumps.format import FORMAT, GroupRow, RolloutPart, SampleTokens, ServedRow, TrainerPart
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks.rollout_dump import Tokens
-from slime_tau2.hooks.rollout_rows import sample_row
+from slime_tau2.hooks.rollout_rows import sample_row, segments
 from slime_tau2.hooks.samples import task_name
 from slime_tau2.hooks.stand_ins import Sample
-from slime_tau2.hooks.trainer_dump import said
+from slime_tau2.hooks.trainer_dump import told
 from slime_tau2.tokenizer import Tokenizer
 
 _COLUMNS = ("tokens", "loss_masks", "log_probs", "advantages")
@@ -72,7 +71,7 @@ class SlimeDump:
         for sample in samples:
             by_group.setdefault(sample.group_index, []).append(sample)
         tokens = Tokens()
-        taken = [tokens.add(group, {}) for group in by_group.values()]
+        taken = [tokens.add([(sample, None) for sample in group]) for group in by_group.values()]
         return RolloutPart(
             format=FORMAT,
             writer="slime",
@@ -94,7 +93,7 @@ class SlimeDump:
         paths = self._of_trainers(rollout)
         if not paths:
             return []
-        wanted = {(s["sample"], s["crc"]): s for s in self.rollout(rollout)["samples"]}
+        wanted = self.rollout(rollout)["samples"]
         return [_trainer_part(_load(path), path, rollout, wanted) for path in paths]
 
 
@@ -141,23 +140,18 @@ def _group_row(group: list[Sample]) -> GroupRow:
         verdict="",
         fate="trained",
         why="",
-        samples=[sample_row(sample, None) for sample in group],
+        samples=[sample_row(s, None, segment=n) for s, n in zip(group, segments(group))],
     )
 
 
-def _trainer_part(
-    value: Any, path: Path, rollout: int, wanted: Mapping[tuple[int | None, int], SampleTokens]
-) -> TrainerPart:
+def _trainer_part(value: Any, path: Path, rollout: int, wanted: Sequence[SampleTokens]) -> TrainerPart:
     if not isinstance(value, dict) or not ("samples" in value or "rollout_data" in value):
         raise ConfigError(f"{path}: no dump of a trainer of slime's; {files.ANOTHER}")
     columns = value["rollout_data"] if "rollout_data" in value else _columns(value["samples"])
-    indices = [int(index) for index in columns.get("sample_indices") or ()]
-    told = []
-    for place, index in enumerate(indices):
-        tokens = wanted.get((index, checksum(columns["tokens"][place].tolist())))
-        if tokens is not None and _whole(columns, place):
-            told.append(said(tokens, place, columns))
-    return TrainerPart(format=FORMAT, rollout=rollout, samples=told)
+    whole = [place for place in range(len(columns.get("sample_indices") or ())) if _whole(columns, place)]
+    kept = {name: [columns[name][place] for place in whole] for name in _COLUMNS if columns.get(name) is not None}
+    indices = [int(columns["sample_indices"][place]) for place in whole]
+    return TrainerPart(format=FORMAT, rollout=rollout, samples=told(wanted, indices, kept))
 
 
 def _columns(samples: list[dict[str, Any]]) -> dict[str, Any]:

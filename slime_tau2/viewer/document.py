@@ -9,12 +9,19 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from slime_tau2.errors import ConfigError
 from slime_tau2.viewer import blocks
 
 HERE = Path(__file__).parent
 VENDOR = HERE / "vendor"
 LIBRARIES = ("tabulator.min", "uplot.min")
 PIECES = ("blocks.js", "list.js", "charts.js", "talk.js")
+
+
+def check_target(path: Path) -> None:
+    """Raises ConfigError where a page would replace what is no page."""
+    if path.exists() and (path.is_dir() or not path.read_bytes()[:20].lower().startswith(b"<!doctype html>")):
+        raise ConfigError(f"{path} exists and is no page; name another --output")
 
 
 def render(

@@ -77,7 +77,7 @@ def hook(directory: Path) -> None:
         rows=rows,
         waiting=0,
         samples=samples,
-        per_token={s.index: own for s, own in zip(samples, decided.per_token)},
+        per_token=decided.per_token,
     )
     size = Dump(directory / "hook").write_rollout(rollout_dump.part(config, told, Decoder()))
     spent = time.process_time() - started

@@ -1,5 +1,6 @@
 """What the hooks dump of a rollout: played by hand in slime's order of calls, and compared with what trains."""
 
+import copy
 import logging
 import sys
 from argparse import Namespace
@@ -18,6 +19,7 @@ from slime_tau2.hooks.compat import Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.hooks.group_story import Story, story
 from slime_tau2.hooks.rollout_rows import KEPT_AFTER_ALL, reason
+from slime_tau2.rollouts.reader import Reader
 from slime_tau2.terminations import Termination
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "upstream" / "train_cpu"))
@@ -307,6 +309,29 @@ def test_a_trainer_writes_only_where_there_is_a_dump(tmp_path, over, caplog, mon
         trainer_dump.keep_log_probs(here, 0, {})
     assert not list(tmp_path.rglob("trainer-*"))
     assert ("not written" in caplog.text) == (over.get("save") == "elsewhere")
+
+
+def test_the_samples_of_one_episode_are_told_apart(tmp_path):
+    """An episode may train as several samples of one index."""
+    args = dump_args(tmp_path)
+    (group,) = Tau2DataSource(args).get_samples(1)
+    finish(group, 1, 0)
+    again = copy.copy(group[0])
+    again.tokens, again.rollout_log_probs = [*group[0].tokens[:-1], 7], [p - 1 for p in group[0].rollout_log_probs]
+    flat = [group[0], again, group[1]]
+    log_hooks.log_rollout(0, args, flat, None, 1.0)
+    own = [torch.tensor(s.rollout_log_probs) - 0.125 for s in flat]
+    trainer_dump.keep_log_probs(args, 0, trained_on(flat, log_probs=own))
+    reader = Reader(Dump(tmp_path / "tau2_rollouts"))
+    reader.refresh()
+    index = reader.index()
+    rows = [dict(zip(index["sample_fields"], row)) for row in index["samples"]]
+    assert [(r["sample"], r["segment"], r["tokens"]) for r in rows] == [(0, 0, 1), (0, 1, 1), (1, 0, 1)]
+    assert rows[1]["log_prob"] == pytest.approx(rows[0]["log_prob"] - 1)
+    assert all(r["apart"] == pytest.approx(0.125) for r in rows)
+    told = reader.tokens(0)["samples"]
+    for key, s in zip(("0.0", "0.1", "1.0"), flat, strict=True):
+        assert unpack_ids(told[key]["ids"])[-1] == s.tokens[-1]
 
 
 def test_a_story_that_nobody_takes_is_bounded(monkeypatch):

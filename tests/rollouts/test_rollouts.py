@@ -93,9 +93,9 @@ def test_the_index_has_every_group_and_sample(run):
 def test_tokens_have_the_trainers_numbers_beside_the_samplers(run):
     reader = read(run)
     told = reader.tokens(0)
-    assert set(told["samples"]) == {"0", "1"} and told["pieces"]["8"] == "<script>"
-    assert unpack_floats(told["samples"]["0"]["trainer"]) == [-0.5, -0.25, -1.25, -0.125]
-    assert "trainer" not in told["samples"]["1"] and unpack_floats(told["samples"]["1"]["advantages"]) == [-0.5] * 4
+    assert set(told["samples"]) == {"0.0", "1.0"} and told["pieces"]["8"] == "<script>"
+    assert unpack_floats(told["samples"]["0.0"]["trainer"]) == [-0.5, -0.25, -1.25, -0.125]
+    assert "trainer" not in told["samples"]["1.0"] and unpack_floats(told["samples"]["1.0"]["advantages"]) == [-0.5] * 4
     with pytest.raises(ConfigError, match="no rollout 9"):
         reader.tokens(9)
 
@@ -107,7 +107,7 @@ def test_shares_of_context_parallel_ranks_become_whole(run):
         numbers = pack_floats([-1.0 - n for n in at])
         told = {**sample, "at": pack_ids(at), "log_probs": numbers, "advantages": None}
         Dump(run / "grpo" / FOLDER).write_trainer({**part, "samples": [told]}, rank)
-    values = unpack_floats(read(run).tokens(2)["samples"]["12"]["trainer"])
+    values = unpack_floats(read(run).tokens(2)["samples"]["12.0"]["trainer"])
     assert [values[n] for n in (0, 2, 3)] == [-1.0, -3.0, -4.0] and values[1] != values[1], "nobody had that one"
 
 
@@ -116,7 +116,7 @@ def test_a_trainer_that_had_other_tokens_is_counted_and_not_shown(run):
     part["samples"][0]["crc"] += 1
     Dump(run / "grpo" / FOLDER).write_trainer(part, 0)
     reader = read(run)
-    assert reader.index()["steps"][2]["others"] == 1 and "trainer" not in reader.tokens(2)["samples"]["12"]
+    assert reader.index()["steps"][2]["others"] == 1 and "trainer" not in reader.tokens(2)["samples"]["12.0"]
 
 
 def test_what_changes_is_read_anew_and_what_is_gone_goes(run):
@@ -285,7 +285,7 @@ async def test_the_server_answers_this_machine_alone_and_says_what_is_new(run):
         first = await (await session.get(f"{url}index")).json()
         assert len(first["steps"]) == 3
         assert (await session.get(f"{url}index?have={first['version']}")).status == 204
-        assert "0" in (await (await session.get(f"{url}rollout/0")).json())["samples"]
+        assert "0.0" in (await (await session.get(f"{url}rollout/0")).json())["samples"]
         assert "no rollout 7" in (await (await session.get(f"{url}rollout/7")).json())["error"]
         Dump(run / "grpo" / FOLDER).write_rollout(rollout_part(3))
         assert len((await (await session.get(f"{url}index?have={first['version']}")).json())["steps"]) == 4

@@ -96,8 +96,8 @@ def test_what_a_trainer_said(details, version):
     reader = Reader(find(details, TOKENIZER))
     reader.refresh()
     told = reader.tokens(7)["samples"]
-    assert unpack_floats(told["3"]["trainer"]) == [-0.5, -0.5, -0.75]
-    assert unpack_floats(told["0"]["advantages"]) == [0.25] * 3 and "trainer" not in told["1"]
+    assert unpack_floats(told["3.0"]["trainer"]) == [-0.5, -0.5, -0.75]
+    assert unpack_floats(told["0.0"]["advantages"]) == [0.25] * 3 and "trainer" not in told["1.0"]
 
 
 def test_a_ranks_share_of_tokens_is_left_out(details):
@@ -106,7 +106,7 @@ def test_a_ranks_share_of_tokens_is_left_out(details):
     torch.save(value, details / "train_data" / "7_0.pt")
     reader = Reader(find(details, TOKENIZER))
     reader.refresh()
-    assert "trainer" not in reader.tokens(7)["samples"]["0"]
+    assert "trainer" not in reader.tokens(7)["samples"]["0.0"]
 
 
 class Runs:

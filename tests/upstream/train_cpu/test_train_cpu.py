@@ -322,8 +322,8 @@ def test_the_dump_has_what_each_rank_said_and_trained_on(done):
         samples, told = {s.index: s for s in done.run.samples(rollout)}, reader.tokens(rollout)["samples"]
         assert len(told) == 8, "two groups of four"
         assert [s["others"] for s in reader.index()["steps"]] == [0] * (done.last + 1)
-        for key, own in told.items():
-            sample = samples[int(key)]
+        for own in told.values():
+            sample = samples[own["sample"]]
             mask = [bool(m) for m in sample.loss_mask]
             advantages = [float(a) for a, m in zip(sample.advantages, mask) if m]
             sampler = unpack_floats(own["log_probs"])
