@@ -58,7 +58,7 @@ class Step(TypedDict):
     """Samples of which a trainer speaks, but had other tokens."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Known:
     """What was read of a rollout."""
 
@@ -165,7 +165,9 @@ def _read(part: RolloutPart, trainers: list[TrainerPart], stamp: tuple[tuple[str
         left_out=part["left_out"],
         others=others,
     )
-    return _Known(stamp, step, groups, samples, part["options"], part["writer"])
+    return _Known(
+        stamp=stamp, step=step, groups=groups, samples=samples, options=part["options"], writer=part["writer"]
+    )
 
 
 def _group(step: int, row: GroupRow) -> list[Any]:

@@ -91,13 +91,16 @@ def trainer(part: dict) -> dict:
     return {"format": part["format"], "rollout": part["rollout"], "samples": told}
 
 
-async def look(path: Path) -> tuple[list[float], list[float], list[float], list[float]]:
-    paints, ready = [], []
+async def look(path: Path) -> tuple[list[float], list[float], list[float], list[float], list[float]]:
+    paints, ready, cpu = [], [], []
     for _ in range(OPENS):
         with tempfile.TemporaryDirectory() as profile:
             async with Chromium(Path(profile)) as chrome:
+                await chrome.call("Performance.enable")
                 await chrome.open(path)
                 await chrome.until("window.pageReady > 0")
+                metrics = (await chrome.call("Performance.getMetrics"))["metrics"]
+                cpu.append(1e3 * next(m["value"] for m in metrics if m["name"] == "ProcessTime"))
                 paints.append(await chrome.run("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
                 ready.append(await chrome.run("window.pageReady"))
                 if len(ready) < OPENS:
@@ -109,7 +112,7 @@ async def look(path: Path) -> tuple[list[float], list[float], list[float], list[
                 await chrome.run("document.querySelector('[data-tab=samples]').click()")
                 changes = [("outcome", "won", "change"), ("find", "orders_7", "input"), ("outcome", "", "change")] * 5
                 times = [await chrome.run(FILTER.format(*change)) for change in changes]
-    return paints, ready, opened, times
+    return paints, ready, cpu, opened, times
 
 
 def main() -> None:
@@ -136,10 +139,10 @@ def main() -> None:
     )
     if BINARY is None:
         raise SystemExit(f"the rest is not measured: {REASON}")
-    paints, ready, opened, times = asyncio.run(look(directory / "rollouts.html"))
+    paints, ready, cpu, opened, times = asyncio.run(look(directory / "rollouts.html"))
     print(
-        f"first contentful paint {median(paints):.0f} ms (worst of {OPENS} {max(paints):.0f}); lists drawn and usable "
-        f"{median(ready):.0f} ms (worst {max(ready):.0f}); opening a sample, median {median(opened):.0f} ms (worst "
+        f"load {os.getloadavg()[0]:.1f}; first contentful paint {median(paints):.0f} ms (worst of {OPENS} {max(paints):.0f}); lists drawn and usable "
+        f"{median(ready):.0f} ms (worst {max(ready):.0f}; CPU of the whole file's loading {median(cpu):.0f}); opening a sample, median {median(opened):.0f} ms (worst "
         f"{max(opened):.0f}); slowest of {len(times)} filter changes {max(times):.0f} ms"
     )
 
