@@ -44,7 +44,13 @@ setup(
             "episode/*.txt",
             "evaluation/*.html",
             "evaluation/*.js",
+            "rollouts/*.html",
+            "rollouts/*.js",
             "verification/*.json",
+            "viewer/*.css",
+            "viewer/*.html",
+            "viewer/*.js",
+            "viewer/vendor/*",
         ]
     },
     install_requires=[

@@ -46,6 +46,7 @@ HOOK_ARGS=(
   --rollout-all-samples-process-path slime_tau2.hooks.filters.process_all_samples
   --custom-rollout-log-function-path slime_tau2.hooks.metrics.log_rollout
   --custom-eval-rollout-log-function-path slime_tau2.hooks.metrics.log_eval
+  --rollout-data-postprocess-path slime_tau2.hooks.trainer_dump.keep_log_probs
   --custom-config-path "$OUTPUT_DIR/tau2.yaml"
 )
 case "$OPTION_credit" in turn* | call) HOOK_ARGS+=(--custom-advantage-function-path slime_tau2.hooks.advantages.turn_advantages) ;; esac

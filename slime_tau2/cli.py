@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 import slime_tau2
-from slime_tau2 import cli_collect, cli_data, cli_evaluation, cli_options, cli_tasks, plugins
+from slime_tau2 import cli_collect, cli_data, cli_evaluation, cli_options, cli_rollouts, cli_tasks, plugins
 from slime_tau2.config import ENVIRONMENT, Tau2Config, from_environment
 from slime_tau2.errors import InfrastructureError, UserError
 
@@ -229,6 +229,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": cli_evaluation.plan,
     "select": cli_evaluation.select,
     "report": cli_evaluation.report,
+    "rollouts": cli_rollouts.rollouts,
     "export-tau2": cli_evaluation.export_tau2,
     "import-tau2": cli_evaluation.import_tau2,
     "card": cli_evaluation.card,
@@ -240,7 +241,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
 }
 """Every command, in the order in which `--help` lists them."""
-WITHOUT_DOMAINS = ("prepare-data", "options", "serve", "export-hf", "doctor")
+WITHOUT_DOMAINS = ("prepare-data", "options", "rollouts", "serve", "export-hf", "doctor")
 """Commands that know no domains and must work where a plugin cannot be imported: before tau2 is there, say."""
 
 

@@ -197,6 +197,10 @@ class Tau2Config(BaseModel):
     """
     log_samples: int = Field(4, ge=0)
     """Whole conversations per rollout that W&B gets as a table."""
+    dump: int = Field(2, ge=0)
+    """Groups per rollout whose tokens go into the dump that `slime-tau2 rollouts` shows, under `--dump-details` or
+    `--save`; 0 writes no dump.
+    """
 
     # Advanced: hosts that want something of their own
 

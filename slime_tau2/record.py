@@ -205,6 +205,34 @@ class RewardInfoRecord(TypedDict):
 
 
 @with_config(_STRICT)
+class PlaceRecord(TypedDict):
+    """A place of a database that is not as the solution leaves it."""
+
+    whose: str
+    """`agent` or `user`: whose database."""
+    table: str
+    """The table."""
+    key: str
+    """The row's key; empty where the database has no rows there."""
+    path: str
+    """Where in the row: `flights[0].date`; empty where all of the row is there on one side only."""
+    found: str | None
+    """What is there, as JSON of at most 200 characters; null: nothing."""
+    wanted: str | None
+    """What the solution leaves there, likewise."""
+
+
+@with_config(_STRICT)
+class DatabaseDifference(TypedDict):
+    """How the databases at the end differ from those that the solution leaves (`episode.end_state`)."""
+
+    total: Count
+    """Places that differ."""
+    places: list[PlaceRecord]
+    """The first 40 of them, by database, table and key."""
+
+
+@with_config(_STRICT)
 class TokenCounts(TypedDict):
     """What one model's servers reported of an episode's requests."""
 
@@ -296,6 +324,10 @@ class EpisodeRecord(TaskRecord, Provenance):
     """The parts of the partial score by kind, each in [0, 1]."""
     reward_info: RewardInfoRecord | None
     """tau2's RewardInfo, with every check; null without a score."""
+    database_difference: NotRequired[DatabaseDifference | None]
+    """Where the databases at the end are not as the solution leaves them; null where they are, or where tau2 compared
+    none; absent in an import, and where it is not known.
+    """
     turns: list[TurnRecord]
     """The agent's turns in order; none in an import."""
     steps: int

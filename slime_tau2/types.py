@@ -12,6 +12,7 @@ from typing import Any, cast
 from slime_tau2.ledger import TokenLedger
 from slime_tau2.record import (
     FORMAT,
+    DatabaseDifference,
     EpisodeRecord,
     MessageRecord,
     Provenance,
@@ -179,6 +180,8 @@ class Episode:
     """By what the ledger can be audited, where the messages are not what the policy read; not recorded."""
     provenance: Provenance = field(default_factory=lambda: Provenance(tau2="", tasks_sha256="", reward_basis=[]))
     """The tau2, task file and reward basis that scored it."""
+    database_difference: DatabaseDifference | None = None
+    """Where the databases at the end are not as the solution leaves them, if tau2 found that they differ."""
     user_stopped_early: bool = False
     """Whether the user hung up right after confirming (`episode.user_errors`)."""
     turn_tokens: list[list[tuple[str, float]]] | None = None
@@ -203,6 +206,7 @@ class Episode:
             partial=outcome.partial if outcome else None,
             components=outcome.components if outcome else {},
             reward_info=outcome.reward_info if outcome else None,
+            database_difference=self.database_difference,
             turns=[turn.record() for turn in self.turns],
             steps=self.steps,
             tool_errors=self.tool_errors,

@@ -66,8 +66,9 @@ class Chromium:
                 assert "error" not in message, message["error"]
                 return message["result"]
 
-    async def open(self, path: Path) -> None:
-        await self.call("Page.navigate", url=path.resolve().as_uri())
+    async def open(self, path: Path, fragment: str = "") -> None:
+        """Open a file; `fragment`: what follows it in the address, with its `#`."""
+        await self.call("Page.navigate", url=path.resolve().as_uri() + fragment)
         for _ in range(600):
             if await self.run("document.readyState") == "complete":
                 return
@@ -79,6 +80,23 @@ class Chromium:
         done = await self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
+
+    async def until(self, expression: str) -> None:
+        """Wait until an expression is true."""
+        for _ in range(600):
+            if await self.run(f"Boolean({expression})"):
+                return
+            await asyncio.sleep(0.05)
+        raise TimeoutError(f"{expression} did not become true")
+
+    async def look(self, width: int, height: int, *, dark: bool = False) -> None:
+        """Give the page a size in pixels, and a theme."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
+        theme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        await self.call("Emulation.setEmulatedMedia", features=theme)
+        await self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     async def screenshot(self, path: Path) -> None:
         shot = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=False)

@@ -20,10 +20,12 @@ from checkpoint_files import write_checkpoint
 from documented import NAMES, PAGES, ROOT, commands
 from fake_openai import FakeOpenAI
 from launch_commands import fake_slime, launch
+from rollout_dumps import rollout_part
 from serving import Serving
 
 from slime_tau2.data import traces
 from slime_tau2.domains.helpdesk.teacher import Teacher
+from slime_tau2.dumps.store import FOLDER, Dump
 from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import CallableAgent
 from slime_tau2.episode.driver import run_episode
@@ -96,6 +98,11 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         "tests/factory/test_expert.py::test_collect_resumes_and_is_one_run_over_several_domains",
         (),
     ),
+    (
+        r"slime-tau2 rollouts .* --live",
+        "tests/rollouts/test_rollouts.py::test_the_live_page_follows_the_training",
+        (),
+    ),
     (r"slime-tau2 collect .*", HERE, ("--set", f"user_base_url={OPENAI}")),
     (
         r"slime-tau2 eval --domain helpdesk --policy outputs/.*",
@@ -154,6 +161,7 @@ def workspace(tmp_path_factory, tiny_model, tiny_model_dir, tokenizer):
     shutil.copytree(hf, place / "Qwen3-4B")
     shutil.copytree(tiny_model_dir, place / "outputs" / "grpo" / "hf")
     shutil.copytree(tiny_model_dir, place / "outputs" / "quickstart" / "grpo" / "model")
+    Dump(place / "outputs" / "quickstart" / "grpo" / FOLDER).write_rollout(rollout_part(0))
     talk = [{"role": "user", "content": "My order, please."}, {"role": "assistant", "content": "It is on its way."}]
     rows = [{"messages": talk, "metadata": json.dumps({"domain": "retail", "task_id": "1"})}]
     for name in ("published", "tau2-sft-seed-v3", "a-published-set"):

@@ -248,6 +248,8 @@ class Conversation:
         answer, reason = await self._judged(judge), self.episode.termination.tau2_reason
         info = self.stage.grader.score(self.task, self.environment, self.messages(), reason, answer)
         reward_info = cast(RewardInfoRecord, info.model_dump(mode="json", exclude_none=True))
+        if info.db_check is not None and not info.db_check.db_match:
+            self.episode.database_difference = self.stage.grader.database_difference(self.task, self.environment)
         self._score_assertions()
         if official is not None:
             await official.compare(

@@ -190,16 +190,11 @@ class Environments:
 
     def rows(self, environment: bench.Environment) -> TableState:
         """What the agent's database holds, as far as it can differ from another's: for `changes`."""
-        if self._tables:
-            return self._owned_rows(environment)
-        database = environment.tools.db
-        held: TableState = {}
-        for field, value in ({} if database is None else database.model_dump()).items():
-            if isinstance(value, dict):
-                held.update({(field, str(key)): normal_form(row) for key, row in value.items()})
-            else:
-                held[field, ""] = normal_form(value)
-        return held
+        return self._owned_rows(environment) if self._tables else _all_rows(environment.tools.db)
+
+    def user_rows(self, environment: bench.Environment) -> TableState:
+        """What the user's database holds, where there is one: for `changes`."""
+        return {} if environment.user_tools is None else _all_rows(environment.user_tools.db)
 
     def changes(self, before: TableState, after: TableState) -> Changes:
         """The rows that differ between two of an episode's `rows`."""
@@ -227,6 +222,16 @@ class Environments:
         """Raise if any episode changed the shared database (invariant 5)."""
         if self.base.get_db_hash() != self._hash:
             raise AssertionError(f"{self.spec.domain}: an episode changed the shared database")
+
+
+def _all_rows(database: bench.DB | None) -> TableState:
+    held: TableState = {}
+    for field, value in ({} if database is None else database.model_dump()).items():
+        if isinstance(value, dict):
+            held.update({(field, str(key)): normal_form(row) for key, row in value.items()})
+        else:
+            held[field, ""] = normal_form(value)
+    return held
 
 
 def _tables(database: bench.DB, domain: str) -> list[str]:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from slime_tau2 import bench
+from slime_tau2.episode import end_state
 from slime_tau2.episode.environments import Changes, Environments, State, TableState
+from slime_tau2.record import DatabaseDifference
 from slime_tau2.rewards import effects
 from slime_tau2.rewards.partial import GoldAction, StrictScorer
 from slime_tau2.terminations import GRADED_REASONS
@@ -19,10 +21,14 @@ from slime_tau2.terminations import GRADED_REASONS
 
 @dataclass(frozen=True)
 class Gold:
-    """What the gold actions of a task lead to: which of them err, and the end state of the databases."""
+    """What the gold actions of a task lead to: which of them err, and the end state of the databases, to compare and
+    row by row, the agent's and the user's.
+    """
 
     errs: list[bool]
     state: State
+    rows: TableState
+    user_rows: TableState
 
 
 class Grader:
@@ -44,7 +50,8 @@ class Grader:
         environment, errs = self._play(task)
         if environment.user_tools is not None:  # a call may need what one of the other side has done
             errs = self._play(task, sync=True)[1]
-        return Gold(errs, self.environments.state(environment))
+        rows, user_rows = self.environments.rows(environment), self.environments.user_rows(environment)
+        return Gold(errs, self.environments.state(environment), rows, user_rows)
 
     def counts_database(self, task: bench.Task) -> bool:
         """Whether the reward asks that the databases are in the gold end state."""
@@ -109,6 +116,14 @@ class Grader:
     def db_match(self, environment: bench.Environment, task: bench.Task) -> bool:
         """Whether an environment's databases are in the gold end state."""
         return self.environments.same(self.gold(task).state, self.environments.state(environment))
+
+    def database_difference(self, task: bench.Task, environment: bench.Environment) -> DatabaseDifference:
+        """Where an environment's databases are not in the gold end state."""
+        gold, environments = self.gold(task), self.environments
+        return end_state.difference(
+            environments.changes(gold.rows, environments.rows(environment)),
+            environments.changes(gold.user_rows, environments.user_rows(environment)),
+        )
 
     def score(
         self,

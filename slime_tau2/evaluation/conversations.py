@@ -1,100 +1,65 @@
-"""Conversations as the report's viewer (`viewer.js`) reads them: rows for its list, bodies in compressed chunks."""
+"""Records of attempts as the conversation view of a page reads them (`viewer.talk`)."""
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
-from collections.abc import Sequence
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
-from slime_tau2.evaluation import failures, scores
+from slime_tau2.evaluation import check_places, costs
+from slime_tau2.evaluation.costs import Tokens
 from slime_tau2.evaluation.fault.kinds import Finding
-from slime_tau2.record import AttemptRecord, MessageRecord, RewardInfoRecord
-
-CHUNK = 40
-"""Conversations compressed together: opening one unpacks so many."""
+from slime_tau2.record import AttemptRecord, CallGainRecord, MessageRecord, TurnRecord
+from slime_tau2.viewer.talk import Call, Difference, Fault, Mark, Message, Talk
 
 
-Row = tuple[str, str, str, int, float | None, float | None, str, int]
-"""(run, family, task, attempt, reward, partial, termination, turns) of a conversation."""
-
-
-class Mark(TypedDict):
-    """What the viewer shows beside a turn of the agent."""
-
-    partial: float
-    gain: float
-    malformed: int
-    tokens: list[tuple[str, float]]
-    """(text, log-prob) of each sampled token; [] where none are known."""
-
-
-class Message(TypedDict):
-    """A message as the viewer shows it."""
-
-    role: str
-    by: str
-    """Who spoke, or made the call that a tool answers; `unsent`: a turn that tau2 never read."""
-    text: str
-    calls: list[tuple[str, dict[str, Any]]]
-    """(tool, arguments)."""
-    error: bool
-    turn: Mark | None
-
-
-Check = tuple[bool, str, str, bool]
-"""(met, kind, what, whether the reward counts it) of one of tau2's checks."""
-
-
-Fault = tuple[str, str, int | None]
-"""(whose, what is proven, index of the message that shows it) of a fault."""
-
-
-class Body(TypedDict):
-    """One conversation as the viewer shows it."""
-
-    detail: str
-    messages: list[Message]
-    checks: list[Check]
-    faults: list[Fault]
-
-
-def row(run: str, record: AttemptRecord) -> Row:
-    """The line of a conversation in the viewer's list."""
-    partial = record["partial"]
-    return (
-        run,
-        scores.family((record["domain"], record["task_id"])),
-        record["task_id"],
-        record["attempt"],
-        record["reward"],
-        None if partial is None else round(partial, 2),
-        record["termination"],
-        len(record["turns"]),
-    )
-
-
-def pack(bodies: Sequence[Body]) -> list[str]:
-    """Bodies in chunks of CHUNK, each gzip in base64."""
-    chunks = [bodies[n : n + CHUNK] for n in range(0, len(bodies), CHUNK)]
-    return [base64.b64encode(gzip.compress(json.dumps(c, ensure_ascii=False).encode(), 6)).decode() for c in chunks]
-
-
-def body(record: AttemptRecord, findings: Sequence[Finding] = ()) -> Body:
-    """One conversation as the viewer reads it.
+def talk(
+    record: AttemptRecord,
+    *,
+    writes: AbstractSet[str] = frozenset(),
+    findings: Sequence[Finding] = (),
+    facts: Sequence[tuple[str, str]] = (),
+) -> Talk:
+    """One conversation.
 
     Args:
+        writes: names of the domain's tools that write.
         findings: what is proven of whose fault it was, if it failed.
+        facts: what else is to be said of it.
     """
-    turns = record["turns"]
-    marks = _marks(record)
+    faults: list[Fault] = [{"party": f.party, "what": _fault(f), "at": f.message} for f in findings]
+    out: Talk = {
+        "messages": _messages(record),
+        "checks": check_places.checks(record, writes),
+        "faults": faults,
+        "facts": [*_ending(record), *facts, *_spent(record)],
+    }
+    difference = _difference(record)
+    if difference is not None:
+        out["database"] = difference
+    return out
+
+
+def _fault(finding: Finding) -> str:
+    after = "" if finding.mended is None else f"; put right in message {finding.mended}"
+    return f"{finding.kind}: {finding.words}; {finding.held}{after}"
+
+
+def _messages(record: AttemptRecord) -> list[Message]:
+    turns, marks = record["turns"], _marks(record)
     sent = sum(turn["sent"] for turn in turns)
-    agents = [n for n, m in enumerate(record["messages"]) if m["role"] == "assistant"]
-    mark_of = dict(zip(agents[len(agents) - sent :], marks))  # the agent's earlier messages were not sampled
-    messages = [_message(message, mark_of.get(n)) for n, message in enumerate(record["messages"])]
+    turn_of = dict(zip(check_places.turns_at(record), zip(turns, marks)))
+    thoughts = {thought["message"]: thought["text"] for thought in record["reasoning"] if thought["role"] != "judge"}
+    out = []
+    calls = _call_gains(record, turn_of)
+    for n, recorded in enumerate(record["messages"]):
+        message = _message(recorded, calls.get(n, []))
+        if n in turn_of:
+            message["turn"] = turn_of[n][1]
+        if n in thoughts:
+            message["thought"] = thoughts[n]
+        out.append(message)
     if sent < len(turns):
-        messages.append(
+        out.append(
             {
                 "role": "assistant",
                 "by": "unsent",
@@ -104,60 +69,88 @@ def body(record: AttemptRecord, findings: Sequence[Finding] = ()) -> Body:
                 "turn": marks[-1],
             }
         )
-    return {
-        "detail": record["detail"],
-        "messages": messages,
-        "checks": _checks(record["reward_info"]),
-        "faults": [(f.party, f"{f.kind}: {f.text}", f.message) for f in findings],
-    }
+    return out
 
 
 def _marks(record: AttemptRecord) -> list[Mark]:
     """The marks of the agent's turns, in order."""
     tokens = iter(record.get("turn_tokens") or [])
-    return [
-        {
-            "partial": turn["partial"],
-            "gain": turn["gain"],
-            "malformed": turn["malformed"],
-            "tokens": next(tokens, []) if turn["end"] > turn["start"] else [],
-        }
-        for turn in record["turns"]
-    ]
+    out = []
+    for turn in record["turns"]:
+        mark = Mark(index=turn["index"], partial=turn["partial"], gain=turn["gain"], malformed=turn["malformed"])
+        spoken = next(tokens, []) if turn["end"] > turn["start"] else []
+        if spoken:
+            mark["tokens"] = {"text": [text for text, _ in spoken], "sampler": [log_prob for _, log_prob in spoken]}
+        if turn["finish_reason"] != "stop":
+            mark["notes"] = [f"ended by {turn['finish_reason']}"]
+        out.append(mark)
+    return out
 
 
-def _message(message: MessageRecord, turn: Mark | None) -> Message:
+def _call_gains(
+    record: AttemptRecord, turn_of: Mapping[int, tuple[TurnRecord, Mark]]
+) -> dict[int, list[CallGainRecord]]:
+    """{index of a message: what each of its calls did}, of the agent's turns whose every call is known."""
+    out = {}
+    for n, (turn, _) in turn_of.items():
+        made = record["messages"][n].get("tool_calls") or []
+        if len(turn["by_call"]) == len(made):
+            out[n] = turn["by_call"]
+    return out
+
+
+def _message(message: MessageRecord, gains: Sequence[CallGainRecord]) -> Message:
     role = message["role"]
+    calls = []
+    for place, made in enumerate(message.get("tool_calls") or []):
+        call = Call(name=made["name"], arguments=made["arguments"])
+        if place < len(gains):
+            call["gain"], call["wrong"] = gains[place]["gain"], gains[place]["wrong"]
+        calls.append(call)
     return {
         "role": role,
         "by": message.get("requestor", "assistant") if role == "tool" else role,
         "text": message.get("content") or "",
-        "calls": [(call["name"], call["arguments"]) for call in message.get("tool_calls") or []],
+        "calls": calls,
         "error": bool(message.get("error")),
-        "turn": turn,
     }
 
 
-def _checks(info: RewardInfoRecord | None) -> list[Check]:
-    """Each of tau2's checks, those that the reward does not count too."""
-    if info is None:
-        return []
-    basis = set(info.get("reward_basis") or ())
-    database = info.get("db_check")
-    out: list[Check] = []
+def _difference(record: AttemptRecord) -> Difference | None:
+    told = record.get("database_difference")
+    if told is None:
+        return None
+    return {
+        "total": told["total"],
+        "counts": "DB" in record["reward_basis"],
+        "places": [
+            {
+                "where": " ".join(filter(None, [f"{p['whose']}'s {p['table']}", p["key"], p["path"]])),
+                "found": p["found"],
+                "wanted": p["wanted"],
+            }
+            for p in told["places"]
+        ],
+    }
 
-    def add(met: bool, kind: str, what: str, source: str) -> None:
-        out.append((met, kind, what, source in basis))
 
-    if database:
-        add(database["db_match"], "database", "in the state that the solution leaves", "DB")
-    for action in info.get("action_checks") or []:
-        call = action["action"]
-        add(bool(action.get("action_match")), f"{failures.whose(call)} action", failures.called(call), "ACTION")
-    for assertion in info.get("env_assertions") or []:
-        add(assertion["met"], "assertion", failures.wanted(assertion["env_assertion"]), "ENV_ASSERTION")
-    for saying in info.get("communicate_checks") or []:
-        add(saying["met"], "told", saying["info"], "COMMUNICATE")
-    for judgement in info.get("nl_assertions") or []:
-        add(judgement["met"], "judged", judgement.get("nl_assertion", ""), "NL_ASSERTION")
-    return out
+def _ending(record: AttemptRecord) -> list[tuple[str, str]]:
+    ended = record["termination"] + (f": {record['detail']}" if record["detail"] else "")
+    parts = ", ".join(f"{name} {value:.2f}" for name, value in record["components"].items())
+    partial = record["partial"]
+    return [
+        ("ended", ended),
+        *([] if partial is None else [("partial score", f"{partial:.2f}" + (f" ({parts})" if parts else ""))]),
+    ]
+
+
+def _spent(record: AttemptRecord) -> list[tuple[str, str]]:
+    """Seconds and tokens."""
+    out = []
+    if record["wall_s"]:
+        waits = f" ({record['policy_s']:.1f} for the policy, {record['user_s']:.1f} for the user)"
+        out.append(("seconds", f"{record['wall_s']:.1f}{waits}"))
+    if record["response_tokens"]:
+        out.append(("response", f"{record['response_tokens']:,} tokens, {record['sampled_tokens']:,} of them sampled"))
+    spent: dict[str, Tokens] = costs.used([record])
+    return [*out, *((f"{role}'s tokens", str(tokens)) for role, tokens in spent.items())]

@@ -1,4 +1,4 @@
-"""The page's plots, as SVG: no script, no network, sharp at any size."""
+"""A study's plot, as SVG: sharp at any size."""
 
 from __future__ import annotations
 
@@ -32,50 +32,6 @@ def _svg(figure: Any) -> str:
     figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     plt.close(figure)
     return out.getvalue()[out.getvalue().index("<svg") :]
-
-
-def pass_curves(stages: Mapping[str, Mapping[int, tuple[Estimate, Estimate]]]) -> str:
-    """{stage: {k: (pass@k, pass^k)}} -> both curves with their 95 % bands, one colour per stage."""
-    figure, (left, right) = _figure(2)
-    for color, (stage, points) in zip(COLORS * 9, stages.items()):
-        ks = sorted(points)
-        for axes, n in ((left, 0), (right, 1)):
-            values = [points[k][n] for k in ks]
-            axes.plot(ks, [100 * e.value for e in values], "o-", color=color, markersize=3, linewidth=1.4, label=stage)
-            axes.fill_between(
-                ks, [100 * e.low for e in values], [100 * e.high for e in values], color=color, alpha=0.13, linewidth=0
-            )
-    for axes, title in ((left, "pass@k: any of k attempts succeeds"), (right, "pass^k: all k attempts succeed")):
-        axes.set(title=title, xlabel="k", ylabel="% of tasks", ylim=(-2, 102))
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    left.legend(frameon=False)
-    return _svg(figure)
-
-
-def training(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Lines of a local run's metrics.jsonl -> loss of SFT and RFT; reward and length over GRPO's rollouts."""
-    figure, (left, middle, right) = _figure(3)
-    offset = 0
-    for stage, color in (("sft", COLORS[0]), ("rft", COLORS[2])):
-        part = {r["step"]: r["loss"] for r in rows if r["stage"] == stage}
-        left.plot([s + offset for s in part], list(part.values()), color=color, linewidth=1, label=stage.upper())
-        offset += max(part, default=0)
-    left.set(title="SFT and RFT", xlabel="optimizer step", ylabel="loss (nats per trained token)", yscale="log")
-    grpo = {r["step"]: r for r in rows if r["stage"] == "grpo"}
-    steps = sorted(grpo)
-
-    def series(key: str) -> list[float]:
-        return [grpo[s].get(key, float("nan")) for s in steps]
-
-    middle.plot(steps, series("rollout/reward"), color=COLORS[4], label="reward (train tasks)")
-    middle.plot(steps, series("rollout/partial"), color=COLORS[3], label="strict partial score")
-    middle.set(title="GRPO", xlabel="rollout", ylim=(0, 1.02))
-    right.plot(steps, series("rollout/response_tokens"), color=COLORS[0], label="response tokens")
-    right.plot(steps, series("rollout/trained_tokens"), color=COLORS[1], label="of these sampled")
-    right.set(title="Length of GRPO's episodes", xlabel="rollout", ylim=(0, None))
-    for axes in (left, middle, right):
-        axes.legend(frameon=False)
-    return _svg(figure)
 
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]

@@ -10,10 +10,12 @@ from rich.console import Console
 
 from slime_tau2 import files
 from slime_tau2.errors import ConfigError
-from slime_tau2.evaluation import costs, failures, page, published, runs, scores
+from slime_tau2.evaluation import costs, failures, page, published, runs
 from slime_tau2.evaluation.fault import summary
-from slime_tau2.evaluation.page import Page, ShownRun
+from slime_tau2.evaluation.page import Page
+from slime_tau2.evaluation.shown import ShownRun
 from slime_tau2.evaluation.tables import metrics_table
+from slime_tau2.viewer import document
 
 
 def write(directories: Sequence[Path], output: Path | None, prices: Path | None, console: Console) -> None:
@@ -24,27 +26,32 @@ def write(directories: Sequence[Path], output: Path | None, prices: Path | None,
         ConfigError: a directory holds no run, or the table of prices lacks a model.
     """
     path = output or directories[0] / "report.html"
-    page.check_target(path)
+    document.check_target(path)
     as_json = path.with_suffix(".json")
     _check_target(as_json)
     evaluated = runs.load_all(directories)
     shown = {run.name: ShownRun.of(run) for run in evaluated}
     table = None if prices is None else costs.read_prices(prices)
-    spent = {run.name: costs.lines(costs.used(run.records), run.plan.settings, table) for run in evaluated}
+    used = {run.name: costs.used(run.records) for run in evaluated}
+    some = any(used.values())  # scripts, which take no tokens, may stand beside models
+    spent = {
+        run.name: costs.lines(used[run.name], run.plan.settings, table if used[run.name] or not some else None)
+        for run in evaluated
+    }
     for run in evaluated:
         title = f"{run.title}: {run.plan.name}"
-        console.print(metrics_table(title, scores.scores(run.successes, scores.ks(run.plan.attempts))))
+        console.print(metrics_table(title, shown[run.name].scores))
         beside = published.table(run)
         if beside is not None:
             console.print(beside)
         for line in (str(run.coverage), *spent[run.name]):
             console.print(line, soft_wrap=True, highlight=False)
-        console.print(failures.table(page.failed(run.records)))
+        console.print(failures.table(shown[run.name].failures))
         for line in summary.lines(shown[run.name].judged):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
     facts = [f"{run.title}: {run.plan.name}, {run.coverage}; tau2 {run.plan.tau2}; {_hashes(run)}" for run in evaluated]
     facts += [f"{name}: {'; '.join(lines)}" for name, lines in spent.items() if lines]
-    page.write(Page(title="slime_tau2 evaluation", runs=list(shown.values()), facts=facts), path)
+    page.write(Page(title="slime_tau2 evaluation", runs=list(shown.values()), facts=facts, prices=table), path)
     faults = {name: summary.to_json(run.judged) for name, run in shown.items()}
     files.write_whole(as_json, json.dumps({"faults": faults}, indent=1, ensure_ascii=False))
     console.print(f"every conversation: {path}; faults with their evidence: {as_json}", soft_wrap=True)

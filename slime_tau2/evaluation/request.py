@@ -36,6 +36,7 @@ NOT_OF_AN_EVALUATION = {
     "overlong": _TRAINING,
     "overlong_penalty": _TRAINING,
     "log_samples": _TRAINING,
+    "dump": _TRAINING,
     "episode_retries": "the same command tries attempts again that have no score",
 }
 """{option that an evaluation does not read: what to do instead}"""

@@ -27,8 +27,8 @@ def played(settings: PipelineSettings) -> dict[str, Any]:
     }
 
 
-def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path) -> Namespace:
-    """The arguments that slime would hand to the hooks, for the local engine."""
+def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path, dumps: Path) -> Namespace:
+    """The arguments that slime would hand to the hooks, for the local engine; rollouts are dumped under `dumps`."""
     host, port = server_url.removeprefix("http://").split(":")
     options = {**played(settings), "domains": (settings.tasks,), "split": WHOLE, "seed": settings.seed, **settings.tau2}
     return Namespace(
@@ -46,5 +46,6 @@ def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path) -> 
         reward_key=None,
         save=None,
         load=None,  # the stage's own checkpoint holds the data source's state
+        dump_details=str(dumps),
         **{PREFIX + key: value for key, value in options.items()},
     )

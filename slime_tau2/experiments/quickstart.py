@@ -20,8 +20,9 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import estimators, page, runs, scores
 from slime_tau2.evaluation.estimators import Estimate
 from slime_tau2.evaluation.fault import summary
-from slime_tau2.evaluation.page import Page, ShownRun
+from slime_tau2.evaluation.page import Page
 from slime_tau2.evaluation.runs import EvaluatedRun
+from slime_tau2.evaluation.shown import ShownRun
 from slime_tau2.evaluation.tables import points, stages_table
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments import watch

@@ -19,6 +19,7 @@ from slime_tau2 import files
 from slime_tau2.data.traces import TokenRow
 from slime_tau2.experiments.arguments import slime_args
 from slime_tau2.experiments.settings import PipelineSettings
+from slime_tau2.hooks import trainer_dump
 from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.hooks.rewards import reward_post_process
 from slime_tau2.local import checkpoint
@@ -104,7 +105,7 @@ def train_grpo(
     """Rounds of rollout, group normalisation, training and a weight update: `settings.grpo_steps` of them, or until
     `settings.grpo_episodes` are sampled.
     """
-    args = slime_args(settings, server.url, stage.directory / "weights")
+    args = slime_args(settings, server.url, stage.directory / "weights", stage.directory)
     root = stage.directory / "checkpoints"
     state = checkpoint.load(root, trainer) or {"iteration": 0}
     step, episodes = state["iteration"], state.get("episodes", 0)
@@ -123,7 +124,9 @@ def train_grpo(
         episodes += int(rollout.metrics["rollout/episodes"] + rollout.metrics["rollout/cut_off"])
         raw, advantages = reward_post_process(args, rollout.samples)
         assert len(raw) == len(rollout.samples)
-        trained = trainer.grpo_step(rollout.samples, advantages)
+        said = trainer_dump.Said()
+        trained = trainer.grpo_step(rollout.samples, advantages, said.take)
+        said.write(args, step - 1)
         save_model(stage.directory / "weights", trainer.model, tokenizer)
         stage.log(step, settings.grpo_steps, {**rollout.metrics, **trained})
         if step % GRPO_SAVE_INTERVAL == 0 or step == settings.grpo_steps:

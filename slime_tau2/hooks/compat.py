@@ -45,6 +45,7 @@ __all__ = [
     "DynamicFilterOutput",
     "GenerateState",
     "Sample",
+    "held_places",
     "log_metrics",
     "log_table",
     "restart",
@@ -87,6 +88,21 @@ def throws_groups_away() -> bool:
     from slime.rollout.fully_async_rollout import AsyncRolloutWorker
 
     return "limit" not in inspect.signature(AsyncRolloutWorker.get_completed_groups).parameters
+
+
+def held_places(total: int, response: int) -> list[int]:
+    """Which response tokens of a sample this trainer's rank has numbers of, in its order: with context parallelism a
+    share of them.
+
+    Args:
+        total, response: tokens of the sample, and of its response.
+    """
+    if not HAS_SLIME:
+        return list(range(response))
+    from slime.backends.megatron_utils import cp_utils
+
+    places: list[int] = cp_utils.slice_log_prob_with_cp(list(range(response)), total, response)
+    return places
 
 
 def log_metrics(args: object, metrics: dict[str, float], step_key: str) -> None:

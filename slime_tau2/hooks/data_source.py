@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from slime_tau2.config import Tau2Config
+from slime_tau2.dumps.format import ServedRow
 from slime_tau2.errors import CheckpointError
 from slime_tau2.hooks import advantages, current, eval_tasks
 from slime_tau2.hooks.arguments import option
@@ -20,8 +21,9 @@ from slime_tau2.hooks.compat import Sample, throws_groups_away
 from slime_tau2.hooks.fan_out import first_samples
 from slime_tau2.hooks.filters import buffer_filter, keeps
 from slime_tau2.hooks.generate import prefetch
-from slime_tau2.hooks.group_book import GroupBook, key_of, spoiled, unfinished
+from slime_tau2.hooks.group_book import CUT_OFF, SPOILED, THROWN_AWAY, GroupBook, key_of, spoiled, unfinished
 from slime_tau2.hooks.group_factory import GroupFactory
+from slime_tau2.hooks.group_story import story
 from slime_tau2.hooks.liveness import Liveness
 from slime_tau2.hooks.modes import ends_idle, fully_async
 from slime_tau2.hooks.rollout_states import RolloutStates
@@ -30,6 +32,8 @@ from slime_tau2.schedule.order import TaskOrder, training_tasks
 from slime_tau2.types import is_success
 
 STATE_VERSION = 2
+RESUMED = "the run was resumed"
+"""Why a group is served again that did not come back in this process."""
 
 
 class Metadata(TypedDict):
@@ -67,6 +71,7 @@ class Tau2DataSource:
         save: str | None = option(args, "save", None)
         self._states = RolloutStates(save) if save else None
         current.register(self)
+        story.begin()
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -87,8 +92,11 @@ class Tau2DataSource:
         with self._lock:
             self.liveness.check(self.groups.out.values(), num_samples)
             groups = self._from_buffer(num_samples)
+            why: list[ServedRow] = [ServedRow(by="returned", after=RESUMED) for _ in groups]
             groups += self.factory.fresh(num_samples - len(groups))
+            why += [self.order.reasons[task_name(group[0])] for group in groups[len(why) :]]
             self.groups.served(groups)
+            story.served(zip(groups, why))
         prefetch((group[0] for group in groups if group), self.args)
         return groups
 
@@ -104,8 +112,8 @@ class Tau2DataSource:
         several samples, which slime would not take again.
         """
         for group in samples:
-            flat = flatten(group)
-            self._take_back([first_samples(flat)], anew=any(isinstance(element, list) for element in group))
+            anew = any(isinstance(element, list) for element in group)
+            self._take_back([first_samples(flatten(group))], anew=anew, why="slime handed it back")
 
     def reclaim(self, finished: list[list[Sample]]) -> int:
         """Take back what a synchronous rollout spoiled or cut off, to begin anew; returns how many groups.
@@ -115,17 +123,20 @@ class Tau2DataSource:
         """
         with self._lock:
             groups = [group for group in finished if spoiled(group)]
-            if not option(self.args, "partial_rollout", False):
-                ended = {key_of(group) for group in finished}
-                groups += [g for key, g in self.groups.out.items() if key not in ended and unfinished(g)]
-            self._take_back(groups, anew=True)
-            return len(groups)
+            self._take_back(groups, anew=True, why=SPOILED)
+            if option(self.args, "partial_rollout", False):
+                return len(groups)
+            ended = {key_of(group) for group in finished}
+            cut_off = [g for key, g in self.groups.out.items() if key not in ended and unfinished(g)]
+            self._take_back(cut_off, anew=True, why=CUT_OFF)
+            return len(groups) + len(cut_off)
 
-    def _take_back(self, groups: list[list[Sample]], anew: bool) -> None:
+    def _take_back(self, groups: list[list[Sample]], anew: bool, why: str) -> None:
         with self._lock:
             for group in groups:
                 self.liveness.came_back(group)
                 self.groups.take_back(group, anew)
+                story.became(group, "returned", why)
 
     def end_rollout(self, samples: list[Sample], rollout_id: int | None = None) -> None:
         """A rollout is over and `samples` are what trains.
@@ -139,21 +150,26 @@ class Tau2DataSource:
                 if s.group_index is not None:
                     trained.setdefault(s.group_index, []).append(s)
             for key, group in trained.items():
-                self._close(key, group)
+                self._close(key, group, "trained")
             if ends_idle(self.args):
-                for group in self.groups.settle(lambda g: keeps(self.args, g)):
-                    self._close(key_of(group), group)
+                settled = self.groups.settle(lambda g: keeps(self.args, g))
+                for group, why in settled.returned:
+                    story.became(group, "returned", why)
+                for group in settled.dropped:
+                    self._close(key_of(group), group, "dropped")
             elif rollout_id is not None and fully_async(self.args) and throws_groups_away():
-                self.groups.take_back_thrown_away()
+                for group in self.groups.take_back_thrown_away():
+                    story.became(group, "returned", THROWN_AWAY)
             if rollout_id is None or self._states is None:
                 return
             states, state = self._states, self.state_dict()
         states.write(rollout_id, state)  # outside the lock: nobody waits for the disk
 
-    def _close(self, key: int, group: list[Sample]) -> None:
+    def _close(self, key: int, group: list[Sample], fate: str) -> None:
         """Count a group and tell the curriculum, unless it was closed before."""
         if not self.groups.close(key):
             return
+        story.became(group, fate)
         counts = self.metadata["terminations"]
         group = first_samples(group)
         for s in group:

@@ -12,6 +12,8 @@ from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import DynamicFilterOutput, Sample
 from slime_tau2.hooks.fan_out import first_samples
 from slime_tau2.hooks.group_book import spoiled
+from slime_tau2.hooks.group_story import story
+from slime_tau2.hooks.rollout_rows import rows_of
 from slime_tau2.hooks.samples import ended, flatten, task_reward
 from slime_tau2.hooks.training_reward import training_reward
 
@@ -28,8 +30,15 @@ def dynamic_sampling_filter(args: object, samples: list[Any], **kwargs: object) 
     A dropped group is kept after all when too few remain, which spares slime a whole further round of sampling.
     """
     config = Tau2Config.from_args(args)
-    valid = [s for s in first_samples(flatten(samples)) if not s.remove_sample]
-    rewards = [training_reward(config, s, task_reward(s)) for s in valid]
+    group = flatten(samples)
+    valid = [s for s in first_samples(group) if not s.remove_sample]
+    verdict = _verdict([training_reward(config, s, task_reward(s)) for s in valid])
+    story.judged(group, verdict.reason or "kept", rows_of(config, group))
+    return verdict
+
+
+def _verdict(rewards: list[float]) -> DynamicFilterOutput:
+    """Of a group whose valid samples have these training rewards."""
     if len(rewards) < 2:
         return DynamicFilterOutput(keep=False, reason="infrastructure")
     if max(rewards) - min(rewards) < 1e-6:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
 
 from slime_tau2.hooks.compat import Sample, restart
@@ -28,6 +29,22 @@ from slime_tau2.record import MessageRecord
 
 OVER = (Sample.Status.COMPLETED, Sample.Status.TRUNCATED, Sample.Status.FAILED)
 """Statuses of an episode that will not be tried again."""
+
+
+CUT_OFF = "the end of the rollout cut it off"
+SPOILED = "infrastructure spoiled it"
+SURPLUS = "the batch was full"
+THROWN_AWAY = "slime threw it away"
+
+
+@dataclass
+class Settled:
+    """What became of the groups that were left when a rollout ended."""
+
+    dropped: list[list[Sample]] = field(default_factory=list)
+    """Those that the filter dropped."""
+    returned: list[tuple[list[Sample], str]] = field(default_factory=list)
+    """Those that are served again, and why."""
 
 
 class GroupState(TypedDict):
@@ -97,21 +114,24 @@ class GroupBook:
         was_out = self.out.pop(key, None) is not None
         return was_out or came_back
 
-    def settle(self, keeps: Callable[[list[Sample]], bool]) -> list[list[Sample]]:
+    def settle(self, keeps: Callable[[list[Sample]], bool]) -> Settled:
         """A rollout is over in which nothing is in flight any more, and what trained is closed. The rest is served
         again (cut off, spoiled, or one more than the batch holds) or was dropped by the filter, whose verdict is
-        `keeps`. Returns what was dropped.
+        `keeps`.
         """
-        dropped = []
+        settled = Settled()
         for group in list(self.out.values()):
-            if unfinished(group) or spoiled(group) or keeps(group):
-                self.take_back(group, anew=True)
+            why = CUT_OFF if unfinished(group) else SPOILED if spoiled(group) else SURPLUS if keeps(group) else None
+            if why is None:
+                settled.dropped.append(group)
             else:
-                dropped.append(group)
-        return dropped
+                self.take_back(group, anew=True)
+                settled.returned.append((group, why))
+        return settled
 
-    def take_back_thrown_away(self) -> None:
-        """Take back finished groups that two whole rollouts have passed over; call it once at the end of each rollout.
+    def take_back_thrown_away(self) -> list[list[Sample]]:
+        """Take back finished groups that two whole rollouts have passed over, and return them; call it once at the end
+        of each rollout.
 
         slime v0.3.1's fully-async rollout takes all that is finished and keeps a batch of it; the rest is gone. A
         rollout begins with what its predecessor left finished, so what has not trained after the second one was thrown
@@ -122,6 +142,7 @@ class GroupBook:
         thrown_away = [self.out[key] for key, rollouts in self._passed_over.items() if rollouts > 2]
         for group in thrown_away:
             self.take_back(group, anew=True)
+        return thrown_away
 
     def state(self) -> list[GroupState]:
         """What a resumed run must serve again, oldest first: what it takes to make each group again."""

@@ -1,25 +1,30 @@
 """`--custom-rollout-log-function-path` and its evaluation twin: what the episodes did, over all and by domain.
 
-Everything is a number under a key that docs/hooks.md lists, so that W&B and TensorBoard take it alike; W&B also gets a
-few whole conversations as a table. Both hooks return False: slime's own logging runs too.
+Everything is a number under a key that docs/hooks.md lists, so that W&B and TensorBoard take it alike. W&B also gets a
+table of all groups and one of a few whole conversations, and the dump (`rollout_dump`) the same rows. Both hooks return
+False: slime's own logging runs too.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from slime_tau2.config import Tau2Config
-from slime_tau2.hooks import current, fan_out
+from slime_tau2.dumps.format import GroupRow
+from slime_tau2.hooks import current, fan_out, rewards, rollout_dump
+from slime_tau2.hooks.arguments import option
 from slime_tau2.hooks.compat import GenerateState, Sample, log_metrics, log_table
 from slime_tau2.hooks.generate import take_faults
+from slime_tau2.hooks.group_story import story
+from slime_tau2.hooks.rollout_rows import GROUP_COLUMNS, TABLE_COLUMNS, group_rows, group_table, segments, table_row
 from slime_tau2.hooks.samples import flatten, info, task_reward
 from slime_tau2.hooks.training_reward import training_reward
 from slime_tau2.types import is_success
 
-TABLE_COLUMNS = ["rollout", "domain", "task", "reward", "partial", "termination", "turns", "conversation"]
 MAX_TEXT = 20_000
 """Characters of a conversation in the table; the rest is cut off."""
 _MEANS = {
@@ -69,10 +74,10 @@ def _of_valid(episodes: Sequence[Sequence[Sample]]) -> dict[str, float]:
     later = [record for i in infos for record in i.get("segments", ())[1:]]
     trained = [sum(sum(s.loss_mask or ()) for s in episode) for episode in episodes]
     policy_tokens: list[Mapping[str, object]] = [i.get("usage", {}).get("policy") or {} for i in infos]
-    rewards = [task_reward(episode[0]) for episode in episodes]
+    earned = [task_reward(episode[0]) for episode in episodes]
     return {
-        "reward": fmean(rewards),
-        "success": fmean(map(is_success, rewards)),
+        "reward": fmean(earned),
+        "success": fmean(map(is_success, earned)),
         **{key: fmean(_number(i, field) for i in infos) for key, field in _MEANS.items()},
         "user_s_per_turn": _ratio(infos, "user_s", "turns"),
         "prefix_cache_hits": _ratio(policy_tokens, "cached", "prompt"),
@@ -112,9 +117,9 @@ def group_metrics(config: Tau2Config, samples: Sequence[Sample], prefix: str) ->
     if not groups:
         return {}
     task_rewards = [[task_reward(s) for s in group] for group in groups.values()]
-    rewards = [[training_reward(config, s, task_reward(s)) for s in group] for group in groups.values()]
+    shaped = [[training_reward(config, s, task_reward(s)) for s in group] for group in groups.values()]
     return {
-        f"{prefix}/zero_variance_groups": fmean(max(r) - min(r) < 1e-6 for r in rewards),
+        f"{prefix}/zero_variance_groups": fmean(max(r) - min(r) < 1e-6 for r in shaped),
         f"{prefix}/solved_groups": fmean(all(map(is_success, r)) for r in task_rewards),
         f"{prefix}/unsolved_groups": fmean(not any(map(is_success, r)) for r in task_rewards),
     }
@@ -141,31 +146,68 @@ def log_rollout(
         source.end_rollout(flat, rollout_id)
         metrics |= {f"tau2/{key}": value for key, value in source.progress().items()}
     log_metrics(args, {**metrics, "rollout/step": rollout_id}, "rollout/step")
-    if config.log_samples and flat:
-        log_table(args, "tau2/samples", TABLE_COLUMNS, lambda: sample_rows(args, rollout_id, flat, config.log_samples))
+    _tell(args, config, Rollout(rollout_id, flat, rollout_time, metrics))
     return False
 
 
-def sample_rows(args: object, rollout_id: int, samples: Sequence[Sample], count: int) -> Iterable[list[object]]:
-    """Rows of TABLE_COLUMNS for `count` samples, evenly spread; the conversation is the policy's tokens, decoded."""
+@dataclass(frozen=True)
+class Rollout:
+    """A training rollout that has ended."""
+
+    rollout_id: int
+    samples: list[Sample]
+    """Those that train, flat."""
+    seconds: float
+    metrics: dict[str, float]
+
+
+def _tell(args: object, config: Tau2Config, rollout: Rollout) -> None:
+    """Tables and dump of what became of each group. The advantages are those that `reward_post_process` will give."""
+    settled, waiting = story.take()
+    if not rollout.samples or not (config.dump or config.log_samples):
+        return
+    samples = rollout.samples
+    ours = option(args, "custom_reward_post_process_path", rewards.PATH) == rewards.PATH
+    decided = rewards.decide(config, samples) if ours else None
+    advantages = decided.advantages if decided is not None else [None] * len(samples)
+    rows = group_rows(config, samples, advantages, settled)
+    if config.log_samples:
+        log_table(args, "tau2/groups", GROUP_COLUMNS, lambda: group_table(rollout.rollout_id, rows))
+        columns = [*TABLE_COLUMNS, "conversation"]
+        log_table(args, "tau2/samples", columns, lambda: sample_table(args, rollout, rows, config.log_samples))
+    if config.dump and rollout_dump.dump_of(args) is not None:
+        told = rollout_dump.Told(
+            rollout=rollout.rollout_id,
+            seconds=rollout.seconds,
+            figures=rollout.metrics,
+            rows=rows,
+            waiting=waiting,
+            samples=samples,
+            per_token=_per_token(samples, decided),
+        )
+        rollout_dump.write(args, config, told, GenerateState(args).tokenizer)
+
+
+def _per_token(samples: Sequence[Sample], decided: rewards.Decided | None) -> list[rollout_dump.Advantages]:
+    """For each sample that trains its advantages, one per response token."""
+    if decided is None:
+        return [None] * len(samples)
+    whole = [[a] * s.response_length for s, a in zip(samples, decided.advantages)]
+    spread = whole if decided.per_token is None else decided.per_token
+    return [None if s.remove_sample else own for s, own in zip(samples, spread)]
+
+
+def sample_table(args: object, rollout: Rollout, rows: Sequence[GroupRow], count: int) -> Iterable[list[object]]:
+    """Rows for `count` samples, evenly spread: TABLE_COLUMNS and the conversation, which is the policy's tokens,
+    decoded.
+    """
     tokenizer = GenerateState(args).tokenizer
-    lasts = [episode[-1] for episode in fan_out.episodes(samples)]  # of several, the one that saw most
-    count = min(count, len(lasts))
-    for n in range(count):
-        s = lasts[n * len(lasts) // count]
-        response = s.tokens[len(s.tokens) - s.response_length :]
-        text: str = tokenizer.decode(response, skip_special_tokens=False)
-        episode = info(s)
-        yield [
-            rollout_id,
-            s.metadata.get("domain"),
-            s.metadata.get("task_id"),
-            task_reward(s),
-            episode.get("partial", 0.0),
-            episode.get("termination"),
-            episode.get("turns", 0),
-            text[:MAX_TEXT],
-        ]
+    samples = rollout.samples
+    trained = [group for group in rows if group["fate"] == "trained"]
+    told = {(row["sample"], row["segment"]): (group, row) for group in trained for row in group["samples"]}
+    for s, segment in rollout_dump.evenly(list(zip(samples, segments(samples))), count):
+        text: str = tokenizer.decode(s.tokens[len(s.tokens) - s.response_length :], skip_special_tokens=False)
+        yield [*table_row(rollout.rollout_id, *told[s.index, segment]), text[:MAX_TEXT]]
 
 
 def log_eval(

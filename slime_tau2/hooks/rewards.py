@@ -9,6 +9,7 @@ episode of several samples counts once, and each of them has its advantage.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import overload
 
@@ -20,6 +21,8 @@ from slime_tau2.hooks.training_reward import training_reward
 from slime_tau2.masks import spans
 from slime_tau2.rewards import credit, groups
 from slime_tau2.types import CallGain, is_success
+
+PATH = f"{__name__}.reward_post_process"
 
 
 @overload
@@ -46,22 +49,44 @@ def reward_post_process(args: object, samples: list[Sample]) -> tuple[list[float
     source = current.data_source()
     if source is not None:
         source.end_rollout(samples)
+    decided = decide(config, samples)
+    if decided.per_token is not None:
+        advantages.check(args, config)  # whoever brings a data source of his own is told here
+        for s, per_token in zip(samples, decided.per_token):
+            setattr(s, advantages.FIELD, per_token)
+    return [task_reward(s) for s in samples], decided.advantages
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the group maths gives: an advantage per sample, and with credit by turn or call one per response token."""
+
+    advantages: list[float]
+    per_token: list[list[float]] | None
+
+
+def decide(config: Tau2Config, samples: Sequence[Sample]) -> Decided:
+    """The advantages of samples whose groups are whole. Pure."""
     played = fan_out.episodes(samples)
     firsts = [episode[0] for episode in played]
     rewards = [training_reward(config, s, task_reward(s)) for s in firsts]
     valid = [not s.remove_sample for s in firsts]
     keys = [s.group_index if s.group_index is not None else id(s) for s in firsts]
     normalised = groups.normalise(rewards, keys, valid, config.advantage)
-    if config.credit != "episode":
-        advantages.check(args, config)  # whoever brings a data source of his own is told here
-        by_call = config.credit == "call"
-        credited = [_credited(episode, a, by_call) for episode, a in zip(played, normalised)]
-        discount = config.credit_discount if config.credit == "turn_discounted" else 0.0
-        for episode, per_token in zip(played, credit.token_advantages(credited, keys, discount)):
-            for s, (start, end) in zip(episode, _places(episode)):
-                setattr(s, advantages.FIELD, per_token[start:end])
     by_sample = {id(s): a for episode, a in zip(played, normalised) for s in episode}
-    return [task_reward(s) for s in samples], [by_sample[id(s)] for s in samples]
+    whole = [by_sample[id(s)] for s in samples]
+    if config.credit == "episode":
+        return Decided(whole, None)
+    by_call = config.credit == "call"
+    credited = [_credited(episode, a, by_call) for episode, a in zip(played, normalised)]
+    discount = config.credit_discount if config.credit == "turn_discounted" else 0.0
+    spread = credit.token_advantages(credited, keys, discount)
+    per_token = {
+        id(s): tokens[start:end]
+        for episode, tokens in zip(played, spread)
+        for s, (start, end) in zip(episode, _places(episode))
+    }
+    return Decided(whole, [per_token[id(s)] for s in samples])
 
 
 def _places(episode: Sequence[Sample]) -> list[tuple[int, int]]:

@@ -19,9 +19,9 @@ What differs from GRPO as slime v0.3.1 does it with Megatron:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 
@@ -42,6 +42,9 @@ class TrainSample(Protocol):
     remove_sample: bool
     rollout_id: int | None
     """Shared by the samples of one episode, which have one mean among them; None: an episode of its own."""
+
+
+Scored: TypeAlias = Callable[[TrainSample, torch.Tensor, torch.Tensor], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +148,16 @@ class Trainer:
 
     # --- GRPO --------------------------------------------------------------------------------------------------------
 
-    def grpo_step(self, samples: Sequence[TrainSample], advantages: Sequence[float]) -> dict[str, float]:
+    def grpo_step(
+        self, samples: Sequence[TrainSample], advantages: Sequence[float], scored: Scored | None = None
+    ) -> dict[str, float]:
         """Train on one rollout, in `num_steps_per_rollout` optimizer steps.
 
         Args:
             advantages: one per sample (`reward_post_process`). With credit by turn or call (`tau2_credit`) a sample
                 carries one per response token, which is taken instead.
+            scored: called with each sample that trains, its log-probs before the rollout's first step, and its
+                advantages: 1-D, over its response tokens; log-probs are 0 where the mask is.
 
         Returns:
             `trained_samples`, `trained_tokens`; `lr`, the next step's learning rate; and, as means over the steps,
@@ -182,6 +189,7 @@ class Trainer:
                 [per_token[n] for n in part],
                 None if old is None else [old[n] for n in part],
                 None if ref is None else [ref[n] for n in part],
+                scored or (lambda sample, log_probs, advantages: None),
             )
             for key, value in figures.items():
                 report[key] = report.get(key, 0.0) + value / len(parts)
@@ -194,6 +202,7 @@ class Trainer:
         advantages: Sequence[torch.Tensor],
         old: Sequence[torch.Tensor] | None,
         ref: Sequence[torch.Tensor] | None,
+        scored: Scored,
     ) -> dict[str, float]:
         """One optimizer step: the loss and the means of `grpo_step`.
 
@@ -220,6 +229,7 @@ class Trainer:
             regularizers: list[torch.Tensor] = []
             for n, log_probs, mask, entropy in zip(batch, scores.log_probs, masks, scores.entropy):
                 before = log_probs.detach() if old is None else old[n]
+                scored(rows[n], before, advantages[n])
                 sampled = torch.tensor(rows[n].rollout_log_probs, device=self.model.device)
 
                 loss, clipped = policy_loss(log_probs, before, advantages[n], mask, o)

@@ -15,6 +15,7 @@ from typing import Any
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import held_out
+from slime_tau2.dumps.format import ServedRow
 from slime_tau2.episode import worlds
 from slime_tau2.record import MessageRecord
 from slime_tau2.schedule import prefixes
@@ -74,6 +75,7 @@ class TaskOrder:
         epoch: passes over all tasks that are complete.
         position: tasks drawn since; under the curriculum, since the beginning.
         curriculum: what is known of each task; it decides only with `tau2_curriculum`.
+        reasons: why each task was drawn, when it was drawn last.
     """
 
     def __init__(self, config: Tau2Config, tasks: Mapping[str, TaskRef]):
@@ -82,6 +84,7 @@ class TaskOrder:
         self.curriculum = Curriculum()
         self.epoch = 0
         self.position = 0
+        self.reasons: dict[str, ServedRow] = {}
         self._names = list(tasks)
         self._by_domain: dict[str, list[str]] = {}
         for name, task in tasks.items():
@@ -113,15 +116,19 @@ class TaskOrder:
     def _by_curriculum(self, count: int, missing: int) -> list[str]:
         rng = random.Random(f"{self.config.seed}:{self.epoch}:{self.position}")
         self.position += count
-        if self._mix is None:
-            return self.curriculum.draw(self._names, missing, rng)
         drawn: list[str] = []
-        for domain, quota in self._mix.quotas(missing).items():
-            while quota > 0:
-                part = self.curriculum.draw(self._by_domain[domain], quota, rng)
-                drawn += part
-                quota -= len(part)
-        rng.shuffle(drawn)
+        if self._mix is None:
+            drawn = self.curriculum.draw(self._names, missing, rng)
+        else:
+            for domain, quota in self._mix.quotas(missing).items():
+                while quota > 0:
+                    part = self.curriculum.draw(self._by_domain[domain], quota, rng)
+                    drawn += part
+                    quota -= len(part)
+            rng.shuffle(drawn)
+        for name in drawn:
+            pool, rate, weight = self.curriculum.pool(name), self.curriculum.rate(name), self.curriculum.weight(name)
+            self.reasons[name] = {"by": "curriculum", "pool": pool, "rate": rate, "weight": weight}
         return drawn
 
     def _of_domain(self, mix: Mix) -> str:
@@ -141,12 +148,15 @@ class TaskOrder:
         if self.position >= len(self._names):
             self.epoch += 1
             self.position = 0
+        self.reasons[order[1][position]] = {"by": "shares", "epoch": epoch, "place": position}
         return order[1][position]
 
     def _in_order(self, missing: int) -> list[str]:
         """At most `missing` tasks: what is left of this epoch."""
         order = random.Random(f"{self.config.seed}:{self.epoch}").sample(self._names, len(self._names))
         drawn = order[self.position : self.position + missing]
+        for place, name in enumerate(drawn, self.position):
+            self.reasons[name] = {"by": "order", "epoch": self.epoch, "place": place}
         self.position += len(drawn)
         if self.position >= len(self._names):
             self.epoch += 1

@@ -58,6 +58,13 @@ def test_report_and_card_say_tokens_and_money(run, cli, tmp_path):
         "* user (u): 2,400 tokens sent (0 cached), 240 sampled, 6 answers without a count: 0.01"
         in (tmp_path / "c.md").read_text()
     )
+    script = write(tmp_path / "script", {"airline": {"0": [1.0]}})
+    code, out, error = cli("report", run, script, "--prices", table)
+    assert code == 0 and out.count("in the currency of the table") == 1, (
+        "a script takes no tokens, and may stand beside"
+    )
+    code, _, error = cli("report", script, "--prices", table)
+    assert code == 2 and "the records hold no tokens" in error
     table.write_text(json.dumps({"served": PRICES["served"]}))
     code, _, error = cli("report", run, "--prices", table)
     assert code == 2 and "the table of prices has no 'u', the user's model; write 0 where it costs nothing" in error

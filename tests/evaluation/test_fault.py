@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import run_files
 from planted_faults import Played
 
 from slime_tau2 import bench
@@ -78,21 +79,8 @@ def lost(helpdesk, task_id, *messages):
             row |= {"id": f"c{n - 1}", "requestor": "assistant", "error": bool(error)}
         rows.append(row)
     info = {"reward": 0.0, "reward_basis": ["DB", "COMMUNICATE"], "db_check": {"db_match": False}}
-    return {
-        "domain": "helpdesk",
-        "task_id": task_id,
-        "attempt": 0,
-        "reward": 0.0,
-        "termination": "user_stop",
-        "tasks_sha256": helpdesk.tasks_sha256,
-        "messages": rows,
-        "turns": [],
-        "reward_info": info,
-        "detail": "",
-        "steps": len(rows),
-        "tool_errors": 0,
-        "user_stopped_early": False,
-    }
+    more = {"tasks_sha256": helpdesk.tasks_sha256, "messages": rows, "reward_info": info, "steps": len(rows)}
+    return run_files.record("helpdesk", task_id, 0, 0.0, **more)
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +139,8 @@ def test_agent_and_user_can_both_be_at_fault(helpdesk, refund):
     assert [f["message"] for f in rows["findings"]] == [1, 2]
     lines = "\n".join(summary.lines([judged]))
     assert "proven in 1 of 1 failed conversations (100 %): several 1" in lines and task_id in lines
-    body = conversations.body(record, judged.findings)
-    assert [(party, at) for party, _, at in body["faults"]] == [("user", 1), ("agent", 2)]
+    faults = conversations.talk(record, findings=judged.findings)["faults"]
+    assert [(fault["party"], fault["at"]) for fault in faults] == [("user", 1), ("agent", 2)]
 
 
 def test_successes_and_what_has_no_score_are_not_judged(helpdesk, refund):

@@ -17,6 +17,8 @@ import pytest
 from slime_tau2.evaluation import plan
 from slime_tau2.experiments import pipeline
 from slime_tau2.local.batches import length_bucketed
+from slime_tau2.rollouts.found import find
+from slime_tau2.rollouts.reader import Reader
 
 SIZES = [
     "traces=60",
@@ -95,6 +97,21 @@ def test_it_runs_end_to_end_and_reports(finished):
     assert "http://" not in (output / "report.html").read_text().replace("http://www.w3.org", "")
     stages = {json.loads(line)["stage"] for line in (output / "metrics.jsonl").read_text().splitlines()}
     assert stages == {"sft", "rft", "grpo"}
+
+
+def test_its_rollouts_can_be_read(finished, cli):
+    """Sampler and trainer are one model on one machine: their log-probs lie where float order puts them."""
+    output, *_ = finished
+    code, out, _ = cli("rollouts", output)
+    assert code == 0 and "2 rollouts" in out and (output / "rollouts.html").exists()
+    reader = Reader(find(output))
+    reader.refresh()
+    index = reader.index()
+    rows = [dict(zip(index["sample_fields"], row)) for row in index["samples"]]
+    told = [row for row in rows if row["trainer"] is not None]
+    assert told and all(row["apart"] < 1e-4 and row["advantage"] is not None for row in told)
+    assert {step["others"] for step in index["steps"]} == {0}
+    (output / "rollouts.html").unlink()
 
 
 def test_its_report_goes_where_it_is_told_to(finished, cli, tmp_path):

@@ -14,7 +14,7 @@ from test_hooks import assert_well_formed, make_args
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError
-from slime_tau2.hooks import advantages, data_source, filters, generate, rewards
+from slime_tau2.hooks import advantages, data_source, filters, generate, rewards, trainer_dump
 from slime_tau2.hooks import metrics as log_hooks
 from slime_tau2.hooks.compat import GenerateState, Sample
 
@@ -60,6 +60,7 @@ def test_every_hook_does_with_arguments_that_have_nothing(args):
         is False
     )
     assert isinstance(data_source.Tau2DataSource(args).get_samples(1), list)
+    trainer_dump.keep_log_probs(args, 3, {})
 
 
 @pytest.mark.parametrize("there", ["hf_checkpoint", "sglang_router_ip", None])
@@ -88,10 +89,11 @@ SHAPES = {
     filters.rollout_sample_filter: ("args", "groups"),
     filters.process_all_samples: ("args", "all_groups", "data_source"),
     data_source.Tau2DataSource.__init__: ("self", "args"),
+    trainer_dump.keep_log_probs: ("args", "rollout_id", "rollout_data"),
     log_hooks.log_rollout: ("rollout_id", "args", "samples", "rollout_extra_metrics", "rollout_time"),
     log_hooks.log_eval: ("rollout_id", "args", "data", "extra_metrics"),
 }
-EXACT = (rewards.reward_post_process, log_hooks.log_rollout, log_hooks.log_eval)
+EXACT = (rewards.reward_post_process, trainer_dump.keep_log_probs, log_hooks.log_rollout, log_hooks.log_eval)
 
 
 @pytest.mark.parametrize("hook", SHAPES, ids=lambda h: h.__qualname__)

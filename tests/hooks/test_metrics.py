@@ -77,7 +77,7 @@ def test_every_key_is_documented(tmp_path, monkeypatch):
         )
         for k in general
     }
-    assert general - {"rollout/step", "eval/step"} == {k for k in listed if k != "samples"}, (
+    assert general - {"rollout/step", "eval/step"} == {k for k in listed if k not in ("samples", "groups")}, (
         "docs/hooks.md lists every key, and no other"
     )
 
@@ -90,7 +90,9 @@ def test_wandb_offline(tmp_path, monkeypatch):
         assert log_hooks.log_rollout(7, make_args(use_wandb=True, tau2_log_samples=2), batch(), None, 1.0) is False
         assert run.summary["tau2/success"] == pytest.approx(2 / 3) and run.summary["rollout/step"] == 7
         table = run.summary["tau2/samples"]
-        assert (table["_type"], table["nrows"], table["ncols"]) == ("table-file", 2, len(log_hooks.TABLE_COLUMNS))
+        assert (table["_type"], table["nrows"], table["ncols"]) == ("table-file", 2, len(log_hooks.TABLE_COLUMNS) + 1)
+        groups = run.summary["tau2/groups"]
+        assert (groups["nrows"], groups["ncols"]) == (2, len(log_hooks.GROUP_COLUMNS))
     finally:
         run.finish()
     assert list(tmp_path.rglob("*.wandb")), "the offline run can be synced later"
@@ -108,10 +110,23 @@ def test_a_tracker_that_fails_never_stops_a_rollout(monkeypatch, caplog):
     assert "no route to the tracker" in caplog.text
 
 
-def test_rows_of_the_table_are_whole_conversations(tokenizer):
-    rows = list(log_hooks.sample_rows(make_args(), 5, batch(), 2))
-    assert len(rows) == 2 and all(len(r) == len(log_hooks.TABLE_COLUMNS) for r in rows)
-    assert rows[0][-1] == tokenizer.decode(list(range(1404, 1410))) and rows[1][1] == "helpdesk"
+def test_rows_of_the_tables_are_whole_conversations_and_every_group(tokenizer, monkeypatch):
+    tables = {}
+    monkeypatch.setattr(
+        log_hooks, "log_table", lambda args, name, columns, rows: tables.update({name: (columns, list(rows()))})
+    )
+    log_hooks.log_rollout(5, make_args(tau2_log_samples=2), batch(), None, 1.0)
+    columns, rows = tables["tau2/samples"]
+    assert len(rows) == 2 and all(len(r) == len(columns) for r in rows)
+    first, last = (dict(zip(columns, r)) for r in rows)
+    assert first["conversation"] == tokenizer.decode(list(range(1404, 1410)))
+    assert (first["rollout"], first["group"], first["sample"], first["domain"]) == (5, 0, 0, "helpdesk")
+    assert (first["reward"], first["training_reward"], first["advantage"]) == (1.0, 1.0, pytest.approx(0.4375))
+    assert (last["sample"], last["trains"], last["why_not"], last["advantage"]) == (2, False, "user_stop", None)
+    columns, rows = tables["tau2/groups"]
+    told = [dict(zip(columns, r)) for r in rows]
+    assert [(r["group"], r["fate"], r["rewards"]) for r in told] == [(0, "trained", "1 0"), (1, "trained", "0 1")]
+    assert told[0]["training_rewards"] == "1.00 0.12", "a partial of 0.5 earns alpha times as much"
 
 
 def test_the_name_before_still_leads_there():

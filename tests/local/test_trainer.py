@@ -289,3 +289,24 @@ def test_into_how_many_samples_an_episode_is_cut_changes_no_gradient(model, opti
     for a, b in zip(*gradients):
         for p, q in zip(a, b):
             assert torch.allclose(p, q, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_who_asks_hears_each_samples_log_probs_before_the_first_step(model, steps):
+    """Of samples that train alone, with the advantages that they train on."""
+    batch = samples(model)
+    batch[2].remove_sample = True
+    for s in batch:
+        s.rollout_log_probs = [p - 0.5 for p in s.rollout_log_probs]  # another sampler's
+    batch[3].teacher_log_probs = [0.25] * batch[3].response_length
+    heard = {}
+    trainer = Trainer(model, TrainOptions(lr=1e-2, num_steps_per_rollout=steps))
+    wanted = [score_tokens(model, [s]).log_probs[0].tolist() for s in batch]
+    trainer.grpo_step(
+        batch, [0.5] * len(batch), lambda s, log_probs, gains: heard.update({s.index: (log_probs, gains)})
+    )
+    assert sorted(heard) == [0, 1, 3, 4, 5]
+    for index, (log_probs, gains) in heard.items():
+        assert not log_probs.requires_grad
+        assert log_probs.tolist() == pytest.approx(wanted[index], abs=1e-5)
+        assert gains.tolist() == [0.25 if index == 3 else 0.5] * batch[index].response_length

@@ -3,7 +3,7 @@
 Each calls our hook first and then leaves the mark that the contract looks for.
 """
 
-from slime_tau2.hooks import filters
+from slime_tau2.hooks import filters, trainer_dump
 from slime_tau2.hooks import metrics as log_hooks
 
 
@@ -28,3 +28,8 @@ def rollout_sample_filter(args, groups):
 def process_all_samples(args, all_groups, data_source):
     filters.process_all_samples(args, all_groups, data_source)
     args.processed_group_count = len(all_groups)
+
+
+def keep_log_probs(args, rollout_id, rollout_data):
+    trainer_dump.keep_log_probs(args, rollout_id, rollout_data)
+    args.rollout_data_postprocess_called = True

@@ -1,6 +1,6 @@
 """slime's own tests/plugin_contracts with our hooks: each shipped path under its flag, slime's defaults elsewhere.
 
-SLIME_DIR names slime's source tree (the suite of the version under test is the one that counts). Four contracts get a
+SLIME_DIR names slime's source tree (the suite of the version under test is the one that counts). Five contracts get a
 shim (contract_shims.py); the count of tests that ran our code is printed.
 """
 
@@ -33,6 +33,7 @@ RUNS = {
         "--custom-rollout-log-function-path": "contract_shims.log_rollout",
         "--custom-eval-rollout-log-function-path": "contract_shims.log_eval",
         "--custom-reward-post-process-path": "slime_tau2.hooks.rewards.reward_post_process",
+        "--rollout-data-postprocess-path": "contract_shims.keep_log_probs",
     },
 }
 

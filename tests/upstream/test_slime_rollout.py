@@ -12,16 +12,22 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from slime_harness import TeacherServer, assert_trainable, fresh, make_args, manager, needs_slime, ray_cluster, roll
 
 from slime_tau2.data import traces
+from slime_tau2.domains.helpdesk import TOKENIZER
+from slime_tau2.dumps.arrays import unpack_floats, unpack_ids
+from slime_tau2.dumps.store import Dump
 from slime_tau2.errors import LedgerError
 from slime_tau2.hooks.compat import HAS_SLIME, Sample
+from slime_tau2.hooks.rollout_rows import KEPT_AFTER_ALL
 from slime_tau2.hooks.samples import flatten
 from slime_tau2.ledger import TokenLedger
+from slime_tau2.rollouts.found import find
 
 pytestmark = [pytest.mark.upstream, needs_slime]
 
@@ -166,6 +172,89 @@ def test_conversion_to_train_data(teacher, tmp_path, credit):
         "groups that the filter dropped are seen too: they say most"
     )
     assert again.state_dict()["next_index"] == state["next_index"]
+
+
+@pytest.mark.parametrize("credit", ["episode", "call"])
+def test_a_rollout_is_dumped_as_it_trains(teacher, tmp_path, credit):
+    """Through slime's own rollout, log call and conversion: every group settled, and the numbers of the train data."""
+    rollout_module = pytest.importorskip("slime.ray.rollout", reason="slime.ray.rollout needs sglang's modules")
+    log = getattr(rollout_module, "log_rollout_data", None) or rollout_module._log_rollout_data
+    args = make_args(tmp_path, teacher.port, tau2_credit=credit)
+    source = fresh(args)
+    made = manager(args, source)
+    samples, metrics = made._get_rollout_data(rollout_id=0)
+    log(0, args, samples, metrics, 1.5)
+    data = made._convert_samples_to_train_data(samples)
+    part = Dump(tmp_path / "ckpt" / "tau2_rollouts").rollout(0)
+    told = Counter(g["fate"] for g in part["groups"])
+    assert told["trained"] == args.rollout_batch_size and part["waiting"] == 0
+    assert told["dropped"] + told["trained"] + told["returned"] == source.state_dict()["next_group"]
+    said = [g for g in part["groups"] if g["verdict"] not in ("", "kept")]
+    spared = [g for g in said if g["fate"] == "trained"]
+    assert all(g["why"] == KEPT_AFTER_ALL for g in spared)
+    drops = sum(n for key, n in (metrics or {}).items() if "drop" in key)
+    assert drops <= len(said) - len(spared), "what finished while slime aborted is judged when the rollout ends"
+    assert {g["served"]["by"] for g in part["groups"]} == {"order"}
+    rows = {s["sample"]: s for g in part["groups"] if g["fate"] == "trained" for s in g["samples"]}
+    wanted = dict(zip(data["sample_indices"], data["rewards"]))
+    assert {index: row["advantage"] for index, row in rows.items()} == pytest.approx(wanted)
+    places = {index: n for n, index in enumerate(data["sample_indices"])}
+    assert len(part["samples"]) == 2 * args.n_samples_per_prompt
+    for s in part["samples"]:
+        n = places[s["sample"]]
+        mask = data["loss_masks"][n]
+        assert unpack_ids(part["prompts"][s["prompt"]]) + unpack_ids(s["ids"]) == list(data["tokens"][n])
+        assert [k for a, b in s["trained"] for k in range(a, b)] == [k for k, m in enumerate(mask) if m]
+        own = [p for p, m in zip(data["rollout_log_probs"][n], mask) if m]
+        assert unpack_floats(s["log_probs"]) == pytest.approx(own)
+        per_token = data["teacher_log_probs"][n] if credit == "call" else [data["rewards"][n]] * len(mask)
+        assert unpack_floats(s["advantages"]) == pytest.approx([a for a, m in zip(per_token, mask) if m])
+    print(f"\ngroups: {dict(told)}; verdicts: {Counter(g['verdict'] for g in part['groups'])}; slime's drops: {drops}")
+
+
+def test_fully_async_rollouts_are_dumped_without_verdicts(teacher, tmp_path):
+    from slime.rollout import fully_async_rollout as fully
+    from slime.rollout.base_types import call_rollout_fn
+
+    from slime_tau2.hooks.metrics import log_rollout
+
+    args = make_args(
+        tmp_path,
+        teacher.port,
+        sglang_server_concurrency=8,
+        rollout_function_path="slime.rollout.fully_async_rollout.generate_rollout_fully_async",
+    )
+    source = fresh(args)
+    try:
+        for rollout_id in range(2):
+            out = call_rollout_fn(fully.generate_rollout_fully_async, args, rollout_id, source, evaluation=False)
+            log_rollout(rollout_id, args, flatten(out.samples), None, 1.0)
+            part = Dump(tmp_path / "ckpt" / "tau2_rollouts").rollout(rollout_id)
+            trained = [g for g in part["groups"] if g["fate"] == "trained"]
+            assert len(trained) == args.rollout_batch_size and {g["verdict"] for g in part["groups"]} == {""}
+            assert part["waiting"] > 0, "the worker goes on"
+    finally:
+        fully._stop_global_worker()
+
+
+def test_slimes_own_dump_is_read_without_running_it(teacher, tmp_path, tokenizer):
+    """`--save-debug-rollout-data`, by torch's reader of weights."""
+    rollout_module = pytest.importorskip("slime.ray.rollout", reason="slime.ray.rollout needs sglang's modules")
+    args = make_args(tmp_path, teacher.port, save_debug_rollout_data=str(tmp_path / "debug" / "{rollout_id}.pt"))
+    made = manager(args, fresh(args))
+    samples, _ = made._get_rollout_data(rollout_id=3)
+    if hasattr(rollout_module, "save_debug_rollout_data"):
+        rollout_module.save_debug_rollout_data(args.save_debug_rollout_data, samples, rollout_id=3, evaluation=False)
+    else:
+        made._save_debug_rollout_data(samples, rollout_id=3, evaluation=False)
+    found = find(tmp_path, TOKENIZER)
+    assert found.written() == [3]
+    part = found.rollout(3)
+    rows = [s for g in part["groups"] for s in g["samples"]]
+    assert [s["sample"] for s in rows] == [s.index for s in samples]
+    assert [s["reward"] for s in rows] == [s.reward for s in samples] and {s["training_reward"] for s in rows} == {None}
+    for s, told in zip(samples, part["samples"], strict=True):
+        assert unpack_ids(part["prompts"][told["prompt"]]) + unpack_ids(told["ids"]) == s.tokens
 
 
 def test_a_positive_advantage_raises_log_probs_under_slimes_own_loss(teacher, tmp_path, tokenizer):
@@ -381,6 +470,7 @@ from pathlib import Path
 from slime_harness import fresh, make_args, roll
 from slime_tau2.errors import LedgerError
 from slime_tau2.ledger import TokenLedger
+from slime_tau2.rollouts.found import find
 
 def append_sampled(self, ids, log_probs):
     raise LedgerError("3 sampled ids came with 2 log-probs")

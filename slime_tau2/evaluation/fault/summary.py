@@ -1,4 +1,4 @@
-"""What is proven of a run's failed conversations: lines for the terminal, rows for the page, JSON."""
+"""What is proven of a run's failed conversations: lines for the terminal, JSON."""
 
 from __future__ import annotations
 
@@ -58,21 +58,6 @@ def summary(judged: Sequence[Judged]) -> str:
 def _example(judged: Judged, finding: Finding) -> str:
     task = judged.task_id if len(judged.task_id) <= 40 else judged.task_id[:39] + "…"
     return f"{finding.text[:240]} ({task}, attempt {judged.attempt})"
-
-
-def page_rows(by_run: Sequence[Sequence[Judged]]) -> list[list[str]]:
-    """Rows of a kind of fault, its conversations in each run, and an example from the last run that has one."""
-    rows = [{row.kind: row for row in _rows(judged)} for judged in by_run]
-    out = []
-    for kind, (party, what) in KINDS.items():
-        parts = [found[kind].stands if kind in found else [] for found in rows]
-        if any(parts):
-            example = _example(*next(part[0] for part in reversed(parts) if part))
-            out.append([f"{party}: {what}", *(str(len(part)) if part else "–" for part in parts), example])
-    untold = [shares(judged)[UNTOLD] for judged in by_run]
-    if any(by_run):
-        out.append([UNTOLD, *map(str, untold), ""])
-    return out
 
 
 def counts(judged: Sequence[Judged]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """`--rollout-data-postprocess-path recorder.keep`: slime calls it in every trainer after the advantages are there,
-before the step.
+before the step. Our own hook at that place, `trainer_dump.keep_log_probs`, is called here too.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ def keep(args: Any, rollout_id: int, rollout_data: dict[str, Any]) -> None:
     """Write what this rank will train on to RECORD_DIR/ROLLOUT_RANK.pt, with its place in the parallel groups."""
     import torch
     from megatron.core import mpu
+
+    from slime_tau2.hooks.trainer_dump import keep_log_probs
+
+    keep_log_probs(args, rollout_id, rollout_data)
 
     place = {
         "tp": mpu.get_tensor_model_parallel_rank(),

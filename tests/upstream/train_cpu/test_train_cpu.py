@@ -307,6 +307,37 @@ def test_each_rank_trains_on_its_slice_of_the_whole(done, monkeypatch):
     assert (turns > 0) == (done.name != "episode") and (calls > 0) == (done.name == "call")
 
 
+def test_the_dump_has_what_each_rank_said_and_trained_on(done):
+    """Sampler's and trainer's log-probs and advantages by token, put together of the ranks' shares."""
+    import math
+
+    from slime_tau2.dumps.arrays import unpack_floats
+    from slime_tau2.dumps.store import FOLDER, Dump
+    from slime_tau2.rollouts.reader import Reader
+
+    reader = Reader(Dump(done.run.directory / "checkpoints" / FOLDER))
+    reader.refresh()
+    apart, scored = 0.0, 0
+    for rollout in range(done.last + 1):
+        samples, told = {s.index: s for s in done.run.samples(rollout)}, reader.tokens(rollout)["samples"]
+        assert len(told) == 8, "two groups of four"
+        assert [s["others"] for s in reader.index()["steps"]] == [0] * (done.last + 1)
+        for own in told.values():
+            sample = samples[own["sample"]]
+            mask = [bool(m) for m in sample.loss_mask]
+            advantages = [float(a) for a, m in zip(sample.advantages, mask) if m]
+            sampler = unpack_floats(own["log_probs"])
+            assert unpack_floats(own["advantages"]) == pytest.approx(advantages, abs=1e-6)
+            assert sampler == pytest.approx([p for p, m in zip(sample.rollout_log_probs, mask) if m])
+            assert (own["trainer"] is not None) == (done.name == "episode"), "in a single step slime scores none before"
+            if own["trainer"] is not None:
+                trainer = unpack_floats(own["trainer"])
+                assert len(trainer) == len(sampler) and not any(map(math.isnan, trainer))
+                apart, scored = max(apart, *(abs(a - b) for a, b in zip(trainer, sampler))), scored + len(trainer)
+    print(f"\n{done.name}: {scored} tokens scored by the trainer too, at most {apart:.1e} from the sampler")
+    assert apart < SCORES
+
+
 def test_all_ways_out_of_a_checkpoint_give_the_same_bits(done):
     """`export-hf`, slime's converter, slime's own weights for the engine; and the live engine says what the last of
     them say.
