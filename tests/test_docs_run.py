@@ -40,6 +40,11 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         "tests/experiments/test_study.py::test_a_part_of_a_study_runs_resumes_and_refuses_another",
         (),
     ),
+    (
+        r"slime-tau2 report docs/study",
+        "tests/experiments/test_published_study.py::test_the_command_writes_the_published_report_and_prints_it",
+        (),
+    ),
     (r"bash launch/test\.sh.*", ".ci/run", ()),
     (r"slime-tau2 eval .*--set plugins=\[lockers\].*", "tests/test_extending.py::test_the_pages_commands", ()),
     (
