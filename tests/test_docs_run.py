@@ -58,8 +58,8 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         (),
     ),
     (
-        r"slime-tau2 plan --baseline outputs/quickstart/.*",
-        "tests/evaluation/test_power_plan.py::test_a_baseline_alone",
+        r"slime-tau2 plan --study (docs/study|DIR) .*",
+        "tests/experiments/test_study_plan.py::test_the_cookbooks_plan_is_what_the_command_prints",
         (),
     ),
     (r"slime-tau2 doctor --user .*", "tests/test_doctor.py::test_the_exit_code_and_json_are_for_scripts", ()),
