@@ -109,6 +109,15 @@ def test_the_cookbooks_words_are_true_of_the_published_results(report):
     assert kept["tasks kept by partial score"] > 0.9 * others, "of most of the others it keeps the best failure"
 
 
+def test_the_readme_says_the_same(report):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pooled = report.primary.pooled
+    value, low, high = (f"{100 * v:.1f}" for v in (pooled.value, pooled.low, pooled.high))
+    rate = {name: f"{100 * row.metrics['pass^1'].value:.1f}" for name, row in report.rows.items()}
+    assert f"it ends {value} points [{low}, {high}] above a second round of RFT" in readme
+    assert f"({rate['gated']} against {rate['rft_continued']} %, from {rate['start']} %;" in readme
+
+
 def test_the_cookbooks_learning_curves_are_those_of_the_published_results(report):
     shown = table("success on train cases, %")
     for name, fifths in shown.items():
