@@ -128,11 +128,17 @@ def select(
 
 
 def plan(
-    baseline: Annotated[
-        list[Path],
-        typer.Option(help="Run of the policy to be beaten, with 2 or more attempts; repeatable, one per seed."),
-    ],
     effect: Annotated[float, typer.Option(help="The improvement to be seen, in points.")],
+    baseline: Annotated[
+        list[Path] | None,
+        typer.Option(help="Run of the policy to be beaten, with 2 or more attempts; repeatable, one per seed."),
+    ] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of runs: a study, whose primary comparison says how tasks gain and what a seed changes."
+        ),
+    ] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option(
@@ -149,23 +155,32 @@ def plan(
         Path | None, typer.Option(help="A table of prices, which turns tokens into money (docs/evaluation.md).")
     ] = None,
 ) -> None:
-    """How many tasks, attempts and seeds show an improvement over a run, what they cost, and which task sets are large
-    enough.
+    """How many tasks, attempts and seeds show an improvement over a run, or over a study's control, what they cost, and
+    which task sets are large enough.
     """
-    from slime_tau2.evaluation.power_plan import Question
-    from slime_tau2.evaluation.power_plan import main as run
+    from slime_tau2.evaluation import power_evidence, power_plan
     from slime_tau2.factory import factories
 
-    question = Question(
-        baseline=baseline,
-        effect=effect,
-        against=against or (),
-        domain=domain,
-        task_sets=task_set or (),
-        power=power,
-        prices=prices,
-    )
-    run(question, {domain: factories.of(domain).held_out for domain in factories.DOMAINS}, console)
+    question = power_plan.Question(effect=effect, power=power)
+    if bool(baseline) == (study is not None):
+        raise ConfigError("name what is to be beaten: --baseline RUN, or --study DIR, one of them")
+    if study is not None:
+        alone = {"--against": against, "--domain": domain, "--prices": prices}
+        if unread := [option for option, value in alone.items() if value]:
+            raise ConfigError(f"{', '.join(unread)}: of runs, not of a study; leave it out")
+        from slime_tau2.experiments import study_plan
+
+        found = study_plan.evidence(study, task_set or ())
+    else:
+        named = power_evidence.Named(
+            baseline=baseline or (),
+            against=against or (),
+            domain=domain,
+            task_sets=task_set or (),
+            prices=prices,
+        )
+        found = power_evidence.of_runs(named, {name: factories.of(name).held_out for name in factories.DOMAINS})
+    power_plan.main(question, found, console)
 
 
 def report(

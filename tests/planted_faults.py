@@ -15,7 +15,9 @@ import expert_played
 
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
+from slime_tau2.episode.agents import AgentAction
 from slime_tau2.episode.driver import run_episode
+from slime_tau2.episode.protocols import Native
 from slime_tau2.errors import FactoryError
 from slime_tau2.evaluation.fault import kinds, testimony
 from slime_tau2.evaluation.fault.of_user import differences, things_in
@@ -23,6 +25,7 @@ from slime_tau2.factory import build, traces
 from slime_tau2.factory.dialogue import Answer, Say, Stage, StageAgent, StageUser, Use
 from slime_tau2.factory.draft import Call
 from slime_tau2.limits import Limits
+from slime_tau2.terminations import Termination
 from slime_tau2.types import is_success
 from slime_tau2.verification import declared, orders, valueflow
 from slime_tau2.verification.plays import Scene
@@ -74,6 +77,7 @@ class Played:
         self.world = self.played.world
         self.episodes = self.played.episodes
         self.rng = random.Random(f"planted/{domain}/{seed}")
+        self.values = by_shape([m["content"] or "" for e in self.episodes for m in e.messages if m["role"] == "tool"])
 
     def moves(self, episode):
         """What was said and done, in order; the agent's greeting is tau2's own."""
@@ -88,12 +92,13 @@ class Played:
                 out.append(kind(message["content"]))
         return out
 
-    def play(self, episode, moves, *, bail_at=None, world=None):
+    def play(self, episode, moves, *, bail_at=None, world=None, garbled=None):
         """The record of the moves; None where they earn the whole reward.
 
         Args:
             bail_at: from this move on, the agent gives up when a call of its own fails.
             world: where the task is, if not the one that the expert played.
+            garbled: (the agent's turn from which on nothing of it can be read, whether it is empty).
         """
 
         def script():
@@ -110,7 +115,7 @@ class Played:
             run_episode(
                 world or self.world,
                 episode.task.task_id,
-                StageAgent(stage),
+                StageAgent(stage) if garbled is None else Garbled(stage, *garbled),
                 StageUser(stage),
                 seed=0,
                 limits=Limits(max_steps=400),
@@ -387,6 +392,44 @@ class Played:
                     return Planted(kind=kind, how=how, record=record, value=str(other), agent=True)
         return None
 
+    def told_otherwise(self, episode):
+        """The agent writes another value than the user told it: one of the domain's that nobody said to it."""
+        moves = self.moves(episode)
+        writes = [
+            n
+            for n, m in enumerate(moves)
+            if isinstance(m, Use) and m.call.name in self.world.writes and m.call.requestor == "assistant"
+        ]
+        self.rng.shuffle(writes)
+        whole = " ".join(m.text for m in moves if isinstance(m, Answer))
+        for n in writes:
+            call, said = moves[n].call, " ".join(m.text for m in moves[:n] if isinstance(m, Answer))
+            for path, value in leaves(call.arguments):
+                if len(path) > 1 or not isinstance(value, str) or len(value) < 3 or not testimony.says(said, value):
+                    continue
+                others = [v for v in self.values.get(shape(value), ()) if v != value and not testimony.says(whole, v)]
+                if not others:
+                    continue
+                other = self.rng.choice(others)
+                changed = [*moves]
+                changed[n] = Use(
+                    Call(name=call.name, arguments=replaced(copy.deepcopy(dict(call.arguments)), path, other))
+                )
+                record = self.attempt(episode, changed)
+                if record:
+                    how = f"{value} was told → {other}"
+                    return Planted(kind=kinds.OTHER_VALUE, how=how, record=record, value=other, agent=True)
+        return None
+
+    def unreadable(self, episode):
+        """From a turn on, the agent's calls cannot be read, or it says nothing."""
+        moves = self.moves(episode)
+        turns = sum(isinstance(m, Say) or m.call.requestor == "assistant" for m in moves if not isinstance(m, Answer))
+        empty = self.rng.random() < 0.5
+        record = self.attempt(episode, moves, garbled=(self.rng.randrange(turns), empty))
+        how = "an empty turn" if empty else "calls that cannot be read"
+        return record and Planted(kind=kinds.UNREADABLE, how=how, record=record, agent=True)
+
     def lazy(self, episode):
         """The agent leaves a write out and says that it is done."""
         moves = self.moves(episode)
@@ -447,6 +490,8 @@ class Played:
                 self.forbidden_in_gold,
                 lambda e: self.wrong_write(e, existing=False),
                 lambda e: self.wrong_write(e, existing=True),
+                self.told_otherwise,
+                self.unreadable,
                 self.lazy,
                 self.refuses,
                 self.hands_over,
@@ -457,10 +502,10 @@ class Played:
                     yield made
             yield Planted(kind="", how="the expert, as if lost", record=self.judged_lost(episode))
 
-    def attempt(self, episode, moves, bail_at=None, world=None):
+    def attempt(self, episode, moves, **how):
         """`play`, but None where the changed moves cannot be played to the end."""
         try:
-            return self.play(episode, moves, bail_at=bail_at, world=world)
+            return self.play(episode, moves, **how)
         except (FactoryError, AssertionError):
             return None
 
@@ -478,6 +523,23 @@ class Played:
         letters = [n for n, c in enumerate(value) if c.isalpha()]
         at = letters[len(letters) // 2]
         return value[:at] + ("x" if value[at].lower() != "x" else "y") + value[at + 1 :]
+
+
+class Garbled(StageAgent):
+    """The agent of a stage, until a turn from which on it is empty, or what it calls cannot be read."""
+
+    def __init__(self, stage, turns, empty):
+        super().__init__(stage)
+        self.left, self.empty = turns, empty
+
+    async def act(self, history, message):
+        self.left -= 1
+        if self.left >= 0:
+            return await super().act(history, message)
+        if self.empty:
+            return AgentAction(None, termination=Termination.AGENT_ERROR, detail="an empty turn")
+        turn = Native().read('<tool_call>{"name": </tool_call>')
+        return AgentAction(turn.message, malformed=turn.malformed)
 
 
 def refuel(customer, line, amount):

@@ -42,6 +42,11 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         "tests/experiments/test_study.py::test_a_part_of_a_study_runs_resumes_and_refuses_another",
         (),
     ),
+    (
+        r"slime-tau2 report docs/study",
+        "tests/experiments/test_published_study.py::test_the_command_writes_the_published_report_and_prints_it",
+        (),
+    ),
     (r"bash launch/test\.sh.*", ".ci/run", ()),
     (r"slime-tau2 eval .*--set plugins=\[lockers\].*", "tests/test_extending.py::test_the_pages_commands", ()),
     (
@@ -55,8 +60,8 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         (),
     ),
     (
-        r"slime-tau2 plan --baseline outputs/quickstart/.*",
-        "tests/evaluation/test_power_plan.py::test_a_baseline_alone",
+        r"slime-tau2 plan --study (docs/study|DIR) .*",
+        "tests/experiments/test_study_plan.py::test_the_cookbooks_plan_is_what_the_command_prints",
         (),
     ),
     (r"slime-tau2 doctor --user .*", "tests/test_doctor.py::test_the_exit_code_and_json_are_for_scripts", ()),

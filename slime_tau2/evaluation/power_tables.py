@@ -93,19 +93,38 @@ def seeds(answers: Answers) -> Shown:
     planned, size, measured = answers.planned, answers.size, answers.planned.coupling.seed
     title = f"Seeds of each method, {size:,} tasks × {PLANNED} attempts"
     table = _table(title, "± points", "seeds that show it", *(f"{n} show" for n in SEEDS))
-    for deviation in DEVIATIONS if measured is None else [measured]:
+    rows = {deviation: f"{100 * deviation:.1f}" for deviation in DEVIATIONS}
+    if measured is not None:
+        rows = {measured: f"{100 * measured:.1f}, measured", **{d: name for d, name in rows.items() if d > measured}}
+    for deviation, name in rows.items():
         case = replace(planned, coupling=replace(planned.coupling, seed=deviation))
         needed = case.seeds(answers.effect, tasks=size, attempts=PLANNED)
         table.add_row(
-            f"{100 * deviation:.1f}",
+            name,
             f"over {MOST_SEEDS}" if needed is None else str(needed),
             *(_points(case.smallest(tasks=size, attempts=PLANNED, seeds=n)) for n in SEEDS),
         )
-    known = "assumed: no single run knows it" if measured is None else "measured; rough where seeds are few"
+    known = "assumed: no single run knows it" if measured is None else "of few seeds it may well be a point or two more"
     return table, [
         f"for {planned.name}. Two runs are two models: that a method is better, not one training of it, takes several "
         "of each, paired by seed",
         f"±: standard deviation of their difference from seed to seed, {known}",
+    ]
+
+
+def methods(answers: Answers, size: int) -> Shown:
+    """What a claim about a method can show, by tasks and seeds, where what a seed changes was measured.
+
+    Args:
+        size: tasks that it was measured on.
+    """
+    table = _table("What shows between two methods", "tasks", *(f"{n} seeds" for n in SEEDS))
+    for many in sorted({*SIZES, size}):
+        case = answers.planned
+        table.add_row(f"{many:,}", *(_points(case.smallest(tasks=many, attempts=PLANNED, seeds=n)) for n in SEEDS))
+    return table, [
+        f"the smallest effect, in points, with {PLANNED} attempts at each task, for {answers.planned.name}; what seeds "
+        "change is estimated from them, by Student's t"
     ]
 
 

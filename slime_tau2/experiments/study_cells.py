@@ -14,9 +14,11 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from slime_tau2 import files
+from slime_tau2.data import records as attempts
+from slime_tau2.data import rejection
 from slime_tau2.episode import worlds
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import behaviour, exploits, failures, runs
@@ -47,6 +49,10 @@ class Result(BaseModel):
     curve: list[Point]
     wall_s: float
     """Seconds that it took."""
+    selected: dict[str, int] = Field(default_factory=dict)
+    """What became of the attempts that RFT's data were selected from (`rejection.Selection.counts`); {} for a stage
+    that trains on all it samples.
+    """
 
 
 class Cells:
@@ -69,13 +75,21 @@ class Cells:
         return found
 
     def result(self, job: Job) -> Result:
-        """The result of a cell that has ended; it is written where it is not there yet. Raises as `results`."""
+        """The result of a cell that has ended. Raises as `results`.
+
+        It is written where it is not there yet. What the one of an earlier version lacks is added, where the cell that
+        it was made from is still there.
+        """
         path, sha256 = job.directory / FILE, _sha256(job, self.settings)
         if not path.exists():
             files.write_whole(path, self.measured(job).model_dump_json())
         result = files.read_as(path, Result)
         if result.settings_sha256 != sha256:
             raise ConfigError(f"{path} is of a cell with other settings than {self.directory / StudySettings.FILE} has")
+        lacking = set(Result.model_fields) - result.model_fields_set
+        if lacking and is_evaluated(job):
+            result = result.model_copy(update=self.measured(job).model_dump(include=lacking))
+            files.write_whole(path, result.model_dump_json())
         return result
 
     def measured(self, job: Job) -> Result:
@@ -86,6 +100,8 @@ class Cells:
         run = runs.load(evaluated)
         runs.require_scores(run.coverage, run.records, evaluated)
         spent, curve = spending.spent(job.directory, job.stage)
+        samples = layout.rft_samples(job.directory) / attempts.FILE
+        rule = self.settings.of_seed(job.seed, **self.settings.cells[job.name]).rft_min_partial
         partial = sum(record["partial"] or 0.0 for record in run.records) / len(run.records)
         return Result(
             settings_sha256=_sha256(job, self.settings),
@@ -95,6 +111,7 @@ class Cells:
             spending=spent,
             curve=curve,
             wall_s=files.read_as(job.directory / layout.USAGE, layout.Usage).wall_s,
+            selected=rejection.select(attempts.read(samples), rule).counts if samples.exists() else {},
         )
 
 

@@ -8,23 +8,31 @@ from math import isnan
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from slime_tau2 import files
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import behaviour, plots
-from slime_tau2.evaluation.tables import cell, points
+from slime_tau2.evaluation.tables import cell, note, points
 from slime_tau2.experiments import directory as layout
-from slime_tau2.experiments.spending import Point
+from slime_tau2.experiments import study_curves
 from slime_tau2.experiments.study_cells import Cells
+from slime_tau2.experiments.study_curves import mean_curve
 from slime_tau2.experiments.study_grid import BASELINE, CONTROL, START, StudySettings
 from slime_tau2.experiments.study_results import METRICS, Difference, Seeds, StudyReport
 
 PLOT = "study.svg"
-WINDOW = 4
-"""Rollouts that a learning curve is averaged over."""
+SELECTED = ("attempts", "malformed", "tasks", "tasks with a success", "tasks kept by partial score", "kept")
+"""Of `rejection.Selection.counts`."""
+REFUSALS = ("refused", *behaviour.AGAINST_THE_SOLUTION)
+"""Of `behaviour.MEASURES`; the others are of lengths and calls."""
+PLOTTED = {
+    "the agent's turns": ("turns", 1.0),
+    "episodes with a refusal without need, %": ("refused without need in", 100.0),
+    "episodes with a write beyond the solution, %": ("forbidden writes in", 100.0),
+}
+"""{what the plot says: (measure of the held-out episodes, factor)}."""
 OVER_SEEDS = (
     "intervals: seeds, tasks and attempts are drawn again; how often they hold the truth: "
     "tests/bench/over_seeds_coverage.py. smallest: the true effect that so large a study shows four times in five"
@@ -48,8 +56,20 @@ def write_report(directory: Path, console: Console) -> None:
     report = StudyReport.of(directory, settings, results)
     files.write_whole(directory / layout.REPORT, json.dumps(report.to_json(), indent=1))
     files.write_whole(directory / PLOT, _plot(report, results))
-    for table in (_scores(report), _differences(report), _spent(report), _behaviour(report), _failures(report)):
-        console.print(table)
+    tables = (
+        _scores(report),
+        _differences(report),
+        _families(report),
+        _spent(report),
+        _selected(report),
+        _learning(report),
+        _lengths(report),
+        _refusals(report),
+        _failures(report),
+    )
+    for table in tables:
+        if table.row_count:
+            console.print(table)
     console.print(OVER_SEEDS, soft_wrap=True, highlight=False)
     console.print(LEARNING, soft_wrap=True, highlight=False)
     whole = report.ended == report.cells
@@ -87,30 +107,74 @@ def _cells(difference: Difference) -> tuple[str, str, str]:
     return points(difference.pooled), seeds, smallest
 
 
+def _families(report: StudyReport) -> Table:
+    """Where the sides of the primary comparison and their start succeed."""
+    shown = _primary(report)
+    table = _table(f"Held-out {report.settings.metric} by family of tasks (%)", ("tasks", *shown))
+    for family, estimate in (report.rows[shown[0]].families if shown else {}).items():
+        each = (report.rows[name].families.get(family) for name in shown)
+        table.add_row(family, str(estimate.tasks), *map(cell, each))
+    table.caption = note(estimate for name in shown for estimate in report.rows[name].families.values())
+    return table
+
+
 def _spent(report: StudyReport) -> Table:
     columns = ("episodes", "within a success", "tokens sampled", "sequences trained on", "tokens trained on", "epochs")
-    table = _table("What it took (mean of the seeds)", columns)
+    table = _table("What it took (mean of the seeds)", (*columns, "minutes"))
     for name, row in report.rows.items():
         rows = list(row.spending.values())
         counts = ("episodes", "eased", "sampled_tokens", "sequences", "trained_tokens")
         means = [f"{fmean(getattr(s, count) for s in rows):,.0f}" for count in counts]
-        table.add_row(name, *means, f"{fmean(s.epochs for s in rows):.1f}")
+        minutes = fmean(row.wall_s.values()) / 60
+        table.add_row(name, *means, f"{fmean(s.epochs for s in rows):.1f}", f"{minutes:.0f}")
     return table
 
 
-def _behaviour(report: StudyReport) -> Table:
-    shares = [f"{name} in" for name in behaviour.AGAINST_THE_SOLUTION]
-    counts = [name for name in behaviour.MEASURES if name not in behaviour.AGAINST_THE_SOLUTION]
-    table = _table("Held-out episodes: means; shares in %", (*counts, *shares, "partial"))
+def _selected(report: StudyReport) -> Table:
+    table = _table("What RFT selects (mean of the seeds)", SELECTED)
     for name, row in report.rows.items():
-        means = [f"{row.behaviour[count]:.1f}" for count in counts]
-        table.add_row(name, *means, *(f"{100 * row.behaviour[share]:.1f}" for share in (*shares, "partial")))
+        if row.selected:
+            table.add_row(name, *(f"{row.selected[count]:,.0f}" for count in SELECTED))
     return table
+
+
+def _learning(report: StudyReport) -> Table:
+    """The learning curves in five numbers."""
+    of = [f"{n} of {study_curves.PARTS}" for n in range(1, study_curves.PARTS + 1)]
+    table = _table("Success on train tasks in equal parts of a training (%, mean of the seeds)", ("by", *of))
+    for name, row in report.rows.items():
+        for axis, parts in row.learning.items():
+            if parts:
+                table.add_row(name, axis, *(f"{100 * part.success:.1f}" for part in parts))
+    return table
+
+
+def _lengths(report: StudyReport) -> Table:
+    counts = [name for name in behaviour.MEASURES if name not in REFUSALS]
+    table = _table("Held-out episodes: how long they are, and their calls (means)", counts)
+    for name, row in report.rows.items():
+        table.add_row(name, *(f"{row.held_out[count]:.2f}" for count in counts))
+    return table
+
+
+def _refusals(report: StudyReport) -> Table:
+    shares = [f"{name} in" for name in behaviour.AGAINST_THE_SOLUTION]
+    title = "Held-out episodes: refusals and writes (means; shares of episodes and partial score in %)"
+    table = _table(title, (*REFUSALS, *shares, "partial"))
+    for name, row in report.rows.items():
+        means = [f"{row.held_out[count]:.2f}" for count in REFUSALS]
+        table.add_row(name, *means, *(f"{100 * row.held_out[share]:.1f}" for share in (*shares, "partial")))
+    return table
+
+
+def _primary(report: StudyReport) -> list[str]:
+    """The sides of the primary comparison, and where they start, as far as they are there."""
+    return [name for name in (START, BASELINE, CONTROL) if name in report.rows]
 
 
 def _failures(report: StudyReport) -> Table:
-    """Of the sides of the primary comparison, and where they start: what to look for in the trajectories."""
-    shown = [name for name in (START, BASELINE, CONTROL) if name in report.rows]
+    """What to look for in the trajectories."""
+    shown = _primary(report)
     kinds = {kind: 0.0 for name in shown for kind in report.rows[name].failures}
     for kind in kinds:
         kinds[kind] = max(report.rows[name].failures.get(kind, 0.0) for name in shown)
@@ -132,21 +196,14 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 def _plot(report: StudyReport, results: Mapping[str, Seeds]) -> str:
     trained = {name: [r.curve for r in results[name].values() if r.curve] for name in report.rows if name != START}
     differences = {d.name: d.pooled for d in ([report.primary] if report.primary else []) + list(report.secondary)}
+    measured = {
+        title: {name: [scale * m[measure] for m in row.behaviour.values()] for name, row in report.rows.items()}
+        for title, (measure, scale) in PLOTTED.items()
+    }
     return plots.study(
-        {name: _mean_curve(curves, "episodes") for name, curves in trained.items() if curves},
-        {name: _mean_curve(curves, "tokens") for name, curves in trained.items() if curves},
+        {name: mean_curve(curves, "episodes") for name, curves in trained.items() if curves},
+        {name: mean_curve(curves, "tokens") for name, curves in trained.items() if curves},
         differences,
         report.settings.metric,
+        measured,
     )
-
-
-def _mean_curve(curves: Sequence[Sequence[Point]], axis: str) -> list[tuple[float, float]]:
-    """Mean over seeds of the success, each averaged over WINDOW rollouts, at 50 places up to where all seeds are."""
-    places = [[float(getattr(point, axis)) for point in curve] for curve in curves]
-    smooth = [
-        [fmean(p.success for p in curve[max(0, n + 1 - WINDOW) : n + 1]) for n in range(len(curve))] for curve in curves
-    ]
-    begin, end = max(p[0] for p in places), min(p[-1] for p in places)
-    grid = np.linspace(begin, max(begin, end), 50 if end > begin else 1)
-    values = np.mean([np.interp(grid, xs, ys) for xs, ys in zip(places, smooth)], axis=0)
-    return [(float(x), float(y)) for x, y in zip(grid, values)]

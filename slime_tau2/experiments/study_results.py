@@ -13,10 +13,13 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from slime_tau2.evaluation import estimators, variance
+from slime_tau2.domains.helpdesk.environment import NAME
+from slime_tau2.evaluation import estimators, scores, variance
 from slime_tau2.evaluation.estimators import Estimate
+from slime_tau2.experiments import study_curves
 from slime_tau2.experiments.spending import Spending
 from slime_tau2.experiments.study_cells import Result, Successes
+from slime_tau2.experiments.study_curves import Part
 from slime_tau2.experiments.study_grid import BASELINE, CELLS, CONTROL, StudySettings, jobs
 
 METRICS = ("pass^1", "pass@4", "pass^4")
@@ -92,9 +95,17 @@ class Row:
     """Those of METRICS for which every task has the attempts."""
     by_seed: Mapping[int, float]
     """The metric that the study compares, of each seed."""
-    behaviour: Mapping[str, float]
+    families: Mapping[str, Estimate]
+    """The same by family of held-out tasks, where there are several."""
+    behaviour: Mapping[int, Mapping[str, float]]
+    """{seed: `behaviour.means` of its held-out episodes}."""
     failures: Mapping[str, float]
     spending: Mapping[int, Spending]
+    wall_s: Mapping[int, float]
+    learning: Mapping[str, Sequence[Part]]
+    """{axis: the training in parts}; no parts where it samples once."""
+    selected: Mapping[str, float]
+    """`rejection.Selection.counts`, means over the seeds; {} where no seed's result has them."""
 
     @classmethod
     def of(cls, name: str, models: Seeds, metric: str) -> Row:
@@ -107,20 +118,50 @@ class Row:
             about=CELLS[name].about,
             metrics={m: estimators.over_seeds(successes, metric=m) for m in shown},
             by_seed={s: _mean(estimators.by_task(models[s].successes, metric)) for s in seeds},
-            behaviour=_means([models[seed].behaviour for seed in seeds]),
+            families=_by_family(successes, metric),
+            behaviour={s: models[s].behaviour for s in seeds},
             failures=_means([models[seed].failures for seed in seeds]),
             spending={seed: models[seed].spending for seed in seeds},
+            wall_s={s: models[s].wall_s for s in seeds},
+            learning={axis: study_curves.parts([models[s].curve for s in seeds], axis) for axis in study_curves.AXES},
+            selected=_means([models[s].selected for s in seeds if models[s].selected]),
         )
+
+    @property
+    def held_out(self) -> dict[str, float]:
+        """What the model does in its held-out episodes: means over the seeds."""
+        return _means(list(self.behaviour.values()))
 
     def to_json(self) -> dict[str, Any]:
         return {
             "about": self.about,
             **{name: estimate.to_json() for name, estimate in self.metrics.items()},
             "by seed": {str(seed): round(value, 4) for seed, value in self.by_seed.items()},
-            "held-out episodes": {name: round(value, 4) for name, value in self.behaviour.items()},
+            "by family": {name: estimate.to_json() for name, estimate in self.families.items()},
+            "held-out episodes": {name: round(value, 4) for name, value in self.held_out.items()},
             "failures": {name: round(value, 4) for name, value in self.failures.items()},
-            "spent": {str(seed): spent.to_json() for seed, spent in self.spending.items()},
+            "spent": {
+                str(seed): {**spent.to_json(), "minutes": round(self.wall_s[seed] / 60, 1)}
+                for seed, spent in self.spending.items()
+            },
+            "train success": {
+                axis: {str(part.up_to): round(part.success, 4) for part in parts}
+                for axis, parts in self.learning.items()
+            },
+            "selected for RFT": {what: round(count, 2) for what, count in self.selected.items()},
         }
+
+
+def _by_family(models: Sequence[Successes], metric: str) -> dict[str, Estimate]:
+    """{family: the metric over its tasks}, by the families of the domain that studies are of; {} where there is one."""
+    family = {task: scores.family((NAME, task)) for model in models for task in model}
+    names = sorted(set(family.values()))
+    if len(names) < 2:
+        return {}
+    return {
+        name: estimators.over_seeds([{t: s for t, s in m.items() if family[t] == name} for m in models], metric=metric)
+        for name in names
+    }
 
 
 def _mean(values: Mapping[str, float]) -> float:

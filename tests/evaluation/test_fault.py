@@ -1,15 +1,18 @@
 """Whose fault a failed conversation was: on planted faults, on blameless users, and word by word."""
 
 import copy
+import random
 
 import pytest
 import run_files
 from planted_faults import Played
 
 from slime_tau2 import bench
+from slime_tau2.episode import worlds
 from slime_tau2.evaluation import conversations
 from slime_tau2.evaluation.fault import judge, kinds, of_user, summary, testimony
 from slime_tau2.evaluation.fault.kinds import KINDS
+from slime_tau2.factory.phrasing import ANYTHING_ELSE, compose
 from slime_tau2.verification.valueflow import Known
 
 RECALLS = {
@@ -18,7 +21,9 @@ RECALLS = {
     kinds.STOPPED: 0.7,
     kinds.AGAINST_POLICY: 1.0,
     kinds.MADE_UP: 0.8,
+    kinds.OTHER_VALUE: 0.8,
     kinds.RULE_BROKEN: 1.0,
+    kinds.UNREADABLE: 1.0,
 }
 """Least share of the planted faults that is found."""
 
@@ -141,6 +146,47 @@ def test_agent_and_user_can_both_be_at_fault(helpdesk, refund):
     assert "proven in 1 of 1 failed conversations (100 %): several 1" in lines and task_id in lines
     faults = conversations.talk(record, findings=judged.findings)["faults"]
     assert [(fault["party"], fault["at"]) for fault in faults] == [("user", 1), ("agent", 2)]
+
+
+@pytest.fixture
+def two_orders(helpdesk, refund):
+    """(a world whose one task names another order of the user's beside the one to refund, that task's id, both)"""
+    task_id, order, _ = refund
+    other = "W11" if order != "W11" else "W12"
+    task = helpdesk.tasks[task_id].model_dump(mode="json")
+    task["user_scenario"]["instructions"]["known_info"] += f" Your other order is {other}, a lamp with a blue shade."
+    world = worlds.build(helpdesk.spec, name="helpdesk", tasks=[bench.Task.model_validate(task)])
+    return world, task_id, order, other
+
+
+def left_out_in(two_orders, opening, *messages):
+    """Whether the user is said to have left something out."""
+    world, task_id, _, _ = two_orders
+    record = lost(world, task_id, ("assistant", "Hi! How can I help you today?"), ("user", opening), *messages)
+    return kinds.LEFT_OUT in {f.kind for f in judge.Judge({"helpdesk": world}).judge(record).findings}
+
+
+def test_who_names_another_of_the_scenarios_in_a_values_place_leaves_nothing_out(two_orders):
+    other = two_orders[3]
+    asked = ("assistant", "Is there anything else?"), ("user", f"No, bye. {bench.STOP}")
+    assert left_out_in(two_orders, "I want a refund.", *asked)
+    assert not left_out_in(two_orders, f"I want a refund for order {other}.", *asked)
+
+
+def test_an_answer_out_of_the_scenario_to_what_was_asked_leaves_nothing_out(two_orders):
+    end = ("assistant", "I'm sorry, I can't do that."), ("user", f"Too bad. {bench.STOP}")
+    asked = ("assistant", "What is the order id of the lamp?")
+    opening = f"Hello, I have a question on {two_orders[3]}."
+    assert left_out_in(two_orders, opening, asked, ("user", "I'd rather not say."), *end)
+    assert not left_out_in(two_orders, opening, asked, ("user", "It is a lamp with a blue shade."), *end)
+    assert left_out_in(two_orders, opening, asked, ("user", "Confirm the amount of the refund."), *end)
+
+
+def test_every_closing_question_of_the_expert_is_one():
+    rng = random.Random(0)
+    said = {compose(rng.choice(ANYTHING_ELSE), rng) for _ in range(500)}
+    assert len(said) > 30
+    assert not [text for text in said if not testimony.closes(text) or testimony.open_requests(text)]
 
 
 def test_successes_and_what_has_no_score_are_not_judged(helpdesk, refund):

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import simulated_policies
+from printed import rows
 from run_files import write
 
 USAGE = {
@@ -27,19 +28,6 @@ def policies(kept=0.9, tasks=40, effect=0.1):
 @pytest.fixture
 def baseline(tmp_path):
     return write(tmp_path / "base", rewards(policies()[0], 4, 1), more={"usage": USAGE}, model="served")
-
-
-def rows(text, title):
-    """{first cell: the other cells} of the table with that title."""
-    lines = iter(text.splitlines())
-    next(line for line in lines if line.startswith(title))
-    body = (line for line in lines if not line.startswith(("┏", "┃", "┡", "├")))
-    cells = []
-    for line in body:
-        if line.startswith("└"):
-            break
-        cells.append([c.strip() for c in line.strip("│").split("│")])
-    return {first: rest for first, *rest in cells}
 
 
 def number(text):
@@ -110,7 +98,12 @@ def test_several_seeds_measure_what_a_seed_changes(cli, tmp_path):
     deviation = re.search(r"from seed to seed the difference varies by ±(\d+\.\d) points", out)[1]
     assert 5 < float(deviation) < 15
     table = rows(out, "Seeds of each method")
-    assert list(table) == [deviation] and number(table[deviation][0]) > 10
+    assert list(table) == [f"{deviation}, measured"], "those assumed are below it"
+    assert number(table[f"{deviation}, measured"][0]) > 10
+    methods = rows(out, "What shows between two methods")
+    assert list(methods)[:2] == ["50", "100"] and all(
+        float(of_three) > float(ten) for of_three, _, ten in methods.values()
+    )
     code, _, err = cli("plan", *named[:4], *named[6:], "--effect", 5)
     assert code == 2 and "2 runs of --baseline and 3 of --against: pair them by seed" in err
 

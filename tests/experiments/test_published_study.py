@@ -1,6 +1,12 @@
-"""docs/study: the results of the study on cases, as far as it has run. What the cookbook says of them is in them."""
+"""docs/study: the results of the study on cases, as far as it has run. What the cookbook says of them is in them.
 
+`slime-tau2 report docs/study` makes report.json and study.svg of them and prints what the cookbook's tables hold.
+"""
+
+import json
 import re
+import shutil
+import statistics
 from pathlib import Path
 
 import pytest
@@ -12,6 +18,8 @@ from slime_tau2.experiments.study_results import StudyReport
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "docs" / "study"
+COOKBOOK = (ROOT / "docs" / "cookbook.md").read_text(encoding="utf-8")
+SECTION = COOKBOOK[COOKBOOK.index("### What it showed") : COOKBOOK.index("## What three seeds showed")]
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +29,15 @@ def report():
 
 
 def numbers(text):
-    """The numbers of a cell of a table, in percent."""
-    return [float(n) for n in re.findall(r"[+−-]?\d+\.\d", text.replace("−", "-"))]
+    """The numbers of a cell of a table."""
+    return [float(n) for n in re.findall(r"[+-]?\d+(?:\.\d+)?", text.replace("−", "-").replace(",", ""))]
 
 
-def table(title):
-    """{first cell: the others} of the cookbook's table under a heading of its first column."""
-    text = (ROOT / "docs" / "cookbook.md").read_text(encoding="utf-8")
-    section = text[text.index("### What it showed") : text.index("## What three seeds showed")]
-    (found,) = [part for part in section.split("\n\n") if part.startswith(f"| {title} |")]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines()[2:]]
-    return {row[0].strip("`*"): row[1:] for row in rows}
+def table(title, head=False):
+    """{first cell: the others} of the cookbook's table under a heading of its first column; or the other headings."""
+    (found,) = [part for part in SECTION.split("\n\n") if part.startswith(f"| {title} |")]
+    first, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines())
+    return first[1:] if head else {row[0].strip("`*"): row[1:] for row in rows}
 
 
 def of(estimate):
@@ -46,7 +52,12 @@ def test_the_cookbooks_scores_are_those_of_the_published_results(report):
         assert int(seeds) == len(row.by_seed)
         for metric, cell in zip(("pass^1", "pass@4", "pass^4"), metrics):
             assert numbers(cell) == of(row.metrics[metric]), (name, metric)
-        assert numbers(each) == pytest.approx([100 * v for v in row.by_seed.values()], abs=0.051)
+        assert seeds_of(each) == pytest.approx([100 * v for v in row.by_seed.values()], abs=0.051)
+
+
+def seeds_of(cell):
+    """The numbers of a cell that has one for each seed."""
+    return [value for part in cell.split(", ") for value in numbers(part)]
 
 
 def test_the_cookbooks_differences_are_those_of_the_published_results(report):
@@ -56,5 +67,119 @@ def test_the_cookbooks_differences_are_those_of_the_published_results(report):
     for name, (pooled, each, smallest) in shown.items():
         difference = differences[name]
         assert numbers(pooled) == of(difference.pooled), name
-        assert numbers(each) == pytest.approx([100 * e.value for e in difference.by_seed.values()], abs=0.051)
+        assert seeds_of(each) == pytest.approx([100 * e.value for e in difference.by_seed.values()], abs=0.051)
         assert numbers(smallest) == pytest.approx([100 * difference.smallest], abs=0.051)
+
+
+def mean(row, field):
+    """Of what a cell's seeds spent."""
+    return statistics.fmean(getattr(spent, field) for spent in row.spending.values())
+
+
+def test_the_cookbooks_budgets_are_those_of_the_published_results(report):
+    assert "equal to 4 % in episodes, sampled tokens and sequences; RFT trained on a fifth fewer tokens" in SECTION
+    for what in ("episodes", "sampled_tokens", "sequences"):
+        assert all(abs(ratio - 1) < 0.04 for ratio in report.budgets[what].values()), what
+    assert statistics.fmean(report.budgets["trained_tokens"].values()) == pytest.approx(0.8, abs=0.05)
+    shown = table("means of the seeds")
+    assert set(shown) == set(report.rows)
+    for name, cells in shown.items():
+        row, kept = report.rows[name], report.rows[name].selected
+        episodes, *selected, sequences, epochs, minutes = (numbers(cell) for cell in cells)
+        assert episodes == pytest.approx([mean(row, "episodes")], abs=0.51)
+        assert sequences == pytest.approx([mean(row, "sequences")], abs=0.51)
+        assert epochs == pytest.approx([mean(row, "epochs")], abs=0.051)
+        assert minutes == pytest.approx([statistics.fmean(row.wall_s.values()) / 60], abs=0.51)
+        counts = ("tasks", "tasks with a success", "tasks kept by partial score", "kept")
+        assert selected == [pytest.approx([kept[c]], abs=0.51) if kept else [] for c in counts], name
+
+
+def test_the_cookbooks_words_are_true_of_the_published_results(report):
+    rate = {name: row.metrics["pass^1"].value for name, row in report.rows.items()}
+    assert 3 < rate["gated"] / rate["start"] < 4, "more than three times as many"
+    assert 1.75 < rate["gated"] / rate["rft_continued"] < 2, "almost twice as many"
+    assert all(e.value > 0 for e in report.primary.by_seed.values()), "ahead in every seed"
+    kept = report.rows["rft_continued"].selected
+    assert kept["attempts"] / kept["kept"] == pytest.approx(11, abs=0.5), "one in eleven"
+    won = kept["kept"] - kept["tasks kept by partial score"]
+    assert won / kept["kept"] == pytest.approx(2 / 3, abs=0.03), "two thirds of them successes"
+    assert kept["tasks with a success"] / kept["tasks"] == pytest.approx(1 / 3, abs=0.03), "a third of the cases"
+    assert kept["attempts"] / kept["tasks"] == pytest.approx(21, abs=0.5), "among 21 attempts"
+    others = kept["tasks"] - kept["tasks with a success"]
+    assert kept["tasks kept by partial score"] > 0.9 * others, "of most of the others it keeps the best failure"
+
+
+def test_the_readme_says_the_same(report):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pooled = report.primary.pooled
+    value, low, high = (f"{100 * v:.1f}" for v in (pooled.value, pooled.low, pooled.high))
+    rate = {name: f"{100 * row.metrics['pass^1'].value:.1f}" for name, row in report.rows.items()}
+    assert f"it ends {value} points [{low}, {high}] above a second round of RFT" in readme
+    assert f"({rate['gated']} against {rate['rft_continued']} %, from {rate['start']} %;" in readme
+
+
+def test_the_cookbooks_learning_curves_are_those_of_the_published_results(report):
+    shown = table("success on train cases, %")
+    for name, fifths in shown.items():
+        cell, _, axis = name.partition("`, by ")
+        parts = report.rows[cell].learning[axis]
+        assert [n for value in fifths for n in numbers(value)] == pytest.approx(
+            [100 * part.success for part in parts], abs=0.051
+        )
+    assert len(shown) == 2
+
+
+def test_what_the_cookbook_says_of_held_out_episodes_is_of_the_published_results(report):
+    shown, names = table("held-out episodes"), table("held-out episodes", head=True)
+    sources = {
+        "a wrong argument lost it, %": lambda row: 100 * row.failures.get("wrong argument", 0.0),
+        "it ran out of tokens or steps, %": lambda row: 100 * row.failures.get("ran out", 0.0),
+        "a write beyond the solution, %": lambda row: 100 * row.held_out["forbidden writes in"],
+        "a refusal without need, %": lambda row: 100 * row.held_out["refused without need in"],
+        "such writes in each": lambda row: row.held_out["forbidden writes"],
+        "the agent's turns": lambda row: row.held_out["turns"],
+        "tokens that it sampled": lambda row: row.held_out["tokens"],
+        "its calls": lambda row: row.held_out["calls"],
+    }
+    assert set(shown) == set(sources)
+    for what, cells in shown.items():
+        for name, cell in zip(names, cells, strict=True):
+            decimals = len(cell.partition(".")[2])
+            assert numbers(cell) == [round(sources[what](report.rows[name]), decimals)], (what, name)
+
+
+def test_success_by_the_number_of_requests_is_of_the_published_results(report):
+    shown, names = table("requests"), table("requests", head=True)[1:]
+    assert {f"helpdesk_cases{n}" for n in shown} == set(report.rows["gated"].families)
+    for requests, (cases, *cells) in shown.items():
+        for name, cell in zip(names, cells, strict=True):
+            estimate = report.rows[name].families[f"helpdesk_cases{requests}"]
+            assert int(cases) == estimate.tasks and numbers(cell) == of(estimate), (requests, name)
+
+
+def flat(value, path=""):
+    """{path: scalar} of what a JSON file holds."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {p: v for key, part in items for p, v in flat(part, f"{path}/{key}").items()}
+    return {path: value}
+
+
+def test_the_command_writes_the_published_report_and_prints_it(cli, tmp_path, monkeypatch):
+    """`slime-tau2 report docs/study`, on a copy."""
+    monkeypatch.setenv("COLUMNS", "200")
+    shutil.copytree(STUDY, tmp_path / "study")
+    code, out, err = cli("report", tmp_path / "study")
+    assert code == 0, err
+    made, published = (flat(json.loads((d / "report.json").read_text())) for d in (tmp_path / "study", STUDY))
+    text = {path for path, value in published.items() if isinstance(value, str | None)}
+    assert made.keys() == published.keys() and all(made[path] == published[path] for path in text)
+    numeric = made.keys() - text
+    assert [made[path] for path in numeric] == pytest.approx(
+        [published[path] for path in numeric], abs=1e-9, nan_ok=True
+    )
+    for said in ("What RFT selects", "by family of tasks", "equal parts of a training", "refusals and writes"):
+        assert said in out
+    plot = (tmp_path / "study" / "study.svg").read_text()
+    for said in ("episodes sampled", "tokens sampled", "turns", "refusal without need", "write beyond the solution"):
+        assert said in plot and said in (STUDY / "study.svg").read_text()

@@ -20,8 +20,10 @@ from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import estimators
 from slime_tau2.evaluation.exploits import Exploits, exploits, required_arguments
 from slime_tau2.experiments import directory as layout
-from slime_tau2.experiments import spending, study
+from slime_tau2.experiments import spending, study, study_curves
 from slime_tau2.experiments.settings import PipelineSettings
+from slime_tau2.experiments.spending import Point
+from slime_tau2.experiments.study_cells import Cells
 from slime_tau2.experiments.study_grid import BASELINE, CELLS, CONTROL, START, Job, StudySettings, jobs, part
 from slime_tau2.experiments.study_report import write_report
 from slime_tau2.experiments.study_results import Difference
@@ -296,6 +298,37 @@ def test_spending_counts_what_was_sampled_and_trained_on(tmp_path):
     assert (spent.episodes, spent.sampled_tokens, spent.sequences, spent.trained_tokens) == (30, 1200, 64, 1920)
     assert spent.epochs == 6.4 and curve == [(30, 1200, pytest.approx(1 / 3))]
     assert spending.spent(tmp_path / "nothing", "grpo")[0].episodes == 0
+
+
+def test_a_result_of_an_earlier_version_gets_what_it_lacks_where_the_cell_is_still_there(tmp_path):
+    declared = study_files.settings(seeds=1)
+    declared.write(tmp_path)
+    job, cells = Job(tmp_path, 0, CONTROL), Cells(tmp_path, declared)
+    study_files.cell(job, {n: [n < 2, False] for n in range(4)})
+    whole, path = cells.result(job), job.directory / "result.json"
+    assert (whole.selected["tasks with a success"], whole.selected["kept"]) == (100, 100)
+    old = json.loads(path.read_text())
+    del old["selected"]
+    path.write_text(json.dumps({**old, "wall_s": 1.0}))
+    assert cells.result(job) == whole.model_copy(update={"wall_s": 1.0}), "what was said stays as it was"
+    assert json.loads(path.read_text())["selected"] == whole.selected
+    path.write_text(json.dumps(old))
+    (job.directory / "eval" / "rft" / "summary.json").unlink()
+    assert cells.result(job).selected == {} and json.loads(path.read_text()) == old, "nothing to make it from"
+
+
+def test_a_training_in_equal_parts():
+    curve = [Point(100 * n, 1000 * n, n / 10) for n in range(1, 11)]
+    parts = study_curves.parts([curve], "episodes")
+    assert [p.up_to for p in parts] == [200, 400, 600, 800, 1000]
+    assert [p.success for p in parts] == pytest.approx([0.15, 0.35, 0.55, 0.75, 0.95])
+    uneven = [Point(100, 900, 0.0), Point(500, 1000, 1.0)]  # many tokens at first, and many episodes later
+    assert [p.success for p in study_curves.parts([uneven], "episodes")] == pytest.approx([0, 1, 1, 1, 1])
+    by_tokens = study_curves.parts([uneven], "tokens")
+    assert [p.success for p in by_tokens] == pytest.approx([0, 0, 0, 0, 400 / (400 + 100 / 9)])
+    mean = study_curves.parts([curve, [Point(p.episodes, p.tokens, 0.0) for p in curve]], "episodes")
+    assert [p.success for p in mean] == pytest.approx([p.success / 2 for p in parts])
+    assert study_curves.parts([curve, curve[:1]], "episodes") == [], "RFT samples once"
 
 
 # What a study shows

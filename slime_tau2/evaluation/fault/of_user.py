@@ -206,6 +206,8 @@ def _asked_in_vain(talk: Conversation, gold: CallRecord, path: Sequence[str | in
             continue  # it stopped instead
         if testimony.answers_another(words, answer[1], argument):
             continue
+        if testimony.speaks_to(words, answer[1]) and _gives(talk, answer[1]):
+            continue  # it answers out of the scenario, and the value may be of another wish
         return Finding(
             kind=LEFT_OUT,
             message=answer[0],
@@ -220,14 +222,17 @@ def _answers(words: str, value: Any) -> bool:
     return testimony.counts(words) if isinstance(value, (int, float)) else bool(testimony.codes(words))
 
 
-def _others_like(talk: Conversation, words: str, value: Any) -> list[str]:
-    """The codes and dates in words that look like a value and are none of the scenario's."""
+def _like(words: str, value: Any) -> list[str]:
+    """The codes and dates in words that look like a value."""
     if valueflow.ISO.fullmatch(str(value)):
-        alike = Known(words).days(int(str(value)[:4]))
-    else:
-        kind = shape(str(value))
-        alike = [token for token in TOKEN.findall(words) if kind in (shape(token), shape(f"#{token}"))]
-    return [token for token in alike if not talk.story.has(token)]
+        return Known(words).days(int(str(value)[:4]))
+    kind = shape(str(value))
+    return [token for token in TOKEN.findall(words) if kind in (shape(token), shape(f"#{token}"))]
+
+
+def _others_like(talk: Conversation, words: str, value: Any) -> list[str]:
+    """Of these, those that are none of the scenario's."""
+    return [token for token in _like(words, value) if not talk.story.has(token)]
 
 
 def _not_opened_with(talk: Conversation, value: Any) -> Finding | None:
@@ -260,6 +265,8 @@ def _not_opened_with(talk: Conversation, value: Any) -> Finding | None:
             words=f"the user says {others[0]}: {words[:120]!r}",
             held=f"the scenario has {value}, which never comes up: {plain[0]!r}",
         )
+    if len(_like(words, value)) >= len(_like(plain[0], value)):
+        return None  # it said another of the scenario's in its place
     return Finding(
         kind=LEFT_OUT,
         message=n,

@@ -20,8 +20,8 @@ _ASKS = re.compile(
     re.I,
 )
 _CLOSES = re.compile(
-    r"(?<!before )any ?thing else|something else|any other|anything more|further|what else"
-    r"|how (can|may|could) i (help|assist)|else (i|we|you)\b|more questions",
+    r"(?<!before )any ?thing else|something else|any other|(any ?thing|is there) more\b|further|what else"
+    r"|another (thing|request)|how (can|may|could) i (help|assist)|else (i|we|you)\b|more questions",
     re.I,
 )
 _IDLE = re.compile(
@@ -143,6 +143,11 @@ def answers_another(question: str, reply: str, argument: str) -> bool:
     labels = {word for part in argument.lower().split("_") for word in _ALSO.get(part, (part,))}
     both = _long_words(question) & _long_words(reply)
     return bool(both) and not labels & set(re.findall(r"[a-z]+", reply.lower()))
+
+
+def speaks_to(question: str, reply: str) -> bool:
+    """Whether a reply is about what a question is about: they share a longer word."""
+    return bool(_long_words(question) & _long_words(reply))
 
 
 def _long_words(text: str) -> set[str]:
