@@ -175,13 +175,13 @@ def _sample_tokens(sample: Sample, segment: int, prompt: int, per_token: Advanta
         trained=[[start, end] for start, end in turns],
         log_probs=pack_floats(sampled(sample.rollout_log_probs or [], turns)),
         advantages=None if per_token is None else pack_floats(sampled(per_token, turns)),
-        turns=[_turn_row(episode, span) for span in turns],
+        turns=[_turn_row(episode, span, turns) for span in turns],
     )
 
 
-def _turn_row(episode: SampleInfo, span: tuple[int, int]) -> TurnRow:
-    """What a run of sampled tokens earned: its turn's gain, and the calls within it."""
-    told = zip(episode.get("turn_spans", []), episode.get("turn_gains", []), episode.get("turn_calls", []))
+def _turn_row(episode: SampleInfo, span: tuple[int, int], spans: Sequence[tuple[int, int]]) -> TurnRow:
+    """What one of the runs of sampled tokens earned: its turn's gain, and the calls within it."""
+    told = zip(episode.get("turn_spans", spans), episode.get("turn_gains", []), episode.get("turn_calls", []))
     for (start, end), gain, calls in told:
         if start <= span[0] < end:
             return TurnRow(gain=gain, calls=[c for c in calls if span[0] <= c["start"] < span[1]])

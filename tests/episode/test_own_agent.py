@@ -323,5 +323,5 @@ async def test_what_is_sampled_after_the_episodes_end_is_not_recorded(tokenizer,
         await asyncio.wait([running])
         await asyncio.sleep(0.8)
         assert running.cancelled() and len(fake.requests) == 1
-        assert len(acting.ledger) == acting.ledger.prompt_length
+        assert len(acting.segments[0]) == acting.segments[0].prompt_length
         await box.close()
