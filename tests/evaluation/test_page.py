@@ -272,6 +272,18 @@ async def test_the_address_names_what_is_open_and_opens_it(path, records, tmp_pa
 
 
 @browser
+@pytest.mark.parametrize("fragment", ["#%E0%A4%A", "#nobody/nothing/0", "#first/orders_250", "#first/orders_250/x/y&"])
+async def test_an_address_that_names_nothing_opens_nothing(path, records, tmp_path, fragment):
+    async with opened(path, tmp_path, fragment) as chrome:
+        assert await chrome.run("document.querySelectorAll('.pane').length") == 0
+        assert await chrome.run("Report.list.shown().length") == 2 * len(records)
+        await press(chrome, "j")
+        assert await chrome.run("document.querySelectorAll('.pane').length") == 1
+        await chrome.run("history.back()")
+        await chrome.until("document.querySelectorAll('.pane').length === 0")
+
+
+@browser
 async def test_runs_are_columns_and_what_is_chosen_counts(path, records, tmp_path):
     heads = "[...document.querySelectorAll('#summary thead th')].slice(1).map(t => t.textContent)"
     async with opened(path, tmp_path) as chrome:
