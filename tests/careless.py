@@ -11,17 +11,30 @@ from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.users import END, USER_TOOL, GoldUser, _say
 
 OPENINGS = ("Let me look at that for you.", "One moment, please.", "I have found your record.", "That is possible.")
-WORDS = (
-    "I we you your order reservation flight item line plan bill refund exchange address payment card account the a an "
-    "this that is was will can could would please thank first next then after before because however so and or but "
-    "if when where which confirm check change cancel update return look wait see need want have has been not also "
-    "today tomorrow now again all both each other same new old total price amount credit gift original available"
-).split()
+SENTENCES = (
+    "I have looked at {} and can see what you mean.",
+    "The amount would be {} dollars, and it goes back to the card that you paid with.",
+    "Please tell me whether you agree before I change anything in {}.",
+    "I am not sure that the rules allow this for {}, so let me check once more.",
+    "Is there anything else about {} that I should know?",
+    "It takes {} days until you see it on your account.",
+    "I had called about {} before, and nobody could help me.",
+    "I do not remember the number, but it may have been {}.",
+    "If that is not possible, the other one that ends in {} is fine as well.",
+    "Thank you, that sounds right to me.",
+    "Could you say that once more, please? I only understood {}.",
+    "You will get a message with the number {} as soon as it is done.",
+    "It is more important to me to keep {} than to get the money back.",
+    "Yes, please go ahead with that.",
+    "I can offer you a certificate of {} dollars for the trouble.",
+    "Before we go on, please confirm that {} is yours.",
+)
 
 
 def paragraph(rng: random.Random) -> str:
-    """As many words as people write in a message, in no order that says anything."""
-    return " ".join(rng.choices(WORDS, k=rng.randint(15, 70))).capitalize() + "."
+    """What somebody might say, as long as people write, and never twice the same."""
+    said = rng.sample(SENTENCES, k=rng.randint(1, 4))
+    return " ".join(sentence.format(rng.randint(100, 99_999)) for sentence in said)
 
 
 class TellingUser(GoldUser):

@@ -81,8 +81,8 @@ Report.chosen = (talk) => Report.runs.has(talk.run) && Report.groups.has(Report.
         if (index.overall.includes(name) ? !all : index.groups.includes(name) && !Report.groups.has(name)) continue;
         const cells = runs.map((run) => (index.runs[run].scores[name] || {})[metric]);
         if (!cells.some(Boolean)) continue;
-        const best = Math.max(...cells.map((cell) => (cell && cell[0] !== null ? cell[0] : -1)));
-        out.push({ label: name, nodes: cells.map((cell) => estimate(cell, runs.length > 1 && cell && cell[0] === best)) });
+        const values = cells.filter((cell) => cell && cell[0] !== null).map((cell) => cell[0]), best = Math.max(...values);
+        out.push({ label: name, nodes: cells.map((cell) => estimate(cell, best > Math.min(...values) && cell && cell[0] === best)) });
       }
     }
 

@@ -55,27 +55,28 @@
 
   // the list
 
+  function dotted(run) {
+    const node = make("span", "of"), dot = make("span", "dot");
+    dot.style.setProperty("--of", Viewer.colour(run));
+    node.append(dot, make("span", "cut", Report.index.runs[run].name));
+    return node;
+  }
+
   const columns = () => {
     const { index } = Report, task = (row) => index.tasks[Report.talks[row.getData().key].task];
     const number = { hozAlign: "right", headerHozAlign: "right", sorter: "number" };
-    const named = (run) => {
-      const node = make("span", "of"), dot = make("span", "dot");
-      dot.style.setProperty("--of", Viewer.colour(run));
-      node.append(dot, make("span", "cut", index.runs[run].name));
-      return node;
-    };
     return [
       { title: "", field: "outcome", width: 34, hozAlign: "center", headerSort: true, responsive: 0, formatter: (cell) => make("span", cell.getValue(), MARKS[cell.getValue()]) },
       { title: "task", field: "task", minWidth: 230, widthGrow: 4, responsive: 0, formatter: (cell) => {
-        const of = task(cell), row = cell.getData(), node = make("div", "task"), run = named(row.run);
-        const tail = make("b", "", of.tail); // in a narrow list, which has no columns of them, run and attempt stand here
-        tail.append(make("i", "", `attempt ${row.attempt}`));
+        const of = task(cell), row = cell.getData(), node = make("div", "task"), run = dotted(row.run);
+        const tail = make("b"); // in a narrow list, which has no columns of them, run and attempt stand here
+        tail.append(make("span", "cut", of.tail), make("i", "", `attempt ${row.attempt}`));
         run.append(make("span", "cut", of.request));
         node.append(tail, make("span", "request", of.request), run);
         node.title = `${of.id}\n${of.request}`;
         return node;
       } },
-      { title: "run", field: "run", minWidth: 140, widthGrow: 1, responsive: 2, formatter: (cell) => named(cell.getValue()) },
+      { title: "run", field: "run", minWidth: 140, widthGrow: 1, responsive: 2, formatter: (cell) => dotted(cell.getValue()) },
       { title: "attempt", field: "attempt", width: 106, responsive: 3, ...number },
       { title: "tasks", field: "group", width: 100, responsive: 5 },
       { title: "partial", field: "partial", width: 88, responsive: 1, ...number, formatter: (cell) => (cell.getValue() === null ? "–" : cell.getValue().toFixed(2)) },
@@ -129,7 +130,7 @@
         node.append(make("b", "", cell.getValue()), make("span", "request", index.tasks[cell.getData().key].request));
         node.title = index.tasks[cell.getData().key].id;
         return node;
-      } }, ...runs.map((run) => ({ title: index.runs[run].name, field: `r${run}`, sorter: "number", minWidth: 96, formatter: (cell) => {
+      } }, ...runs.map((run) => ({ title: index.runs[run].name, titleFormatter: () => dotted(run), headerWordWrap: true, field: `r${run}`, sorter: "number", minWidth: 96, formatter: (cell) => {
         const node = make("div");
         node.append(...(by[cell.getData().key].get(run) || []).map((n) => mark(n, (m) => Report.show(m))));
         return node;

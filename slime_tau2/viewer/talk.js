@@ -110,14 +110,22 @@
     return button;
   }
 
+  // A line may hold a call with all its arguments: what is beyond three lines shows on a click.
+  function line(name, mark, text, at, jump) {
+    const node = make("li", name), words = make("span", "what", text);
+    words.title = text;
+    words.addEventListener("click", () => words.classList.toggle("whole"));
+    node.append(mark, words);
+    if (at !== null) node.append(jumper(at, jump));
+    return node;
+  }
+
   function checks(talk, jump) {
     const list = make("ul", "checks");
     for (const check of talk.checks) {
-      const line = make("li", check.counts ? "" : "none");
-      line.append(make("span", !check.counts ? "none" : check.met ? "won" : "lost", check.met ? "✓ " : "✗ "), `${check.kind}: ${check.what}`);
-      if (!check.counts) line.title = "not part of this task's reward";
-      if (check.at !== null) line.append(jumper(check.at, jump));
-      list.append(line);
+      const mark = make("span", !check.counts ? "none" : check.met ? "won" : "lost", check.met ? "✓" : "✗");
+      if (!check.counts) mark.title = "not part of this task's reward";
+      list.append(line(check.counts ? "" : "none", mark, `${check.kind}: ${check.what}`, check.at, jump));
     }
     return list;
   }
@@ -125,9 +133,7 @@
   function faults(talk, jump) {
     const list = make("ul", "checks faults");
     for (const fault of talk.faults) {
-      const line = make("li", "fault", `${fault.party}'s fault: ${fault.what}`);
-      if (fault.at !== null) line.append(jumper(fault.at, jump));
-      list.append(line);
+      list.append(line("fault", make("span", "lost", "!"), `${fault.party}'s fault: ${fault.what}`, fault.at, jump));
     }
     return list;
   }

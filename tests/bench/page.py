@@ -3,7 +3,7 @@
 Twelve runs of airline, retail and telecom, four attempts at each of the 100 test tasks: the four scripts, and eight
 careless agents (`tests/careless.py`), whose tokens, log-probs and usage are made up. They are kept in DIR and played
 once. Then the seconds, memory and bytes of `slime-tau2 report`, and in a headless Chromium: first contentful paint, the
-time until the list can be used, of a filter, and of opening a conversation. With `--pictures` screenshots too: at 1400,
+time until the list can be used, of a filter, and of opening a conversation, and the CPU time that the page takes. With `--pictures` screenshots too: at 1400,
 800 and 420 px, light and dark, in DIR; two of them are docs/report.png and docs/conversation.png.
 """
 
@@ -79,12 +79,15 @@ def write(runs: list[Path], path: Path, directory: Path) -> None:
 
 async def look(path: Path) -> None:
     """Print what a reader waits for."""
-    paints, ready, filters, opening = [], [], [], []
+    paints, ready, spent, filters, opening = [], [], [], [], []
     for _ in range(5):
         with tempfile.TemporaryDirectory() as profile:
             async with Chromium(Path(profile)) as chrome:
+                await chrome.call("Performance.enable", timeDomain="threadTicks")
                 await chrome.open(path)
-                await chrome.until("Report.ready")
+                await chrome.until("Report.ready && document.querySelector('#curves canvas')")
+                metrics = (await chrome.call("Performance.getMetrics"))["metrics"]
+                spent += [1000 * metric["value"] for metric in metrics if metric["name"] == "TaskDuration"]
                 paints.append(await chrome.run("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
                 ready.append(await chrome.run("Report.ready"))
                 for field, value in (
@@ -98,7 +101,7 @@ async def look(path: Path) -> None:
                 heap = await chrome.run("performance.memory.usedJSHeapSize / 1e6")
     print(
         f"load {os.getloadavg()[0]:.1f}; median (most) of {len(ready)} openings: first contentful paint {told(paints)}, "
-        f"list usable {told(ready)}, a filter {told(filters)}, opening a conversation {told(opening)}; heap {heap:.0f} MB"
+        f"list usable {told(ready)}, CPU of the page's thread until all is drawn {told(spent)}, a filter {told(filters)}, opening a conversation {told(opening)}; heap {heap:.0f} MB"
     )
 
 
