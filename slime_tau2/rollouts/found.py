@@ -11,6 +11,9 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.rollouts.slime_dumps import SlimeDump
 from slime_tau2.tokenizer import load_tokenizer
 
+DEPTH, NAMED = 5, 6
+"""Folders within each other that are looked through (a study has four), and trainings that an error names."""
+
 
 class Rollouts(Protocol):
     """The rollouts of a training, as they are read while it goes on."""
@@ -45,9 +48,9 @@ def find(directory: Path, tokenizer: Path | None = None) -> Rollouts:
         raise ConfigError(f"{directory} is no directory; name the one that the training writes to")
     if directory.name == FOLDER:
         return Dump(directory)
-    ours = [*directory.glob(FOLDER), *directory.glob(f"*/{FOLDER}"), *directory.glob(f"*/*/{FOLDER}")]
+    ours = sorted(found for depth in range(DEPTH) for found in directory.glob("*/" * depth + FOLDER))
     if len(ours) > 1:
-        names = ", ".join(str(found.parent) for found in sorted(ours))
+        names = ", ".join(str(found.parent) for found in ours[:NAMED]) + (", …" if len(ours) > NAMED else "")
         raise ConfigError(f"{directory} holds the rollouts of {len(ours)} trainings; name one: {names}")
     if ours:
         return Dump(ours[0])
