@@ -12,6 +12,9 @@ FAMILIES = {  # name -> (template in the trl wheel, the option `thinking`)
     "qwen3 2507": ("qwen3", "auto"),
     "glm": ("glm4moe", "auto"),
     "glm off": ("glm4moe", "off"),
+    "qwen3.5": ("qwen3_5_think", "auto"),
+    "qwen3.6 off": ("qwen3_6", "off"),
+    "nemotron": ("nemotron_3_nano", "auto"),
 }
 _SWITCHED = "{%- if enable_thinking is defined and enable_thinking is false %}"
 

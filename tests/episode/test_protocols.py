@@ -177,3 +177,24 @@ def test_the_prompt_is_a_file_that_a_user_may_replace(helpdesk, tmp_path):
     own.write_text("Rules: {policy}\nTools: {tools}")
     prompt = CARD.system_prompt(helpdesk.policy, helpdesk.tool_schemas, own)
     assert prompt.startswith("Rules: ") and helpdesk.policy in prompt and '"name": "done"' in prompt
+
+
+async def test_another_familys_marks_end_turns_and_its_thoughts_end_segments(helpdesk, tokenizer):
+    """GLM's template, in the card's words: a turn ends with the mark of who speaks next, here always the user's."""
+    made, _ = tokenizer_of(tokenizer, "glm")
+    glm, teacher = without_end(made), CardTeacher()
+
+    def reply(prompt, n):
+        heard = prompt.rpartition("<|user|>\n")[2].partition("<|assistant|>")[0]
+        return f"\n<think>Of {n}.</think>\n{teacher(heard)}"
+
+    async with FakePolicy(glm, reply) as fake:
+        box = Harness(Tau2Config(user="scripted", protocol="card", max_steps=100), glm, PolicyClient(fake.url))
+        agent = box.agent(helpdesk, sampling={"temperature": 1.0, "max_new_tokens": 4000}, seed=1)
+        episode = await box.run(helpdesk, "orders_3", agent, seed=1)
+        assert not audit.is_mismatch(episode, box.chat("helpdesk"), box.system_prompt(helpdesk), box.protocol)
+        await box.close()
+    assert episode.reward == 1.0 and len(episode.segments) == len(episode.turns) > 3, "each answer is the user's to it"
+    assert len(episode.reasoning) == len(episode.turns) and "Of 1" not in json.dumps(episode.messages)
+    later = glm.decode(fake.requests[-1]["input_ids"])
+    assert later.count("<think></think>") == len(episode.turns) - 1 and "<think>Of" not in later

@@ -115,9 +115,10 @@ async def groups_of(thinker, **over):
     return args, [out[:3], out[3:]]
 
 
+@pytest.mark.parametrize("thinking", [True, False])
 @pytest.mark.parametrize("credit", ["episode", "turn", "call"])
-async def test_advantages_count_episodes_and_not_segments(thinker, credit):
-    args, groups = await groups_of(thinker, tau2_credit=credit, tau2_shaping="none")
+async def test_advantages_count_episodes_and_not_segments(thinker, credit, thinking):
+    args, groups = await groups_of(thinker, tau2_credit=credit, tau2_shaping="none", tau2_train_thinking=thinking)
     flat = [s for group in groups for episode in group for s in episode]
     for s in flat:
         s.reward = float(s.index % 3 == 0)
