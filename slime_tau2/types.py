@@ -176,8 +176,10 @@ class Episode:
     """Tokens by role (policy, user, judge), as the servers report them (`episode.usage`)."""
     reasoning: list[ThoughtRecord] = field(default_factory=list)
     """What the models thought, in order (`episode.usage`)."""
-    transcript: Transcript | None = None
-    """By what the ledger can be audited, where the messages are not what the policy read; not recorded."""
+    transcripts: list[Transcript] = field(default_factory=list)
+    """By what the segments can be audited, where the messages are not what the policy read: one per conversation with
+    it; not recorded.
+    """
     provenance: Provenance = field(default_factory=lambda: Provenance(tau2="", tasks_sha256="", reward_basis=[]))
     """The tau2, task file and reward basis that scored it."""
     database_difference: DatabaseDifference | None = None

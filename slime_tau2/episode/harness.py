@@ -81,8 +81,12 @@ class Harness:
         return self._chats[domain]
 
     @property
-    def keeps_history(self) -> bool:
-        """Whether every episode is one segment: as the chat template has it (`ChatRenderer.keeps_history`)."""
+    def one_segment(self) -> bool:
+        """Whether every episode is one segment: as the chat template has it (`ChatRenderer.keeps_history`), and the
+        agent.
+        """
+        if self.own_agents is not None and self.own_agents.several:
+            return False
         return all(self.chat(self.world(domain).name).keeps_history for domain in self.config.domains)
 
     @property
@@ -234,7 +238,7 @@ class Harness:
             if isinstance(agent, OwnAgent):
                 await agent.close()
         if isinstance(agent, OwnAgent):
-            episode.transcript = agent.transcript
+            episode.transcripts = agent.transcripts
         return episode
 
     @cached_property

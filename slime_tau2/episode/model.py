@@ -3,7 +3,7 @@
 The messages of a call are the whole conversation, as in OpenAI's chat completions. What was said before is never
 rendered again: it is compared with what is on record, and only what is new behind it becomes ids (invariant 1). A
 completion that comes back in the messages of the next call stands for the ids that were sampled, whatever their
-spelling.
+spelling. An agent that says so may hold several conversations in an episode: a call that extends none begins the next.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context, copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from slime_tau2.episode import api_messages, thoughts
@@ -19,6 +19,7 @@ from slime_tau2.episode.api_messages import ApiMessage, BadMessage
 from slime_tau2.episode.chat import ChatMessage, ChatRenderer, ToolSchema
 from slime_tau2.episode.protocols import AgentTurn, Native
 from slime_tau2.episode.recorder import Recorder, Sampled
+from slime_tau2.episode.segments import Segments
 from slime_tau2.errors import ConfigError
 from slime_tau2.types import Transcript
 
@@ -55,12 +56,55 @@ class Call:
 Deliver = Callable[[Completion], Awaitable[None]]
 
 
+@dataclass(kw_only=True)
+class _Conversation:
+    """What is on record of one.
+
+    Attributes:
+        offered: the tools.
+        known: its messages as the agent knows them.
+        read: the same as the policy read and said them.
+        calls: (segment, start, end) of each.
+        awaited: whether it ends with a prompt that has no reply yet.
+    """
+
+    record: Segments
+    offered: list[ToolSchema] | None
+    known: list[ChatMessage] = field(default_factory=list)
+    read: list[ChatMessage] = field(default_factory=list)
+    calls: list[tuple[int, int, int]] = field(default_factory=list)
+    awaited: bool = False
+
+    def behind(self, asked: list[ChatMessage], offered: list[ToolSchema] | None) -> list[ChatMessage]:
+        """What is new in a call's messages. Raises NotExtended where they are not behind what is on record."""
+        if offered != self.offered:
+            raise NotExtended("it offers other tools than the call before")
+        _check(self.known, asked)
+        new = asked[len(self.known) :]
+        if self.awaited and new:
+            raise NotExtended("the call before has no reply yet, and this one has more to say")
+        if not self.awaited and not new:
+            raise NotExtended("nothing is new behind the last reply")
+        return new
+
+    def take(self, messages: Sequence[ChatMessage]) -> None:
+        """They are being sent."""
+        self.known += messages
+        self.read += messages
+        self.awaited = True
+
+    def transcript(self) -> Transcript:
+        messages = [cast(dict[str, Any], dict(message)) for message in self.read]
+        return Transcript(messages, self.offered, list(self.calls))
+
+
 class Model:
     """The policy in one episode. Calls take turns: a second one waits for the first.
 
     Args:
         renderer: makes the renderer of a list of tools.
         tools: those of the domain.
+        several: whether a call that extends no conversation begins one, and is no error.
 
     Attributes:
         turn: the calls since `begin_turn`.
@@ -74,8 +118,9 @@ class Model:
         renderer: Callable[[Sequence[ToolSchema] | None], ChatRenderer],
         tools: Sequence[ToolSchema],
         protocol: Native,
+        several: bool = False,
     ):
-        self._recorder, self._renderer, self._protocol = recorder, renderer, protocol
+        self._recorder, self._renderer, self._protocol, self._several = recorder, renderer, protocol, several
         self.tools = list(tools)
         self.turn: list[Call] = []
         self.over: asyncio.Future[Sampled] = asyncio.get_running_loop().create_future()
@@ -84,11 +129,7 @@ class Model:
         self.asking: set[asyncio.Task[Completion]] = set()
         """The calls that came over the endpoint and have no reply yet."""
         self._lock = asyncio.Lock()
-        self._known: list[ChatMessage] = []  # what is on record, as the agent knows it
-        self._read: list[ChatMessage] = []  # the same as the policy read and said it
-        self._calls: list[tuple[int, int, int]] = []
-        self._offered: list[ToolSchema] | None = None
-        self._awaited = False  # the ledger ends with a prompt that has no reply yet
+        self._conversations: list[_Conversation] = []
 
     async def complete(
         self,
@@ -103,8 +144,8 @@ class Model:
 
         Args:
             messages: the whole conversation, each message as OpenAI's chat completions have it. It begins with that of
-                the call before, and its reply.
-            tools: what the policy is offered; None: the domain's. The first call decides.
+                an earlier call, and its reply, or is a new one where the agent may hold several.
+            tools: what the policy is offered; None: the domain's. The first call of a conversation decides.
             train: False keeps what is sampled here out of training.
             max_tokens: a bound of your own on this call. One that it cuts goes on as it is.
             deliver: awaited with the completion before it is recorded; where it raises, it is as if nothing had been
@@ -119,9 +160,15 @@ class Model:
         async with self._lock:
             self._go_on()
             try:
-                new = self._new([api_messages.of_template(m) for m in messages], tools)
+                asked = [api_messages.of_template(m) for m in messages]
+                conversation, new = self._found(asked, list(self.tools if tools is None else tools) or None)
+                conversation.take(new)
                 sampled = await self._recorder.call(
-                    new, limit=max_tokens, trained=train, deliver=lambda s: self._deliver(s, deliver)
+                    conversation.record,
+                    new,
+                    limit=max_tokens,
+                    trained=train,
+                    deliver=lambda s: self._deliver(s, deliver),
                 )
             except BadMessage as error:
                 self._end(ConfigError(f"tau2_agent: {error}"))
@@ -132,7 +179,7 @@ class Model:
             except Exception as error:
                 self._end(error)
             else:
-                return self._recorded(sampled)
+                return self._recorded(conversation, sampled)
             self._go_on()
             raise AssertionError("an episode that has ended goes on")
 
@@ -152,12 +199,9 @@ class Model:
         return self._recorder
 
     @property
-    def transcript(self) -> Transcript | None:
-        """What the ledger holds, for the audit; None before the first call."""
-        if not self._read:
-            return None
-        messages = [cast(dict[str, Any], dict(message)) for message in self._read]
-        return Transcript(messages, self._offered, list(self._calls))
+    def transcripts(self) -> list[Transcript]:
+        """What is on record, conversation by conversation, for the audit."""
+        return [conversation.transcript() for conversation in self._conversations]
 
     def _go_on(self) -> None:
         if self.over.done():
@@ -170,33 +214,21 @@ class Model:
             self.over.set_exception(how)
             self.over.exception()  # looked at by the driver, or by nobody after an end of another kind
 
-    def _new(self, asked: list[ChatMessage], tools: Sequence[ToolSchema] | None) -> list[ChatMessage]:
-        """What is new. Raises NotExtended for what is not behind what is on record."""
-        offered = list(self.tools if tools is None else tools) or None
-        if not self._known:
-            if not asked:
-                raise BadMessage("a call without messages")
-            self._recorder.chat, self._offered = self._renderer(offered), offered
-            self._take(asked)
-            return asked
-        # Where segments go: what does not extend the record would begin the next one, as the first call above does.
-        if offered != self._offered:
-            raise NotExtended("it offers other tools than the call before")
-        _check(self._known, asked)
-        new = asked[len(self._known) :]
-        if self._awaited:
-            if new:
-                raise NotExtended("the call before has no reply yet, and this one has more to say")
-            return []
-        if not new:
-            raise NotExtended("nothing is new behind the last reply")
-        self._take(new)
-        return new
-
-    def _take(self, messages: Sequence[ChatMessage]) -> None:
-        self._known += messages
-        self._read += messages
-        self._awaited = True
+    def _found(
+        self, asked: list[ChatMessage], offered: list[ToolSchema] | None
+    ) -> tuple[_Conversation, list[ChatMessage]]:
+        """The conversation that a call belongs to, the latest that it extends, and what is new. Raises NotExtended."""
+        if not asked:
+            raise BadMessage("a call without messages")
+        for conversation in reversed(self._conversations):
+            try:
+                return conversation, conversation.behind(asked, offered)
+            except NotExtended:
+                if not self._several:
+                    raise
+        begun = _Conversation(record=self._recorder.conversation(self._renderer(offered)), offered=offered)
+        self._conversations.append(begun)
+        return begun, asked
 
     async def _deliver(self, sampled: Sampled, deliver: Deliver | None) -> None:
         self._go_on()  # a thread may have asked for it, which nobody could end with its episode
@@ -207,14 +239,15 @@ class Model:
         except Exception as error:
             raise _Undelivered(error) from error
 
-    def _recorded(self, sampled: Sampled) -> Completion:
+    def _recorded(self, conversation: _Conversation, sampled: Sampled) -> Completion:
         call = self._call(sampled)
         self.turn.append(call)
         if sampled.ids:
-            self._awaited = False
-            self._calls.append((sampled.segment, sampled.start, sampled.end))
-            self._known.append(api_messages.of_template(call.completion.message))
-            self._read.append({"role": "assistant", "content": self._recorder.chat.opening + call.completion.text})
+            opening = conversation.record.chat.opening
+            conversation.awaited = False
+            conversation.calls.append((sampled.segment, sampled.start, sampled.end))
+            conversation.known.append(api_messages.of_template(call.completion.message))
+            conversation.read.append({"role": "assistant", "content": opening + call.completion.text})
         if sampled.ended is not None:
             self._end(sampled)
             self._go_on()
@@ -223,7 +256,7 @@ class Model:
     def _call(self, sampled: Sampled) -> Call:
         recorder = self._recorder
         text, ledger = sampled.text, recorder.segments[sampled.segment]
-        whole = recorder.chat.opening + text
+        whole = sampled.record.chat.opening + text
         turn = self._protocol.read(whole)
         message = turn.message
         calls = [
@@ -246,12 +279,13 @@ class Model:
 
 
 class NotExtended(ConfigError):
-    """A call whose messages do not extend those on record: one ledger cannot hold it."""
+    """A call whose messages do not extend those on record."""
 
     def __init__(self, why: str):
         super().__init__(
             f"tau2_agent: a call does not extend the one before it: {why}. Its tokens cannot be recorded behind the "
-            "others; send all earlier messages and replies unchanged, and what is new behind them (docs/extending.md)"
+            "others; send all earlier messages and replies unchanged, and what is new behind them, or say of the agent "
+            "that it holds `several_conversations` (docs/extending.md)"
         )
 
 

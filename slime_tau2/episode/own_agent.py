@@ -27,7 +27,7 @@ from slime_tau2.episode.model import Call, Completion, Model
 from slime_tau2.episode.openai_endpoint import Access, OpenAIEndpoint
 from slime_tau2.episode.protocols import Native
 from slime_tau2.episode.recorder import Recorder, Sampled, acted
-from slime_tau2.episode.scaffolds import Answer, Brief, Factory, Scaffold, factory
+from slime_tau2.episode.scaffolds import Answer, Brief, Factory, Scaffold, factory, several
 from slime_tau2.episode.worlds import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.ledger import TokenLedger
@@ -56,6 +56,7 @@ class OwnAgents:
                 f"own format; leave out tau2_protocol = {protocol.name}"
             )
         self._make, self._renderer, self._protocol = factory(path), renderer, protocol
+        self.several = several(self._make)
         self._renderers: dict[str, ChatRenderer] = {}
         self._endpoints: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, OpenAIEndpoint] = (
             weakref.WeakKeyDictionary()
@@ -74,7 +75,12 @@ class OwnAgents:
             access=Access(self._endpoint),
         )
         make = functools.partial(
-            Model, recorder, renderer=self._rendered, tools=world.tool_schemas, protocol=self._protocol
+            Model,
+            recorder,
+            renderer=self._rendered,
+            tools=world.tool_schemas,
+            protocol=self._protocol,
+            several=self.several,
         )
         return OwnAgent(self._make, brief, make)
 
@@ -113,8 +119,8 @@ class OwnAgent:
         return () if self._model is None else self._model.recorder.segments
 
     @property
-    def transcript(self) -> Transcript | None:
-        return None if self._model is None else self._model.transcript
+    def transcripts(self) -> list[Transcript]:
+        return [] if self._model is None else self._model.transcripts
 
     async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
         if self._model is None or self._scaffold is None:

@@ -32,6 +32,7 @@ class Sampled:
 
     Attributes:
         number: of the call in its episode.
+        record: the conversation that it belongs to.
         segment: the segment that holds it.
         start: where its ids begin in that segment's response.
         ids: the token that ended it included, and what was put between them in the policy's stead.
@@ -47,6 +48,7 @@ class Sampled:
     """
 
     number: int
+    record: Segments = field(repr=False)
     segment: int
     start: int
     ids: list[int] = field(default_factory=list)
@@ -129,15 +131,16 @@ class Recorder:
     aborted: Callable[[], bool] = lambda: False
     routed_experts: bool = False
     calls: int = field(default=0, init=False)
-    _record: Segments | None = field(default=None, init=False, repr=False)
-    _experts_known: int = field(default=0, init=False, repr=False)  # tokens whose experts are known
+    segments: list[TokenLedger] = field(default_factory=list, init=False)
+    _experts_known: dict[int, int] = field(default_factory=dict, init=False, repr=False)  # tokens, by segment
 
-    @property
-    def segments(self) -> Sequence[TokenLedger]:
-        return () if self._record is None else self._record.ledgers
+    def conversation(self, chat: ChatRenderer | None = None) -> Segments:
+        """A conversation whose calls this records."""
+        return Segments(chat or self.chat, self.segments)
 
     async def call(
         self,
+        record: Segments,
         new: Sequence[ChatMessage],
         *,
         limit: int | None = None,
@@ -147,6 +150,7 @@ class Recorder:
         """Send what is new behind what there is, and sample.
 
         Args:
+            record: the conversation.
             new: what the policy reads now: the whole prompt in the first call, then what was said since the last one;
                 nothing where the last one failed and is made again.
             limit: a bound of the caller's own on this call, in tokens. One that it cuts is closed, untrained, and the
@@ -157,15 +161,17 @@ class Recorder:
         Raises:
             PolicyError: the server failed for good; the segment then ends with `new`.
         """
-        record, ledger = self._hear(new)
+        ledger = record.hear(new) if new else record.open
+        assert record.number is not None, "something was heard"
         sampled = Sampled(
             number=self.calls,
-            segment=len(record.ledgers) - 1,
+            record=record,
+            segment=record.number,
             start=ledger.response_length,
             thought=ledger.response_length,
             trained=trained,
         )
-        taken = sum(one.response_length for one in record.ledgers)
+        taken = sum(one.response_length for one in self.segments)
         left = min(self.max_response_tokens - taken, self.max_context_tokens - len(ledger) - 1)
         if left <= 0:
             sampled.ended = Termination.CONTEXT_OVERFLOW
@@ -183,34 +189,27 @@ class Recorder:
         if deliver is not None:
             await deliver(sampled)
         record.say(sampled.parts, sampled.text)
-        usage.think("policy", thoughts.split(self.chat.opening + sampled.text)[0])
-        if sampled.ended is None and sampled.ids[-1] not in self.chat.ends:
+        usage.think("policy", thoughts.split(record.chat.opening + sampled.text)[0])
+        if sampled.ended is None and sampled.ids[-1] not in record.chat.ends:
             record.close()
         return sampled
 
-    def _hear(self, new: Sequence[ChatMessage]) -> tuple[Segments, TokenLedger]:
-        """Record what is new; (the record, the segment that the call belongs to)."""
-        record = self._record = self._record or Segments(self.chat)
-        before = len(record.ledgers)
-        ledger = record.hear(new) if new else record.ledgers[-1]
-        if len(record.ledgers) > before:
-            self._experts_known = 0
-        return record, ledger
-
     def _read(self, sampled: Sampled) -> None:
         """The text of what was sampled, and which of its ids are thoughts."""
-        ended = bool(sampled.ids) and sampled.ids[-1] in self.chat.ends
-        sampled.text = self.chat.decode(sampled.ids[:-1] if ended else sampled.ids)
-        characters = thoughts.length(self.chat.opening + sampled.text) - len(self.chat.opening)
+        chat = sampled.record.chat
+        ended = bool(sampled.ids) and sampled.ids[-1] in chat.ends
+        sampled.text = chat.decode(sampled.ids[:-1] if ended else sampled.ids)
+        characters = thoughts.length(chat.opening + sampled.text) - len(chat.opening)
         if characters > 0 and sampled.ids:
-            sampled.thought += self.chat.token_spans.find(sampled.ids, sampled.text, [(0, characters)])[0][1]
+            sampled.thought += chat.token_spans.find(sampled.ids, sampled.text, [(0, characters)])[0][1]
             sampled.replies = [replace(reply, thought=sampled.thought) for reply in sampled.replies]
 
     def spans(self, sampled: Sampled, turn: AgentTurn) -> tuple[tuple[int, int], ...]:
         """The ids of each tool call that `turn` reads in what was sampled, [start, end) in its segment's response."""
-        opened = len(self.chat.opening)  # the template said it, no id of the turn did
+        chat = sampled.record.chat
+        opened = len(chat.opening)  # the template said it, no id of the turn did
         pieces = [(start - opened, end - opened) for start, end in turn.spans]
-        found = self.chat.token_spans.find(sampled.ids, sampled.text, pieces)
+        found = chat.token_spans.find(sampled.ids, sampled.text, pieces)
         return tuple((sampled.start + first, sampled.start + end) for first, end in found)
 
     async def _sample(self, sampled: Sampled, ledger: TokenLedger, budget: int) -> None:
@@ -230,10 +229,12 @@ class Recorder:
             if self.seed is not None:
                 params["sampling_seed"] = derive_seed(self.seed, self.calls, *([attempt] if attempt else []))
             try:
-                out = await self.client.generate(ledger.ids_json(sampled.ids), params, self.routing_key, self._more())
+                out = await self.client.generate(
+                    ledger.ids_json(sampled.ids), params, self.routing_key, self._more(sampled)
+                )
             except PolicyAborted as cut:
                 sampled.add(cut.token_ids, cut.log_probs, cut.meta)
-                self._note_experts(cut.meta, len(ledger) + len(sampled.ids))
+                self._note_experts(cut.meta, sampled, ledger)
                 sampled.finish_reason, sampled.detail = "abort", str(cut)
                 if self.aborted():
                     break
@@ -245,7 +246,7 @@ class Recorder:
                     break
                 continue
             sampled.add(out.ids, out.log_probs, out.meta)
-            self._note_experts(out.meta, len(ledger) + len(sampled.ids))
+            self._note_experts(out.meta, sampled, ledger)
             sampled.finish_reason, sampled.detail = out.finish_reason, ""
             if out.finish_reason != "length" or not bound <= len(sampled.ids) < budget:
                 break
@@ -253,23 +254,24 @@ class Recorder:
 
     def _thought_goes_on(self, sampled: Sampled, budget: int) -> bool:
         """Whether a call that has used up what its thoughts may take goes on; a thought is closed for that."""
-        if not thoughts.unfinished(self.chat.opening + self.chat.decode(sampled.ids)):
+        chat = sampled.record.chat
+        if not thoughts.unfinished(chat.opening + chat.decode(sampled.ids)):
             return True
-        closing = self.chat.encode(thoughts.CUT)
+        closing = chat.encode(thoughts.CUT)
         if self.cut_thoughts == "length" or len(sampled.ids) + len(closing) >= budget:
             sampled.finish_reason, sampled.detail = "length", f"{len(sampled.ids)} tokens of thoughts without an end"
             return False
         sampled.put(closing)
         return True
 
-    def _more(self) -> dict[str, Any]:
+    def _more(self, sampled: Sampled) -> dict[str, Any]:
         if not self.routed_experts:
             return {}
-        return {"return_routed_experts": True, "routed_experts_start_len": self._experts_known}
+        return {"return_routed_experts": True, "routed_experts_start_len": self._experts_known.get(sampled.segment, 0)}
 
-    def _note_experts(self, meta: dict[str, Any], tokens: int) -> None:
-        if meta.get("routed_experts") is not None:
-            self._experts_known = tokens - 1  # the last token has not been through the model
+    def _note_experts(self, meta: dict[str, Any], sampled: Sampled, ledger: TokenLedger) -> None:
+        if meta.get("routed_experts") is not None:  # the last token has not been through the model
+            self._experts_known[sampled.segment] = len(ledger) + len(sampled.ids) - 1
 
 
 def acted(

@@ -57,6 +57,10 @@ class Scaffold(Protocol):
 
 
 Factory: TypeAlias = Callable[[Model, Brief], Scaffold]
+SEVERAL = "several_conversations"
+"""True as an attribute of a factory: its agents hold several conversations with the policy in an episode, or rewrite
+what was said. Each is a segment of its own, and a sample of slime's (docs/hooks.md).
+"""
 
 
 def factory(path: str) -> Factory:
@@ -74,6 +78,11 @@ def factory(path: str) -> Factory:
             "(docs/extending.md)"
         ) from error
     return make  # type: ignore[no-any-return]
+
+
+def several(make: Factory) -> bool:
+    """Whether the factory says `SEVERAL` of its agents."""
+    return bool(getattr(make, SEVERAL, False))
 
 
 def sha256(path: str) -> str:

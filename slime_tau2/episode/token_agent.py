@@ -22,16 +22,19 @@ class TokenAgent:
     system_prompt: str
     protocol: Native = PROTOCOLS["native"]
 
+    def __post_init__(self) -> None:
+        self._record = self.recorder.conversation()
+
     @property
     def segments(self) -> Sequence[TokenLedger]:
         return self.recorder.segments
 
     async def act(self, history: Sequence[bench.Message], message: bench.Delivered) -> AgentAction:
-        sampled = await self.recorder.call(self._heard(history, message))
+        sampled = await self.recorder.call(self._record, self._heard(history, message))
         text = sampled.text
         if sampled.ended is not None:
             return acted([sampled], None, text=text, termination=sampled.ended, detail=sampled.detail)
-        turn = self.protocol.read(self.recorder.chat.opening + text)
+        turn = self.protocol.read(self._record.chat.opening + text)
         if turn.message is None:
             return acted([sampled], None, text=text, termination=Termination.AGENT_ERROR, detail="an empty turn")
         spans = self.recorder.spans(sampled, turn)

@@ -21,7 +21,7 @@ from slime_tau2.episode.template_probes import AWAITED, END_OF_TURN
 from slime_tau2.ledger import TokenLedger
 from slime_tau2.masks import spans
 from slime_tau2.record import MessageRecord
-from slime_tau2.types import Episode
+from slime_tau2.types import Episode, Transcript
 
 
 def is_mismatch(
@@ -29,20 +29,13 @@ def is_mismatch(
 ) -> bool:
     """True when the record differs from the one-shot rendering. Episodes without tokens have nothing to compare.
 
-    Where an agent of one's own wrote the prompts, the conversation is that of its transcript, and `chat` lends its
+    Where an agent of one's own wrote the prompts, the conversations are those of its transcripts, and `chat` lends its
     template alone.
     """
     if not episode.segments or not episode.turns:
         return False
-    if episode.transcript is not None:
-        calls = episode.transcript.calls
-        read, tools = cast(list[ChatMessage], episode.transcript.messages), episode.transcript.tools
-        if not chat.keeps_history:
-            return _rewritten_wrongly(episode.segments, calls, chat, read, tools)
-        (ledger,) = episode.segments
-        sampled = [(start, end) for _, start, end in calls]
-        asked = read[-1]["role"] != "assistant"
-        return _differs(ledger, chat, read, tools=tools, waits=asked, sampled=sampled)
+    if episode.transcripts:
+        return any(_is_otherwise(whole, episode.segments, chat) for whole in episode.transcripts)
     if not chat.keeps_history:
         messages = _conversation(episode, chat, system_prompt, protocol)
         return _rewritten_wrongly(episode.segments, _calls(episode), chat, messages, chat.tools)
@@ -57,6 +50,19 @@ def is_mismatch(
     if not waits and not last.sent:  # a budget used up before the turn leaves a turn in which nothing was sampled
         messages.append({"role": "assistant", "content": chat.opening + last.text})
     return _differs(ledger, chat, messages, tools=chat.tools, waits=waits, sampled=ledger.spans())
+
+
+def _is_otherwise(whole: Transcript, segments: Sequence[TokenLedger], chat: ChatRenderer) -> bool:
+    """Whether a conversation's segments hold something else than its transcript."""
+    if not whole.calls:  # the policy never answered
+        return False
+    read = cast(list[ChatMessage], whole.messages)
+    if not chat.keeps_history:
+        return _rewritten_wrongly(segments, whole.calls, chat, read, whole.tools)
+    (number,) = {number for number, _, _ in whole.calls}
+    sampled = [(start, end) for _, start, end in whole.calls]
+    waits = read[-1]["role"] != "assistant"
+    return _differs(segments[number], chat, read, tools=whole.tools, waits=waits, sampled=sampled)
 
 
 def _differs(
@@ -126,7 +132,7 @@ def _rewritten_wrongly(
         if number != last and (_prompt(ledger, chat) or (last >= 0 and text.startswith(written))):
             return True
         last, written = number, before + after
-    return any(_contexts(ledger, chat) for ledger in segments)
+    return any(_contexts(segments[number], chat) for number in {number for number, _, _ in calls})
 
 
 def _prompt(ledger: TokenLedger, chat: ChatRenderer) -> bool:

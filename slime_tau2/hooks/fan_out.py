@@ -56,7 +56,10 @@ def check(args: object) -> None:
     Raises:
         ConfigError: it cannot; names the flag.
     """
-    cause = "the policy's chat template rewrites earlier turns, so that an episode is several samples"
+    cause = (
+        "an episode is several samples (the policy's chat template rewrites earlier turns, or the agent holds several "
+        "conversations)"
+    )
     for name, why in _BREAK.items():
         if option(args, name, False):
             raise ConfigError(f"--{name.replace('_', '-')}: {cause}, and {why}; drop the flag")

@@ -93,7 +93,7 @@ def _process(args: object) -> _Process:
         router = option(args, "sglang_router_ip", None), option(args, "sglang_router_port", None)
         url = "http://{}:{}".format(*router)
         here = player(config, state.tokenizer, url)
-        fans_out = not here.harness.keeps_history
+        fans_out = not here.harness.one_segment
         if fans_out:
             fan_out.check(args)
         process = _Process(here, Workers(here, url, _aborted(state)) if config.workers else None, fans_out)

@@ -43,10 +43,10 @@ def framed(message: Any) -> bytes:
 
 
 def pack(episode: Episode) -> bytes:
-    """An episode as bytes, for `unpack`; but for its transcript, which is audited where it was played."""
+    """An episode as bytes, for `unpack`; but for its transcripts, which are audited where it was played."""
     record = [_arrays(ledger) for ledger in episode.segments]
     messages = zlib.compress(json.dumps(episode.messages, ensure_ascii=False).encode(), LEVEL)
-    return to_bytes((replace(episode, segments=[], messages=[], transcript=None), record, messages))
+    return to_bytes((replace(episode, segments=[], messages=[], transcripts=[]), record, messages))
 
 
 def unpack(packed: bytes) -> Episode:

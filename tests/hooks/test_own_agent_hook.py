@@ -154,7 +154,7 @@ def test_workers_leave_the_samples_that_one_process_leaves(tokenizer, agent):
     ]
 
     def ledger_of(episode):
-        assert episode.reward == 1.0 and episode.transcript is None
+        assert episode.reward == 1.0 and not episode.transcripts
         return episode.segments[0].tokens, episode.segments[0].loss_mask, episode.segments[0].log_probs
 
     async def whole(url, config):
@@ -167,7 +167,7 @@ def test_workers_leave_the_samples_that_one_process_leaves(tokenizer, agent):
         finally:
             await workers.close()
         for episode in alone:
-            episode.transcript = None
+            episode.transcripts = []
         return [ledger_of(e) for e in alone], [ledger_of(e) for e in apart]
 
     with Serving(FakePolicy(tokenizer, reply())) as server:
