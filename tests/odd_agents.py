@@ -60,6 +60,29 @@ class Forgetful(Plain):
         return await super().act(heard)
 
 
+class Rewriting(Forgetful):
+    """Is allowed to."""
+
+    several_conversations = True
+
+
+class Advised(Plain):
+    """Asks an adviser before each turn, in a conversation of its own."""
+
+    several_conversations = True
+    ADVISE = "You advise."
+
+    def __init__(self, model, brief):
+        super().__init__(model, brief)
+        self.adviser = [{"role": "system", "content": self.ADVISE}]
+
+    async def act(self, heard):
+        self.adviser.append({"role": "user", "content": str(heard[-1]["content"])})
+        advice = await self.model.complete(self.adviser, tools=[])
+        self.adviser.append(advice.message)
+        return await super().act(heard)
+
+
 class Picky(Plain):
     """Wants a second answer to the same messages."""
 

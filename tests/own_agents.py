@@ -44,3 +44,15 @@ def planning_reply(flaws=0.0):
         return teacher(prompt.replace(between, ""), n)
 
     return reply
+
+
+def advised_reply():
+    """The teacher to an agent that asks an adviser first."""
+    teacher, advice = teacher_reply(), f"<|im_start|>user\nAdvice: {THOUGHT}<|im_end|>\n"
+
+    def reply(prompt, n):
+        if prompt.startswith("<|im_start|>system\nYou advise"):
+            return THOUGHT
+        return teacher(prompt.replace(advice, ""), n)
+
+    return reply

@@ -10,7 +10,7 @@ import openai
 import pytest
 from aiohttp import web
 from fake_policy import FakePolicy, teacher_reply
-from own_agents import THOUGHT, on_path, planning_reply
+from own_agents import THOUGHT, advised_reply, on_path, planning_reply
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.harness import Harness
@@ -89,6 +89,44 @@ async def test_a_plan_and_an_act_each_turn_are_one_ledger(play):
             (plan[0], act[1]) for plan, act in zip(ledger.spans()[::2], ledger.spans()[1::2])
         ]
         assert THOUGHT not in str(episode.messages)
+
+
+async def test_each_conversation_is_a_segment_of_its_own(play):
+    ours = await play(None, teacher_reply(), TASKS)
+    episodes = await play("odd_agents:Advised", advised_reply(), TASKS)
+    assert [e.reward for e in episodes] == [1.0] * len(TASKS) and play.mismatches(episodes) == 0
+    for episode, own in zip(episodes, ours):
+        adviser, doer = episode.segments
+        assert (doer.tokens, doer.loss_mask) == (own.segments[0].tokens, own.segments[0].loss_mask)
+        assert len(adviser.spans()) == len(doer.spans()) == len(episode.turns)
+        assert [r.segment for r in episode.replies] == [0, 1] * len(episode.turns)
+        assert [r.turn for r in episode.replies] == [n for n in range(len(episode.turns)) for _ in range(2)]
+        assert [(t.segment, t.start, t.end) for t in episode.turns] == [(1, *span) for span in doer.spans()]
+        assert [s["kept"] for s in episode.record()["segments"]] == [0, doer.kept]
+
+
+async def test_the_pages_adviser_is_one_segment_and_each_advised_turn_another(play):
+    episodes = await play("advised:Advised", advised_reply(), TASKS)
+    assert [e.reward for e in episodes] == [1.0] * len(TASKS) and play.mismatches(episodes) == 0
+    for episode in episodes:
+        assert len(episode.segments[0].spans()) == len(episode.turns) == len(episode.segments) - 1
+        assert [turn.segment for turn in episode.turns] == list(range(1, len(episode.segments)))
+
+
+async def test_who_rewrites_what_was_said_begins_a_segment_each_time(play):
+    [episode] = await play("odd_agents:Rewriting", teacher_reply())
+    assert len(episode.segments) == len(play.requests) > 1 and play.mismatches([episode]) == 0
+    for segment, request in zip(episode.segments, play.requests, strict=True):
+        assert segment.tokens[: segment.prompt_length] == request["input_ids"]
+    assert [turn.segment for turn in episode.turns] == list(range(len(episode.turns)))
+
+
+async def test_all_conversations_together_have_one_budget(play):
+    whole = await play("odd_agents:Advised", advised_reply())
+    taken = sum(s.response_length for s in whole[0].segments)
+    [cut] = await play("odd_agents:Advised", advised_reply(), sampling={"max_new_tokens": taken // 2})
+    assert cut.termination is Termination.CONTEXT_OVERFLOW and play.mismatches([cut]) == 0
+    assert taken // 2 <= sum(s.response_length for s in cut.segments) < taken
 
 
 async def test_a_client_of_openais_leaves_the_same_tokens_as_our_own_agent(play):

@@ -8,14 +8,14 @@ from functools import partial
 import pytest
 import torch
 from fake_policy import FakePolicy, teacher_reply
-from own_agents import THOUGHT, on_path, planning_reply
+from own_agents import THOUGHT, advised_reply, on_path, planning_reply
 from serving import Serving
 from test_call_credit_hook import LOOK, OTHER, SWAP, block
 from test_hooks import assert_well_formed, make_args, sample
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.domains.helpdesk import TOKENIZER
-from slime_tau2.hooks import data_source, generate, player, rewards
+from slime_tau2.hooks import advantages, data_source, generate, player, rewards
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.local.batches import score_tokens
 from slime_tau2.local.rollout import generate_rollout
@@ -66,6 +66,32 @@ async def test_both_calls_of_a_turn_train_and_have_its_gain(tokenizer):
     assert sum(sum(out.loss_mask[start:end]) for start, end in left["turn_spans"]) == sum(out.loss_mask)
     assert len([c for turn in left["turn_calls"] for c in turn]) == left["calls"]
     assert out.tokens[: len(fake.requests[-1]["input_ids"])] == fake.requests[-1]["input_ids"]
+
+
+@pytest.mark.parametrize("credit", ["episode", "turn", "call"])
+async def test_each_conversation_is_a_sample_of_its_own(tokenizer, credit):
+    """All of an episode share index, reward and advantage; a turn has its gain in each that it spoke in."""
+    options = {"tau2_agent": "odd_agents:Advised", "tau2_credit": credit, "tau2_shaping": "none"}
+    won, _ = await played(tokenizer, advised_reply(), **options)
+    lost, _ = await played(tokenizer, lambda prompt, n: "It is done.", given=sample(index=1), **options)
+    adviser, doer = won
+    assert [type(s) for s in won] == [Sample] * 2 and adviser.rollout_id == doer.rollout_id == adviser.index
+    ours, _ = await played(tokenizer, teacher_reply())
+    assert (doer.tokens, doer.loss_mask, doer.reward) == (ours.tokens, ours.loss_mask, adviser.reward)
+    told = [s.metadata["tau2"] for s in won]
+    assert told[0]["turn_gains"] == told[1]["turn_gains"] and sum(told[0]["turn_gains"]) == pytest.approx(1.0)
+    assert not any(told[0]["turn_calls"]) and sum(map(len, told[1]["turn_calls"])) == told[1]["calls"]
+    args = make_args("http://127.0.0.1:1", custom_advantage_function_path=advantages.PATH, **options)
+    flat = [*won, *lost]
+    for s in flat:
+        s.group_index = 0
+    given, gains = rewards.reward_post_process(args, flat)
+    assert given == [1.0, 1.0, *[0.0] * len(lost)] and gains[0] == gains[1] == -gains[2] > 0
+    if credit != "episode":
+        spread = [getattr(s, advantages.FIELD) for s in won]
+        trained = sum(sum(s.loss_mask) for s in won)
+        assert sum(map(sum, spread)) == pytest.approx(gains[0] * trained)
+        assert all((a != 0.0) == bool(bit) for s, own in zip(won, spread) for a, bit in zip(own, s.loss_mask))
 
 
 async def test_a_call_that_does_not_train_has_mask_0(tokenizer):
