@@ -263,6 +263,15 @@ class HangsUp(Caller):
         return await super().said()
 
 
+class AsksAgain(Caller):
+    """Has lost its first answer."""
+
+    async def said(self):
+        lost, found = await super().said(), await super().said()
+        assert lost == found
+        return found
+
+
 class Wordless(Caller):
     """Drops the words beside a call, as some clients do."""
 

@@ -130,6 +130,7 @@ class Model:
         """The calls that came over the endpoint and have no reply yet."""
         self._lock = asyncio.Lock()
         self._conversations: list[_Conversation] = []
+        self._last: tuple[list[ChatMessage], list[ToolSchema] | None, Completion] | None = None
 
     async def complete(
         self,
@@ -149,7 +150,8 @@ class Model:
             train: False keeps what is sampled here out of training.
             max_tokens: a bound of your own on this call. One that it cuts goes on as it is.
             deliver: awaited with the completion before it is recorded; where it raises, it is as if nothing had been
-                sampled, and the same call can be made again.
+                sampled, and the same call can be made again. Of a call that was just answered, the same again is
+                given the same completion.
 
         Raises:
             CancelledError: the episode has ended, here or before: its budget, its abort, a failure of the server, or
@@ -161,7 +163,11 @@ class Model:
             self._go_on()
             try:
                 asked = [api_messages.of_template(m) for m in messages]
-                conversation, new = self._found(asked, list(self.tools if tools is None else tools) or None)
+                offered = list(self.tools if tools is None else tools) or None
+                if deliver is not None and self._last is not None and self._last[:2] == (asked, offered):
+                    await deliver(self._last[2])  # its reply was sent, and the client had hung up meanwhile
+                    return self._last[2]
+                conversation, new = self._found(asked, offered)
                 conversation.take(new)
                 sampled = await self._recorder.call(
                     conversation.record,
@@ -179,7 +185,9 @@ class Model:
             except Exception as error:
                 self._end(error)
             else:
-                return self._recorded(conversation, sampled)
+                completion = self._recorded(conversation, sampled)
+                self._last = asked, offered, completion
+                return completion
             self._go_on()
             raise AssertionError("an episode that has ended goes on")
 

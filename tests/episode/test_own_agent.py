@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from fake_policy import FakePolicy, teacher_reply
 from own_agents import THOUGHT, advised_reply, on_path, planning_reply
+from thinking_models import thinking_teacher, tokenizer_of
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.harness import Harness
@@ -69,8 +70,7 @@ def without_port(detail):
 
 
 def ids_of(episode):
-    ledger = episode.segments[0]
-    return ledger.tokens, ledger.loss_mask, ledger.log_probs
+    return [(ledger.tokens, ledger.loss_mask, ledger.log_probs) for ledger in episode.segments]
 
 
 async def test_a_plan_and_an_act_each_turn_are_one_ledger(play):
@@ -271,6 +271,15 @@ async def test_a_client_that_hung_up_asks_the_same_again(play, seen):
     assert ids_of(hasty) == ids_of(patient) and play.mismatches([hasty]) == 0
 
 
+async def test_a_client_that_missed_its_reply_gets_it_again(play, seen):
+    [patient] = await play("odd_agents:Caller", teacher_reply())
+    asked = len(play.requests)
+    seen.clear()
+    [twice] = await play("odd_agents:AsksAgain", teacher_reply())
+    assert ids_of(twice) == ids_of(patient) and play.mismatches([twice]) == 0
+    assert len(play.requests) == asked == len(twice.turns) and len(seen) == 2 * asked
+
+
 def repeated(reply):
     """The same prompt gets the same reply."""
     known = {}
@@ -363,3 +372,30 @@ async def test_what_is_sampled_after_the_episodes_end_is_not_recorded(tokenizer,
         assert running.cancelled() and len(fake.requests) == 1
         assert len(acting.segments[0]) == acting.segments[0].prompt_length
         await box.close()
+
+
+async def test_where_the_template_rewrites_history_its_segments_are_those_of_our_own_agent(tokenizer, helpdesk, seen):
+    thinker, _ = tokenizer_of(tokenizer, "qwen3")
+    play = Played(thinker, helpdesk)
+    ours = await play(None, thinking_teacher(), ("orders_0", "refunds_2"))
+    assert any(len(episode.segments) > 1 for episode in ours)
+    for agent in ("odd_agents:Plain", "odd_agents:Caller"):
+        theirs = await play(agent, thinking_teacher(), ("orders_0", "refunds_2"))
+        assert [e.reward for e in theirs] == [1.0, 1.0] and play.mismatches(theirs) == 0
+        assert [ids_of(e) for e in theirs] == [ids_of(e) for e in ours]
+        assert [e.turns for e in theirs] == [e.turns for e in ours]
+        assert [e.reasoning for e in theirs] == [e.reasoning for e in ours]
+
+
+async def test_calls_of_a_turn_may_lie_in_two_segments_each_with_its_thoughts(tokenizer, helpdesk, page):
+    thinker, _ = tokenizer_of(tokenizer, "qwen3")
+    play = Played(thinker, helpdesk)
+    [episode] = await play("planner:Planner", lambda p, n: f"<think>\nhm {n}\n</think>\n\nI look.")
+    assert play.mismatches([episode]) == 0 and len(episode.segments) == 2 * len(episode.turns)
+    assert [r.turn for r in episode.replies] == [n for n in range(len(episode.turns)) for _ in range(2)]
+    assert [turn.segment for turn in episode.turns] == [2 * n + 1 for n in range(len(episode.turns))]
+    for reply in episode.replies:
+        ledger = episode.segments[reply.segment]
+        said = ledger.tokens[ledger.prompt_length :]
+        assert thinker.decode(said[reply.start : reply.thought]).endswith("</think>")
+        assert thinker.decode(said[reply.thought : reply.end]).strip() == "I look.<|im_end|>"
