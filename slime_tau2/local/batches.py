@@ -28,6 +28,13 @@ class Row(Protocol):
     def loss_mask(self) -> list[int] | None: ...
 
 
+class SharedRow(Protocol):
+    """What may be one of several of an episode: those share a `rollout_id`; None is alone."""
+
+    @property
+    def rollout_id(self) -> int | None: ...
+
+
 @dataclass
 class TokenScores:
     """One 1-D tensor per row, aligned with its response tokens, in nats; 0 at tokens whose mask is 0. `entropy` is None
@@ -51,6 +58,14 @@ def micro_batches(rows: Sequence[Row], max_tokens: int) -> Iterator[list[int]]:
         batch.append(n)
     if batch:
         yield batch
+
+
+def by_episode(rows: Sequence[SharedRow]) -> list[list[int]]:
+    """The rows of each episode, by number, in order of its first."""
+    found: dict[object, list[int]] = {}
+    for n, row in enumerate(rows):
+        found.setdefault(("alone", n) if row.rollout_id is None else row.rollout_id, []).append(n)
+    return list(found.values())
 
 
 def length_bucketed(

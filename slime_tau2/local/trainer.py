@@ -27,7 +27,7 @@ import torch
 
 from slime_tau2.hooks.advantages import FIELD
 from slime_tau2.hooks.reducers import dr_grpo
-from slime_tau2.local.batches import Row, micro_batches, score_tokens
+from slime_tau2.local.batches import Row, by_episode, micro_batches, score_tokens
 from slime_tau2.local.causal_lm import CausalLM
 from slime_tau2.local.losses import LossOptions, approx_kl, opsm_mask, policy_loss, reduce, tis_weights
 
@@ -180,7 +180,7 @@ class Trainer:
         ref = None
         if self.options.loss.use_kl_loss and self.ref is not None:
             ref = self._score_frozen(self.ref, rows)
-        episodes = _episodes(rows)
+        episodes = by_episode(rows)
         parts = [[n for episode in episodes[part] for n in episode] for part in _split(len(episodes), steps)]
         report: dict[str, float] = {}
         for part in parts:
@@ -212,7 +212,7 @@ class Trainer:
         """
         o = self.options.loss
         trained = [sum(r.loss_mask or ()) for r in rows]
-        tokens, episodes = sum(trained), _episodes(rows)
+        tokens, episodes = sum(trained), by_episode(rows)
         denominator = tokens if o.calculate_per_token_loss else len(episodes)
         shared = {n: sum(trained[m] for m in episode) for episode in episodes for n in episode}
         sums: dict[str, float] = {}
@@ -293,14 +293,6 @@ class Trainer:
 
     def _mask(self, row: Row) -> torch.Tensor:
         return torch.tensor(row.loss_mask, dtype=torch.float32, device=self.model.device)
-
-
-def _episodes(rows: Sequence[TrainSample]) -> list[list[int]]:
-    """The rows of each episode, by number, in order of its first."""
-    found: dict[object, list[int]] = {}
-    for n, row in enumerate(rows):
-        found.setdefault(("alone", n) if row.rollout_id is None else row.rollout_id, []).append(n)
-    return list(found.values())
 
 
 def _split(count: int, parts: int) -> list[slice]:
