@@ -254,6 +254,7 @@
     activate(0);
     layout();
     panes.forEach((pane) => pane.drawHead());
+    if (panes.length) list.pick(panes[active].n);
     remember();
   }
 

@@ -13,7 +13,7 @@ Viewer.list = (host, options) => new Promise((ready) => {
   host.replaceChildren(inside);
   const table = new Tabulator(inside, {
     data: options.rows, index: "key", columns: options.columns, height: options.height || "100%", layout: "fitColumns",
-    responsiveLayout: options.keep ? false : "hide", rowHeight: options.rowHeight, rowFormatter: mark, placeholder: options.empty || "nothing fits the filter", selectableRows: false,
+    autoResize: false, responsiveLayout: options.keep ? false : "hide", rowHeight: options.rowHeight, rowFormatter: mark, placeholder: options.empty || "nothing fits the filter", selectableRows: false,
     columnDefaults: { headerSortTristate: true, resizable: false, vertAlign: "middle" },
   });
   const shown = () => table.getRows("active").map((row) => row.getData());
@@ -32,6 +32,19 @@ Viewer.list = (host, options) => new Promise((ready) => {
     const next = rows[Math.max(0, Math.min(rows.length - 1, at + by))];
     if (next && next.key !== picked) { pick(next.key); options.open(next); }
   }
+  // Tabulator's own redraw, also when a list comes into view, would go back to the first row.
+  function redraw() {
+    const holder = inside.querySelector(".tabulator-tableholder"), top = holder.scrollTop;
+    table.redraw(true);
+    holder.scrollTop = top;
+  }
+  let size = "";
+  function resized() {
+    const now = `${host.clientWidth} ${host.clientHeight}`;
+    if (now === size || !host.clientWidth) return;
+    if (size) redraw();
+    size = now;
+  }
   table.on("rowClick", (_, row) => { pick(row.getData().key, false); options.open(row.getData()); });
   host.addEventListener("keydown", (event) => {
     const by = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -1e9, End: 1e9 }[event.key];
@@ -39,7 +52,8 @@ Viewer.list = (host, options) => new Promise((ready) => {
     event.preventDefault();
     step(by);
   });
-  table.on("tableBuilt", () => ready({
-    pick, step, shown, filter: (keep) => table.setFilter(keep), redraw: () => table.redraw(true), table,
-  }));
+  table.on("tableBuilt", () => {
+    new ResizeObserver(resized).observe(host);
+    ready({ pick, step, shown, redraw, table, filter: (keep) => table.setFilter(keep) });
+  });
 });
