@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from slime_tau2 import bench, files
+from slime_tau2.dumps.store import FOLDER
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import estimators, page, runs, scores
 from slime_tau2.evaluation.estimators import Estimate
@@ -72,7 +73,10 @@ def write_report(directory: Path, console: Console, output: Path | None = None) 
         f"peak memory {usage.peak_rss_mib} MiB; event-loop lag p99 {lags['p99']:.0f} ms, max {lags['max']:.0f} ms",
         soft_wrap=True,
     )
-    console.print(f"report: {path}\nmodel:  {results.model}\n", soft_wrap=True)
+    console.print(f"report: {path}\nmodel:  {results.model}", soft_wrap=True)
+    if (directory / STAGES[-1] / FOLDER).is_dir():
+        console.print(f"GRPO's rollouts, by token: slime-tau2 rollouts {directory}", soft_wrap=True)
+    console.print()
     console.print(SNIPPET.format(path=results.model), soft_wrap=True, highlight=False)
 
 

@@ -326,15 +326,18 @@
     if (index.within && index.within.length < steps.length) words.push(`tokens of the last ${index.within.length} steps; --live has those of all`);
     said.textContent = words.join("; ");
   }
+  const chosen = () => { const [step, group, sample] = where(); return samples.find((s) => s.key === `${step}/${group}/${sample}`); };
   async function renew(fresh) {
+    const before = chosen();
     take(fresh);
     tell();
-    const chosen = $("step").value;
+    const only = $("step").value;
     $("step").replaceChildren(new Option("all steps", ""), ...steps.map((s) => new Option(`step ${s.step}`, s.step)));
-    $("step").value = chosen;
+    $("step").value = only;
     for (const name of Object.keys(lists)) await lists[name].table.replaceData(TABS[name].rows());
     filter();
     curves();
+    if (before && before.trainer !== chosen()?.trainer) await open(); // the trainer has spoken of what is looked at
   }
   async function watch() {
     for (;;) {

@@ -308,6 +308,9 @@ async def test_the_live_page_follows_the_training(tmp_path):
         await chrome.until(f"{told}.includes('1 steps, 3 groups')")
         await chrome.run("location.hash = '#0/0/0'")
         await chrome.until("document.querySelectorAll('#shown .token').length === 4")
+        assert "no log-probs of the trainer" in await chrome.run(TEXT)
+        dump.write_trainer(trainer_part(0), rank=0)
+        await chrome.until(f"{TEXT}.includes('trainer −0.5312')")
         dump.write_rollout(rollout_part(1))
         await chrome.until("document.getElementById('count').textContent === '6 of 6 groups'")
         assert await chrome.run("document.querySelectorAll('#shown .token').length") == 4, "what is read stays open"
