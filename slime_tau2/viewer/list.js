@@ -25,7 +25,7 @@ Viewer.list = (host, options) => new Promise((ready) => {
       if (row) mark(row);
     }
     const row = key !== null && table.getRow(key);
-    if (scroll && row && table.getRows("active").includes(row)) table.scrollToRow(row, "nearest", false).catch(() => {});
+    if (scroll && row && table.getRows("active").includes(row)) table.scrollToRow(row, "center", false).catch(() => {});
   }
   function step(by) {
     const rows = shown(), at = rows.findIndex((row) => row.key === picked);
