@@ -5,7 +5,7 @@
   const make = Viewer.make, $ = (id) => document.getElementById(id);
   const MARKS = { won: "✓", lost: "✗", none: "–" };
   const panes = [];
-  let list = null, active = 0;
+  let list = null, matrix = null, active = 0;
 
   const several = () => new Set(Report.index.tasks.map((task) => task.domain)).size > 1;
   const named = (task) => (several() ? `${task.domain}:${task.id}` : task.id);
@@ -123,7 +123,8 @@
     Report.talks.forEach((talk, n) => { const of = by[talk.task]; of.set(talk.run, [...(of.get(talk.run) || []), n]); });
     const rows = index.tasks.map((task, key) => ({ key, task: task.tail, ...Object.fromEntries(runs.map((run) => [`r${run}`, (by[key].get(run) || []).filter((n) => Report.outcome(Report.talks[n]) === "won").length])) }))
       .filter((row) => Report.groups.has(index.tasks[row.key].group));
-    const made = await Viewer.list($("across"), {
+    if (matrix) (await matrix).table.destroy();
+    matrix = Viewer.list($("across"), {
       rows, rowHeight: 42, keep: true, open: () => {},
       columns: [{ title: "task", field: "task", frozen: true, width: 190, formatter: (cell) => {
         const node = make("div", "task");
@@ -136,7 +137,7 @@
         return node;
       } }))],
     });
-    return made;
+    await matrix;
   };
 
   // panes
@@ -253,6 +254,7 @@
     activate(0);
     layout();
     panes.forEach((pane) => pane.drawHead());
+    if (panes.length) list.pick(panes[active].n);
     remember();
   }
 
@@ -280,17 +282,18 @@
     await Report.show(next, { beside: true });
   };
 
-  // Open what the address names; true where it names something.
+  // Open just what the address names; true where it names something.
+  const decoded = (text) => { try { return decodeURIComponent(text); } catch { return text; } }; // an address that was cut
   Report.follow = async () => {
     const { index } = Report, wanted = [];
-    for (const part of decodeURI(location.hash.slice(1)) ? location.hash.slice(1).split("&") : []) {
-      const [run, task, attempt, turn] = part.split("/").map(decodeURIComponent);
+    for (const part of location.hash.slice(1).split("&")) {
+      const [run, task, attempt, turn] = part.split("/").map(decoded);
       const n = Report.talks.findIndex((talk) => index.runs[talk.run].name === run && talk.attempt === +attempt
         && [index.tasks[talk.task].id, `${index.tasks[talk.task].domain}:${index.tasks[talk.task].id}`].includes(task));
       if (n >= 0) wanted.push([n, turn === undefined ? undefined : +turn]);
     }
-    if (!wanted.length) return false;
     while (panes.length) panes.pop().node.remove();
+    if (!wanted.length) { layout(); return false; }
     for (const [n, turn] of wanted.slice(0, 2)) await Report.show(n, { turn, beside: panes.length > 0, push: false });
     return true;
   };

@@ -13,7 +13,7 @@ Viewer.list = (host, options) => new Promise((ready) => {
   host.replaceChildren(inside);
   const table = new Tabulator(inside, {
     data: options.rows, index: "key", columns: options.columns, height: options.height || "100%", layout: "fitColumns",
-    responsiveLayout: options.keep ? false : "hide", rowHeight: options.rowHeight, rowFormatter: mark, placeholder: options.empty || "nothing fits the filter", selectableRows: false,
+    autoResize: false, responsiveLayout: options.keep ? false : "hide", rowHeight: options.rowHeight, rowFormatter: mark, placeholder: options.empty || "nothing fits the filter", selectableRows: false,
     columnDefaults: { headerSortTristate: true, resizable: false, vertAlign: "middle" },
   });
   const shown = () => table.getRows("active").map((row) => row.getData());
@@ -25,12 +25,25 @@ Viewer.list = (host, options) => new Promise((ready) => {
       if (row) mark(row);
     }
     const row = key !== null && table.getRow(key);
-    if (scroll && row && table.getRows("active").includes(row)) table.scrollToRow(row, "nearest", false).catch(() => {});
+    if (scroll && row && table.getRows("active").includes(row)) table.scrollToRow(row, "center", false).catch(() => {});
   }
   function step(by) {
     const rows = shown(), at = rows.findIndex((row) => row.key === picked);
     const next = rows[Math.max(0, Math.min(rows.length - 1, at + by))];
     if (next && next.key !== picked) { pick(next.key); options.open(next); }
+  }
+  // Tabulator's own redraw, also when a list comes into view, would go back to the first row.
+  function redraw() {
+    const holder = inside.querySelector(".tabulator-tableholder"), top = holder.scrollTop;
+    table.redraw(true);
+    holder.scrollTop = top;
+  }
+  let size = "";
+  function resized() {
+    const now = `${host.clientWidth} ${host.clientHeight}`;
+    if (now === size || !host.clientWidth) return;
+    if (size) redraw();
+    size = now;
   }
   table.on("rowClick", (_, row) => { pick(row.getData().key, false); options.open(row.getData()); });
   host.addEventListener("keydown", (event) => {
@@ -39,7 +52,8 @@ Viewer.list = (host, options) => new Promise((ready) => {
     event.preventDefault();
     step(by);
   });
-  table.on("tableBuilt", () => ready({
-    pick, step, shown, filter: (keep) => table.setFilter(keep), redraw: () => table.redraw(true), table,
-  }));
+  table.on("tableBuilt", () => {
+    new ResizeObserver(resized).observe(host);
+    ready({ pick, step, shown, redraw, table, filter: (keep) => table.setFilter(keep) });
+  });
 });

@@ -250,25 +250,38 @@ async def test_the_address_names_what_is_open_and_opens_it(path, records, tmp_pa
         assert titles == ["refunds_250, attempt 1", "refunds_251, attempt 0"]
         assert "turn 1" in await chrome.run("document.querySelector('.talk .at').textContent")
         await press(chrome, "Escape")
+        await chrome.run("new Promise(done => setTimeout(done, 300))")
+        inside = "(() => { const box = e => e.getBoundingClientRect(), list = box(document.getElementById('list')), row = box(document.querySelector('#list .picked')); return row.top >= list.top && row.bottom <= list.bottom + 1; })()"
+        assert await chrome.run(inside), "the list shows the row of what is open"
         await press(chrome, "Escape")
         assert (
             await chrome.run("location.hash") == ""
             and await chrome.run("document.querySelectorAll('.pane').length") == 0
         )
-        await press(chrome, "j")
-        first = await chrome.run("location.hash")
+        await press(chrome, "k")
+        assert await chrome.run("location.hash") == "#first/refunds_250/0", "the list goes on where the reader was"
         await press(chrome, "n")
-        assert await chrome.run("location.hash") == f"{first}/0", "the turn is in the address"
+        assert await chrome.run("location.hash") == "#first/refunds_250/0/0", "the turn is in the address"
         await press(chrome, "]")
-        assert first == "#first/refunds_251/1", "the list goes on where the reader was"
-        there = await chrome.run("location.hash")
-        assert there.startswith("#hostile") and there.endswith("/refunds_251/0"), "the same task's next attempt"
+        assert await chrome.run("location.hash") == "#first/refunds_250/1", "the same task's next attempt"
         await press(chrome, "c")
         assert await chrome.run("document.querySelectorAll('.pane').length") == 2
         assert (await chrome.run("location.hash")).count("&") == 1
         await press(chrome, "Escape")
         await press(chrome, "k")
         assert await chrome.run("document.querySelectorAll('.pane').length") == 1
+
+
+@browser
+@pytest.mark.parametrize("fragment", ["#%E0%A4%A", "#nobody/nothing/0", "#first/orders_250", "#first/orders_250/x/y&"])
+async def test_an_address_that_names_nothing_opens_nothing(path, records, tmp_path, fragment):
+    async with opened(path, tmp_path, fragment) as chrome:
+        assert await chrome.run("document.querySelectorAll('.pane').length") == 0
+        assert await chrome.run("Report.list.shown().length") == 2 * len(records)
+        await press(chrome, "j")
+        assert await chrome.run("document.querySelectorAll('.pane').length") == 1
+        await chrome.run("history.back()")
+        await chrome.until("document.querySelectorAll('.pane').length === 0")
 
 
 @browser
