@@ -33,7 +33,7 @@ SLIME_FLAGS = set(
  --rollout-temperature --balance-data --rollout-function-path --data-source-path --custom-generate-function-path --custom-rm-path
  --custom-reward-post-process-path --custom-advantage-function-path --dynamic-sampling-filter-path --buffer-filter-path
  --rollout-sample-filter-path --rollout-all-samples-process-path --custom-rollout-log-function-path --loss-mask-type --loss-type
- --custom-eval-rollout-log-function-path --custom-config-path --advantage-estimator --eps-clip --eps-clip-high --entropy-coef --use-tis
+ --custom-eval-rollout-log-function-path --rollout-data-postprocess-path --custom-config-path --advantage-estimator --eps-clip --eps-clip-high --entropy-coef --use-tis
  --calculate-per-token-loss --disable-compute-advantages-and-returns --debug-train-only --use-dynamic-batch-size --max-tokens-per-gpu
  --use-wandb --wandb-group --eval-config --skip-eval-before-train --router-policy --router-assignment-mode
  --use-fault-tolerance""".split()
