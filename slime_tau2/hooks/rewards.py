@@ -97,20 +97,27 @@ def _places(episode: Sequence[Sample]) -> list[tuple[int, int]]:
 
 def _credited(episode: Sequence[Sample], advantage: float, by_call: bool) -> credit.Credited:
     turns: list[tuple[int, int]] = []
-    gains: list[float] = []
+    numbers: list[int] = []
+    gains: dict[int, float] = {}
     calls: list[list[CallGain]] = []
     for s, (at, _) in zip(episode, _places(episode)):
         left, mask = info(s), s.loss_mask or []
-        turns += [(at + start, at + end) for start, end in left.get("turn_spans", spans(mask))]
-        gains += left.get("turn_gains", [])
+        own = left.get("turn_spans", spans(mask))
+        known = left.get("turn_numbers", range(len(turns), len(turns) + len(own)))
+        turns += [(at + start, at + end) for start, end in own]
+        numbers += known
+        gains |= zip(known, left.get("turn_gains", []))
         for turn in left.get("turn_calls", []) if by_call else ():
             calls.append([CallGain(c["start"] + at, c["end"] + at, c["gain"], c["wrong"]) for c in turn])
+    order = sorted(gains)
+    place = {number: n for n, number in enumerate(order)}
     return credit.Credited(
         advantage=advantage,
         success=is_success(task_reward(episode[0])),
         valid=not episode[0].remove_sample,
         loss_mask=[bit for s in episode for bit in s.loss_mask or []],
         turns=turns,
-        gains=gains,
+        gains=[gains[number] for number in order],
         calls=calls,
+        of=[place[number] for number in numbers] if set(numbers) == set(place) else (),
     )

@@ -47,6 +47,8 @@ class SampleInfo(TypedDict, total=False):
     """What each segment of the episode that trains holds, in tokens."""
     turn_spans: list[tuple[int, int]]
     """Where each turn that has tokens lies in the response."""
+    turn_numbers: list[int]
+    """Which of the episode's turns each is."""
     turn_gains: list[float]
     """What each such turn added to the partial score. A turn of several calls to the policy is in every segment that
     holds one of them.
@@ -212,6 +214,7 @@ def _summary(episode: Episode, segment: int) -> SampleInfo:
         segment=segment,
         segments=[record for record in segment_records(episode.segments) if record["sampled"]],
         turn_spans=list(places.values()),
+        turn_numbers=list(places),
         turn_gains=[turn["gain"] for _, turn in sampled],
         turn_calls=[turn["by_call"] if turn["segment"] == segment else [] for _, turn in sampled],
         calls=sum(turn.calls for turn in turns),

@@ -46,9 +46,10 @@ class Credited:
         success: whether the episode earned the task reward.
         valid: whether the sample counts; infrastructure may have spoiled it.
         loss_mask: one number per response token, of all segments one behind the other.
-        turns: [start, end) of each turn in those tokens, in order.
-        gains: one number per turn.
-        calls: for each turn its calls in order, by response token; empty for credit by turn.
+        turns: [start, end) of each turn in those tokens; one that lies in several segments is there several times.
+        gains: one number per turn, in order.
+        calls: for each of `turns` its calls in order, by response token; empty for credit by turn.
+        of: for each of `turns` its place in `gains`; empty where they are one each, in order.
     """
 
     advantage: float
@@ -58,6 +59,7 @@ class Credited:
     turns: Sequence[tuple[int, int]]
     gains: Sequence[float]
     calls: Sequence[Sequence[CallGain]] = ()
+    of: Sequence[int] = ()
 
 
 def to_go(gains: Sequence[float], discount: float) -> list[float]:
@@ -127,6 +129,8 @@ def _spread(sample: Credited, scale: float, discount: float) -> list[float]:
         return before[end] - before[start]
 
     gains = to_go(sample.gains, discount)
+    if sample.of:
+        gains = [gains[place] for place in sample.of]
     if len(gains) != len(turns):  # a record without its turns: nothing distinguishes them
         gains = [0.0] * len(turns)
     tokens = sum(trained(*turn) for turn in turns)

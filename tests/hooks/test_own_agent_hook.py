@@ -68,7 +68,7 @@ async def test_both_calls_of_a_turn_train_and_have_its_gain(tokenizer):
     assert out.tokens[: len(fake.requests[-1]["input_ids"])] == fake.requests[-1]["input_ids"]
 
 
-@pytest.mark.parametrize("credit", ["episode", "turn", "call"])
+@pytest.mark.parametrize("credit", ["episode", "turn", "turn_discounted", "call"])
 async def test_each_conversation_is_a_sample_of_its_own(tokenizer, credit):
     """All of an episode share index, reward and advantage; a turn has its gain in each that it spoke in."""
     options = {"tau2_agent": "odd_agents:Advised", "tau2_credit": credit, "tau2_shaping": "none"}
@@ -91,6 +91,11 @@ async def test_each_conversation_is_a_sample_of_its_own(tokenizer, credit):
         spread = [getattr(s, advantages.FIELD) for s in won]
         trained = sum(sum(s.loss_mask) for s in won)
         assert sum(map(sum, spread)) == pytest.approx(gains[0] * trained)
+        by_turn = [
+            [{own[n] for n in range(*span) if s.loss_mask[n]} for span in s.metadata["tau2"]["turn_spans"]]
+            for s, own in zip(won, spread)
+        ]
+        assert credit == "call" or by_turn[0] == by_turn[1], "adviser and doer share a turn's"
         assert all((a != 0.0) == bool(bit) for s, own in zip(won, spread) for a, bit in zip(own, s.loss_mask))
 
 

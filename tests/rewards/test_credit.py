@@ -1,5 +1,7 @@
 """Turn credit: exact on hand-computed cases; its promises as properties."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +44,19 @@ def test_discounted_by_hand():
     assert a == pytest.approx([0.5 + 0.25 * (1 / 3 - 2 / 3), 0.0, 0.5 + 0.25 * (1 - 2 / 3)]), (
         "what led to the gain shares in it"
     )
+
+
+def test_a_turn_that_lies_in_two_segments_is_one_turn():
+    """Its parts have one advantage, and what follows it is what follows the turn, wherever its tokens stand."""
+    lost = sample(-0.5, False, True, [1], [0.0])
+    whole = sample(0.5, True, True, [1, 1, 0, 1, 1, 0, 1, 1], [0.0, 0.2, 0.8])
+    apart = replace(
+        whole, turns=[(0, 1), (3, 4), (6, 7), (1, 2), (4, 5), (7, 8)], of=[0, 1, 2, 0, 1, 2], calls=[[]] * 6
+    )
+    for discount in (0.0, 0.5):
+        a, _ = token_advantages([whole, lost], [0, 0], discount)
+        b, _ = token_advantages([apart, lost], [0, 0], discount)
+        assert a == pytest.approx(b)
 
 
 def test_gains_that_do_not_fit_the_turns_change_nothing():
