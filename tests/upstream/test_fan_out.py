@@ -102,14 +102,14 @@ def test_fully_async_hands_back_what_was_aborted(thinker, tmp_path):
         source, back = fresh(args), []
         take = source.add_samples
         source.add_samples = lambda groups: back.append(groups) or take(groups)
-        from slime_tau2.episode import token_agent
+        from slime_tau2.episode import recorder
 
-        patience, token_agent.MAX_INTERRUPTIONS = token_agent.MAX_INTERRUPTIONS, 1
+        patience, recorder.MAX_INTERRUPTIONS = recorder.MAX_INTERRUPTIONS, 1
         try:
             for rollout_id in range(2):
                 assert_whole(args, roll(args, rollout_id, source).samples)
         finally:
-            token_agent.MAX_INTERRUPTIONS = patience
+            recorder.MAX_INTERRUPTIONS = patience
             fully._stop_global_worker()
     assert back, "some were aborted"
     whole = [first_samples(flatten(group)) for groups in back for group in groups]

@@ -71,8 +71,16 @@ def test_megatrons_flags_pass_megatrons_parser(script, profile, tmp_path):
     own = {k: v for k, v in options(found).items() if k not in SLIME_FLAGS and not k.startswith("--sglang-")}
     words = [w for k, v in own.items() for w in ([k] if v is True else [k, str(v)])]
     got = parser.parse_args(words)
-    assert got.tensor_model_parallel_size == 2 and got.rotary_base == 5000000 and got.num_query_groups == 8
+    assert (
+        got.tensor_model_parallel_size == tensor_parallel(profile)
+        and got.rotary_base == 5000000
+        and got.num_query_groups == 8
+    )
     assert len(own) > 30 and set(MODEL_ARGS) & set(own)
+
+
+def tensor_parallel(profile):
+    return 1 if profile == "1gpu" else 2
 
 
 DUMP = "import argparse, json; from sglang.srt.server_args import ServerArgs; p = argparse.ArgumentParser(); ServerArgs.add_cli_args(p); "
@@ -209,6 +217,6 @@ def test_the_whole_command_passes_slimes_parse_args(script, profile, tmp_path):
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     got = json.loads(ran.stdout.splitlines()[-1])
-    assert got["unknown"] == [] and got["tp"] == 2
+    assert got["unknown"] == [] and got["tp"] == tensor_parallel(profile)
     if script == "grpo":
         assert got["user"], "the options of slime_tau2 arrive on args"
