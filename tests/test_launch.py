@@ -184,14 +184,14 @@ def test_the_page_has_the_forecast_of_one_gpu(monkeypatch):
     monkeypatch.syspath_prepend(LAUNCH.parent / "tests" / "bench")
     import profile_arithmetic
 
-    page = (LAUNCH.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    page = " ".join((LAUNCH.parent / "docs" / "training.md").read_text(encoding="utf-8").split())
     one, two, eight = (profile_arithmetic.seconds(LAUNCH / "profiles" / f"{n}gpu.sh") for n in (1, 2, 8))
     said = (
         f"takes {one['rollout']:.0f} s, its training {one['training']:.0f} s and Adam on the host {one['adam']:.0f} s"
     )
     assert said in page and f"some {round(one['sum'], -1):.0f} s with" in page
     rates = [round(each["an hour"], -1 if each is one else -2) for each in (one, two, eight)]
-    assert "{:,.0f} episodes an hour,\nwhere `2gpu` has {:,.0f} and `8gpu` {:,.0f}".format(*rates) in page
+    assert "{:,.0f} episodes an hour, where `2gpu` has {:,.0f} and `8gpu` {:,.0f}".format(*rates) in page
     assert f"300 rollouts are {300 * one['sum'] / 3600:.0f} hours" in page
 
 
