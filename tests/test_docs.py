@@ -88,6 +88,13 @@ def test_files_and_tests_that_are_named_exist(page):
         assert not name or f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{page.name}: {path}::{name}"
 
 
+def test_the_picture_is_what_its_script_draws(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "bench")
+    import picture
+
+    assert picture.FILE.read_text(encoding="utf-8") == picture.picture(), "run python tests/bench/picture.py"
+
+
 def test_the_checks_can_fail(tmp_path):
     page = tmp_path / "x.md"
     page.write_text(
