@@ -32,6 +32,7 @@ from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import Generation, PolicyClient
+from slime_tau2.episode.recorder import Recorder
 from slime_tau2.episode.splits import WHOLE
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser
@@ -115,15 +116,15 @@ class Work:
             out = []
             for n in range(self.options.traces):
                 seed = derive_seed(0, "trace", n)
-                agent = TokenAgent(
+                recorder = Recorder(
                     client=Taught(self.chat, seed, 0.3, not self.options.plain),
                     chat=self.chat,
-                    system_prompt=self.prompt,
                     sampling={},
                     max_turn_tokens=512,
                     max_response_tokens=CONTEXT,
                     max_context_tokens=CONTEXT,
                 )
+                agent = TokenAgent(recorder=recorder, system_prompt=self.prompt)
                 out.append(await run_episode(self.world, task_ids[n % len(task_ids)], agent, DomainUser(), seed=seed))
             return out
 

@@ -145,7 +145,7 @@ async def test_in_a_case_each_write_beyond_the_solutions_is_proven_wrong_and_no_
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_proven_is_so_and_gains_add_up(retail, seed):
     """Fuzzed gold scripts: whose last change to the database is proven strange, its database is not the solution's."""
     helpdesk = worlds.load("helpdesk", retail_basis="communicate")

@@ -54,7 +54,7 @@ def said(chat, thought, text, calls, form):
     return f"{opened}{(form or '{}').format(thought)}</think>\n\n{end}"
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(turns)
 def test_each_turn_stands_behind_what_one_rendering_gives(chat, conversation):
     messages = [{"role": "system", "content": "Rules."}, {"role": "user", "content": "Hi"}]

@@ -40,7 +40,7 @@ pieces = st.lists(
 
 @pytest.mark.parametrize("which", ["tokenizer", "qwen_tokenizer"])
 @given(said=pieces)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_ids_of_a_call_are_its_text(request, which, said):
     tokenizer = request.getfixturevalue(which)
     decode = lambda ids: tokenizer.decode(ids, skip_special_tokens=False)  # noqa: E731

