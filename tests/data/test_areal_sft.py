@@ -118,7 +118,7 @@ def test_the_domain_is_told_by_the_metadata(tmp_path, key, domain):
 
 def test_what_is_merged_is_trained_exactly_on_its_turns(tmp_path, chat):
     rows, _ = merge(tmp_path, [row(2), row(4, correct=0), row(6)])
-    tokens = traces.tokenise(traces.checked(rows[0], "here"), chat)
+    (tokens,) = traces.tokenise(traces.checked(rows[0], "here"), chat)
     text = chat.tokenizer.decode([t for t, m in zip(tokens.tokens[-len(tokens.loss_mask) :], tokens.loss_mask) if m])
     assert "get_order" in text and "Done." in text and "Shall" not in text and "Yes" not in text
 
