@@ -230,7 +230,7 @@ need_options() { need_file "$TAU2_CONFIG" "TAU2_CONFIG is the YAML file of slime
 
 # resolve_options: the options that the job will have, by what reads them there; TAU2_DEFAULTS are those that nobody named.
 # Sets EFFECTIVE_OPTIONS, EPISODE_OPTIONS and OPTION_…, as effective_options.py says.
-TAU2_DEFAULTS=() EFFECTIVE_OPTIONS="" EPISODE_OPTIONS=() OPTION_credit="" OPTION_split="" OPTION_i_know=""
+TAU2_DEFAULTS=() EFFECTIVE_OPTIONS="" EPISODE_OPTIONS=() OPTION_credit="" OPTION_split="" OPTION_i_know="" OPTION_thinking="" OPTION_train_thinking=""
 resolve_options() {
   local entry arguments=("$TAU2_CONFIG") assignments
   if [ "$DRY_RUN" = 1 ]; then arguments+=(--dry-run); fi

@@ -12,17 +12,20 @@ No server runs: all GPUs of the profile train. The same command resumes. Needs R
 TEXT
 }
 parse_options "$@"
+need_options
 : "${INIT_DIR:=$MODEL_DIR}"
 : "${SFT_DATA:=$DATA_DIR/sft.jsonl}"
 LR=$SFT_LR LR_DECAY=cosine
 model_arguments
 optimizer_arguments
 runtime_environment
+resolve_options
 
 SFT_ARGS=(
-  --rollout-function-path slime.rollout.sft_rollout.generate_rollout --prompt-data "$SFT_DATA" --input-key messages --tool-key tools
+  --rollout-function-path slime_tau2.hooks.sft.generate_rollout --custom-config-path "$OUTPUT_DIR/tau2.yaml"
+  --prompt-data "$SFT_DATA" --input-key messages --tool-key tools
   --rollout-shuffle --num-epoch "$SFT_EPOCHS" --rollout-batch-size "$SFT_BATCH" --global-batch-size "$SFT_BATCH" --n-samples-per-prompt 1
-  --loss-type sft_loss --loss-mask-type qwen3 --calculate-per-token-loss --disable-compute-advantages-and-returns --debug-train-only
+  --loss-type sft_loss --calculate-per-token-loss --disable-compute-advantages-and-returns --debug-train-only
   --lr-warmup-fraction 0.1 --min-lr 1e-6
 )
 TRAIN_NODES=$NODES TRAIN_GPUS=$((GPUS_PER_NODE / TP * TP))
@@ -38,8 +41,10 @@ if [ "$DRY_RUN" = 0 ]; then
   if [ "$ROWS" -ge 8 ]; then FITS=", or --set SFT_BATCH=$((ROWS / 8 * 8))"; fi
   [ "$ROWS" -ge "$SFT_BATCH" ] || fail "$SFT_DATA has $ROWS rows and one step takes $SFT_BATCH: collect more$FITS"
   need_training train_async.py "leave INIT_DIR unset to start from MODEL_DIR"
-  slime-tau2 check-sft "$SFT_DATA" --tokenizer "$MODEL_DIR" --max-tokens "$((MAX_TOKENS_PER_GPU * CP))"
+  slime-tau2 check-sft "$SFT_DATA" --tokenizer "$MODEL_DIR" --max-tokens "$((MAX_TOKENS_PER_GPU * CP))" \
+    --set "thinking=$OPTION_thinking" --set "train_thinking=$OPTION_train_thinking"
 fi
+write_file "$OUTPUT_DIR/tau2.yaml" <<< "$EFFECTIVE_OPTIONS"
 submit "$SLIME_DIR/train_async.py" --actor-num-nodes "$TRAIN_NODES" --actor-num-gpus-per-node "$TRAIN_GPUS" \
   --num-gpus-per-node "$GPUS_PER_NODE" "${MODEL_ARGS[@]}" "${CHECKPOINT_ARGS[@]}" "${SFT_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" \
   "${PARALLEL_ARGS[@]}" ${TRACK_ARGS[@]+"${TRACK_ARGS[@]}"}

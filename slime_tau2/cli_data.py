@@ -169,24 +169,30 @@ def check_sft(
     split: Annotated[str, typer.Option(help=WHAT_TRAINS)] = "train",
     task_set: Annotated[list[Path] | None, typer.Option(help=TASK_SET)] = None,
     unverified: Annotated[bool, typer.Option("--unverified", help=UNVERIFIED)] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="thinking=… or train_thinking=false, as the model is trained.")
+    ] = None,
 ) -> None:
-    """Check rows as slime will train on them: none of a test or val task, none without a trained token,
-    none too long.
+    """Check rows as they are trained on: none of a test or val task, none without a trained token, none too long; and
+    say what they train.
     """
     from slime_tau2.data import held_out, sft
     from slime_tau2.data.traces import write_jsonl
     from slime_tau2.tokenizer import load_tokenizer
 
     _open(task_set)
-    found = sft.check(
-        rows, load_tokenizer(tokenizer), max_tokens, split=held_out.training_split(split), unverified=unverified
-    )
+    config, training = _tau2_options(set_), held_out.training_split(split)
+    found = sft.check(rows, load_tokenizer(tokenizer), max_tokens, config, split=training, unverified=unverified)
     share = found.trained / found.tokens if found.tokens else 0.0
     print(", ".join(f"{what} {n}" for what, n in found.counts.items()))
     print(
         f"{len(found.good)} good rows, {found.tokens} tokens, {share:.0%} of them trained, the longest row "
         f"{found.longest}"
     )
+    print(f"{found.sequences} sequences train {found.turns} turns, {found.thoughts} of them with a thought", end="")
+    if found.thoughts:
+        print(f" ({found.thought_tokens} tokens{'' if config.train_thinking else ', masked'})", end="")
+    print(f"; {found.left_out} thoughts left out, which the template does not show" if found.left_out else "")
     bad = found.counts["rows"] - len(found.good)
     if not found.good:
         raise ConfigError(

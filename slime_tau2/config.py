@@ -93,7 +93,7 @@ class Tau2Config(BaseModel):
     goes on; `length` ends the episode.
     """
     train_thinking: bool = True
-    """Train on the tokens of thoughts; off masks them, and what was said behind them trains."""
+    """Train on the tokens of thoughts, in SFT too; off masks them, and what was said behind them trains."""
     stop_at_tool_call: bool = False
     """Stop sampling at `</tool_call>`; the closing `<|im_end|>` is then appended untrained. The card's protocol always
     does.

@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "schedule": {"config", "errors", "record", "types", "episode", "data", "dumps", "tasksets"},
     "workers": BORDER,
     "viewer": {"errors"},
-    "hooks": {*BORDER, "bench", "dumps", "episode", "rewards", "schedule", "workers"},
+    "hooks": {*BORDER, "bench", "data", "dumps", "episode", "rewards", "schedule", "workers"},
     "local": {*BORDER, "hooks"},
     "evaluation": {
         *BORDER,

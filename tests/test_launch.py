@@ -445,12 +445,13 @@ def test_a_checkpoint_is_evaluated_on_val_in_a_directory_of_its_own(slime, tmp_p
     assert after(commands(launch("evaluate", "--dry-run", **slime).stdout)[0], "--split") == "test"
 
 
-def test_sft_reads_what_the_mask_generator_needs(slime):
+def test_sft_reads_what_its_rollout_needs(slime):
     (command,) = commands(launch("sft", "--profile", "4gpu", "--dry-run", "--", "--lr", "3e-6", **slime).stdout)
     got = options(command)
-    assert (
-        got["--loss-type"] == "sft_loss" and got["--loss-mask-type"] == "qwen3" and "--apply-chat-template" not in got
-    )
+    assert got["--loss-type"] == "sft_loss" and "--loss-mask-type" not in got and "--apply-chat-template" not in got
+    assert got["--rollout-function-path"] == "slime_tau2.hooks.sft.generate_rollout"
+    assert got["--input-key"] == "messages" and got["--tool-key"] == "tools"
+    assert got["--custom-config-path"] == f"{slime['OUTPUT_DIR']}/tau2.yaml"
     assert got["--lr"] == "3e-6" and got["--actor-num-gpus-per-node"] == "4", "arguments behind -- come last and win"
     same = commands(launch("rft", "train", "--profile", "4gpu", "--dry-run", **slime).stdout)[0]
     assert options(same)["--prompt-data"] == f"{slime['OUTPUT_DIR']}/rft.jsonl"

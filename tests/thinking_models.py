@@ -61,6 +61,6 @@ def thinking_teacher(**teacher):
     def reply(prompt, n):
         said = plain(prompt, n)
         opened = "" if prompt.endswith("<think>\n") else "<think>\n"
-        return f"{opened}Request {n}: {said[:20]}\n</think>\n\n{said}"
+        return f"{opened}Request {n}: {said[:20].strip()}\n</think>\n\n{said}"
 
     return reply

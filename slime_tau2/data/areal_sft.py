@@ -1,9 +1,9 @@
 """AReaL's published SFT rows, one assistant turn each in its whole context, as conversations with a loss mask.
 
 Rows of one dialogue repeat its beginning; merged they are one conversation, whose mask says which turns had a row. A
-row whose context or answer is not the dialogue's becomes a conversation of its own. The file may be larger than the
-memory: a first pass remembers of each row where it lies and hashes of what is in it, a second reads the last row of
-each conversation again.
+row whose context or answer is not the dialogue's becomes a conversation of its own. Contexts have no thoughts, answers
+have: each is put before its turn. The file may be larger than the memory: a first pass remembers of each row where it
+lies and hashes of what is in it, a second reads the last row of each conversation again, and those with thoughts.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ COUNTS = (
     "rows",
     "dialogues",
     "failed turns",
-    "thoughts left out",
+    "thoughts",
     "duplicates",
     "without a turn to train on",
     "kept",
 )
-"""What `Merged.counts` counts."""
+"""What `Merged.counts` counts; thoughts are those of turns that train."""
 Message = dict[str, Any]
 Digest = bytes
 
@@ -52,6 +52,7 @@ class _Place:
         context: hash of these messages.
         answer: hash of its answer.
         correct: whether the turn is marked as correct.
+        thinks: whether its answer has a thought.
     """
 
     offset: int
@@ -60,6 +61,7 @@ class _Place:
     context: Digest
     answer: Digest
     correct: bool
+    thinks: bool
 
 
 @dataclass
@@ -70,11 +72,13 @@ class _Thread:
         messages: all of it.
         hashes: `hashes[n]` is of the first n messages.
         turns: {index of an assistant's message that had a row: whether it is marked as correct}.
+        thoughts: {index of such a message: offset and line of a row that has its thought}.
     """
 
     messages: list[Message]
     hashes: list[Digest]
     turns: dict[int, bool] = field(default_factory=dict)
+    thoughts: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def has(self, place: _Place) -> bool:
         """Whether a row's context and answer are of this conversation."""
@@ -88,7 +92,8 @@ class Merged:
 
     Attributes:
         counts: {what: how many}.
-        size_of_rows: of all rows, as they are trained on one by one; in characters, or as `measure` counts.
+        size_of_rows: of all rows, as they are trained on one by one, thoughts aside; in characters, or as `measure`
+            counts.
         size_merged: of the conversations.
     """
 
@@ -125,11 +130,10 @@ def merge(
     offset = 0
     for line, (size, row) in enumerate(_lines(path), 1):
         where = f"{path}, line {line}"
-        key, place, thought = _placed(row, offset, line, domain, where)
+        key, place = _placed(row, offset, line, domain, where)
         dialogues.setdefault(key, []).append(place)
         merged.counts["rows"] += 1
         merged.counts["failed turns"] += not place.correct
-        merged.counts["thoughts left out"] += thought
         offset += size
     merged.counts["dialogues"] = len(dialogues)
     return _conversations(path, dialogues, failed, measure, merged), merged
@@ -157,8 +161,8 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
 
 def _placed(
     row: dict[str, Any], offset: int, line: int, domain: str | None, where: str
-) -> tuple[tuple[str, str], _Place, bool]:
-    """((domain, dialogue), where the row lies and what is in it, whether its answer has a thought)."""
+) -> tuple[tuple[str, str], _Place]:
+    """((domain, dialogue), where the row lies and what is in it)."""
     metadata = row.get("metadata")
     if not isinstance(metadata, dict):
         raise ConfigError(f"{where}: no metadata in it; {files.ANOTHER}")
@@ -174,9 +178,13 @@ def _placed(
         context=_chain(messages)[-1],
         answer=_hash(answer),
         correct=bool(correct),
+        thinks=bool(_thought(row)),
     )
-    thought = str(row["answer"].get("thinking") or "").strip()
-    return (_domain(metadata, str(dialogue), domain, where), str(dialogue)), place, bool(thought)
+    return (_domain(metadata, str(dialogue), domain, where), str(dialogue)), place
+
+
+def _thought(row: Mapping[str, Any]) -> str:
+    return str(row["answer"].get("thinking") or "").strip()
 
 
 def _domain(metadata: Mapping[str, Any], dialogue: str, default: str | None, where: str) -> str:
@@ -283,6 +291,12 @@ def _conversations(
                 seen.add(key)
                 merged.counts["kept"] += 1
                 merged.size_merged += sum(measure(_text(m)) for m in messages)
+                for n in trained & thread.thoughts.keys():
+                    merged.counts["thoughts"] += 1
+                    offset, line = thread.thoughts[n]
+                    file.seek(offset)
+                    thought = _thought(_parsed(file.readline(), f"{path}, line {line}"))
+                    messages[n] = {**messages[n], "reasoning_content": thought}
                 yield _row(messages, trained, RowMetadata(domain=domain, task_id=dialogue, reward=None))
 
 
@@ -303,6 +317,8 @@ def _threads(
             sizes.append(sums)
         turns = threads[number].turns
         turns[place.count] = turns.get(place.count, True) and place.correct
+        if place.thinks:
+            threads[number].thoughts.setdefault(place.count, (place.offset, place.line))
         merged.size_of_rows += sizes[number][place.count + 1]
     return threads
 

@@ -9,7 +9,7 @@ is recognised by (domain, task id).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,12 +19,12 @@ from slime_tau2 import files
 from slime_tau2.config import Tau2Config
 from slime_tau2.data import records, rejection, traces
 from slime_tau2.data.held_out import COUNTED, NAMES, held_out
-from slime_tau2.data.traces import Row, RowMetadata
+from slime_tau2.data.traces import Row, RowMetadata, TokenRow
 from slime_tau2.episode import worlds
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.protocols import PROTOCOLS
 from slime_tau2.episode.splits import TRAIN
-from slime_tau2.errors import ConfigError
+from slime_tau2.errors import ConfigError, TemplateError
 from slime_tau2.record import AttemptRecord
 from slime_tau2.tokenizer import Tokenizer
 
@@ -191,22 +191,57 @@ class Checked:
     Attributes:
         good: the rows that can be trained on.
         counts: {what became of rows: how many}.
-        longest: the longest row of all that train something.
-        tokens: of the good rows together.
+        longest: the longest sequence of all rows that train something.
+        sequences: of the good rows together: one a row, or its segments where the template rewrites history.
+        tokens: of these.
         trained: those of them that the loss counts.
+        turns: turns of the assistant's that train.
+        thoughts: those of them whose thought is in their sequence.
+        left_out: thoughts of such turns that the template does not show.
+        thought_tokens: of the thoughts in the sequences.
     """
 
     good: list[Row] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     longest: int = 0
+    sequences: int = 0
     tokens: int = 0
     trained: int = 0
+    turns: int = 0
+    thoughts: int = 0
+    left_out: int = 0
+    thought_tokens: int = 0
+
+    def take(self, row: Row, sequences: Sequence[TokenRow]) -> None:
+        """Count a good row."""
+        given = sum("reasoning_content" in m and m.get("step_loss_mask", 1) != 0 for m in row["messages"])
+        found = [length for one in sequences for length in one.thoughts]
+        shown = sum(length > 0 for length in found)
+        self.good.append(row)
+        self.sequences += len(sequences)
+        self.tokens += sum(len(one.tokens) for one in sequences)
+        self.trained += sum(sum(one.loss_mask) for one in sequences)
+        self.turns += len(found)
+        self.thoughts += shown
+        self.left_out += max(given - shown, 0)
+        self.thought_tokens += sum(found)
 
 
 def check(
-    path: Path, tokenizer: Tokenizer, max_tokens: int, *, split: str = TRAIN, unverified: bool = False
+    path: Path,
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    config: Tau2Config | None = None,
+    *,
+    split: str = TRAIN,
+    unverified: bool = False,
 ) -> Checked:
-    """Measure rows as slime will train on them: it filters no row that is too long, or that trains no token."""
+    """Measure rows as they are trained on: nothing there filters a row that is too long, or that trains no token.
+
+    Args:
+        config: says whether the model thinks, and whether thoughts train.
+    """
+    config = config or Tau2Config()
     out = Checked(counts=dict.fromkeys(("rows", *COUNTED, "without a trained token", "too long"), 0))
     chats: dict[str, ChatRenderer] = {}
     for row in traces.read_rows(path):
@@ -219,19 +254,20 @@ def check(
             continue
         tools = row.get("tools") or "[]"
         if tools not in chats:
-            chats[tools] = ChatRenderer(tokenizer, json.loads(tools))
+            chats[tools] = ChatRenderer(tokenizer, json.loads(tools), config.thinking)
         try:
-            tokenised = traces.tokenise(row, chats[tools])
+            sequences = traces.tokenise(row, chats[tools], train_thinking=config.train_thinking)
+        except TemplateError as error:
+            raise TemplateError(f"{path}, row {out.counts['rows']}: {error}") from error
         except ConfigError:
-            tokenised = None
-        if tokenised is None or not sum(tokenised.loss_mask):
+            sequences = []
+        if not sequences:
             out.counts["without a trained token"] += 1
             continue
-        out.longest = max(out.longest, len(tokenised.tokens))
-        if len(tokenised.tokens) > max_tokens:
+        longest = max(len(one.tokens) for one in sequences)
+        out.longest = max(out.longest, longest)
+        if longest > max_tokens:
             out.counts["too long"] += 1
             continue
-        out.tokens += len(tokenised.tokens)
-        out.trained += sum(tokenised.loss_mask)
-        out.good.append(row)
+        out.take(row, sequences)
     return out

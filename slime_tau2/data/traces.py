@@ -2,18 +2,20 @@
 
 A row is what slime's SFT path reads: `{"messages": [...], "tools": "…", "metadata": {...}}`. `tokenise` renders a row
 the way a rollout would have recorded it: prompt, then turn by turn, a 1 in the mask exactly on the assistant's own
-tokens.
+tokens. Where the chat template rewrites history a row becomes several sequences, as an episode several segments; each
+turn trains in one of them, behind the prompt that the model would be served.
 
 Rows have one set of columns and types, so that Hugging Face's `datasets` loads them and gives back what was written:
 tools and arguments, whose fields differ from call to call, are JSON in a string, which both Qwen's template and slime
 take. Consecutive tool results are one message, which the template renders to the same text: slime v0.3.1 would make a
 turn of each. An assistant's greeting, before the user has spoken, is not the policy's: it is muted by slime's
-`step_loss_mask`.
+`step_loss_mask`. What an assistant thought before a message is its `reasoning_content`.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +24,11 @@ from typing import Any, NotRequired, TypedDict, cast
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from slime_tau2 import files
+from slime_tau2.episode import thoughts
 from slime_tau2.episode.chat import ChatCall, ChatMessage, ChatRenderer, ToolSchema
 from slime_tau2.episode.protocols import PROTOCOLS, Native
-from slime_tau2.errors import ConfigError, TemplateError
+from slime_tau2.episode.segments import Segments
+from slime_tau2.errors import ConfigError
 from slime_tau2.record import EpisodeRecord, MessageRecord
 from slime_tau2.types import Episode
 
@@ -49,21 +53,39 @@ class Row(TypedDict):
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One training sequence. `loss_mask` and `log_probs` align with `tokens[-len(loss_mask):]`."""
+    """One training sequence. `loss_mask` and `log_probs` align with `tokens[-len(loss_mask):]`; `thoughts` has, for
+    each turn that trains, the tokens of its thought, masked or not (0: it has none).
+    """
 
     tokens: list[int]
     loss_mask: list[int]
     log_probs: list[float]
+    thoughts: tuple[int, ...] = ()
 
 
 NATIVE = PROTOCOLS["native"]
 
 
-def until_last_turn(messages: Iterable[MessageRecord], protocol: Native = NATIVE) -> list[ChatMessage]:
-    """tau2's messages as chat messages, up to the agent's last turn; nothing trains on what follows it."""
-    out = protocol.chat(messages)
+def until_last_turn(
+    messages: Iterable[MessageRecord], protocol: Native = NATIVE, thought: Mapping[int, str] | None = None
+) -> list[ChatMessage]:
+    """tau2's messages as chat messages, up to the agent's last turn; nothing trains on what follows it.
+
+    Args:
+        thought: {index of a message of the agent's: what it thought before it}.
+    """
+    out = protocol.chat(messages, thought)
     while out and out[-1]["role"] != "assistant":
         out.pop()
+    return out
+
+
+def thoughts_of(record: EpisodeRecord) -> dict[int, str]:
+    """{index of a message of the agent's: what it thought before it}, as far as a record has it."""
+    out: dict[int, str] = {}
+    for one in record.get("reasoning", ()):
+        if one["role"] == "policy":  # of an agent that asks its model several times there are several
+            out[one["message"]] = "\n".join(filter(None, (out.get(one["message"]), one["text"])))
     return out
 
 
@@ -80,7 +102,7 @@ def record_to_row(
     Args:
         tools: what the protocol gives to the chat template.
     """
-    conversation = until_last_turn(record["messages"], protocol)
+    conversation = until_last_turn(record["messages"], protocol, thoughts_of(record))
     first = next((n for n, m in enumerate(conversation) if m["role"] == "user"), len(conversation))
     if all(m["role"] != "assistant" for m in conversation[first:]):
         return None
@@ -111,6 +133,9 @@ def row_messages(messages: Iterable[Mapping[str, Any]]) -> list[ChatMessage]:
         message: ChatMessage = {"role": role, "content": content}
         if role == "assistant":
             message["step_loss_mask"] = int(user_spoke and m.get("step_loss_mask", 1) != 0)
+            thought = m.get("reasoning_content") or m.get("reasoning")  # vLLM's name for it
+            if isinstance(thought, str) and thought.strip():
+                message["reasoning_content"] = thought
         if m.get("tool_calls"):
             message["tool_calls"] = [_call(c.get("function", c)) for c in m["tool_calls"]]
         out.append(message)
@@ -123,37 +148,54 @@ def _call(function: Mapping[str, Any]) -> ChatCall:
     return {"type": "function", "function": {"name": function["name"], "arguments": text}}
 
 
-def tokenise(row: Row, chat: ChatRenderer) -> TokenRow:
-    """Ids and mask of a row. The prompt runs to the first generation prompt after a user's word.
+def tokenise(row: Row, chat: ChatRenderer, *, train_thinking: bool = True) -> list[TokenRow]:
+    """The training sequences of a row, in order: one where the template keeps history, else as many as its segments
+    that train something. A prompt runs to a generation prompt after a user's word.
+
+    Args:
+        train_thinking: False masks thoughts, as `tau2_train_thinking` does.
 
     Raises:
-        TemplateError: the template rewrites history: no one sequence of ids is what a rollout would have recorded.
+        ConfigError: no turn of the assistant's after a user's word.
+        TemplateError: the template does not take a turn.
     """
-    if not chat.keeps_history:
-        raise TemplateError(
-            f"the chat template of {chat.tokenizer.name_or_path!r} rewrites earlier turns, so that a row is several "
-            "sequences, which is not done yet; use a template that keeps history, such as Qwen3-4B-Instruct-2507's"
-        )
     messages = row["messages"]
     first = next((n for n, m in enumerate(messages) if m["role"] == "user"), None)
     if first is None or all(m["role"] != "assistant" for m in messages[first:]):
         raise ConfigError("an SFT row needs a user message and an assistant message after it")
-    tokens = chat.prompt(messages[: first + 1]).values
-    mask: list[int] = []
-    pending: list[ChatMessage] = []
+    record, thought = Segments(chat), defaultdict[int, list[int]](list)
+    heard = [_before(m) for m in messages[: first + 1]]
     for message in messages[first + 1 :]:
         if message["role"] != "assistant":
-            pending.append(message)
+            heard.append(message)
             continue
-        if mask:
-            glue = chat.delta(pending).values
-            tokens = tokens + glue
-            mask = mask + [0] * len(glue)
-            pending = []
-        turn = chat.turn(message)
-        tokens = tokens + turn
-        mask = mask + [int(message.get("step_loss_mask", 1) != 0)] * len(turn)
-    return TokenRow(tokens, mask, [0.0] * len(mask))
+        record.hear(heard)
+        heard = []
+        ids = chat.turn(_sayable(message, chat))
+        text = chat.decode(ids[:-1])
+        masked = len(ids)
+        if message.get("step_loss_mask", 1) != 0:
+            length = chat.thought_length(ids, text)
+            masked = 0 if train_thinking else length
+            thought[len(record.ledgers) - 1].append(length if thoughts.split(chat.opening + text)[0] else 0)
+        record.say([(ids[:masked], None), (ids[masked:], [0.0] * (len(ids) - masked))], text)
+    return [
+        TokenRow(s.tokens, s.loss_mask, s.log_probs, tuple(thought[number]))
+        for number, s in enumerate(record.ledgers)
+        if s.sampled
+    ]
+
+
+def _before(message: ChatMessage) -> ChatMessage:
+    """A message of a prompt, without a thought that nobody was shown."""
+    return cast(ChatMessage, {key: value for key, value in message.items() if key != "reasoning_content"})
+
+
+def _sayable(message: ChatMessage, chat: ChatRenderer) -> ChatMessage:
+    """A turn without its thought where the template has said in the policy's stead that it has none."""
+    if thoughts.CLOSE not in chat.opening:
+        return message
+    return {**_before(message), "content": thoughts.split(message["content"])[1]}
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

@@ -12,10 +12,10 @@ Where it rewrites history (a thinking model's drops earlier thoughts), each turn
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NotRequired, TypeAlias, TypedDict
 
-from slime_tau2.episode import template_probes
+from slime_tau2.episode import template_probes, thoughts
 from slime_tau2.episode.template_probes import END_OF_TURN
 from slime_tau2.episode.token_spans import TokenSpans
 from slime_tau2.errors import TemplateError
@@ -42,10 +42,13 @@ class ChatCall(TypedDict):
 
 
 class ChatMessage(TypedDict):
-    """A message as chat templates take it. `step_loss_mask` is slime's: 0 mutes an assistant's message in training."""
+    """A message as chat templates take it. `reasoning_content` is what an assistant thought before it; `step_loss_mask`
+    is slime's: 0 mutes an assistant's message in training.
+    """
 
     role: str
     content: str
+    reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[ChatCall]]
     step_loss_mask: NotRequired[int]
 
@@ -131,15 +134,46 @@ class ChatRenderer:
         return known
 
     def turn(self, message: ChatMessage) -> list[int]:
-        """Ids of one assistant turn as a policy would sample it, its closing `<|im_end|>` included (for SFT)."""
-        text = self.render([_STAND_IN[0], message], None, False)
+        """Ids of one assistant turn as a policy would sample it, what ends it included (for SFT).
+
+        They are what the template writes of a conversation's last turn, its thought first where it has one.
+
+        Raises:
+            TemplateError: the template writes something else than what the turn begins with, or takes no such call.
+        """
+        try:
+            text = self.render([_STAND_IN[0], message], None, False)
+        except Exception as error:  # whatever a template raises
+            raise TemplateError(
+                f"the chat template of {self.tokenizer.name_or_path!r} takes no such turn ({error}): "
+                f"{str(message)[:200]}; use a Qwen3 chat model's, or rows of protocol=card"
+            ) from error
         begun = self.render(_STAND_IN[:1], None, True)
-        if not text.startswith(begun):
+        head = begun.removesuffix(self.opening)
+        if text.startswith(begun):
+            said = text[len(begun) :]
+        elif thoughts.unfinished(self.opening) and text.startswith(head) and thoughts.CLOSE in text[len(head) :]:
+            said = text[text.index(thoughts.CLOSE, len(head)) :]  # an empty thought, written in another way than begun
+        else:
             raise TemplateError(
                 f"the chat template begins each turn with {self.opening!r}; this one does not: "
                 f"{message['content'][:80]!r}"
             )
-        return self.encode(text[len(begun) : text.rindex(END_OF_TURN) + len(END_OF_TURN)])
+        if len(self.ends) > 1:  # the mark of who speaks next
+            return [*self.encode(said), self.ends[1] if message.get("tool_calls") else self.ends[0]]
+        end = self.decode(self.ends)
+        return self.encode(said[: said.rindex(end) + len(end)])
+
+    def thought_length(self, ids: Sequence[int], text: str) -> int:
+        """How many ids of a turn, from the first on, are its thoughts, the mark that ends them included.
+
+        Args:
+            text: of these ids, without what ended the turn.
+        """
+        characters = thoughts.length(self.opening + text) - len(self.opening)
+        if characters <= 0 or not ids:
+            return 0
+        return self.token_spans.find(list(ids), text, [(0, characters)])[0][1]
 
     def render(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSchema] | None, generation: bool) -> str:
         """The text of a conversation, with a generation prompt or without."""
@@ -178,16 +212,21 @@ def _key(messages: Sequence[ChatMessage]) -> _Key:
     return tuple((m["role"], m["content"], repr(m) if len(m) > 2 else "") for m in messages)
 
 
-def chat_messages(messages: Iterable[MessageRecord]) -> list[ChatMessage]:
+def chat_messages(messages: Iterable[MessageRecord], thought: Mapping[int, str] | None = None) -> list[ChatMessage]:
     """tau2 messages (as JSON) as the agent sees them, in chat-template form.
 
     The user's own tool calls and their results are not the agent's to see.
+
+    Args:
+        thought: {index of a message of the assistant's: what it thought before it}.
     """
     out: list[ChatMessage] = []
-    for m in messages:
+    for number, m in enumerate(messages):
         content = m.get("content") or ""
         if m["role"] == "assistant":
             message: ChatMessage = {"role": "assistant", "content": content}
+            if thought and number in thought:
+                message["reasoning_content"] = thought[number]
             if m.get("tool_calls"):
                 message["tool_calls"] = [
                     {"type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}}

@@ -9,7 +9,7 @@ and `tool: …`. The exact words of its prompt are not ours to ship: `tau2_agent
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,13 @@ class Native:
         """tau2's, or the user's file with `{policy}` in it."""
         return bench.agent_prompt(policy) if template is None else _filled(template, policy, schemas)
 
-    def chat(self, messages: Iterable[MessageRecord]) -> list[ChatMessage]:
-        """tau2's messages (as JSON) in chat-template form."""
-        return chat_messages(messages)
+    def chat(self, messages: Iterable[MessageRecord], thought: Mapping[int, str] | None = None) -> list[ChatMessage]:
+        """tau2's messages (as JSON) in chat-template form.
+
+        Args:
+            thought: {index of a message of the assistant's: what it thought before it}.
+        """
+        return chat_messages(messages, thought)
 
     def check(self, chat: ChatRenderer) -> None:
         """See that a call as the template writes it is a call when it is read.
@@ -103,20 +107,22 @@ class Card(Native):
     def check(self, chat: ChatRenderer) -> None:
         """The form of a call is said in the prompt, whatever the template writes."""
 
-    def chat(self, messages: Iterable[MessageRecord]) -> list[ChatMessage]:
+    def chat(self, messages: Iterable[MessageRecord], thought: Mapping[int, str] | None = None) -> list[ChatMessage]:
         """tau2's messages (as JSON) in chat-template form.
 
         An assistant's words before the user's first are left out. Several calls of a turn are shown as several turns,
-        each before its result.
+        each before its result; a thought stands before the first.
         """
         out: list[ChatMessage] = []
         waiting: list[ChatFunction] = []  # calls that are not shown yet
-        for m in chat_messages(messages):
+        for m in chat_messages(messages, thought):
             if m["role"] == "assistant":
                 calls = [c["function"] for c in m.get("tool_calls", ())]
                 waiting = calls or [_call(DONE) if m["content"] == LAST_WORD else _call(RESPOND, content=m["content"])]
                 if out or calls:
                     out.append(_turn(waiting.pop(0)))
+                    if "reasoning_content" in m:
+                        out[-1]["reasoning_content"] = m["reasoning_content"]
                 continue
             if m["role"] == "tool" and out and out[-1]["role"] == "user" and waiting:
                 out.append(_turn(waiting.pop(0)))

@@ -199,9 +199,9 @@ class Recorder:
         chat = sampled.record.chat
         ended = bool(sampled.ids) and sampled.ids[-1] in chat.ends
         sampled.text = chat.decode(sampled.ids[:-1] if ended else sampled.ids)
-        characters = thoughts.length(chat.opening + sampled.text) - len(chat.opening)
-        if characters > 0 and sampled.ids:
-            sampled.thought += chat.token_spans.find(sampled.ids, sampled.text, [(0, characters)])[0][1]
+        thought = chat.thought_length(sampled.ids, sampled.text)
+        if thought:
+            sampled.thought += thought
             sampled.replies = [replace(reply, thought=sampled.thought) for reply in sampled.replies]
 
     def spans(self, sampled: Sampled, turn: AgentTurn) -> tuple[tuple[int, int], ...]:

@@ -190,7 +190,7 @@ class Pipeline:
 
     def _rows(self, data: Path) -> list[TokenRow]:
         """The rows of a file, at least one."""
-        rows = [traces.tokenise(row, self.episodes.chat) for row in traces.read_rows(data)]
+        rows = [one for row in traces.read_rows(data) for one in traces.tokenise(row, self.episodes.chat)]
         if not rows:
             raise ConfigError(
                 f"RFT has nothing to train on: no attempt of the SFT model qualified ({data}); raise sft_steps or "

@@ -93,7 +93,7 @@ def filled(
         numbers = numbers[-1:]  # the longest conversation that was sent
     elif episode.termination is Termination.ABORTED:
         numbers = numbers[:1]  # it begins anew
-    samples = [sample, *(_sibling(sample) for _ in numbers[1:])]
+    samples = [sample, *(sibling(sample) for _ in numbers[1:])]
     for number, one in zip(numbers, samples):
         fill(args, one, episode, number, replayed=not evaluation, thinking=thinking)
     return samples
@@ -121,7 +121,8 @@ def first_samples(samples: Iterable[Sample]) -> list[Sample]:
     return [siblings[0] for siblings in episodes(samples)]
 
 
-def _sibling(sample: Sample) -> Sample:
+def sibling(sample: Sample) -> Sample:
+    """Another sample of the same episode or row, as it was served."""
     again = copy.copy(sample)
     again.metadata = {**sample.metadata}
     return again

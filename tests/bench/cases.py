@@ -70,7 +70,7 @@ def main(count):
         print(f"{name:24} {reward:8.3f} {partial:8.3f} {seconds / count * 1000:12.1f}")
     expert = played["expert, patient user"]
     print(f"\n{'expert, patient user':24} {'median':>8} {'p95':>8} {'most':>8}")
-    rows = [traces.tokenise(traces.to_row(e, prompt, world.tool_schemas), chat) for e in expert]
+    rows = [one for e in expert for one in traces.tokenise(traces.to_row(e, prompt, world.tool_schemas), chat)]
     print(f"{'tokens':24} {spread(len(row.tokens) for row in rows)}")
     print(f"{'agent turns':24} {spread(len(turns(e)) for e in expert)}")
     print(f"{'messages':24} {spread(len(e.messages) for e in expert)}")

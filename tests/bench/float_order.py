@@ -50,7 +50,7 @@ def train(threads: int, steps: int) -> list[float]:
     collected, _ = teacher_traces.collect(
         steps * batch, flaws=settings.flaws, seed=0, split=WHOLE, advance=lambda *_: None
     )
-    rows = [traces.tokenise(row, chat) for row in collected]
+    rows = [one for row in collected for one in traces.tokenise(row, chat)]
     trainer = Trainer(new_model(len(tokenizer), CONTEXT, 0), stages.sft_options(settings.sft_lr, settings.sft_steps))
     batches = length_bucketed(len(rows), [len(r.tokens) for r in rows], batch, random.Random(0))
     return [trainer.sft_step([rows[n] for n in picked])["loss"] for picked in batches]

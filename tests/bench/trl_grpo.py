@@ -39,7 +39,9 @@ EPS, EPS_HIGH, LR = 0.2, 0.28, 1e-6
 def batch(directory: Path, model, tokenizer) -> tuple[list[Sample], list[float]]:
     chat = ChatRenderer(tokenizer, worlds.load("helpdesk").tool_schemas)
     rows = [
-        traces.tokenise(row, chat) for row, _ in zip(traces.read_rows(directory / "data" / "sft.jsonl"), range(BATCH))
+        one
+        for row, _ in zip(traces.read_rows(directory / "data" / "sft.jsonl"), range(BATCH))
+        for one in traces.tokenise(row, chat)
     ]
     generator = torch.Generator().manual_seed(0)
     samples, spread = [], []

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from thinking_models import tokenizer_of
 
 from slime_tau2.data import areal_sft, traces
+from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.errors import ConfigError
 
 SYSTEM, HELLO = {"role": "system", "content": "Policy."}, {"role": "user", "content": "Cancel W1."}
@@ -60,7 +62,7 @@ def test_rows_of_a_dialogue_are_one_conversation(tmp_path):
         "rows": 4,
         "dialogues": 2,
         "failed turns": 0,
-        "thoughts left out": 2,
+        "thoughts": 2,
         "duplicates": 0,
         "without a turn to train on": 0,
         "kept": 2,
@@ -118,9 +120,29 @@ def test_the_domain_is_told_by_the_metadata(tmp_path, key, domain):
 
 def test_what_is_merged_is_trained_exactly_on_its_turns(tmp_path, chat):
     rows, _ = merge(tmp_path, [row(2), row(4, correct=0), row(6)])
-    tokens = traces.tokenise(traces.checked(rows[0], "here"), chat)
+    (tokens,) = traces.tokenise(traces.checked(rows[0], "here"), chat)
     text = chat.tokenizer.decode([t for t, m in zip(tokens.tokens[-len(tokens.loss_mask) :], tokens.loss_mask) if m])
     assert "get_order" in text and "Done." in text and "Shall" not in text and "Yes" not in text
+
+
+def test_thoughts_stand_before_the_turns_that_train(tmp_path):
+    """A row has its own turn's thought alone; the first of two is taken, and a muted turn keeps none."""
+    last = {**ANSWERS[6], "thinking": " It is done.\n"}
+    again = {**last, "thinking": "Otherwise."}
+    rows, merged = merge(tmp_path, [row(6, answer=last), row(6, answer=again), row(4), row(2)])
+    assert [m.get("reasoning_content") for m in rows[0]["messages"]][2::2] == ["Look it up.", None, "It is done."]
+    assert merged.counts["thoughts"] == 2 and merged.counts["kept"] == 1
+    rows, merged = merge(tmp_path, [row(6, answer=last), row(2, correct=0)])
+    assert [m.get("reasoning_content") for m in rows[0]["messages"]][2::2] == [None, None, "It is done."]
+    assert merged.counts["thoughts"] == 1
+
+
+def test_thoughts_are_trained_where_the_template_shows_them(tmp_path, qwen_tokenizer):
+    rows, _ = merge(tmp_path, [row(2), row(4), row(6, answer={**ANSWERS[6], "thinking": "It is done."})])
+    tokenizer, _ = tokenizer_of(qwen_tokenizer, "qwen3")
+    first, second = traces.tokenise(traces.checked(rows[0], "here"), ChatRenderer(tokenizer, None))
+    assert [bool(n) for n in first.thoughts + second.thoughts] == [True, False, True]
+    assert "Look it up." in tokenizer.decode(first.tokens) and "Look it up." not in tokenizer.decode(second.tokens)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ async def test_a_tokenised_trace_equals_the_ledger_of_the_same_episode(helpdesk,
             )
             agent = TokenAgent(recorder=recorder, system_prompt="Help.")
             episode = await driver.run_episode(helpdesk, task_id, agent, DomainUser(), seed=n)
-            row = traces.tokenise(traces.to_row(episode, "Help.", helpdesk.tool_schemas), chat)
+            (row,) = traces.tokenise(traces.to_row(episode, "Help.", helpdesk.tool_schemas), chat)
             assert row.tokens == agent.segments[0].tokens and row.loss_mask == agent.segments[0].loss_mask
         await client.close()
 
@@ -42,7 +42,7 @@ def test_teacher_rows_are_slimes_sft_rows(helpdesk, chat):
             and row["messages"][-1]["role"] == "assistant"
             and json.loads(row["tools"]) == helpdesk.tool_schemas
         )
-        assert sum(traces.tokenise(row, chat).loss_mask) > 0
+        assert sum(traces.tokenise(row, chat)[0].loss_mask) > 0
     again, _ = teacher_traces.collect(30, flaws=1.0, seed=1, split="train", advance=lambda done, note: None)
     assert json.dumps(rows) == json.dumps(again), "a seed gives the same traces"
 

@@ -69,7 +69,7 @@ def test_collect_from_an_api(run, tmp_path, chat, helpdesk):
         assert results and all(re.fullmatch(r"call_\d+", m["tool_call_id"]) for m in results)
         rows = list(traces.read_rows(out))
         assert len(rows) > 560 and {r["metadata"]["task_id"] for r in rows} <= set(helpdesk.task_ids("train"))
-        assert all(r["metadata"]["reward"] == 1.0 and sum(traces.tokenise(r, chat).loss_mask) for r in rows[:20])
+        assert all(r["metadata"]["reward"] == 1.0 and sum(traces.tokenise(r, chat)[0].loss_mask) for r in rows[:20])
         assert run(*command).exit_code == 0 and len(fake.bodies) == asked, "what is there is not asked for again"
     bad = run("collect", "--policy", "http://127.0.0.1:9/v1", "--output", str(out))
     assert bad.exit_code == 2 and "name its model with --model" in bad.output

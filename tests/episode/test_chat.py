@@ -49,7 +49,7 @@ def any_tokenizer(request):
 def test_deltas_equal_the_full_render(any_tokenizer, tools):
     """Prompt + each turn + each delta is, id for id, what one rendering of the whole conversation gives."""
     renderer = ChatRenderer(any_tokenizer, tools)
-    row = tokenise({"messages": CONVERSATION, "tools": tools}, renderer)
+    (row,) = tokenise({"messages": CONVERSATION, "tools": tools}, renderer)
     whole = any_tokenizer.apply_chat_template(CONVERSATION, tools=tools, tokenize=False).removesuffix("\n")
     assert any_tokenizer.decode(row.tokens) == whole
     assert row.tokens == any_tokenizer.encode(whole, add_special_tokens=False)

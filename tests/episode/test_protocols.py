@@ -150,7 +150,7 @@ async def test_rows_to_train_on_are_what_the_policy_would_have_said(helpdesk, to
     episode, requests = await play(helpdesk, tokenizer, lambda heard, n: teacher(heard).removeprefix("I look it up. "))
     prompt = CARD.system_prompt(helpdesk.policy, helpdesk.tool_schemas, None)
     row = traces.record_to_row(episode.record(), prompt, CARD.template_tools(helpdesk.tool_schemas), CARD)
-    tokenised = traces.tokenise(row, ChatRenderer(tokenizer, json.loads(row["tools"])))
+    (tokenised,) = traces.tokenise(row, ChatRenderer(tokenizer, json.loads(row["tools"])))
     assert tokenised.tokens[: len(requests[-1]["input_ids"])] == requests[-1]["input_ids"]
 
 

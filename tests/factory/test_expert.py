@@ -150,7 +150,7 @@ def test_rows_are_trained_on_exactly_where_the_agent_speaks(played, qwen_tokeniz
     for row in found[:20]:
         assert json.loads(json.dumps(row)) == row
         assert row["metadata"]["reward"] == 1.0
-        tokens = rows.tokenise(row, chat)
+        (tokens,) = rows.tokenise(row, chat)
         assert len(tokens.loss_mask) <= len(tokens.tokens) and sum(tokens.loss_mask) > 0
         trained, last = [], 0
         response = tokens.tokens[-len(tokens.loss_mask) :]

@@ -14,7 +14,7 @@ from test_hooks import assert_well_formed, make_args
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError
-from slime_tau2.hooks import advantages, data_source, filters, generate, rewards, trainer_dump
+from slime_tau2.hooks import advantages, data_source, filters, generate, rewards, sft, trainer_dump
 from slime_tau2.hooks import metrics as log_hooks
 from slime_tau2.hooks.compat import GenerateState, Sample
 
@@ -87,6 +87,7 @@ SHAPES = {
     filters.dynamic_sampling_filter: ("args", "samples"),
     filters.buffer_filter: ("args", "rollout_id", "buffer", "num_samples"),
     filters.rollout_sample_filter: ("args", "groups"),
+    sft.generate_rollout: ("args", "rollout_id", "data_buffer", "evaluation"),
     filters.process_all_samples: ("args", "all_groups", "data_source"),
     data_source.Tau2DataSource.__init__: ("self", "args"),
     trainer_dump.keep_log_probs: ("args", "rollout_id", "rollout_data"),

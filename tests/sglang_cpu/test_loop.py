@@ -49,8 +49,9 @@ STEPS = 3
 def policy(tmp_path_factory, chat, tokenizer):
     """A model that has learned helpdesk a little: enough to err in different ways."""
     rows = [
-        tokenise(r, chat)
+        one
         for r in collect(300, flaws=1.0, seed=0, split="train+val", advance=lambda done, note: None)[0]
+        for one in tokenise(r, chat)
     ]
     trainer = Trainer(new_model(len(tokenizer), 2048, seed=3, hidden=64), TrainOptions(lr=4e-3))
     for step in range(150):

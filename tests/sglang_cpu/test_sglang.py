@@ -51,7 +51,7 @@ async def traces(helpdesk, chat, prompt):
             helpdesk, task_id, CallableAgent(Teacher(SEED, 0.0).act), DomainUser(), seed=SEED
         )
         assert episode.reward == 1.0
-        rows.append(tokenise(to_row(episode, prompt, helpdesk.tool_schemas), chat))
+        rows.extend(tokenise(to_row(episode, prompt, helpdesk.tool_schemas), chat))
     return rows
 
 

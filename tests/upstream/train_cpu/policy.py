@@ -54,7 +54,7 @@ async def _traces(teacher: type[Teacher]) -> list[dict]:
 def train(path: Path, chat: Any, tokenizer: Any, teacher: type[Teacher] = Teacher) -> Path:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    rows = [tokenise(r, chat) for r in asyncio.run(_traces(teacher))]
+    rows = [one for r in asyncio.run(_traces(teacher)) for one in tokenise(r, chat)]
     random.Random(0).shuffle(rows)
     config = Qwen3Config(
         vocab_size=-(-len(tokenizer) // 256) * 256,
