@@ -23,6 +23,8 @@ def on_path(folder: Path):
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
+    for name in [path.stem for path in folder.glob("*.py")]:  # the next folder has its own
+        sys.modules.pop(name, None)
 
 
 THOUGHT = "I look it up, then I say it."

@@ -19,24 +19,20 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture
-def asked(cli, tmp_path):
-    def ask(fake, name, *options):
+def asked_at(cli, tmp_path):
+    def ask(url, name, *options):
         output = tmp_path / name
+        server = ("--policy", url, "--tokenizer", TOKENIZER)
+        return *cli("eval", *server, "--user", "scripted", *TASKS, "--output", output, *options), output
+
+    return ask
+
+
+@pytest.fixture
+def asked(asked_at):
+    def ask(fake, name, *options):
         with Serving(fake) as server:
-            told = cli(
-                "eval",
-                "--policy",
-                server.url,
-                "--tokenizer",
-                TOKENIZER,
-                "--user",
-                "scripted",
-                *TASKS,
-                "--output",
-                output,
-                *options,
-            )
-        return *told, output
+            return asked_at(server.url, name, *options)
 
     return ask
 
@@ -70,26 +66,13 @@ def test_a_planner_is_audited_by_what_it_asked(asked, tokenizer):
             assert "".join(text for text, _ in tokens).replace("<|im_end|>", "\n").strip() == turn["text"]
 
 
-def test_a_resumed_run_has_the_same_agent(cli, tokenizer, page, tmp_path):
-    def run(url, *more):
-        options = [
-            "--policy",
-            url,
-            "--tokenizer",
-            TOKENIZER,
-            "--user",
-            "scripted",
-            *TASKS,
-            "--output",
-            tmp_path / "run",
-        ]
-        return cli("eval", *options, "--set", "agent=helped:Helped", *more)
-
+def test_a_resumed_run_has_the_same_agent(asked_at, tokenizer, page):
+    options = ("run", "--set", "agent=helped:Helped")
     with Serving(FakePolicy(tokenizer, teacher_reply())) as server:
-        run(server.url, "--concurrency", 1)
+        asked_at(server.url, *options, "--concurrency", 1)
         with (page / "helped.py").open("a") as file:
             file.write("# another version\n")
-        code, _, error = run(server.url)
+        code, _, error, _ = asked_at(server.url, *options)
     assert code == 2 and "agent_sha256" in error
 
 
