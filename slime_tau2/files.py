@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,13 +105,34 @@ def write_whole(path: Path, text: str | Iterable[str]) -> None:
     Args:
         text: all of it, or its parts in order.
     """
+    parts = [text] if isinstance(text, str) else text
+    _write(path, path.with_name(f"{path.name}.part"), (part.encode("utf-8") for part in parts))
+
+
+def write_shared(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, where processes of several nodes may write the same one."""
+    _write(path, path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}"), [data])
+
+
+def _write(path: Path, staging: Path, parts: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f"{path.name}.part")
-    with staging.open("w", encoding="utf-8") as file:
-        file.writelines([text] if isinstance(text, str) else text)
+    with staging.open("wb") as file:
+        file.writelines(parts)
         file.flush()
         os.fsync(file.fileno())
     staging.replace(path)
+
+
+def stamp(paths: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """What changes when one of these files does: names, times and sizes of those that are there."""
+    out = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # replaced a moment ago
+            continue
+        out.append((path.name, status.st_mtime_ns, status.st_size))
+    return tuple(out)
 
 
 def one_line(error: Exception) -> str:

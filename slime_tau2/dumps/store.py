@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
-import socket
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,14 +68,7 @@ class Dump:
 
     def stamp(self, rollout: int) -> tuple[tuple[str, int, int], ...]:
         """What changes when a file of a rollout does: names, times and sizes."""
-        out = []
-        for file in sorted(self._folder(rollout).glob("*.json.gz")):
-            try:
-                status = file.stat()
-            except FileNotFoundError:  # replaced a moment ago
-                continue
-            out.append((file.name, status.st_mtime_ns, status.st_size))
-        return tuple(out)
+        return files.stamp(sorted(self._folder(rollout).glob("*.json.gz")))
 
     def rollout(self, rollout: int) -> RolloutPart:
         """A rollout's own part.
@@ -97,14 +88,8 @@ class Dump:
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = gzip.compress(json.dumps(value, separators=(",", ":"), allow_nan=False).encode(), 6, mtime=0)
-    staging = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")  # ranks on several nodes write here
-    with staging.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
+    files.write_shared(path, data)
     return len(data)
 
 

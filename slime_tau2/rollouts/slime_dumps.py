@@ -49,14 +49,7 @@ class SlimeDump:
         return sorted(int(name[1]) for name in names if name is not None)
 
     def stamp(self, rollout: int) -> tuple[tuple[str, int, int], ...]:
-        out = []
-        for file in (self.directory / f"{rollout}.pt", *self._of_trainers(rollout)):
-            try:
-                status = file.stat()
-            except FileNotFoundError:
-                continue
-            out.append((file.name, status.st_mtime_ns, status.st_size))
-        return tuple(out)
+        return files.stamp([self.directory / f"{rollout}.pt", *self._of_trainers(rollout)])
 
     def _of_trainers(self, rollout: int) -> list[Path]:
         places = (self.directory, self.directory / "train_data", self.directory.parent / "train_data")
