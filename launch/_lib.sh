@@ -177,6 +177,7 @@ model_arguments() {
   fi
 }
 
+ADAM_THREADS=8 # of the host's Adam, per trainer
 optimizer_arguments() {
   OPTIMIZER_ARGS=(
     --optimizer adam --lr "$LR" --lr-decay-style "$LR_DECAY" --weight-decay 0.1 --adam-beta1 0.9 --adam-beta2 0.98 --clip-grad 1.0
@@ -190,6 +191,8 @@ optimizer_arguments() {
   )
   if [ "$CPU_OPTIMIZER" = 1 ]; then
     OPTIMIZER_ARGS+=(--optimizer-cpu-offload --overlap-cpu-optimizer-d2h-h2d --use-precision-aware-optimizer)
+    # slime asks Ray for less than one CPU per trainer, and Ray then gives the host's Adam one thread, with which it takes twice as long
+    OPTIMIZER_ARGS+=(--train-env-vars "{\"OMP_NUM_THREADS\": \"$ADAM_THREADS\"}")
   fi
   TRACK_ARGS=()
   if [ -n "${WANDB_PROJECT:-}" ]; then TRACK_ARGS=(--use-wandb --wandb-project "$WANDB_PROJECT" --wandb-group "$(basename "$OUTPUT_DIR")"); fi

@@ -329,10 +329,12 @@ def test_a_resume_may_be_longer_or_have_another_profile(script, slime):
 
 def test_the_optimizer_can_live_in_host_memory(slime):
     flags = {"--optimizer-cpu-offload", "--overlap-cpu-optimizer-d2h-h2d", "--use-precision-aware-optimizer"}
+    flags.add("--train-env-vars")
     assert not flags & set(commands(launch("grpo", "--profile", "2gpu", "--dry-run", **slime).stdout)[0])
-    assert flags <= set(
-        commands(launch("grpo", "--profile", "2gpu", "--set", "CPU_OPTIMIZER=1", "--dry-run", **slime).stdout)[0]
-    )
+    there = commands(launch("grpo", "--profile", "2gpu", "--set", "CPU_OPTIMIZER=1", "--dry-run", **slime).stdout)[0]
+    assert flags <= set(there)
+    threads = json.loads(options(there)["--train-env-vars"])["OMP_NUM_THREADS"]
+    assert int(threads) > 1, "Ray gives an actor of less than one CPU one thread, unless it is told"
 
 
 def test_the_router_is_asked_for_a_policy_that_it_has(slime, tmp_path):

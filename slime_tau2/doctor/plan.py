@@ -4,9 +4,12 @@ CPUs of Ray.
 The figures are arithmetic over the model's parameters, in slime's and Megatron's own terms. In bytes per parameter:
 
 * a checkpoint: 2 for bf16 weights, 12 for Adam's fp32 state;
-* pinned host memory: 2 / TP per trainer for a copy of its weights;
-* pinned host memory for Adam's state, shared by all trainers: 12 while another process has the GPU (`colocate`), or 16
-  all the time, with a copy of the gradients (`cpu_optimizer`).
+* host memory: 2 / TP per trainer for a pinned copy of its weights, and what torch's allocator of pinned memory takes
+  more, which rounds each tensor up to a power of two: 2.4 as measured for a 4B;
+* host memory for Adam's state, shared by all trainers: 12 while another process has the GPU (`colocate`), or 16 all the
+  time, with a pinned copy of the gradients (`cpu_optimizer`): 17.5 as measured, for the same reason.
+
+Measured means by `tests/bench/one_gpu.py` on an H100 (docs/training.md).
 """
 
 from __future__ import annotations
@@ -23,12 +26,13 @@ from slime_tau2.errors import ConfigError
 
 GIB = 2.0**30
 CHECKPOINT_BYTES = 14
-WEIGHT_BYTES = 2
+WEIGHT_BYTES = 2.4
 ADAM_BYTES = 12
-CPU_ADAM_BYTES = 16
+CPU_ADAM_BYTES = 17.5
 MAY_BE_ZERO = ("engines", "colocate", "cpu_optimizer", "kept")
-PROCESS_GIB = 4.0
-"""Taken for each process with torch and CUDA, beside what is computed: an assumption, not measured."""
+PROCESS_GIB = 6.0
+"""Taken for each process with torch and CUDA, beside what is computed: a trainer's, measured; SGLang's is taken to be
+alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +81,9 @@ class Plan:
         return parameters * CHECKPOINT_BYTES / GIB
 
     def host_gib(self, parameters: int) -> float:
-        """Pinned host memory of the busiest node."""
+        """What the trainers keep in host memory, on the busiest node."""
         trainers = math.ceil(self.trainers / self.trainer_nodes)
-        adam = 0
+        adam = 0.0
         if self.cpu_optimizer:
             adam = CPU_ADAM_BYTES
         elif self.colocate:

@@ -39,6 +39,10 @@ from slime_tau2.record import AttemptRecord
 from slime_tau2.tokenizer import load_tokenizer
 from slime_tau2.types import Episode
 
+DEVICE = "cpu"
+"""Of the models of a run, also where there is a GPU: they are so small that it waits for its kernels to be launched
+(docs/performance.md).
+"""
 WARM_UP_LAGS = 50
 """Measurements of the event loop's lag at a start, which count for nothing."""
 
@@ -104,7 +108,7 @@ class Episodes:
 
     def server(self, model: Path) -> ServerProcess:
         """A server of a model, not started yet."""
-        return ServerProcess(model, self.directory / "logs" / "server.log")
+        return ServerProcess(model, self.directory / "logs" / "server.log", device=DEVICE)
 
     def note(self, server: ServerProcess, lags_ms: list[float]) -> None:
         """Add a server's figures, and the loop's lag beside it after its warm-up."""

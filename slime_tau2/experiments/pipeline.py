@@ -26,7 +26,7 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments import stages
 from slime_tau2.experiments.directory import StageModel
-from slime_tau2.experiments.episodes import Episodes, Sampling, spread, train_tasks
+from slime_tau2.experiments.episodes import DEVICE, Episodes, Sampling, spread, train_tasks
 from slime_tau2.experiments.settings import PipelineSettings
 from slime_tau2.experiments.watch import Progress
 from slime_tau2.local.models import load_model, new_model, save_model
@@ -201,7 +201,7 @@ class Pipeline:
     def _supervise(
         self, stage: stages.Stage, start: Path, rows: Sequence[TokenRow], *, title: str, steps: int, lr: float
     ) -> None:
-        trainer = Trainer(load_model(start), stages.sft_options(lr, steps))
+        trainer = Trainer(load_model(start, DEVICE), stages.sft_options(lr, steps))
         self.episodes.worked = True
         self.progress.start(title.format(len(rows)), steps)
         stages.train_sft(
@@ -220,8 +220,8 @@ class Pipeline:
         if stage.done:
             return
         options = stages.grpo_options(s)
-        reference = load_model(start.path) if options.loss.use_kl_loss else None
-        trainer = Trainer(load_model(start.path), options, reference)
+        reference = load_model(start.path, DEVICE) if options.loss.use_kl_loss else None
+        trainer = Trainer(load_model(start.path, DEVICE), options, reference)
         episodes.worked = True
         self.progress.start(f"GRPO, {s.grpo_groups} groups of {s.grpo_group_size}", s.grpo_steps)
         with episodes.server(start.path) as server:

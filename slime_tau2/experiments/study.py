@@ -136,7 +136,7 @@ def run(
     stopped: dict[Job, Exception] = {}
     while True:
         missing = _missing(mine)
-        ready = [job for job in missing if job not in stopped and not set(job.needs) & set(missing)]
+        ready = [job for job in missing if job not in stopped and not set(job.needs) & {*missing, *stopped}]
         if not ready:
             return stopped
         console.print(forecast(mine, missing), soft_wrap=True, highlight=False)
@@ -168,6 +168,7 @@ def run_cell(job: Job, settings: StudySettings, progress: watch.Progress) -> Non
         _see_that_it_is_the_same(job, settings)
         return
     start = job.of(START)
+    _see_that_it_is_the_same(start, settings)
     changed = dict(settings.cells[job.name])
     if job.name == PREFIXED:
         changed["tau2"] = {**changed["tau2"], **_prefixes(start, settings)}
@@ -189,7 +190,8 @@ def _see_that_it_is_the_same(start: Job, settings: StudySettings) -> None:
     if kept.successes != made.successes:
         raise ConfigError(
             f"{start}: trained again, it wins other attempts than {start.directory / RESULT} says, so that its cells "
-            "would not compare with those that are there: run all cells of a seed on machines that add alike"
+            "would not compare with those that are there: run all cells of a seed on machines that add alike, or "
+            f"remove {start.directory.parent} and run the whole seed again"
         )
 
 

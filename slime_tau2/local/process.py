@@ -37,17 +37,20 @@ class ServerProcess:
         PolicyError: it died, or did not answer within START_S seconds.
     """
 
-    def __init__(self, model: Path, log: Path, port: int | None = None, threads: int = 1):
+    def __init__(self, model: Path, log: Path, port: int | None = None, threads: int = 1, device: str | None = None):
         self.model = Path(model)
         self.log = Path(log)
         self.port = port or free_port()
         self.threads = threads
+        self.device = device
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> ServerProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "slime_tau2.cli", "serve", str(self.model)]
         command += ["--port", str(self.port), "--threads", str(self.threads), "--with-parent", str(os.getpid())]
+        if self.device is not None:
+            command += ["--device", self.device]
         with self.log.open("ab") as sink:
             # its own session: Ctrl-C reaches the pipeline, which then stops the server in order
             self.process = subprocess.Popen(

@@ -11,7 +11,10 @@ import asyncio
 import functools
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 from exactness import ScriptedMailboxAgent, ScriptedMailboxUser
 from model_servers import ModelServers
@@ -22,6 +25,13 @@ from slime_tau2.episode import scripts
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.limits import Retries
+from slime_tau2.tokenizer import Tokenizer
+from slime_tau2.types import Episode
+from slime_tau2.workers.pool import Pool
+from slime_tau2.workers.processes import Processes
+
+Urls: TypeAlias = tuple[str, ...]
+"""Of the processes that serve the models; conversation n is the affair of number n modulo how many there are."""
 
 
 async def _all(one, count: int, at_a_time: int) -> list[float]:
@@ -34,8 +44,8 @@ async def _all(one, count: int, at_a_time: int) -> list[float]:
     return await asyncio.gather(*(limited(n) for n in range(count)))
 
 
-async def ours(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
-    """`url` None: the models answer in this process, and the two cores serve only the driver."""
+def harness(servers: ModelServers, url: str | None) -> Harness:
+    """What plays against one server of the models; None: they answer in this process."""
     config = Tau2Config(
         user="llm",
         user_base_url=f"{url or 'http://localhost'}/v1",
@@ -52,17 +62,81 @@ async def ours(servers: ModelServers, count: int, at_a_time: int, url: str | Non
     box = Harness(config, servers.tokenizer, policy)
     if url is None:
         box.user_client.endpoint.transport = servers.user_transport
+    return box
+
+
+async def _played(servers: ModelServers, boxes: Sequence[Harness], number: int) -> Episode:
+    """One conversation, on the server that its number falls to."""
+    box = boxes[number % len(boxes)]
+    agent = box.agent(servers.world, sampling={"temperature": 1.0}, routing_key=str(number))
+    return await box.run(servers.world, servers.ids[number % len(servers.ids)], agent, seed=number)
+
+
+def _reward(episode: Episode) -> float:
+    assert episode.reward is not None, episode.detail
+    return episode.reward
+
+
+async def ours(servers: ModelServers, count: int, at_a_time: int, urls: Urls) -> list[float]:
+    """No `urls`: the models answer in this process, and the two cores serve only the driver."""
+    boxes = [harness(servers, url) for url in urls or (None,)]
 
     async def one(number: int) -> float:
-        agent = box.agent(servers.world, sampling={"temperature": 1.0}, routing_key=str(number))
-        episode = await box.run(servers.world, servers.ids[number % len(servers.ids)], agent, seed=number)
-        assert episode.reward is not None, episode.detail
-        return episode.reward
+        return _reward(await _played(servers, boxes, number))
 
     rewards = await _all(one, count, at_a_time)
-    await box.close()
+    for box in boxes:
+        await box.close()
     servers.world.environments.check()
     return rewards
+
+
+class ServedPlayer:
+    """A worker's player against the model servers; a job is the number of a conversation."""
+
+    def __init__(self, domain: str, tokenizer: Tokenizer, urls: Urls, number: int = 0, count: int = 1):
+        self.servers = ModelServers(domain, tokenizer)
+        self.boxes = [harness(self.servers, url) for url in urls]
+        for box in self.boxes:
+            box.chat(domain)
+
+    async def play(self, job: int, aborted: Callable[[], bool]) -> Episode:
+        return await _played(self.servers, self.boxes, job)
+
+    def prepare(self, task: object) -> None:
+        pass
+
+    def take_counts(self) -> Counter[str]:
+        return Counter()
+
+    def silences(self) -> dict[str, float]:
+        return {}
+
+    async def close(self) -> None:
+        for box in self.boxes:
+            await box.close()
+
+
+WORKERS = 2
+pools: dict[Urls, Pool] = {}
+"""What `in_workers` has started: a warm-up and the run after it have the same. `close_pools` ends them."""
+
+
+async def in_workers(servers: ModelServers, count: int, at_a_time: int, urls: Urls) -> list[float]:
+    """Two workers that are processes, as `eval --workers 2` has them; this process only sends and counts."""
+    if urls not in pools:
+        make = functools.partial(ServedPlayer, servers.world.domain, servers.tokenizer, urls)
+        pools[urls] = Pool(WORKERS, Processes(make, WORKERS))
+
+    async def one(number: int) -> float:
+        return _reward(await pools[urls].play(number, number % len(servers.ids)))
+
+    return await _all(one, count, at_a_time)
+
+
+async def close_pools() -> None:
+    while pools:
+        await pools.popitem()[1].close()
 
 
 def _tau2s_own_runner(servers: ModelServers, number: int) -> float:
@@ -92,14 +166,14 @@ def _tau2s_own_runner(servers: ModelServers, number: int) -> float:
     return bench.evaluate(orchestrator.run(), task, servers.world.spec).reward
 
 
-async def tau2_blocking(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
+async def tau2_blocking(servers: ModelServers, count: int, at_a_time: int, urls: Urls) -> list[float]:
     async def one(number: int) -> float:
         return _tau2s_own_runner(servers, number)
 
     return await _all(one, count, at_a_time)
 
 
-async def tau2_threads(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
+async def tau2_threads(servers: ModelServers, count: int, at_a_time: int, urls: Urls) -> list[float]:
     return await _in_threads(functools.partial(_tau2s_own_runner, servers), count, at_a_time)
 
 
@@ -129,25 +203,25 @@ def _gym(servers: ModelServers, url: str, number: int) -> float:
     return float(reward)
 
 
-async def gym_blocking(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
+async def gym_blocking(servers: ModelServers, count: int, at_a_time: int, urls: Urls) -> list[float]:
     async def one(number: int) -> float:
-        return _gym(servers, str(url), number)
+        return _gym(servers, urls[0], number)
 
     return await _all(one, count, at_a_time)
 
 
-async def gym_threads(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
-    return await _in_threads(functools.partial(_gym, servers, str(url)), count, at_a_time)
+async def gym_threads(servers: ModelServers, count: int, at_a_time: int, urls: Urls) -> list[float]:
+    return await _in_threads(functools.partial(_gym, servers, urls[0]), count, at_a_time)
 
 
-async def strands(servers: ModelServers, count: int, at_a_time: int, url: str | None) -> list[float]:
+async def strands(servers: ModelServers, count: int, at_a_time: int, urls: Urls) -> list[float]:
     """strands-env's tau2 environment with strands-sglang's client, as its README builds them."""
     _as_tau2()
     from strands_env.core.models import openai_model_factory, sglang_model_factory
     from strands_env.environments.tau2_bench import Tau2BenchEnv, Tau2BenchTask
     from strands_sglang import SGLangClient
 
-    async with SGLangClient(base_url=str(url), max_connections=4096, max_retries=0) as client:
+    async with SGLangClient(base_url=urls[0], max_connections=4096, max_retries=0) as client:
         agent = sglang_model_factory(
             client=client, tokenizer=servers.tokenizer, sampling_params={"max_new_tokens": 2048, "temperature": 1.0}
         )
@@ -157,7 +231,7 @@ async def strands(servers: ModelServers, count: int, at_a_time: int, url: str | 
             user = openai_model_factory(
                 model_id="user",
                 sampling_params={"seed": number},
-                client_args={"base_url": f"{url}/v1", "api_key": "none", "max_retries": 0, "timeout": 900},
+                client_args={"base_url": f"{urls[0]}/v1", "api_key": "none", "max_retries": 0, "timeout": 900},
             )
             env = Tau2BenchEnv(agent_model_factory=agent, user_model_factory=user, max_steps=200)
             job = Tau2BenchTask(id=str(number), domain=servers.world.domain, config=task.model_dump(mode="json"))
@@ -198,6 +272,7 @@ ROWS = {
     "ours, in process": ours,
     "ours, long": ours,
     "ours": ours,
+    "ours, 2 workers": in_workers,
     "strands": strands,
     "tau2, blocking": tau2_blocking,
     "tau2, threads": tau2_threads,

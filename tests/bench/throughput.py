@@ -6,7 +6,8 @@ process of its own, one after the other. The bound is what the models' latencies
 conversations, put on N slots in order. Prints a table, writes DIR/throughput.json and DIR/throughput.png. With
 `--micro` instead: CPU seconds of the parts; with `--cpu`: CPU of an agent's turn, by part (`parts.py`).
 
-`--domains retail --rows "ours, in process" --live 64` narrows it.
+`--domains retail --rows "ours, in process" --live 64` narrows it. `taskset --cpu-list 0,1 python …` leaves two cores to
+us and our workers, and all others to the `--servers N` processes that serve the models.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -29,6 +31,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import drivers
+import psutil
 from long_conversations import READS, LongModelServers
 from model_servers import ModelServers
 from parts import LOOP, PARTS, milliseconds, sampled
@@ -44,6 +47,7 @@ LONG = {64: 128, 512: 512}
 PEERS = {1: 4, 32: 64, 64: 128}
 """Half as many for the others, which take longer; none from 512 on."""
 IN_PROCESS = ("ours, in process", "ours, long")
+SERVED = ("ours", "strands", "gym")
 BLOCKING = 8
 """Episodes of the rows that play one at a time whatever N is."""
 
@@ -64,44 +68,49 @@ def episodes(row: str) -> dict[int, int]:
         return LONG
     if row == "ours, in process":
         return EPISODES
-    return {live: EPISODES[live] for live in (*PEERS, 512)} if row == "ours" else PEERS
+    served = {"ours": (*PEERS, 512), "ours, 2 workers": (64, 512, 1024, 2048)}
+    return {live: EPISODES[live] for live in served[row]} if row in served else PEERS
 
 
-def measure(row: str, domain: str, live: int, tokenizer: Path, *, by_part: bool = False) -> dict:
-    """Run one row in this process."""
+def measure(row: str, domain: str, live: int, tokenizer: Path, *, by_part: bool = False, apart: int = 1) -> dict:
+    """Run one row in this process, its workers and `apart` processes that serve the models over HTTP."""
     kind = LongModelServers if row == "ours, long" else ModelServers
     servers = kind(domain, AutoTokenizer.from_pretrained(tokenizer))
     count = episodes(row)[live]
     if row in IN_PROCESS:
         servers.prepare(count)
-    child, url = None, None
-    if row in ("ours", "strands") or row.startswith("gym"):
-        child = subprocess.Popen(
-            [sys.executable, HERE / "model_servers.py", domain, tokenizer], stdout=subprocess.PIPE, text=True
-        )
-        url = f"http://127.0.0.1:{int(child.stdout.readline())}"
+    children = serve(domain, tokenizer, apart) if row.startswith(SERVED) and row not in IN_PROCESS else {}
+    urls = tuple(children)
     driver, found = drivers.ROWS[row], Counter()
+
+    def cpu_s() -> float:
+        """CPU of this process and its workers, not of those that serve the models."""
+        served = {child.pid for child in children.values()}
+        others = [p for p in psutil.Process().children(recursive=True) if p.pid not in served]
+        return time.process_time() + sum(sum(p.cpu_times()[:2]) for p in others)
 
     async def run() -> tuple[list[float], float, float, list[float], list[float]]:
         if row.startswith("ours"):  # worlds, templates and code are warm, as they are after an engine's first second
-            await driver(kind(domain, servers.tokenizer) if url is None else servers, min(count, 8), 8, url)
+            warm = len(servers.ids) if row == "ours, 2 workers" else 8
+            await driver(servers if urls else kind(domain, servers.tokenizer), min(count, warm), warm, urls)
         elif not row.startswith(("tau2", "gym")):
-            await driver(servers, 4, 4, url)
-        before = _waited(servers, url)
-        cpu, started = time.process_time(), time.perf_counter()
+            await driver(servers, 4, 4, urls)
+        before = _waited(servers, urls)
+        cpu, started = cpu_s(), time.perf_counter()
         with sampled() if by_part else nullcontext(Counter()) as samples:
             async with LoopLag() as lag:
-                rewards = await driver(servers, count, live, url)
+                rewards = await driver(servers, count, live, urls)
         found.update(samples)
-        wall, cpu = time.perf_counter() - started, time.process_time() - cpu
-        after = _waited(servers, url)
+        wall, cpu = time.perf_counter() - started, cpu_s() - cpu
+        after = _waited(servers, urls)
         waits = [after[n] - before.get(n, 0.0) for n in range(count)]
+        await drivers.close_pools()
         return rewards, wall, cpu, lag.lags_ms, waits
 
     try:
         rewards, wall, cpu, lags, waits = asyncio.run(run())
     finally:
-        if child is not None:
+        for child in children.values():
             child.kill()
     alone = "blocking" in row  # few episodes, one at a time: the bound is the rate that `live` at a time would have
     ideal = sum(waits) / live if alone else bound_s(waits, live)
@@ -125,16 +134,31 @@ def measure(row: str, domain: str, live: int, tokenizer: Path, *, by_part: bool 
     }
 
 
-def _waited(servers: ModelServers, url: str | None) -> dict[int, float]:
-    if url is None or servers.waited:
+def serve(domain: str, tokenizer: Path, count: int) -> dict[str, subprocess.Popen[str]]:
+    """{url: process} of the models' servers. They get the cores that this process does not have, where there are any."""
+    others = set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0)
+    command = [sys.executable, str(HERE / "model_servers.py"), domain, str(tokenizer)]
+    if others:
+        command = ["taskset", "--cpu-list", ",".join(map(str, sorted(others))), *command]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    return {f"http://127.0.0.1:{int(child.stdout.readline())}": child for child in started}
+
+
+def _waited(servers: ModelServers, urls: Sequence[str]) -> dict[int, float]:
+    """{conversation: seconds that the models kept it waiting}, of all servers."""
+    if not urls or servers.waited:
         return dict(servers.waited)
-    with urllib.request.urlopen(f"{url}/waited") as reply:
-        return {int(n): s for n, s in json.loads(reply.read()).items()}
+    waited: dict[int, float] = {}
+    for url in urls:
+        with urllib.request.urlopen(f"{url}/waited") as reply:
+            waited |= {int(n): s for n, s in json.loads(reply.read()).items()}
+    return waited
 
 
-def apart(row: str, domain: str, live: int, tokenizer: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def in_own_process(options: argparse.Namespace, row: str, domain: str, live: int) -> subprocess.CompletedProcess[str]:
     """Run one row in a process of its own."""
-    own = ["--one", "--rows", row, "--domains", domain, "--live", str(live), "--tokenizer", str(tokenizer), *more]
+    own = ["--one", "--rows", row, "--domains", domain, "--live", str(live), "--tokenizer", str(options.tokenizer)]
+    own += ["--servers", str(options.servers), *(["--cpu"] if options.cpu else [])]
     return subprocess.run([sys.executable, __file__, *own], capture_output=True, text=True)
 
 
@@ -148,7 +172,7 @@ def by_part(options: argparse.Namespace) -> None:
             for live in (live for live in options.live if live in episodes(row)):
                 if row == "ours, long" and domain not in READS:
                     continue
-                done = apart(row, domain, live, options.tokenizer, "--cpu")
+                done = in_own_process(options, row, domain, live)
                 if done.returncode:
                     raise SystemExit(done.stderr)
                 r = json.loads(done.stdout.splitlines()[-1])
@@ -165,6 +189,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=list(drivers.ROWS), choices=list(drivers.ROWS))
     parser.add_argument("--live", nargs="+", type=int, default=list(LIVE), choices=LIVE)
     parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="directory; by default helpdesk's")
+    parser.add_argument("--servers", type=int, default=1, help="processes that serve the models, where they are apart")
     parser.add_argument("--output", type=Path, default=Path("outputs/bench"))
     parser.add_argument("--micro", action="store_true")
     parser.add_argument("--cpu", action="store_true")
@@ -177,7 +202,7 @@ def main() -> None:
         return
     if options.one:
         row, domain, live = options.rows[0], options.domains[0], options.live[0]
-        print(json.dumps(measure(row, domain, live, options.tokenizer, by_part=options.cpu)))
+        print(json.dumps(measure(row, domain, live, options.tokenizer, by_part=options.cpu, apart=options.servers)))
         return
     if options.cpu:
         by_part(options)
@@ -195,7 +220,7 @@ def main() -> None:
             for live in options.live:
                 if live not in episodes(row) or (row == "ours, long" and domain not in READS):
                     continue
-                done = apart(row, domain, live, options.tokenizer)
+                done = in_own_process(options, row, domain, live)
                 if done.returncode:
                     print(f"{row:18} {domain:8} {live:4} failed: {done.stderr.strip().splitlines()[-1]}")
                     continue

@@ -237,8 +237,12 @@ def test_results_alone_are_a_study_and_a_start_is_trained_again_where_cells_are_
     told["successes"]["orders_1"] = [False, False]
     (start / "result.json").write_text(json.dumps(told))
     shutil.rmtree(start / "eval")
-    again = study.run(part(jobs(tmp_path / "b", declared), [0], ["call"]), declared, Progress(), quiet)
+    more, before = part(jobs(tmp_path / "b", declared), [0], ["call"]), len(stand)
+    again = study.run(more, declared, Progress(), quiet)
     assert ["wins other attempts than" in str(error) for error in again.values()] == [True]
+    again = study.run(more, declared, Progress(), quiet)
+    assert ["wins other attempts than" in str(error) for error in again.values()] == [True], "and whoever asks again"
+    assert stand[before:] == ["seed_0/start"], "no cell goes on from another start"
     other = study_files.settings(seeds=2, grpo_lr=1e-3)
     (tmp_path / "b" / "study.json").unlink()
     study._declare(tmp_path / "b", other)
