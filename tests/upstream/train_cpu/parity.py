@@ -30,6 +30,11 @@ def load(directory: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True).double().eval()
 
 
+def episode(sample: Any) -> Any:
+    """What the samples of one episode share."""
+    return ("alone", sample.index) if sample.rollout_id is None else sample.rollout_id
+
+
 def log_probs(model: Any, sample: Any) -> torch.Tensor:
     """Of a sample's response tokens, [response_length]."""
     ids = torch.tensor(sample.tokens)
@@ -44,8 +49,8 @@ class Step:
     grad_norm: float
     sampler_mean: float
     """Mean |log-prob of this model - of the policy server|."""
-    scores: dict[int, torch.Tensor]
-    """{sample index: log-probs of the response}."""
+    scores: list[torch.Tensor]
+    """Log-probs of each sample's response."""
 
 
 class Adam:
@@ -64,26 +69,27 @@ class Adam:
 
     def step(self, start: Path, samples: list[Any]) -> Step:
         """slime's loss of a step that is exactly on policy (one step a rollout): -ratio * advantage * importance
-        weight, the mean of each sample's trained tokens, the mean over samples.
+        weight, the mean of each episode's trained tokens, the mean over episodes. An episode is one sample, or those
+        that share a `rollout_id`.
         """
+        masks = [torch.tensor(s.loss_mask).double() * (not s.remove_sample) for s in samples]
+        trained: dict[Any, float] = {}
+        for sample, mask in zip(samples, masks):
+            trained[episode(sample)] = trained.get(episode(sample), 0.0) + float(mask.sum())
         with torch.no_grad():
             for own, saved in zip(self.model.parameters(), load(start).parameters(), strict=True):
                 own.copy_(saved)
         self.before = [p.detach().clone() for p in self.model.parameters()]
         self.optimizer.zero_grad()
-        apart, scores = [], {}
-        for sample in samples:
-            own, mask = log_probs(self.model, sample), torch.tensor(sample.loss_mask).double()
-            if sample.remove_sample:
-                mask = torch.zeros_like(mask)
+        apart, scores = [], []
+        for sample, mask in zip(samples, masks):
+            own = log_probs(self.model, sample)
             sampled = torch.tensor(sample.rollout_log_probs).double()
             weight = (own.detach() - sampled).exp().clamp(0, TIS_CLIP)
-            loss = -(
-                (own - own.detach()).exp() * sample.advantages.double() * weight * mask
-            ).sum() / mask.sum().clamp_min(1)
-            (loss / len(samples)).backward()
+            loss = -((own - own.detach()).exp() * sample.advantages.double() * weight * mask).sum()
+            (loss / max(trained[episode(sample)], 1.0) / len(trained)).backward()
             apart.append((own.detach() - sampled)[mask.bool()].abs())
-            scores[sample.index] = own.detach()
+            scores.append(own.detach())
         norm = torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), 1.0)
         self.optimizer.step()
         return Step(float(norm), float(torch.cat(apart).mean()), scores)

@@ -15,12 +15,14 @@ from typing import Any
 
 import few_tasks
 import torch
+from thinking_models import tokenizer_of
 
 from slime_tau2 import bench
 from slime_tau2.data.traces import to_row, tokenise
 from slime_tau2.domains.helpdesk.teacher import Teacher
 from slime_tau2.episode import worlds
 from slime_tau2.episode.agents import CallableAgent
+from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.users import DomainUser
 from slime_tau2.limits import Limits
@@ -40,6 +42,21 @@ class Hasty(Teacher):
         return said
 
 
+class Thinker(Teacher):
+    """Its rows say before each turn what it will do; `train` takes the hybrid Qwen3's template for it, which drops
+    earlier thoughts, so that an episode is several samples.
+    """
+
+
+def _with_thoughts(row: dict) -> dict:
+    for message in row["messages"]:
+        if message["role"] == "assistant":
+            calls = message.get("tool_calls") or []
+            wanted = calls[0]["function"]["name"] if calls else "words"
+            message["reasoning_content"] = f"Now {wanted}."
+    return row
+
+
 async def _traces(teacher: type[Teacher]) -> list[dict]:
     world, rows = worlds.load("helpdesk"), []
     for n in range(ATTEMPTS * len(few_tasks.TASKS)):
@@ -54,7 +71,11 @@ async def _traces(teacher: type[Teacher]) -> list[dict]:
 def train(path: Path, chat: Any, tokenizer: Any, teacher: type[Teacher] = Teacher) -> Path:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    rows = [one for r in asyncio.run(_traces(teacher)) for one in tokenise(r, chat)]
+    told = asyncio.run(_traces(teacher))
+    if issubclass(teacher, Thinker):
+        tokenizer, _ = tokenizer_of(tokenizer, "qwen3")
+        chat, told = ChatRenderer(tokenizer, chat.tools), [_with_thoughts(r) for r in told]
+    rows = [one for r in told for one in tokenise(r, chat)]
     random.Random(0).shuffle(rows)
     config = Qwen3Config(
         vocab_size=-(-len(tokenizer) // 256) * 256,

@@ -35,7 +35,7 @@ SETTINGS = """tau2_plugins: [few_tasks]
 tau2_domains: [helpdesk]
 tau2_split: few
 tau2_user: scripted
-tau2_max_turn_tokens: 48
+tau2_max_turn_tokens: 80
 tau2_max_steps: 60
 tau2_credit: {credit}
 """

@@ -71,10 +71,12 @@ RUNS = {
     "turn": {"credit": "turn", "tp": 2},
     "split": {"credit": "turn", "cp": 2, "dp": 2},
     "call": {"credit": "call", "tp": 2, "cp": 2},
+    "thoughts": {"credit": "turn", "tp": 2},
 }
 """`episode` has slime's trainer score every token once more before its step, so that its log-probs can be read token by
 token; `turn` takes the way of the launch scripts, which reuses the step's own, and is killed within its second rollout;
-the policy of `call` makes each call twice in a message (`policy.Hasty`).
+the policy of `call` makes each call twice in a message (`policy.Hasty`). That of `thoughts` thinks, and its template drops
+earlier thoughts: most of its episodes are several samples (`policy.Thinker`).
 """
 OWN_LOG_PROBS = (
     "--get-mismatch-metrics --custom-tis-function-path slime.backends.megatron_utils.loss.vanilla_tis_function"
@@ -118,6 +120,16 @@ class Done:
             )
             assert done.returncode == 0, done.stderr[-2000:]
         return out
+
+
+def named(sample) -> tuple[int, tuple[int, ...]]:
+    """A sample's name: those of one episode share the index."""
+    return sample.index, tuple(sample.tokens)
+
+
+def named_by(kept: dict, n: int) -> tuple[int, tuple[int, ...]]:
+    """The name of the n-th sample that a rank trained on."""
+    return int(kept["sample_indices"][n]), tuple(kept["tokens"][n].tolist())
 
 
 def phase(text: str) -> None:
@@ -196,7 +208,7 @@ def played(policies, tmp_path_factory):
     def get(name):
         if name not in over:
             try:
-                teacher = policy.Hasty if name == "call" else policy.Teacher
+                teacher = {"call": policy.Hasty, "thoughts": policy.Thinker}.get(name, policy.Teacher)
                 over[name] = play(name, policies(teacher), tmp_path_factory.mktemp(name))
             except Exception as error:
                 over[name] = error
@@ -214,30 +226,32 @@ def done(request, played):
 
 def test_the_steps_are_hugging_faces(done):
     """Gradient norm, log-probs and every parameter after each step; Adam's moments go on through a resume."""
-    from parity import Adam
+    from parity import Adam, episode
 
     adam, steps = Adam(done.run.model), done.run.steps()
     assert sorted(steps) == list(range(done.last + 1)) and done.last == (ROLLOUTS if done.lives == 2 else ROLLOUTS - 1)
     for rollout in steps:
         samples, told = done.run.samples(rollout), steps[rollout]
         taught = sum(bool((s.advantages != 0).any()) for s in samples)
+        episodes = len({episode(s) for s in samples})
+        assert (episodes < len(samples)) == (done.name == "thoughts"), "one sample per episode where history stays"
         step = adam.step(done.exported(rollout - 1), samples)
         gradient = abs(told["train/grad_norm"] - step.grad_norm) / step.grad_norm if step.grad_norm else float("inf")
         update = adam.apart(done.exported(rollout))
         sampler = told["train/train_rollout_logprob_abs_diff"]
         print(
-            f"\n{done.name}, rollout {rollout}: {len(samples)} samples, {taught} with an advantage; gradient norm {told['train/grad_norm']:.5f}, "
+            f"\n{done.name}, rollout {rollout}: {episodes} episodes, {len(samples)} samples, {taught} with an advantage; gradient norm {told['train/grad_norm']:.5f}, "
             f"relative difference {gradient:.1e}; |trainer - sampler| {sampler:.1e}, |reference - sampler| {step.sampler_mean:.1e}; "
             f"update off by {update:.1e}"
         )
         assert taught >= 4 and step.grad_norm > 1e-2, "nothing was learned, so nothing was compared"
         assert gradient < GRADIENT and update < UPDATE and sampler < SAMPLER and step.sampler_mean < SAMPLER
-        assert told["train/global_batch_size"] == len(samples)
+        assert told["train/global_batch_size"] == episodes
         if done.name == "episode":
-            worst = 0.0
+            worst, scores = 0.0, {named(s): own for s, own in zip(samples, step.scores, strict=True)}
             for kept in done.run.trained(rollout):
-                for index, own in zip(kept["sample_indices"], kept["log_probs"], strict=True):
-                    worst = max(worst, float((own.double() - step.scores[int(index)]).abs().max()))
+                for n, own in enumerate(kept["log_probs"]):
+                    worst = max(worst, float((own.double() - scores[named_by(kept, n)]).abs().max()))
             print(f"  largest |log-prob of slime's trainer - of the exported model| {worst:.1e}")
             assert 0 < worst < SCORES
 
@@ -256,15 +270,16 @@ def test_each_rank_trains_on_its_slice_of_the_whole(done, monkeypatch):
     run, empty, turns, calls = done.run, 0, 0, 0
     monkeypatch.setattr(mpu, "get_context_parallel_world_size", lambda: run.cp)
     for rollout in range(done.last + 1):
-        samples = {s.index: s for s in run.samples(rollout)}
-        seen = {(index, tp): [] for index in samples for tp in range(run.tp)}
+        samples = {named(s): s for s in run.samples(rollout)}
+        seen = {(name, tp): [] for name in samples for tp in range(run.tp)}
         owners = {}
         for kept in run.trained(rollout):
             place = kept["place"]
             monkeypatch.setattr(mpu, "get_context_parallel_rank", lambda rank=place["cp"]: rank)
-            for n, index in enumerate(map(int, kept["sample_indices"])):
-                sample, total, length = samples[index], kept["total_lengths"][n], kept["response_lengths"][n]
-                owners.setdefault(index, set()).add(place["dp"])
+            for n in range(len(kept["sample_indices"])):
+                name = named_by(kept, n)
+                sample, total, length = samples[name], kept["total_lengths"][n], kept["response_lengths"][n]
+                owners.setdefault(name, set()).add(place["dp"])
                 assert kept["tokens"][n].tolist() == list(sample.tokens) and (total, length) == (
                     len(sample.tokens),
                     sample.response_length,
@@ -272,7 +287,7 @@ def test_each_rank_trains_on_its_slice_of_the_whole(done, monkeypatch):
                 mask = [0] * length if sample.remove_sample else sample.loss_mask
                 assert kept["loss_masks"][n].tolist() == list(mask)
                 own = held(total, length, place["cp"], run.cp)
-                seen[index, place["tp"]] += own
+                seen[name, place["tp"]] += own
                 empty += not own
                 whole = {
                     "advantages": sample.advantages,
@@ -286,10 +301,10 @@ def test_each_rank_trains_on_its_slice_of_the_whole(done, monkeypatch):
                     sliced = cp_utils.slice_log_prob_with_cp(values, total, length)
                     assert torch.equal(kept[field][n], sliced) and torch.equal(kept[field][n], values[own]), (
                         field,
-                        index,
+                        sample.index,
                         place,
                     )
-        assert all(sorted(tokens) == list(range(samples[index].response_length)) for (index, _), tokens in seen.items())
+        assert all(sorted(tokens) == list(range(samples[name].response_length)) for (name, _), tokens in seen.items())
         assert owners.keys() == samples.keys() and all(len(ranks) == 1 for ranks in owners.values())
         assert {next(iter(r)) for r in owners.values()} == set(range(run.dp)), "every data-parallel rank has samples"
         trained = [s.advantages[torch.tensor(s.loss_mask).bool()].unique() for s in samples.values()]
@@ -313,17 +328,19 @@ def test_the_dump_has_what_each_rank_said_and_trained_on(done):
 
     from slime_tau2.dumps.arrays import unpack_floats
     from slime_tau2.dumps.store import FOLDER, Dump
+    from slime_tau2.hooks.rollout_rows import segments
     from slime_tau2.rollouts.reader import Reader
 
     reader = Reader(Dump(done.run.directory / "checkpoints" / FOLDER))
     reader.refresh()
     apart, scored = 0.0, 0
     for rollout in range(done.last + 1):
-        samples, told = {s.index: s for s in done.run.samples(rollout)}, reader.tokens(rollout)["samples"]
-        assert len(told) == 8, "two groups of four"
+        samples, told = done.run.samples(rollout), reader.tokens(rollout)["samples"]
+        by_name = {(s.index, n): s for s, n in zip(samples, segments(samples), strict=True)}
+        assert len({own["sample"] for own in told.values()}) == 8, "two groups of four"
         assert [s["others"] for s in reader.index()["steps"]] == [0] * (done.last + 1)
         for own in told.values():
-            sample = samples[own["sample"]]
+            sample = by_name[own["sample"], own["segment"]]
             mask = [bool(m) for m in sample.loss_mask]
             advantages = [float(a) for a, m in zip(sample.advantages, mask) if m]
             sampler = unpack_floats(own["log_probs"])
