@@ -27,7 +27,7 @@ from slime_tau2.experiments.pipeline import Pipeline, check
 from slime_tau2.experiments.settings import SMOKE as SHORT
 from slime_tau2.experiments.settings import PipelineSettings, pipeline_settings
 from slime_tau2.experiments.study_cells import FILE as RESULT
-from slime_tau2.experiments.study_cells import Cells, has_ended, is_evaluated
+from slime_tau2.experiments.study_cells import Cells, has_ended, has_model
 from slime_tau2.experiments.study_grid import (
     BASELINE,
     CELLS,
@@ -154,7 +154,7 @@ def _missing(mine: Sequence[Job]) -> list[Job]:
     """The cells that have not ended, and those whose models they start from where only a result is there."""
     missing = [job for job in mine if not has_ended(job)]
     starts = {job.of(START) for job in missing}
-    return [job for job in mine if job in missing or (job in starts and not is_evaluated(job))]
+    return [job for job in mine if job in missing or (job in starts and not has_model(job))]
 
 
 def run_cell(job: Job, settings: StudySettings, progress: watch.Progress) -> None:
@@ -180,24 +180,33 @@ def run_cell(job: Job, settings: StudySettings, progress: watch.Progress) -> Non
 
 
 def _see_that_it_is_the_same(start: Job, settings: StudySettings) -> None:
-    """A start that is trained again because only its result was kept must be the model that other cells went on from.
+    """A start that was trained again, because only its result was kept, or was brought from another machine, must be
+    the model that other cells went on from.
 
     Raises:
-        ConfigError: it behaves otherwise.
+        ConfigError: it is another.
     """
-    cells = Cells(start.study, settings)
-    kept, made = cells.result(start), cells.measured(start)
-    if kept.successes != made.successes:
+    if not Cells(start.study, settings).is_as_told(start):
         raise ConfigError(
-            f"{start}: trained again, it wins other attempts than {start.directory / RESULT} says, so that its cells "
-            "would not compare with those that are there: run all cells of a seed on machines that add alike, or "
-            f"remove {start.directory.parent} and run the whole seed again"
+            f"{start}: its model is not the one that {start.directory / RESULT} tells of (trained again, it wins other "
+            "attempts), so that its cells would not compare with those that are there: bring its "
+            f"{layout.model(start.directory, start.stage)} from where they ran, run all cells of a seed on machines "
+            f"that add alike, or remove {start.directory.parent} and run the whole seed again"
         )
 
 
 def _prefixes(start: Job, settings: StudySettings) -> dict[str, str]:
-    """The option that lets groups begin within the start's own successes; {} where it had none at train tasks."""
+    """The option that lets groups begin within the start's own successes; {} where it had none at train tasks.
+
+    Raises:
+        ConfigError: its attempts are not here.
+    """
     path = layout.rft_samples(start.directory) / records.FILE
+    if not path.exists():
+        raise ConfigError(
+            f"{start}: its model is here and {path} is not, which has the successes that `{PREFIXED}` begins within: "
+            "bring that too"
+        )
     world = worlds.load(settings.pipeline["tasks"])
     versions = {} if world.task_set is None else {world.name: world.task_set.sha256}
     try:

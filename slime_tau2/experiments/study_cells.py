@@ -53,6 +53,8 @@ class Result(BaseModel):
     """What became of the attempts that RFT's data were selected from (`rejection.Selection.counts`); {} for a stage
     that trains on all it samples.
     """
+    model_sha256: str = ""
+    """Of its weights, by which a model that is brought from another machine is known; empty where it was gone."""
 
 
 class Cells:
@@ -88,9 +90,20 @@ class Cells:
             raise ConfigError(f"{path} is of a cell with other settings than {self.directory / StudySettings.FILE} has")
         lacking = set(Result.model_fields) - result.model_fields_set
         if lacking and is_evaluated(job):
-            result = result.model_copy(update=self.measured(job).model_dump(include=lacking))
-            files.write_whole(path, result.model_dump_json())
+            made = self.measured(job)
+            if made.successes == result.successes:  # else it is another model, trained again
+                result = result.model_copy(update=made.model_dump(include=lacking))
+                files.write_whole(path, result.model_dump_json())
         return result
+
+    def is_as_told(self, job: Job) -> bool:
+        """Whether the model that is here is the one that the cell's result tells of: the same weights, or the same
+        successes at every attempt. Raises as `results`.
+        """
+        told = self.result(job)
+        if told.model_sha256 and told.model_sha256 == _weights_sha256(job):
+            return True
+        return is_evaluated(job) and self.measured(job).successes == told.successes
 
     def measured(self, job: Job) -> Result:
         """The result of a cell whose evaluation is here. Raises as `results`."""
@@ -112,6 +125,7 @@ class Cells:
             curve=curve,
             wall_s=files.read_as(job.directory / layout.USAGE, layout.Usage).wall_s,
             selected=rejection.select(attempts.read(samples), rule).counts if samples.exists() else {},
+            model_sha256=_weights_sha256(job),
         )
 
 
@@ -123,6 +137,21 @@ def has_ended(job: Job) -> bool:
 def is_evaluated(job: Job) -> bool:
     """Whether a cell is here as its training left it: its model, and that model's evaluation."""
     return layout.is_evaluated(job.directory, job.stage)
+
+
+def has_model(job: Job) -> bool:
+    """Whether a cell can be gone on from: it is here as its training left it, or its model was brought here beside its
+    result.
+    """
+    return is_evaluated(job) or bool(_weights_sha256(job))
+
+
+def _weights_sha256(job: Job) -> str:
+    """Of a cell's model; empty where it is not here."""
+    digest, weights = hashlib.sha256(), sorted(layout.model(job.directory, job.stage).glob("*.safetensors"))
+    for file in weights:
+        digest.update(file.read_bytes())
+    return digest.hexdigest() if weights else ""
 
 
 def _sha256(job: Job, settings: StudySettings) -> str:

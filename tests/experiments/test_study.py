@@ -239,15 +239,40 @@ def test_results_alone_are_a_study_and_a_start_is_trained_again_where_cells_are_
     shutil.rmtree(start / "eval")
     more, before = part(jobs(tmp_path / "b", declared), [0], ["call"]), len(stand)
     again = study.run(more, declared, Progress(), quiet)
-    assert ["wins other attempts than" in str(error) for error in again.values()] == [True]
+    assert ["it wins other attempts" in str(error) for error in again.values()] == [True]
     again = study.run(more, declared, Progress(), quiet)
-    assert ["wins other attempts than" in str(error) for error in again.values()] == [True], "and whoever asks again"
+    assert ["is not the one that" in str(error) for error in again.values()] == [True], "and whoever asks again"
     assert stand[before:] == ["seed_0/start"], "no cell goes on from another start"
     other = study_files.settings(seeds=2, grpo_lr=1e-3)
     (tmp_path / "b" / "study.json").unlink()
     study._declare(tmp_path / "b", other)
     with pytest.raises(ConfigError, match=r"result.json is of a cell with other settings than .*study.json has"):
         write_report(tmp_path / "b", quiet)
+
+
+def test_a_start_whose_model_is_brought_along_is_gone_on_from_on_any_machine(tmp_path, stand):
+    declared, quiet = study_files.settings(seeds=1), Console(quiet=True)
+    first = part(jobs(tmp_path / "a", declared), [0], [BASELINE])
+    study._declare(tmp_path / "a", declared)
+    weights = layout.model(first[0].directory, "rft") / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    study.run(first, declared, Progress(), quiet)
+    assert json.loads((first[0].directory / "result.json").read_text())["model_sha256"]
+
+    study._declare(tmp_path / "b", declared)
+    start = tmp_path / "b" / "seed_0" / START
+    shutil.copytree(weights.parent, start / "rft" / "model")
+    shutil.copy(first[0].directory / "result.json", start)
+    run = lambda name: study.run(part(jobs(tmp_path / "b", declared), [0], [name]), declared, Progress(), quiet)  # noqa: E731
+    stand.clear()
+    assert run("turn") == {} and stand == ["seed_0/turn"], "nothing is trained again"
+    said = run("prefix")
+    assert ["which has the successes that `prefix` begins within" in str(error) for error in said.values()] == [True]
+    (start / "rft" / "model" / "model.safetensors").write_bytes(b"others")
+    said = run("call")
+    assert ["its model is not the one that" in str(error) for error in said.values()] == [True]
+    assert stand == ["seed_0/turn"]
 
 
 def test_prefixes_are_the_starts_own_successes_and_controls_spend_what_grpo_did(tmp_path, stand):
