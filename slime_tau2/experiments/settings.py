@@ -22,7 +22,7 @@ class PipelineSettings(Manifest):
     """Seed of everything: weights, traces, data order, users, sampling."""
     traces: int = Field(4500, gt=0)
     """Teacher episodes of single requests, those of the bundled domain, that SFT learns from."""
-    flaws: float = Field(0.3, ge=0)
+    flaws: float = Field(0.25, ge=0)
     """How flawed the teacher is in them (1: each habit at its own probability; 0: an expert)."""
     set_traces: int = Field(600, ge=0)
     """Teacher episodes of the train tasks of `tasks`, where that is a task set, that SFT learns from beside those."""
@@ -48,13 +48,13 @@ class PipelineSettings(Manifest):
     """Sequences that RFT trains on, to a batch; None: those of `rft_steps`."""
     rft_lr: float = Field(5e-4, gt=0)
     """Peak learning rate of RFT."""
-    grpo_steps: int = Field(16, gt=0)
+    grpo_steps: int = Field(32, gt=0)
     """Rollouts at most, each followed by training on it."""
     grpo_episodes: int | None = Field(None, gt=0)
     """Episodes that GRPO samples, those included that are dropped or cut off: it ends after the rollout that reaches
     them. None: after `grpo_steps`.
     """
-    grpo_groups: int = Field(16, gt=0)
+    grpo_groups: int = Field(8, gt=0)
     """Groups per rollout (slime's rollout_batch_size)."""
     grpo_group_size: int = Field(8, gt=1)
     """Episodes per group (slime's n_samples_per_prompt)."""
@@ -68,7 +68,7 @@ class PipelineSettings(Manifest):
     """
     tau2: dict[str, Any] = Field(default_factory=dict)
     """Options of the hooks during GRPO (`Tau2Config`, docs/hooks.md), e.g. {shaping: none, credit: turn}."""
-    eval_attempts: int = Field(8, gt=0)
+    eval_attempts: int = Field(12, gt=0)
     """Attempts at each held-out task, after each stage."""
     eval_tasks: int | None = None
     """How many held-out tasks are evaluated; None: all 150."""

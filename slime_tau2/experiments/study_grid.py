@@ -76,6 +76,7 @@ PIPELINE: dict[str, Any] = {
     "rft_attempts": 4,
     "rft_steps": 60,
     "grpo_steps": 400,
+    "grpo_groups": 16,
     "grpo_episodes": 5000,
     "eval_tasks": 200,
     "eval_attempts": 4,
