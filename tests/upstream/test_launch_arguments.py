@@ -36,7 +36,7 @@ SLIME_FLAGS = set(
  --custom-eval-rollout-log-function-path --rollout-data-postprocess-path --custom-config-path --advantage-estimator --eps-clip --eps-clip-high --entropy-coef --use-tis
  --calculate-per-token-loss --disable-compute-advantages-and-returns --debug-train-only --use-dynamic-batch-size --max-tokens-per-gpu
  --use-wandb --wandb-group --eval-config --skip-eval-before-train --router-policy --router-assignment-mode
- --use-fault-tolerance""".split()
+ --use-fault-tolerance --train-env-vars""".split()
 )
 """Those of ours that are slime v0.3.1's own; what is neither here nor `--sglang-…` must be Megatron's."""
 RUNS = [("grpo", p) for p in PROFILES] + [("sft", p) for p in PROFILES]
