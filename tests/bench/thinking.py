@@ -3,7 +3,7 @@
 A scripted teacher writes a short reason before each turn. Its episodes are played by tokens, under the template of
 Qwen3's hybrid (from the trl wheel), which drops earlier reasons; each of their segments is a row of SFT. Then RFT on the
 segments of successes, then GRPO through the hooks, by the local server and trainer. Every episode is audited. `--plain`
-is the same teacher, template and tokens without the reasons.
+is the same teacher and template without the reasons. `low` and `high` are the 95 % interval of a reward over tasks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from slime_tau2.episode.recorder import Recorder
 from slime_tau2.episode.splits import WHOLE
 from slime_tau2.episode.token_agent import TokenAgent
 from slime_tau2.episode.users import DomainUser
-from slime_tau2.evaluation import audit
+from slime_tau2.evaluation import audit, estimators
 from slime_tau2.experiments import stages
 from slime_tau2.experiments.episodes import spread, train_tasks
 from slime_tau2.experiments.settings import PipelineSettings
@@ -168,7 +168,12 @@ class Work:
 
     def evaluate(self, name, model_dir, **more):
         with ServerProcess(model_dir, self.directory / "server.log") as server:
-            self.told(name, self.play(server, spread(self.world.task_ids("test"), 40), 2, 7), **more)
+            played = self.play(server, self.world.task_ids("test"), self.options.attempts, 7)
+        rates = {}
+        for episode in played:
+            rates.setdefault(episode.task.task_id, []).append(float(episode.reward == 1.0))
+        won = estimators.bootstrap_mean([fmean(r) for r in rates.values()], 0)
+        self.told(name, played, low=won.low, high=won.high, **more)
 
     def run(self):
         options, weights = self.options, self.directory / "weights"
@@ -206,7 +211,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("--plain", action="store_true")
-    for name, default in {"traces": 2000, "sft-steps": 400, "rft-tasks": 120, "rft-steps": 40, "grpo-steps": 4}.items():
+    for name, default in {
+        "traces": 2000,
+        "sft-steps": 400,
+        "rft-tasks": 120,
+        "rft-steps": 40,
+        "grpo-steps": 4,
+        "attempts": 4,
+    }.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     given.directory.mkdir(parents=True)
