@@ -143,12 +143,17 @@ def has_model(job: Job) -> bool:
     """Whether a cell can be gone on from: it is here as its training left it, or its model was brought here beside its
     result.
     """
-    return is_evaluated(job) or bool(_weights_sha256(job))
+    return is_evaluated(job) or bool(_weights(job))
+
+
+def _weights(job: Job) -> list[Path]:
+    """The files of a cell's model; [] where it is not here."""
+    return sorted(layout.model(job.directory, job.stage).glob("*.safetensors"))
 
 
 def _weights_sha256(job: Job) -> str:
     """Of a cell's model; empty where it is not here."""
-    digest, weights = hashlib.sha256(), sorted(layout.model(job.directory, job.stage).glob("*.safetensors"))
+    digest, weights = hashlib.sha256(), _weights(job)
     for file in weights:
         digest.update(file.read_bytes())
     return digest.hexdigest() if weights else ""

@@ -8,7 +8,6 @@ differs. It runs torch's flash kernel, which keeps no matrix of scores, so that 
 from __future__ import annotations
 
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +18,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 sys.path.append(str(Path(__file__).parents[1] / "upstream" / "train_cpu"))
 
 import cpu_layers
-from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 
 KERNELS = {"cuda": [SDPBackend.FLASH_ATTENTION], "cpu": [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]}
 """By device. On a GPU no other kernel will do: a quadratic one would be measured in its place, and nobody told."""
 
 
-class FlashAttention(MegatronModule):
-    """Causal attention over packed sequences, one after the other, on one rank."""
-
-    def __init__(
-        self,
-        config: Any,
-        layer_number: int,
-        attn_mask_type: Any,
-        attention_type: str,
-        softmax_scale: float | None = None,
-        **_: Any,
-    ):
-        super().__init__(config=config)
-        if config.context_parallel_size > 1:
-            raise ValueError("sdpa_spec holds whole sequences: context-parallel-size 1")
-        self.scale = softmax_scale
-
-    def forward(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *_: Any,
-        packed_seq_params: Any = None,
-        **__: Any,
-    ) -> torch.Tensor:
-        """[tokens, heads, dim] each (fewer heads in keys and values) -> [tokens, heads * dim]."""
-        bounds = getattr(packed_seq_params, "bounds", None)
-        if bounds is None:  # the GPU is waited for once per micro-batch, not once per layer
-            bounds = packed_seq_params.bounds = packed_seq_params.cu_seqlens_q.tolist()
-        return torch.cat([self._one(query[a:b], key[a:b], value[a:b]) for a, b in pairwise(bounds) if b > a]).flatten(1)
+class FlashAttention(cpu_layers.PackedAttention):
+    """The same by torch's flash kernel, which takes keys and values of fewer heads as they are."""
 
     def _one(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         heads_first = [t.transpose(0, 1)[None] for t in (query, key, value)]

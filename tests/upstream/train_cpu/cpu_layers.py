@@ -85,7 +85,9 @@ class PackedAttention(MegatronModule):
         """[tokens of this rank, heads, dim] each (fewer heads in keys and values) -> [tokens of this rank, heads *
         dim].
         """
-        bounds = packed_seq_params.cu_seqlens_q.tolist()
+        bounds = getattr(packed_seq_params, "bounds", None)
+        if bounds is None:  # a GPU is waited for once per micro-batch, not once per layer
+            bounds = packed_seq_params.bounds = packed_seq_params.cu_seqlens_q.tolist()
         if self.ranks > 1:
             return self._over_ranks(query, key, value, bounds)
         return torch.cat([self._one(query[a:b], key[a:b], value[a:b]) for a, b in pairwise(bounds) if b > a]).flatten(1)
