@@ -26,11 +26,14 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def no_task_set_is_open():
+def no_job_goes_on():
+    """What a job of slime's sets for its whole process ends with the test: files of tests share a process in any order."""
     yield
+    from slime_tau2.hooks import current
     from slime_tau2.tasksets import openings
 
     openings.close_all()
+    current.register(None)
 
 
 @pytest.fixture(scope="session")
