@@ -3,10 +3,9 @@
 Each request owns a slot of `SlotCache` and computes only what that does not hold yet. One `step`:
 
 1. place: waiting requests get slots, with the longest prefix that any slot has.
-2. read: requests whose prompt is not in their slot yet read one chunk of it. Chunks, so that a long prompt neither
-   needs a large mask nor starves the others for long.
-3. decode: requests that have one unread token (the end of a prompt, or what was sampled last) read it.
-4. sample: whoever has nothing unread left gets its next token, and may end with it.
+2. read: every request reads what is not in its slot yet, in one pass for all: one chunk of a prompt, or the token that
+   was sampled last. Chunks, so that a long prompt neither needs a large mask nor starves the others for long.
+3. sample: whoever has nothing unread left gets its next token, and may end with it.
 
 Knows only token ids. Not thread-safe: one thread calls `admit`, `step` and the rest.
 """
@@ -16,16 +15,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from slime_tau2.local.causal_lm import CausalLM
 from slime_tau2.local.sampling import SamplingParams, sample, uniform
-from slime_tau2.local.slots import SlotCache
+from slime_tau2.local.slots import ATTENTION, SlotCache
 
 CHUNK = 512  # tokens of a prompt that are read at a time
 MIN_CAPACITY = 512  # tokens of a slot, until a request needs more
-MOST_READ = 2  # slots that are read for one that is needed, so that they need not be copied
 
 
 @dataclass(kw_only=True)
@@ -49,6 +46,7 @@ class Engine:
 
     def __init__(self, model: CausalLM, eos: int, max_slots: int = 64, token_budget: int = 262_144):
         model.eval()
+        model.set_attn_implementation(ATTENTION)
         self.model = model
         self.eos = eos
         self.device = model.device
@@ -107,14 +105,8 @@ class Engine:
     def step(self) -> list[Request]:
         """One round (see the module's head). Returns what ended."""
         self._place()
-        active = [(s, r) for s, r in enumerate(self._owner) if r is not None]
-        reading = [(s, r) for s, r in active if self._unread(s, r) > 1]
-        decoding = [(s, r) for s, r in active if self._unread(s, r) == 1]
-        done: list[Request] = []
-        for batch in (reading, decoding):
-            if batch:
-                done += self._advance(batch)
-        return done
+        batch = [(s, r) for s, r in enumerate(self._owner) if r is not None]
+        return self._advance(batch) if batch else []
 
     def _unread(self, slot: int, request: Request) -> int:
         """How many of a request's ids are not in its slot yet."""
@@ -130,10 +122,7 @@ class Engine:
     def _advance(self, batch: list[tuple[int, Request]]) -> list[Request]:
         """Read the next ids of each (slot, request), sample where that was the last of them. Returns what ended."""
         news = {slot: self._next_ids(slot, request) for slot, request in batch}
-        slots = _read_together(list(news)) if max(map(len, news.values())) == 1 else list(news)
-        logits = self._forward(slots, [news.get(slot, []) for slot in slots])  # [rows, vocabulary]
-        if len(slots) > len(batch):
-            logits = logits[[slot - slots[0] for slot in news]]
+        logits = self._forward(news)  # [rows, vocabulary]
         for slot, new in news.items():
             self.slots.extend(slot, new)
 
@@ -163,53 +152,33 @@ class Engine:
             return "stop"
         return "length" if len(request.output_ids) >= params.max_new_tokens else ""
 
-    def _forward(self, slots: list[int], news: list[list[int]]) -> torch.Tensor:
-        """Logits after each row's last new id, [R, vocabulary]. R rows read at most W new ids each.
+    def _forward(self, news: dict[int, list[int]]) -> torch.Tensor:
+        """Logits after each slot's last new id, [slots, vocabulary]. T ids are read, slot after slot.
 
-        A row that reads none leaves its slot as it is, and its logits mean nothing.
-
-        transformers' own `forward` is not called: it takes positions and mask from one past length for the whole
-        batch, where each row here has its own, and computes logits at the same positions of all rows, where each row
-        here ends elsewhere. The layers are the model's own, so that the arithmetic is too.
+        transformers' own `forward` is not called: it takes one past length for the whole batch, where each slot here
+        has its own, and computes logits at the same positions of all rows, where each slot here ends elsewhere. The
+        layers are the model's own, so that the arithmetic is too.
         """
-        # 1. a rectangle of ids, padded on the right
-        lengths = np.asarray([len(new) for new in news])  # [R]
-        held = self.slots.held[slots]  # [R]
-        width, total = int(lengths.max()), int((lengths + held)[lengths > 0].max())
-        ids = np.zeros((len(slots), width), dtype=np.int64)  # [R, W]
-        for row, new in enumerate(news):
-            ids[row, : len(new)] = new
-
-        # 2. where each new id stands in its conversation, and so in its slot. Padding goes to the spare last column
-        steps = np.arange(width)[None, :]
-        positions = np.where(steps < lengths[:, None], held[:, None] + steps, self.slots.capacity)  # [R, W]
-        self.slots.aim(slots, positions, total)
-
-        # 3. causal: a position does not see those behind it. Added to the scores: 0 where seen, the lowest number where
-        #    not; one for all heads
         model, device = self.model.model, self.device
-        hidden = model.embed_tokens(torch.from_numpy(ids).to(device))  # [R, W, hidden]
-        behind = np.arange(total)[None, None, :] > positions[:, :, None]  # [R, W, total]
-        mask = torch.from_numpy(behind).to(device).unsqueeze(1)  # [R, 1, W, total]
-        lowest = torch.finfo(hidden.dtype).min
-        bias = torch.zeros(mask.shape, dtype=hidden.dtype, device=device).masked_fill_(mask, lowest)
+        self.slots.aim({slot: len(new) for slot, new in news.items()})
+        ids = torch.tensor([[i for new in news.values() for i in new]], device=device)  # [1, T]
+        hidden = model.embed_tokens(ids)  # [1, T, hidden]
 
-        # 4. the layers: each writes its new keys and values to the slots, and attends to all that they hold
+        # each layer writes its new keys and values to the slots, and attends to all that they hold
         rotary = model.rotary_emb(hidden, self.slots.positions)
         for layer in model.layers:
             hidden = layer(
                 hidden,
-                attention_mask=bias,
                 position_ids=self.slots.positions,
                 past_key_values=self.slots,
                 position_embeddings=rotary,
+                slots=self.slots,
             )
             hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # as some versions of transformers return it
 
-        # 5. the vocabulary at one position per row
-        ends = torch.from_numpy(lengths - 1).to(device)
-        last = hidden[torch.arange(len(slots), device=device), ends]  # [R, hidden]
-        logits: torch.Tensor = self.model.lm_head(model.norm(last))
+        # the vocabulary at the last new id of each slot
+        ends = torch.tensor([len(new) for new in news.values()], device=device).cumsum(0) - 1
+        logits: torch.Tensor = self.model.lm_head(model.norm(hidden[0, ends]))
         return logits.float()
 
     # --- control -----------------------------------------------------------------------------------------------------
@@ -226,13 +195,3 @@ class Engine:
     def flush(self) -> None:
         """Forget all warm slots (after a change of weights)."""
         self.slots.flush()
-
-
-def _read_together(slots: list[int]) -> list[int]:
-    """The slots of a forward pass that reads for these, in ascending order.
-
-    What neighbouring slots hold is read in place; else it is copied first, which takes longer than the attention to it.
-    So the slots between them are read too, for nothing, where they are not many more.
-    """
-    first, last = slots[0], slots[-1]
-    return list(range(first, last + 1)) if last + 1 - first <= MOST_READ * len(slots) else slots

@@ -7,25 +7,30 @@ any slot has.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from slime_tau2.local.causal_lm import CausalLM
 
 
 class SlotCache:
     """S slots of C tokens. It is also the `past_key_values` that transformers' attention layers write to and read from:
-    `aim` says where, `update` does it.
+    `aim` says where, `update` writes and `attend` reads.
 
     Attributes:
-        keys, values: one tensor per layer, [S, C + 1, key-value heads, head dim]. The spare last column takes the
-            writes of padding; nothing reads it.
+        keys, values: one tensor per layer, [S, key-value heads, C, head dim]. What a head reads of a slot lies in one
+            piece.
         held: [S], how many tokens of each slot are there.
         capacity: C.
+        positions: [1, T], where each token that is read now stands in its conversation, and so in its slot.
     """
 
     is_compileable = False  # transformers asks every cache
@@ -43,7 +48,7 @@ class SlotCache:
         """A new, empty store of slots for `capacity` tokens each."""
         config = self.config
         slots = max(1, min(self.max_slots, self.token_budget // capacity))
-        shape = (slots, capacity + 1, config.num_key_value_heads, config.head_dim)
+        shape = (slots, config.num_key_value_heads, capacity, config.head_dim)
         layers = range(config.num_hidden_layers)
         self.keys = [torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in layers]
         self.values = [torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in layers]
@@ -77,7 +82,7 @@ class SlotCache:
         slot = best if continues else min(free, key=lambda s: self._used[s])
         if slot != best:
             for store in (*self.keys, *self.values):
-                store[slot, :length] = store[best, :length]
+                store[slot, :, :length] = store[best, :, :length]
 
         # 3. note what it holds now
         self._ids[slot, :length] = ids[:length]
@@ -98,29 +103,93 @@ class SlotCache:
         self.held[:] = 0
         self._ids[:] = -1
 
-    def aim(self, slots: Sequence[int], positions: NDArray[np.int64], width: int) -> None:
-        """Say where the next `update` of each layer writes and reads.
-
-        Args:
-            slots: of the batch's R rows.
-            positions: [R, new], the columns of a row's slot that its new tokens are written to.
-            width: the first `width` columns are read.
+    def aim(self, reading: Mapping[int, int]) -> None:
+        """Say what the next pass reads: of each slot the number of new tokens, which follow what it holds. The slots'
+        tokens lie one behind the other, without padding.
         """
-        self.rows = torch.tensor(slots, device=self.device)  # [R]
-        neighbours = len(slots) > 1 and list(slots) == list(range(slots[0], slots[0] + len(slots)))
-        self._run = slice(slots[0], slots[0] + len(slots)) if neighbours else None  # a view instead of a copy
-        self.positions = torch.from_numpy(positions).to(self.device)  # [R, new]
-        self.width = width
+        self._spans: list[_Span] = []
+        start = 0
+        for slot, new in reading.items():
+            held = int(self.held[slot])
+            self._spans.append(_Span(slot, start, start + new, held + new, self._causal(new, held + new)))
+            start += new
+        lengths = list(reading.values())
+        starts = np.repeat([span.total - new - span.start for span, new in zip(self._spans, lengths)], lengths)
+        self._rows = torch.from_numpy(np.repeat(list(reading), lengths)).to(self.device)  # [T]
+        self.positions = torch.from_numpy(starts + np.arange(start)).unsqueeze(0).to(self.device)
+
+    def _causal(self, new: int, total: int) -> torch.Tensor | None:
+        """[new, total], added to the scores of the last `new` of `total` tokens: none sees those behind it. None for
+        the last token, which sees all.
+        """
+        if new == 1:
+            return None
+        mask = torch.zeros((new, total), device=self.device, dtype=self.dtype)
+        mask[:, total - new :] = torch.full((new, new), -torch.inf, device=self.device, dtype=self.dtype).triu_(1)
+        return mask
 
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write a layer's new keys and values, [R, heads, new, dim]; return what the rows' slots hold, [R, heads,
-        width, dim].
-        """
+        """Write a layer's new keys and values, [1, heads, T, dim]; return the whole store of that layer."""
         keys, values = self.keys[layer], self.values[layer]
-        rows = self.rows.unsqueeze(1)  # [R, 1], beside positions [R, new]
-        keys[rows, self.positions] = key.transpose(1, 2)
-        values[rows, self.positions] = value.transpose(1, 2)
-        read = self.rows if self._run is None else self._run
-        return keys[read, : self.width].transpose(1, 2), values[read, : self.width].transpose(1, 2)
+        keys[self._rows, :, self.positions[0]] = key[0].transpose(0, 1)
+        values[self._rows, :, self.positions[0]] = value[0].transpose(0, 1)
+        return keys, values
+
+    def attend(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
+        """Attention of the tokens that are read, [1, heads, T, dim], each to its own slot, of a layer's whole store.
+
+        One call a slot: it reads what the slot holds where it lies, and no row waits for the longest one. A rectangle
+        of all rows, with a mask and with the slots gathered, took more than twice as long (docs/performance.md).
+
+        Returns:
+            [1, T, heads, dim], as transformers' attention functions do.
+        """
+        out = torch.empty_like(query)
+        for slot, start, stop, total, mask in self._spans:
+            out[:, :, start:stop] = functional.scaled_dot_product_attention(
+                query[:, :, start:stop],
+                keys[slot : slot + 1, :, :total],
+                values[slot : slot + 1, :, :total],
+                attn_mask=mask,
+                scale=scale,
+                enable_gqa=query.shape[1] != keys.shape[1],
+            )
+        return out.transpose(1, 2)
+
+
+class _Span(NamedTuple):
+    """A slot's part of a pass: its tokens are `start` to `stop` of T, and see `total` tokens with those before."""
+
+    slot: int
+    start: int
+    stop: int
+    total: int
+    mask: torch.Tensor | None
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    slots: SlotCache | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """transformers' attention function of a model that an engine reads: by slots where the engine calls the layers,
+    PyTorch's own where somebody calls the whole model.
+    """
+    if slots is not None:
+        return slots.attend(query, key, value, scaling), None
+    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+
+
+ATTENTION = "slime_tau2_slots"
+"""The name under which transformers finds it."""
+
+AttentionInterface.register(ATTENTION, _attend)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -1,3 +1,4 @@
+import copy
 import random
 
 import pytest
@@ -73,19 +74,43 @@ def test_the_next_turn_computes_only_what_is_new(engine, tiny_model):
     assert third.cached_tokens == 0 and third.output_ids == second.output_ids
 
 
-def test_a_slot_between_others_that_decode_is_read_and_left_as_it_is(engine, tiny_model, monkeypatch):
+def test_a_prompt_is_read_while_others_are_decoded(engine, tiny_model, monkeypatch):
+    """One pass for all, without padding: each slot reads its own next ids, and sees its own tokens alone."""
     rng, read, aim = random.Random(5), [], engine.slots.aim
-    monkeypatch.setattr(engine.slots, "aim", lambda slots, *rest: (read.append(list(slots)), aim(slots, *rest)))
-    for rid, tokens in (("a", 30), ("between", 4), ("c", 30)):
-        engine.admit(request(rid, random_ids(rng, 20, 40), tokens=tokens))
-    done = finish(engine)
-    between = done[0]
-    assert between.rid == "between" and read[-1] == [0, 1, 2]
-    again = request("again", [*between.input_ids, *between.output_ids, 7, 8])
-    engine.admit(again)
-    finish(engine)
-    assert again.cached_tokens == len(again.input_ids) - 3, "all that was read; not what was sampled last"
-    assert_exact(tiny_model, [*done, again])
+    monkeypatch.setattr(engine.slots, "aim", lambda reading: (read.append(dict(reading)), aim(reading)))
+    engine.admit(request("a", random_ids(rng, 20, 40), tokens=30))
+    done = engine.step() + engine.step()
+    late = request("late", random_ids(rng, 300, 400), tokens=4)
+    engine.admit(late)
+    done += finish(engine)
+    assert read[1:4] == [{0: 1}, {0: 1, 1: len(late.input_ids)}, {0: 1, 1: 1}]
+    assert [r.rid for r in done] == ["late", "a"]
+    assert_exact(tiny_model, done)
+
+
+def test_heads_that_share_keys_and_values(tiny_model):
+    """As Qwen3's own do."""
+    from transformers import Qwen3ForCausalLM
+
+    config = copy.deepcopy(tiny_model.config)
+    config.num_key_value_heads = 1
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(config)
+    engine, rng = Engine(model, eos=3, max_slots=4), random.Random(6)
+    for n in range(6):
+        engine.admit(request(n, random_ids(rng, 5, 60), n))
+    assert_exact(model, finish(engine))
+
+
+def test_a_whole_model_attends_as_ever_after_an_engine_has_taken_it(tiny_model, tiny_model_dir):
+    from slime_tau2.local.models import load_model
+
+    Engine(tiny_model, eos=3, max_slots=2)
+    ids = torch.arange(24).reshape(2, 12)
+    padded = {"input_ids": ids, "attention_mask": torch.tensor([[0] * 3 + [1] * 9, [1] * 12])}
+    with torch.no_grad():
+        mine, plain = (model(**padded).logits for model in (tiny_model, load_model(tiny_model_dir, "cpu")))
+    assert torch.equal(mine[0, 3:], plain[0, 3:]) and torch.equal(mine[1], plain[1])
 
 
 def test_the_same_tokens_whoever_else_is_in_the_batch(tiny_model):
