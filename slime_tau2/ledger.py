@@ -8,9 +8,11 @@ log-prob. Knows only ids; no text enters or leaves.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 
 from slime_tau2.errors import LedgerError
@@ -19,10 +21,15 @@ from slime_tau2.masks import spans
 
 @dataclass(frozen=True)
 class Ids:
-    """Token ids, checked, beside their JSON (without brackets). A prompt's constant head is made once and shared."""
+    """Token ids, checked, beside their JSON (without brackets).
+
+    Attributes:
+        head: what these ids begin with, where many prompts begin so; it is made once, and shared.
+    """
 
     values: list[int]
     json: bytes
+    head: Ids | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, values: Sequence[int]) -> Ids:
@@ -35,8 +42,14 @@ class Ids:
 
     @classmethod
     def joined(cls, parts: Sequence[Ids]) -> Ids:
-        """One behind the other."""
-        return cls(list(chain.from_iterable(part.values for part in parts)), b",".join(p.json for p in parts if p))
+        """One behind the other; the first is the head."""
+        values = list(chain.from_iterable(part.values for part in parts))
+        return cls(values, b",".join(p.json for p in parts if p), parts[0] if parts else None)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """16 bytes that name these ids."""
+        return hashlib.blake2b(self.json, digest_size=16).digest()
 
     def __add__(self, other: Ids) -> Ids:
         return Ids.joined([self, other])
@@ -60,14 +73,17 @@ class TokenLedger:
         prompt_length: ids of the prompt.
         kept: how many of them, from the first on, the segment before this one had sent or sampled alike: what a
             server's prefix cache can keep. 0 for an episode's first.
+        head: what many prompts begin with, this one too, if anything.
     """
+
+    head: Ids | None = None
 
     def __init__(self, prompt: Ids, kept: int = 0):
         if not prompt:
             raise LedgerError("an episode's prompt has at least one token")
         self._tokens = list(prompt.values)
         self._json: list[bytes] | None = [prompt.json]  # what was appended, piece by piece
-        self.prompt_length, self.kept = len(self._tokens), kept
+        self.prompt_length, self.kept, self.head = len(self._tokens), kept, prompt.head
         self._mask: list[int] = []
         self._log_probs: list[float] = []
 

@@ -46,11 +46,11 @@ class Answer:
     """What comes back for a job: an episode, or the error that no other episode would escape.
 
     Attributes:
-        episode: `wire.pack` of it.
+        episode: `wire.Packer`'s.
         error: pickled.
     """
 
-    episode: bytes = b""
+    episode: wire.Packed = wire.Packed(b"", ())
     error: bytes = b""
     counts: Counter[str]
 
@@ -59,11 +59,6 @@ class Answer:
         if self.error:
             raise wire.from_bytes(self.error)
 
-    def read(self) -> Episode:
-        """The episode, or raises the error."""
-        self.check()
-        return wire.unpack(self.episode)
-
 
 class Host:
     """A player within its worker. Every carrier calls these methods, in the worker's event loop."""
@@ -71,17 +66,22 @@ class Host:
     def __init__(self, player: Player):
         self.player = player
         self._aborted = False
+        self._packer = wire.Packer()
 
     async def play(self, job: Any) -> Answer:
         try:
             episode = await self.player.play(job, lambda: self._aborted)
         except Exception as error:  # the parent raises it; here it would end the worker, and its other episodes
             return Answer(error=sent(error), counts=self.player.take_counts())
-        return Answer(episode=wire.pack(episode), counts=self.player.take_counts())
+        return Answer(episode=self._packer.pack(episode), counts=self.player.take_counts())
 
     def abort(self, aborted: bool) -> None:
         """Say whether the rollout is aborted."""
         self._aborted = aborted
+
+    def head(self, digest: bytes) -> bytes:
+        """The head of a prompt that an answer named."""
+        return self._packer.head(digest)
 
     def prepare(self, task: Any) -> None:
         self.player.prepare(task)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from slime_tau2.errors import UserError, WorkerError
 from slime_tau2.types import Episode
+from slime_tau2.workers import wire
 from slime_tau2.workers.player import Answer
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class Worker(Protocol):
     """One worker, wherever it runs. Every method raises WorkerDied."""
 
     async def play(self, job: Any) -> Answer: ...
+
+    async def head(self, digest: bytes) -> bytes: ...
 
     async def prepare(self, task: Any) -> None: ...
 
@@ -93,6 +96,7 @@ class Pool:
         self._changed = asyncio.Condition()
         self._failure: Exception | None = None
         self._counts: Counter[str] = Counter()
+        self._unpacker = wire.Unpacker()
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -122,6 +126,8 @@ class Pool:
             try:
                 await self._tell()
                 answer = await worker.play(job)
+                while missing := self._unpacker.missing(answer.episode.heads):
+                    self._unpacker.learn(missing[0], await worker.head(missing[0]))
             except WorkerDied as error:
                 death = error
                 self._bury(place, worker, error)
@@ -130,7 +136,8 @@ class Pool:
                 place.live -= 1
             place.deaths = 0
             self._counts += answer.counts
-            return answer.read()
+            answer.check()
+            return self._unpacker.unpack(answer.episode.episode)
         raise WorkerError(f"{TRIES} workers died while they played it, the last one: {death}")
 
     async def prepare(self, task: Hashable) -> None:

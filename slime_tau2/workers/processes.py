@@ -93,6 +93,10 @@ class ProcessWorker:
         answer: Answer = await self._call("play", job)
         return answer
 
+    async def head(self, digest: bytes) -> bytes:
+        ids: bytes = await self._call("head", digest)
+        return ids
+
     async def prepare(self, task: Any) -> None:
         await self._call("prepare", task)
 

@@ -35,6 +35,9 @@ class _Actor:
     async def play(self, job: Any) -> Answer:
         return await self.host.play(job)
 
+    async def head(self, digest: bytes) -> bytes:
+        return self.host.head(digest)
+
     async def prepare(self, task: Any) -> None:
         self.host.prepare(task)
 
@@ -114,6 +117,10 @@ class RayWorker:
         except asyncio.CancelledError:
             cluster().cancel(reference)
             raise
+
+    async def head(self, digest: bytes) -> bytes:
+        ids: bytes = await self._awaited(self._actor.head.remote(digest))
+        return ids
 
     async def prepare(self, task: Any) -> None:
         await self._awaited(self._actor.prepare.remote(task))

@@ -52,10 +52,28 @@ runs = st.lists(
 )
 
 
-@given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=6), runs, st.text())
-def test_an_episode_comes_back_as_it_went(prompt, parts, said):
+class Border:
+    """Both sides."""
+
+    def __init__(self):
+        self.packer, self.unpacker, self.asked, self.bytes = wire.Packer(), wire.Unpacker(), 0, []
+
+    def cross(self, one):
+        packed = self.packer.pack(one)
+        self.bytes.append(len(packed.episode))
+        while missing := self.unpacker.missing(packed.heads):
+            self.asked += 1
+            self.unpacker.learn(missing[0], self.packer.head(missing[0]))
+        return self.unpacker.unpack(packed.episode)
+
+
+prompts = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=6)
+
+
+@given(prompts, prompts, runs, st.text())
+def test_an_episode_comes_back_as_it_went(head, prompt, parts, said):
     one = episode(3)
-    one.segments = [TokenLedger(Ids.of(prompt)), TokenLedger(Ids.of([1, *prompt]), kept=1)]
+    one.segments = [TokenLedger(Ids.of(head) + Ids.of(prompt)), TokenLedger(Ids.of([1, *prompt]), kept=1)]
     for sampled, pairs in parts:
         ids = [i for i, _ in pairs]
         if sampled:
@@ -81,19 +99,52 @@ def test_an_episode_comes_back_as_it_went(prompt, parts, said):
             by_call=(gain,),
         )
     ]
-    back = wire.unpack(wire.pack(one))
-    assert fields(back) == fields(one) and json.dumps(back.record()) == json.dumps(one.record())
-    assert one.messages  # what is sent is left as it is
+    border = Border()
+    for _ in range(3):  # the second time without the head that the first had
+        back = border.cross(one)
+        assert fields(back) == fields(one) and json.dumps(back.record()) == json.dumps(one.record())
+        assert one.messages  # what is sent is left as it is
+    assert border.asked == 1
+
+
+def test_what_many_prompts_begin_with_crosses_once():
+    border, policy = Border(), Ids.of(list(range(3_000)))
+    for n in range(20):
+        one = episode(n)
+        one.segments = [TokenLedger(policy + Ids.of([7, n]))]
+        assert fields(border.cross(one)) == fields(one)
+    assert border.asked == 1 and border.bytes[0] > 12_000 > 2_000 > max(border.bytes[1:])
+
+
+def test_prompts_of_which_each_begins_otherwise_are_not_asked_for():
+    border = Border()
+    for n in range(3 * wire.HEADS):
+        one = episode(n)
+        one.segments = [TokenLedger(Ids.of([n, n + 1]) + Ids.of([7]))]
+        assert fields(border.cross(one)) == fields(one)
+    assert border.asked == 0 and len(border.packer._heads.known) == wire.HEADS
+
+
+def test_a_worker_that_took_anothers_place_is_asked_by_its_own_name():
+    """Two workers, one of them new: each says what it named, whoever knew it before."""
+    old, new, policy = wire.Packer(), wire.Packer(), Ids.of(list(range(50)))
+    one = episode(1)
+    one.segments = [TokenLedger(policy + Ids.of([7]))]
+    unpacker = wire.Unpacker()
+    assert fields(unpacker.unpack(old.pack(one).episode)) == fields(one)
+    second = old.pack(one)
+    unpacker.learn(second.heads[0], old.head(second.heads[0]))
+    assert new.pack(one).heads == () and unpacker.missing(new.pack(one).heads) == []
 
 
 def test_an_episode_without_tokens_comes_back_too():
     one = episode(3)
     one.segments = []
-    assert fields(wire.unpack(wire.pack(one))) == fields(one)
+    assert fields(Border().cross(one)) == fields(one)
 
 
 def test_nothing_follows_an_episode_that_ended_elsewhere():
-    ledger = wire.unpack(wire.pack(episode(3))).segments[0]
+    ledger = Border().cross(episode(3)).segments[0]
     with pytest.raises(LedgerError, match="has ended"):
         ledger.ids_json()
     with pytest.raises(LedgerError, match="has ended"):
