@@ -50,7 +50,7 @@ class Answer:
         error: pickled.
     """
 
-    episode: wire.Packed = wire.Packed(b"", ())
+    episode: wire.Packed = wire.NOTHING
     error: bytes = b""
     counts: Counter[str]
 

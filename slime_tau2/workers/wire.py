@@ -51,6 +51,9 @@ class Packed(NamedTuple):
     heads: tuple[bytes, ...]
 
 
+NOTHING = Packed(b"", ())
+
+
 class _Segment(NamedTuple):
     """A ledger. `ids` are those behind the head, or all where `head` is empty; int32. A float of JSON is a float64."""
 
