@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from typing import Any
 
 PREFIX = "tau2_"
-ASKED = ("credit", "split", "i_know", "thinking", "train_thinking")
+ASKED = ("credit", "split", "i_know", "thinking", "train_thinking", "workers")
 PATHS = ("tau2_agent_prompt", "tau2_prefix_starts")
 SETS = ("tau2_domains", "tau2_task_sets")
 """Options in which a value with a / in it, or the bare name of a directory with a manifest, is a task set's path."""

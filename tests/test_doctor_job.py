@@ -320,6 +320,15 @@ def test_rays_gpus_and_cpus_against_the_plan(gpus, free, cpus, nodes, running, s
     assert status in {f.status for f in found} and said in shown(found), shown(found)
 
 
+@pytest.mark.parametrize("cpus, status", [(13, Status.FAIL), (14, Status.OK)])
+def test_workers_take_a_cpu_of_ray_each(cpus, status):
+    told = {"gpus": 8, "gpus_free": 8, "cpus": cpus, "nodes": [{"ip": "10.0.0.0", "gpus": 8}]}
+    found = job.cluster(told, Plan.parse("gpus=8,workers=4"), [])
+    assert {f.status for f in found} | {Status.OK} == {status, Status.OK}, shown(found)
+    if status is Status.FAIL:
+        assert "Ray has 13, and slime's actors ask for 10, tau2_workers for 4 more" in shown(found)
+
+
 def test_a_job_that_ends_without_a_report_is_one_line(tmp_path):
     (found,) = job.examine(
         Jobs("Traceback…\nModuleNotFoundError: No module named 'ray'\n", "FAILED"), job.Ask(plan=Plan(), runtime_env={})

@@ -172,8 +172,9 @@ def cluster(report: probe.Report, plan: Plan, running: Sequence[str]) -> list[Fi
         out.append(warn("ray gpus", text, f"ray job stop {' '.join(running)}" if running else "end what holds them"))
     else:
         out.append(ok("ray gpus", f"{gpus} ({shown}), {free} free; {plan.gpus} wanted"))
-    if report["cpus"] < plan.gpus + OWN_CPUS:
+    if report["cpus"] < plan.gpus + OWN_CPUS + plan.workers:
         text = f"Ray has {report['cpus']}, and slime's actors ask for {plan.gpus + OWN_CPUS}"
+        text += f", tau2_workers for {plan.workers} more" if plan.workers else ""
         out.append(fail("ray cpus", text, "ray start --num-cpus N, or more cores for this container"))
     if running and free >= plan.gpus:
         fix = "two runs share the GPUs of this cluster: stop one, or know why not"

@@ -29,7 +29,7 @@ CHECKPOINT_BYTES = 14
 WEIGHT_BYTES = 2.4
 ADAM_BYTES = 12
 CPU_ADAM_BYTES = 17.5
-MAY_BE_ZERO = ("engines", "colocate", "cpu_optimizer", "kept")
+MAY_BE_ZERO = ("engines", "colocate", "cpu_optimizer", "kept", "workers")
 PROCESS_GIB = 6.0
 """Taken for each process with torch and CUDA, beside what is computed: a trainer's, measured; SGLang's is taken to be
 alike."""
@@ -57,6 +57,8 @@ class Plan:
     """1: Adam's state lives in host memory."""
     kept: int = 2
     """Checkpoints on the disk at most: two where the run deletes old ones, for it writes the next one first."""
+    workers: int = 0
+    """`tau2_workers`: Ray actors that play the episodes, a CPU each."""
 
     @classmethod
     def parse(cls, text: str) -> Plan:

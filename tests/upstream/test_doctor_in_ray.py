@@ -50,6 +50,7 @@ def ray_at(tmp_path_factory):
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     from ray.cluster_utils import Cluster
 
+    Path("/tmp/ray").mkdir(exist_ok=True)  # Ray notes the cluster's address there, whatever `temp_dir` is
     port = free_port()
     head = {
         "num_gpus": 4,
