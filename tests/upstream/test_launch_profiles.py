@@ -155,6 +155,7 @@ def test_slime_takes_the_command_whole(run, parsed):
         assert args["save_retain_interval"] % args["save_interval"] == 0 and got["plan"].kept == 2
     if script == "grpo":
         policy_gpus = args["rollout_num_gpus"] - sum(g[0] for m in got["models"][1:] for g in m[2])
+        assert args["tau2_workers"] == got["plan"].workers == (4 if "8nodes" in run else 2 if "nodes" in run else 0)
         assert got["live"] == args["tau2_policy_concurrency"] and got["live"] % policy_gpus == 0
         assert bool(args["offload_train"]) == bool(got["plan"].colocate) == bool(args["colocate"])
         if got["models"]:
