@@ -70,7 +70,7 @@ for name, words in json.load(sys.stdin).items():
             models.append([m.name, m.update_weights, [[g.num_gpus, g.num_gpus_per_engine] for g in m.server_groups]])
     kept = ("tensor_model_parallel_size sequence_parallel global_batch_size load ref_load save save_interval save_retain_interval no_load_optim"
             " override_opt_param_scheduler optimizer_cpu_offload use_fault_tolerance router_policy custom_advantage_function_path"
-            " colocate offload_train tau2_credit tau2_protocol tau2_policy_concurrency rollout_num_gpus num_rollout").split()
+            " colocate offload_train tau2_credit tau2_protocol tau2_policy_concurrency tau2_workers rollout_num_gpus num_rollout").split()
     print("RESULT", json.dumps({
         "run": name, "unknown": sorted(set.intersection(*unknown)) if unknown else [], "models": models,
         "gpus": _get_placement_group_layout(args)[0], "live": getattr(args, "sglang_server_concurrency", 0) * get_rollout_num_engines(args),
