@@ -145,6 +145,7 @@ plan() {
   local engines=${ROLLOUT_GPUS:-0} gpus
   gpus=$((TRAINERS + engines))
   if [ "$COLOCATE" = 1 ] && [ "$engines" -gt 0 ]; then gpus=$((TRAINERS > engines ? TRAINERS : engines)); fi
+  [[ $OPTION_workers =~ ^[0-9]+$ ]] || OPTION_workers=0
   printf 'nodes=%s,gpus_per_node=%s,gpus=%s,trainers=%s,trainer_nodes=%s,engines=%s,tp=%s,colocate=%s,cpu_optimizer=%s,kept=%s,workers=%s' \
     "$NODES" "$GPUS_PER_NODE" "$gpus" "$TRAINERS" "$TRAINER_NODES" "$engines" "$TP" "$((engines > 0 ? COLOCATE : 0))" "$CPU_OPTIMIZER" "$KEPT" \
     "$((engines > 0 ? OPTION_workers : 0))"

@@ -24,7 +24,7 @@ class Ids:
     """Token ids, checked, beside their JSON (without brackets).
 
     Attributes:
-        head: what these ids begin with, where many prompts begin so; it is made once, and shared.
+        head: the first of the parts that they were joined from. Prompts that share it cross a border without it.
     """
 
     values: list[int]
@@ -73,7 +73,7 @@ class TokenLedger:
         prompt_length: ids of the prompt.
         kept: how many of them, from the first on, the segment before this one had sent or sampled alike: what a
             server's prefix cache can keep. 0 for an episode's first.
-        head: what many prompts begin with, this one too, if anything.
+        head: the prompt's; None for an ended episode's.
     """
 
     head: Ids | None = None

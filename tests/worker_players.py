@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import threading
 from collections import Counter
 
 from slime_tau2.errors import ConfigError
@@ -28,7 +29,7 @@ def episode(number):
 
 
 class Obedient:
-    """A job is (number, what to do): `play`, `wait`, `stop`, `die`, `user error`, `bug` or seconds to sleep."""
+    """A job is (number, what to do): `play`, `wait`, `stop`, `die`, `user error`, `bug`, `unsendable` or seconds to sleep."""
 
     def __init__(self, number, count):
         self.number, self.count, self.played, self.prepared = number, count, 0, []
@@ -46,6 +47,10 @@ class Obedient:
                 await asyncio.sleep(0.005)
             played = episode(number)
             played.termination, played.outcome = Termination.ABORTED, None
+            return played
+        if what == "unsendable":
+            played = episode(number)
+            played.messages.append(threading.Lock())
             return played
         if not isinstance(what, str):
             await asyncio.sleep(what)

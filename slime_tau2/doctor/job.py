@@ -175,7 +175,8 @@ def cluster(report: probe.Report, plan: Plan, running: Sequence[str]) -> list[Fi
     if report["cpus"] < plan.gpus + OWN_CPUS + plan.workers:
         text = f"Ray has {report['cpus']}, and slime's actors ask for {plan.gpus + OWN_CPUS}"
         text += f", tau2_workers for {plan.workers} more" if plan.workers else ""
-        out.append(fail("ray cpus", text, "ray start --num-cpus N, or more cores for this container"))
+        fewer = ", or fewer of them (--set WORKERS=N)" if plan.workers else ""
+        out.append(fail("ray cpus", text, f"ray start --num-cpus N, or more cores for this container{fewer}"))
     if running and free >= plan.gpus:
         fix = "two runs share the GPUs of this cluster: stop one, or know why not"
         out.append(warn("ray jobs", f"{', '.join(running)} not ended yet", fix))

@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from slime_tau2.errors import ConfigError
+from slime_tau2.files import one_line
 from slime_tau2.local.causal_lm import CausalLM
 from slime_tau2.local.sampling import SamplingParams, sample, uniform
-from slime_tau2.local.slots import ATTENTION, SlotCache
+from slime_tau2.local.slots import ANOTHER, ATTENTION, SlotCache
 
 CHUNK = 512  # tokens of a prompt that are read at a time
 MIN_CAPACITY = 512  # tokens of a slot, until a request needs more
@@ -42,7 +44,14 @@ class Request:
 
 
 class Engine:
-    """Owns the model. `token_budget` bounds the store of keys and values: slots times capacity, in tokens."""
+    """Owns the model, and sets how its attention is computed.
+
+    Args:
+        token_budget: bounds the store of keys and values: slots times capacity, in tokens.
+
+    Raises:
+        ConfigError: it is no decoder with full attention in every layer, as Qwen3 is.
+    """
 
     def __init__(self, model: CausalLM, eos: int, max_slots: int = 64, token_budget: int = 262_144):
         model.eval()
@@ -56,6 +65,20 @@ class Engine:
         self.near_ties = 0
         self.slots = SlotCache(model, max_slots, token_budget, MIN_CAPACITY)
         self._owner: list[Request | None] = [None] * len(self.slots)
+        self._try_out()
+
+    @torch.inference_mode()
+    def _try_out(self) -> None:
+        """Read two ids, so that a model which will not do is refused here and not at every request."""
+        try:
+            self._forward({0: [0, 0]})
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever another architecture stumbles over
+            raise ConfigError(
+                f"the local engine cannot read a {type(self.model).__name__} ({type(error).__name__}: "
+                f"{one_line(error)}); {ANOTHER}"
+            ) from error
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -156,8 +179,8 @@ class Engine:
         """Logits after each slot's last new id, [slots, vocabulary]. T ids are read, slot after slot.
 
         transformers' own `forward` is not called: it takes one past length for the whole batch, where each slot here
-        has its own, and computes logits at the same positions of all rows, where each slot here ends elsewhere. The
-        layers are the model's own, so that the arithmetic is too.
+        has its own. It also computes logits at the same positions of all rows, where each slot here ends elsewhere.
+        The layers are the model's own, so that the arithmetic is too.
         """
         model, device = self.model.model, self.device
         self.slots.aim({slot: len(new) for slot, new in news.items()})

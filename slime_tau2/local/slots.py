@@ -18,6 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from slime_tau2.errors import ConfigError
 from slime_tau2.local.causal_lm import CausalLM
 
 
@@ -140,8 +141,8 @@ class SlotCache:
     def attend(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
         """Attention of the tokens that are read, [1, heads, T, dim], each to its own slot, of a layer's whole store.
 
-        One call a slot: it reads what the slot holds where it lies, and no row waits for the longest one. A rectangle
-        of all rows, with a mask and with the slots gathered, took more than twice as long (docs/performance.md).
+        One call a slot: it reads what the slot holds where it lies, and no row waits for the longest one. With a
+        rectangle of all rows, a mask and the slots gathered, an engine was half as fast (docs/performance.md).
 
         Returns:
             [1, T, heads, dim], as transformers' attention functions do.
@@ -184,9 +185,17 @@ def _attend(
     PyTorch's own where somebody calls the whole model.
     """
     if slots is not None:
+        more = [name for name in ("sliding_window", "s_aux", "softcap") if kwargs.get(name) is not None]
+        if more:
+            raise ConfigError(
+                f"{type(module).__name__} has {', '.join(more)}: the local engine reads models with full attention "
+                f"alone; {ANOTHER}"
+            )
         return slots.attend(query, key, value, scaling), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
+
+ANOTHER = "serve this one with SGLang or vLLM"
 
 ATTENTION = "slime_tau2_slots"
 """The name under which transformers finds it."""

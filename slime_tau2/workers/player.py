@@ -46,7 +46,7 @@ class Answer:
     """What comes back for a job: an episode, or the error that no other episode would escape.
 
     Attributes:
-        episode: `wire.Packer`'s.
+        episode: packed; `wire.NOTHING` where there is an error.
         error: pickled.
     """
 
@@ -70,17 +70,17 @@ class Host:
 
     async def play(self, job: Any) -> Answer:
         try:
-            episode = await self.player.play(job, lambda: self._aborted)
+            packed = self._packer.pack(await self.player.play(job, lambda: self._aborted))
         except Exception as error:  # the parent raises it; here it would end the worker, and its other episodes
             return Answer(error=sent(error), counts=self.player.take_counts())
-        return Answer(episode=self._packer.pack(episode), counts=self.player.take_counts())
+        return Answer(episode=packed, counts=self.player.take_counts())
 
     def abort(self, aborted: bool) -> None:
         """Say whether the rollout is aborted."""
         self._aborted = aborted
 
     def head(self, digest: bytes) -> bytes:
-        """The head of a prompt that an answer named."""
+        """`Packer.head` of what an answer named."""
         return self._packer.head(digest)
 
     def prepare(self, task: Any) -> None:

@@ -126,8 +126,8 @@ class Pool:
             try:
                 await self._tell()
                 answer = await worker.play(job)
-                while missing := self._unpacker.missing(answer.episode.heads):
-                    self._unpacker.learn(missing[0], await worker.head(missing[0]))
+                self._counts += answer.counts
+                readable = await self._learn(answer, worker)
             except WorkerDied as error:
                 death = error
                 self._bury(place, worker, error)
@@ -135,10 +135,20 @@ class Pool:
             finally:
                 place.live -= 1
             place.deaths = 0
-            self._counts += answer.counts
             answer.check()
-            return self._unpacker.unpack(answer.episode.episode)
+            if readable:
+                return self._unpacker.unpack(answer.episode.episode)
+            death = WorkerDied("it did not know any more what a prompt begins with")
         raise WorkerError(f"{TRIES} workers died while they played it, the last one: {death}")
+
+    async def _learn(self, answer: Answer, worker: Worker) -> bool:
+        """See that the heads that an answer names are known; False where its worker does not know one any more."""
+        while missing := self._unpacker.missing(answer.episode.heads):
+            head = await worker.head(missing[0])
+            if not head:
+                return False
+            self._unpacker.learn(missing[0], head)
+        return True
 
     async def prepare(self, task: Hashable) -> None:
         """Have one worker make what episodes of a task begin with; they will be sent there, unless it is too busy."""

@@ -1,5 +1,7 @@
-"""What crosses the border of a process, as bytes; above all a finished episode: ids, mask and log-probs as arrays,
-messages compressed, and what many prompts begin with (policy and tools, most of all ids) not at all.
+"""What crosses the border of a process, as bytes; above all a finished episode.
+
+Ids, mask and log-probs cross as arrays, messages compressed. What many prompts begin with (policy and tools: most of
+the ids) crosses with the first episode of a worker's that has it; later ones name it by its digest.
 
 Nothing is rounded: what comes out is equal, field by field, to what went in. Only processes of one job read each other:
 over sockets that no one else holds, or through Ray.
@@ -23,7 +25,7 @@ T = TypeVar("T")
 LENGTH = struct.Struct("!Q")
 """Before each message of a socket."""
 LEVEL = 1
-"""zlib's: a quarter of the size, at a tenth of a millisecond for a long conversation."""
+"""zlib's, for messages."""
 HEADS = 256
 """Heads of prompts that either side remembers, those used last."""
 
@@ -45,7 +47,7 @@ def framed(message: Any) -> bytes:
 
 
 class Packed(NamedTuple):
-    """An episode as bytes, and the digests of the heads that are not in them."""
+    """An episode as bytes, and the digests of the heads that it names and does not hold."""
 
     episode: bytes
     heads: tuple[bytes, ...]
@@ -55,18 +57,27 @@ NOTHING = Packed(b"", ())
 
 
 class _Segment(NamedTuple):
-    """A ledger. `ids` are those behind the head, or all where `head` is empty; int32. A float of JSON is a float64."""
+    """A ledger.
+
+    Attributes:
+        head: digest of what the prompt begins with; empty where nothing is shared.
+        held: how many of `ids`, from the first on, are that head; 0 where they follow it.
+        ids: int32.
+        mask: a byte each.
+        log_probs: float64, which is what a float of JSON is.
+    """
 
     prompt_length: int
     kept: int
     head: bytes
+    held: int
     ids: bytes
     mask: bytes
     log_probs: bytes
 
 
 class Packer:
-    """The worker's side. A head goes with the first episode that has it; later ones name it by its digest."""
+    """The worker's side."""
 
     def __init__(self) -> None:
         self._heads = _Heads[Ids]()
@@ -76,24 +87,28 @@ class Packer:
         segments = [self._segment(ledger) for ledger in episode.segments]
         messages = zlib.compress(to_bytes(episode.messages), LEVEL)
         packed = to_bytes((replace(episode, segments=[], messages=[], transcripts=[]), segments, messages))
-        return Packed(packed, tuple({segment.head for segment in segments if segment.head}))
+        return Packed(packed, tuple({segment.head for segment in segments if segment.head and not segment.held}))
 
     def head(self, digest: bytes) -> bytes:
-        """The ids of a head that was named, for whoever has not seen it yet."""
-        return _ints(self._heads.known[digest].values)
+        """The ids of a head that was named, for whoever has not seen it; empty where it is not known any more."""
+        head = self._heads.known.get(digest)
+        return b"" if head is None else _ints(head.values)
 
     def _segment(self, ledger: TokenLedger) -> _Segment:
-        tokens, head, known = ledger.tokens, b"", ledger.head
-        if known is not None:
-            if known.digest in self._heads.known:
-                tokens, head = tokens[len(known) :], known.digest
-            self._heads.put(known.digest, known)
+        tokens, head, digest, held = ledger.tokens, ledger.head, b"", 0
+        if head is not None:
+            digest = head.digest
+            if digest in self._heads.known:
+                tokens = tokens[len(head) :]
+            else:
+                held = len(head)
+            self._heads.put(digest, head)
         floats = array("d", ledger.log_probs).tobytes()
-        return _Segment(ledger.prompt_length, ledger.kept, head, _ints(tokens), bytes(ledger.loss_mask), floats)
+        return _Segment(ledger.prompt_length, ledger.kept, digest, held, _ints(tokens), bytes(ledger.loss_mask), floats)
 
 
 class Unpacker:
-    """The parent's side, of all workers."""
+    """The parent's side, of all workers. A head that came with an episode is known from then on."""
 
     def __init__(self) -> None:
         self._heads = _Heads[list[int]]()
@@ -117,9 +132,9 @@ class Unpacker:
     def _ledger(self, segment: _Segment) -> TokenLedger:
         tokens = array("i", segment.ids).tolist()
         if segment.head:
-            head = self._heads.known[segment.head]
+            head = tokens[: segment.held] or self._heads.known[segment.head]
             self._heads.put(segment.head, head)
-            tokens = head + tokens
+            tokens = tokens if segment.held else head + tokens
         log_probs = array("d", segment.log_probs).tolist()
         return TokenLedger.ended(segment.prompt_length, tokens, list(segment.mask), log_probs, kept=segment.kept)
 

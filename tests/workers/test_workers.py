@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from slime_tau2.errors import ConfigError, LedgerError, UserError, WorkerError
 from slime_tau2.ledger import Ids, TokenLedger
 from slime_tau2.types import CallGain, Reply, Turn
 from slime_tau2.workers import shares, wire
+from slime_tau2.workers.player import Answer
 from slime_tau2.workers.pool import DIED, MOST_DEATHS, TRIES, Pool, WorkerDied
 from slime_tau2.workers.processes import Processes
 
@@ -104,37 +106,106 @@ def test_an_episode_comes_back_as_it_went(head, prompt, parts, said):
         back = border.cross(one)
         assert fields(back) == fields(one) and json.dumps(back.record()) == json.dumps(one.record())
         assert one.messages  # what is sent is left as it is
-    assert border.asked == 1
+    assert border.asked == 0
+
+
+def with_head(number, head):
+    one = episode(number)
+    one.segments = [TokenLedger(head + Ids.of([7, number]))]
+    return one
 
 
 def test_what_many_prompts_begin_with_crosses_once():
     border, policy = Border(), Ids.of(list(range(3_000)))
     for n in range(20):
-        one = episode(n)
-        one.segments = [TokenLedger(policy + Ids.of([7, n]))]
+        one = with_head(n, policy)
         assert fields(border.cross(one)) == fields(one)
-    assert border.asked == 1 and border.bytes[0] > 12_000 > 2_000 > max(border.bytes[1:])
+    assert border.asked == 0 and border.bytes[0] > 12_000 > 2_000 > max(border.bytes[1:])
 
 
-def test_prompts_of_which_each_begins_otherwise_are_not_asked_for():
+def test_an_answer_that_comes_before_the_one_with_its_head():
+    """As Ray's may; and a head that was forgotten meanwhile is not made up."""
+    policy = Ids.of(list(range(50)))
+    packer, unpacker = wire.Packer(), wire.Unpacker()
+    packer.pack(with_head(1, policy))  # on its way
+    late = packer.pack(with_head(2, policy))
+    assert late.heads == (policy.digest,) == tuple(unpacker.missing(late.heads))
+    unpacker.learn(policy.digest, packer.head(policy.digest))
+    assert fields(unpacker.unpack(late.episode)) == fields(with_head(2, policy))
+    for n in range(wire.HEADS):
+        packer.pack(with_head(n, Ids.of([n])))
+    assert packer.head(policy.digest) == b"" and packer.pack(with_head(3, policy)).heads == ()
+
+
+def test_prompts_of_which_each_begins_otherwise_fill_no_memory():
     border = Border()
     for n in range(3 * wire.HEADS):
-        one = episode(n)
-        one.segments = [TokenLedger(Ids.of([n, n + 1]) + Ids.of([7]))]
+        one = with_head(n, Ids.of([n, n + 1]))
         assert fields(border.cross(one)) == fields(one)
-    assert border.asked == 0 and len(border.packer._heads.known) == wire.HEADS
+    assert border.asked == 0
+    assert len(border.packer._heads.known) == len(border.unpacker._heads.known) == wire.HEADS
 
 
-def test_a_worker_that_took_anothers_place_is_asked_by_its_own_name():
-    """Two workers, one of them new: each says what it named, whoever knew it before."""
-    old, new, policy = wire.Packer(), wire.Packer(), Ids.of(list(range(50)))
-    one = episode(1)
-    one.segments = [TokenLedger(policy + Ids.of([7]))]
-    unpacker = wire.Unpacker()
-    assert fields(unpacker.unpack(old.pack(one).episode)) == fields(one)
-    second = old.pack(one)
-    unpacker.learn(second.heads[0], old.head(second.heads[0]))
-    assert new.pack(one).heads == () and unpacker.missing(new.pack(one).heads) == []
+class Forgetful:
+    """A worker of this process. What it says when it is asked for a head is told beforehand: `die`, `forget` or `say`."""
+
+    def __init__(self, said):
+        self.said, self.packer, self.policy = said, wire.Packer(), Ids.of(list(range(50)))
+        self.packer.pack(with_head(0, self.policy))
+
+    async def play(self, job):
+        return Answer(episode=self.packer.pack(with_head(job, self.policy)), counts=Counter(played=1))
+
+    async def head(self, digest):
+        match self.said.pop(0):
+            case "die":
+                raise WorkerDied("as it was asked")
+            case "forget":
+                return b""
+        return self.packer.head(digest)
+
+    async def close(self):
+        pass
+
+
+class Starts:
+    def __init__(self, said):
+        self.said, self.started = said, 0
+
+    async def start(self, number):
+        self.started += 1
+        return Forgetful(self.said)
+
+    async def close(self):
+        pass
+
+
+@pytest.mark.parametrize("said, workers", [(["say"], 1), (["die", "say"], 2), (["forget", "say"], 1)])
+async def test_a_worker_that_dies_or_has_forgotten_when_it_is_asked_for_a_head(said, workers):
+    """The episode is played again; what was counted before is counted."""
+    carrier = Starts([*said])
+    workers_of = Pool(1, carrier)
+    one = await workers_of.play(5, "task")
+    counts = workers_of.take_counts()
+    await workers_of.close()
+    assert fields(one) == fields(with_head(5, Ids.of(list(range(50))))) and carrier.started == workers
+    assert counts["played"] == len(said) and counts[DIED] == workers - 1
+
+
+async def test_a_worker_that_always_forgets_ends_the_episode():
+    workers_of = Pool(1, Starts(["forget"] * TRIES))
+    with pytest.raises(WorkerError, match="did not know any more what a prompt begins with"):
+        await workers_of.play(5, "task")
+    await workers_of.close()
+
+
+def test_an_episode_that_cannot_be_sent_is_an_error_and_no_silence():
+    async def play(workers):
+        with pytest.raises(RuntimeError, match="in a worker"):
+            await workers.play((1, "unsendable"), 1)
+        return await workers.play((3, "play"), 3)
+
+    assert run(play, count=1).seed == 3
 
 
 def test_an_episode_without_tokens_comes_back_too():
