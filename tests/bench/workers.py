@@ -81,19 +81,19 @@ async def rows(options) -> None:
         }
         for play in ways.values():
             await played(play, domain, range(2 * tasks), LIVE)  # worlds, templates, gold states are warm
-        walls, cpus = {n: [] for n in ways}, {n: [] for n in ways}
+        walls, cpus, mine = {n: [] for n in ways}, {n: [] for n in ways}, []
         for run in range(1, options.runs + 1):
             numbers = range(run * options.episodes, (run + 1) * options.episodes)  # words that nobody has tokenised yet
             for n, play in ways.items():
                 wall, cpu, episodes = await played(play, domain, numbers, LIVE * max(n, 1))
                 walls[n].append(wall)
                 cpus[n].append(cpu)
+                mine = mine if n else episodes  # as a worker has them: what came back no longer shares its prompt
         packer, unpacker = wire.Packer(), wire.Unpacker()
-        for episode in episodes * 2:  # the second time their heads are known
-            for head in packer.pack(episode).heads:
-                unpacker.learn(head, packer.head(head))
-        packed = [packer.pack(e).episode for e in episodes]
-        packing, unpacking = cpu_ms(packer.pack, episodes), cpu_ms(unpacker.unpack, packed)
+        for episode in mine:  # from here on their heads are known
+            unpacker.unpack(packer.pack(episode).episode)
+        packed = [packer.pack(e).episode for e in mine]
+        packing, unpacking = cpu_ms(packer.pack, mine), cpu_ms(unpacker.unpack, packed)
         rate = {n: options.episodes / median(w) for n, w in walls.items()}
         print(
             f"{domain:8} here {rate[0]:6.0f} episodes/s, 1 worker {rate[1]:6.0f}, 2 workers {rate[2]:6.0f} = "
