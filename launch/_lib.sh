@@ -142,13 +142,13 @@ rotary_base() { printf '%s\n' "${MODEL_ARGS[@]}" | grep -A1 -- '^--rotary-base$'
 
 # plan: what doctor computes disk, memory and GPUs from
 plan() {
-  local engines=${ROLLOUT_GPUS:-0} gpus
+  local engines=${ROLLOUT_GPUS:-0} players=0 gpus
   gpus=$((TRAINERS + engines))
   if [ "$COLOCATE" = 1 ] && [ "$engines" -gt 0 ]; then gpus=$((TRAINERS > engines ? TRAINERS : engines)); fi
-  [[ $OPTION_workers =~ ^[0-9]+$ ]] || OPTION_workers=0
+  # a dry run without the package may have no number there
+  if [ "$engines" -gt 0 ] && [[ $OPTION_workers =~ ^[0-9]+$ ]]; then players=$OPTION_workers; fi
   printf 'nodes=%s,gpus_per_node=%s,gpus=%s,trainers=%s,trainer_nodes=%s,engines=%s,tp=%s,colocate=%s,cpu_optimizer=%s,kept=%s,workers=%s' \
-    "$NODES" "$GPUS_PER_NODE" "$gpus" "$TRAINERS" "$TRAINER_NODES" "$engines" "$TP" "$((engines > 0 ? COLOCATE : 0))" "$CPU_OPTIMIZER" "$KEPT" \
-    "$((engines > 0 ? OPTION_workers : 0))"
+    "$NODES" "$GPUS_PER_NODE" "$gpus" "$TRAINERS" "$TRAINER_NODES" "$engines" "$TP" "$((engines > 0 ? COLOCATE : 0))" "$CPU_OPTIMIZER" "$KEPT" "$players"
 }
 
 # need_training ENTRY INIT_FIX [DOCTOR OPTIONS]: what SFT and GRPO both need; MODEL_ARGS, TRAINERS, KEPT and RUNTIME_ENV are set
@@ -235,7 +235,7 @@ need_options() { need_file "$TAU2_CONFIG" "TAU2_CONFIG is the YAML file of slime
 
 # resolve_options: the options that the job will have, by what reads them there; TAU2_DEFAULTS are those that nobody named.
 # Sets EFFECTIVE_OPTIONS, EPISODE_OPTIONS and OPTION_…, as effective_options.py says.
-TAU2_DEFAULTS=() EFFECTIVE_OPTIONS="" EPISODE_OPTIONS=() OPTION_credit="" OPTION_split="" OPTION_i_know="" OPTION_thinking="" OPTION_train_thinking="" OPTION_workers=0
+TAU2_DEFAULTS=() EFFECTIVE_OPTIONS="" EPISODE_OPTIONS=() OPTION_credit="" OPTION_split="" OPTION_i_know="" OPTION_thinking="" OPTION_train_thinking="" OPTION_workers=""
 resolve_options() {
   local entry arguments=("$TAU2_CONFIG") assignments
   if [ "$DRY_RUN" = 1 ]; then arguments+=(--dry-run); fi

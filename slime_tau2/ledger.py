@@ -76,14 +76,13 @@ class TokenLedger:
         head: the prompt's; None for an ended episode's.
     """
 
-    head: Ids | None = None
-
     def __init__(self, prompt: Ids, kept: int = 0):
         if not prompt:
             raise LedgerError("an episode's prompt has at least one token")
         self._tokens = list(prompt.values)
         self._json: list[bytes] | None = [prompt.json]  # what was appended, piece by piece
-        self.prompt_length, self.kept, self.head = len(self._tokens), kept, prompt.head
+        self.prompt_length, self.kept = len(self._tokens), kept
+        self.head: Ids | None = prompt.head
         self._mask: list[int] = []
         self._log_probs: list[float] = []
 
@@ -105,7 +104,7 @@ class TokenLedger:
             )
         ledger = cls.__new__(cls)
         ledger.prompt_length, ledger.kept, ledger._tokens, ledger._json = prompt_length, kept, tokens, None
-        ledger._mask, ledger._log_probs = loss_mask, log_probs
+        ledger._mask, ledger._log_probs, ledger.head = loss_mask, log_probs, None
         return ledger
 
     @property

@@ -172,11 +172,14 @@ def cluster(report: probe.Report, plan: Plan, running: Sequence[str]) -> list[Fi
         out.append(warn("ray gpus", text, f"ray job stop {' '.join(running)}" if running else "end what holds them"))
     else:
         out.append(ok("ray gpus", f"{gpus} ({shown}), {free} free; {plan.gpus} wanted"))
-    if report["cpus"] < plan.gpus + OWN_CPUS + plan.workers:
-        text = f"Ray has {report['cpus']}, and slime's actors ask for {plan.gpus + OWN_CPUS}"
-        text += f", tau2_workers for {plan.workers} more" if plan.workers else ""
-        fewer = ", or fewer of them (--set WORKERS=N)" if plan.workers else ""
-        out.append(fail("ray cpus", text, f"ray start --num-cpus N, or more cores for this container{fewer}"))
+    actors = plan.gpus + OWN_CPUS
+    if report["cpus"] < actors + plan.workers:
+        text = f"Ray has {report['cpus']}, and slime's actors ask for {actors}"
+        fix = "ray start --num-cpus N, or more cores for this container"
+        if plan.workers:
+            text += f", tau2_workers for {plan.workers} more"
+            fix += ", or fewer of them (--set WORKERS=N)"
+        out.append(fail("ray cpus", text, fix))
     if running and free >= plan.gpus:
         fix = "two runs share the GPUs of this cluster: stop one, or know why not"
         out.append(warn("ray jobs", f"{', '.join(running)} not ended yet", fix))

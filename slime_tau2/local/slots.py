@@ -21,6 +21,11 @@ from transformers.masking_utils import sdpa_mask
 from slime_tau2.errors import ConfigError
 from slime_tau2.local.causal_lm import CausalLM
 
+ATTENTION = "slime_tau2_slots"
+"""The name under which transformers finds the attention to slots."""
+ANOTHER = "serve this one with SGLang or vLLM"
+"""What to do with a model that the engine cannot read."""
+
 
 class SlotCache:
     """S slots of C tokens. It is also the `past_key_values` that transformers' attention layers write to and read from:
@@ -109,15 +114,16 @@ class SlotCache:
         tokens lie one behind the other, without padding.
         """
         self._spans: list[_Span] = []
+        positions: list[NDArray[np.int64]] = []
         start = 0
         for slot, new in reading.items():
             held = int(self.held[slot])
             self._spans.append(_Span(slot, start, start + new, held + new, self._causal(new, held + new)))
+            positions.append(np.arange(held, held + new))
             start += new
-        lengths = list(reading.values())
-        starts = np.repeat([span.total - new - span.start for span, new in zip(self._spans, lengths)], lengths)
-        self._rows = torch.from_numpy(np.repeat(list(reading), lengths)).to(self.device)  # [T]
-        self.positions = torch.from_numpy(starts + np.arange(start)).unsqueeze(0).to(self.device)
+        rows = np.repeat(list(reading), list(reading.values()))
+        self._rows = torch.from_numpy(rows).to(self.device)  # [T]
+        self.positions = torch.from_numpy(np.concatenate(positions)).unsqueeze(0).to(self.device)
 
     def _causal(self, new: int, total: int) -> torch.Tensor | None:
         """[new, total], added to the scores of the last `new` of `total` tokens: none sees those behind it. None for
@@ -194,11 +200,6 @@ def _attend(
         return slots.attend(query, key, value, scaling), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
 
-
-ANOTHER = "serve this one with SGLang or vLLM"
-
-ATTENTION = "slime_tau2_slots"
-"""The name under which transformers finds it."""
 
 AttentionInterface.register(ATTENTION, _attend)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -87,7 +87,8 @@ class Packer:
         segments = [self._segment(ledger) for ledger in episode.segments]
         messages = zlib.compress(to_bytes(episode.messages), LEVEL)
         packed = to_bytes((replace(episode, segments=[], messages=[], transcripts=[]), segments, messages))
-        return Packed(packed, tuple({segment.head for segment in segments if segment.head and not segment.held}))
+        held = {segment.head for segment in segments if segment.held}
+        return Packed(packed, tuple({segment.head for segment in segments if segment.head} - held))
 
     def head(self, digest: bytes) -> bytes:
         """The ids of a head that was named, for whoever has not seen it; empty where it is not known any more."""
@@ -96,7 +97,7 @@ class Packer:
 
     def _segment(self, ledger: TokenLedger) -> _Segment:
         tokens, head, digest, held = ledger.tokens, ledger.head, b"", 0
-        if head is not None:
+        if head:
             digest = head.digest
             if digest in self._heads.known:
                 tokens = tokens[len(head) :]

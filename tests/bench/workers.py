@@ -88,7 +88,8 @@ async def rows(options) -> None:
                 wall, cpu, episodes = await played(play, domain, numbers, LIVE * max(n, 1))
                 walls[n].append(wall)
                 cpus[n].append(cpu)
-                mine = mine if n else episodes  # as a worker has them: what came back no longer shares its prompt
+                if n == 0:
+                    mine = episodes  # as a worker has them: what came back no longer shares its prompt
         packer, unpacker = wire.Packer(), wire.Unpacker()
         for episode in mine:  # from here on their heads are known
             unpacker.unpack(packer.pack(episode).episode)

@@ -107,12 +107,12 @@ def test_heads_that_share_keys_and_values(tiny_model):
     "name, settings, why",
     [
         (
-            "Qwen3",
+            "Qwen3ForCausalLM",
             {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0},
             "Qwen3Attention has sliding_window",
         ),
-        ("Mistral", {"sliding_window": 16}, "MistralAttention has sliding_window"),
-        ("GPT2", {}, "cannot read a GPT2LMHeadModel"),
+        ("MistralForCausalLM", {"sliding_window": 16}, "MistralAttention has sliding_window"),
+        ("GPT2LMHeadModel", {}, "cannot read a GPT2LMHeadModel"),
     ],
 )
 def test_a_model_that_attends_otherwise_is_refused(name, settings, why):
@@ -121,10 +121,9 @@ def test_a_model_that_attends_otherwise_is_refused(name, settings, why):
 
     sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 16}
     sizes |= {"num_key_value_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64}
-    config = getattr(transformers, f"{name}Config")(**sizes, **settings)
-    kind = {"GPT2": "GPT2LMHeadModel"}.get(name, f"{name}ForCausalLM")
+    kind = getattr(transformers, name)
     with pytest.raises(ConfigError, match=f"{why}.*; serve this one with SGLang or vLLM"):
-        Engine(getattr(transformers, kind)(config), eos=3, max_slots=2)
+        Engine(kind(kind.config_class(**sizes, **settings)), eos=3, max_slots=2)
 
 
 def test_a_whole_model_attends_as_ever_after_an_engine_has_taken_it(tiny_model, tiny_model_dir):

@@ -124,6 +124,19 @@ def test_what_many_prompts_begin_with_crosses_once():
     assert border.asked == 0 and border.bytes[0] > 12_000 > 2_000 > max(border.bytes[1:])
 
 
+def test_segments_that_begin_alike_hold_their_head_once():
+    border, policy = Border(), Ids.of(list(range(3_000)))
+    one = episode(1)
+    one.segments = [
+        TokenLedger(policy + Ids.of([7])),
+        TokenLedger(policy + Ids.of([8])),
+        TokenLedger(Ids.of([]) + policy),
+    ]
+    for _ in range(2):
+        assert fields(border.cross(one)) == fields(one)
+    assert border.asked == 0
+
+
 def test_an_answer_that_comes_before_the_one_with_its_head():
     """As Ray's may; and a head that was forgotten meanwhile is not made up."""
     policy = Ids.of(list(range(50)))
