@@ -16,7 +16,7 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.options import parse_assignments, refuse_in_vain
 
 if TYPE_CHECKING:
-    from slime_tau2.episode.worlds import World
+    from slime_tau2.episode.world import World
     from slime_tau2.evaluation.plan import RunSettings
     from slime_tau2.evaluation.request import EvalRequest
     from slime_tau2.types import Episode

@@ -14,7 +14,7 @@ from slime_tau2 import options
 from slime_tau2.errors import ConfigError
 
 if TYPE_CHECKING:
-    from slime_tau2.episode.worlds import World
+    from slime_tau2.episode.world import World
     from slime_tau2.tasksets.writing import Verdict as KeptVerdict
     from slime_tau2.verification.verify import Verdict
 

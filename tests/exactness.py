@@ -25,6 +25,7 @@ from slime_tau2.episode import scripts, worlds
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.conversation import Conversation, unplayed
 from slime_tau2.episode.users import GoldUser
+from slime_tau2.episode.world import World
 from slime_tau2.seeds import derive_seed
 from slime_tau2.terminations import Termination
 
@@ -41,14 +42,14 @@ def kinds(domain: str) -> list[str]:
     return [k for k in KINDS if not k.startswith("fuzz") or int(k[-1]) < FUZZES.get(domain, FUZZES_KNOWLEDGE)]
 
 
-def world_of(domain: str, how: str) -> worlds.World:
+def world_of(domain: str, how: str) -> World:
     """A domain's world; `how` is retail's basis, or banking_knowledge's retrieval kind."""
     if domain == bench.KNOWLEDGE:
         return worlds.load(domain, retail_basis="no_judge", retrieval=how)
     return worlds.load(domain, retail_basis=how)
 
 
-def tasks_of(world: worlds.World) -> list[str]:
+def tasks_of(world: World) -> list[str]:
     return [*world.task_ids("train+val"), *world.task_ids("test")] if "test" in world.splits else world.task_ids("base")
 
 
@@ -160,7 +161,7 @@ _constructor = bench.registry.get_env_constructor
 _stocks: dict[str, Stock] = {}
 
 
-def stock(world: worlds.World, task: Any) -> Stock:
+def stock(world: World, task: Any) -> Stock:
     """As many environments as tau2 makes for one conversation: its own, and those of two gradings."""
     options = bench.environment_options(world.spec, task)
     if world.domain not in _stocks or _stocks[world.domain].options != options:

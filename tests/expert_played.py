@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from slime_tau2.data.traces import Row
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.factory import traces
 from slime_tau2.seeds import derive_seed
 from slime_tau2.types import Episode

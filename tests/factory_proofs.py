@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from slime_tau2 import bench
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.factory.case import set_up
 from slime_tau2.factory.draft import Call, Draft
 from slime_tau2.verification.plays import reward

@@ -20,7 +20,7 @@ from slime_tau2.episode.official import OfficialCheck
 from slime_tau2.episode.turnstile import turnstile
 from slime_tau2.episode.user_errors import stopped_after_confirming
 from slime_tau2.episode.users import User
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import JudgeError
 from slime_tau2.limits import Limits
 from slime_tau2.record import MessageRecord, RewardInfoRecord

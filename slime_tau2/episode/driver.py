@@ -19,7 +19,7 @@ from slime_tau2.episode.judge import Judge
 from slime_tau2.episode.official import OfficialCheck
 from slime_tau2.episode.turnstile import turnstile
 from slime_tau2.episode.users import User
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import EpisodeError, LedgerError, ScoreMismatch, UserError
 from slime_tau2.limits import Limits
 from slime_tau2.record import MessageRecord

@@ -25,6 +25,7 @@ from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import PROTOCOLS, Native
 from slime_tau2.episode.recorder import Recorder
 from slime_tau2.episode.token_agent import TokenAgent
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError, JudgeError, UserSimulatorError
 from slime_tau2.record import MessageRecord
 from slime_tau2.tokenizer import Tokenizer
@@ -70,7 +71,7 @@ class Harness:
         if self.policy is not None:
             self._clients["policy"] = self.policy
 
-    def world(self, domain: str) -> worlds.World:
+    def world(self, domain: str) -> World:
         return worlds.load(domain, retail_basis=self.config.retail_basis, retrieval=self.config.retrieval)
 
     def chat(self, domain: str) -> ChatRenderer:
@@ -93,7 +94,7 @@ class Harness:
     def protocol(self) -> Native:
         return PROTOCOLS[self.config.protocol]
 
-    def system_prompt(self, world: worlds.World, task_id: str | None = None) -> str:
+    def system_prompt(self, world: World, task_id: str | None = None) -> str:
         """The agent's system prompt in a domain; one retrieval kind of banking_knowledge's wants the task
         named, too.
         """
@@ -104,7 +105,7 @@ class Harness:
 
     def agent(
         self,
-        world: worlds.World,
+        world: World,
         *,
         sampling: Mapping[str, Any],
         seed: int | None = None,
@@ -208,7 +209,7 @@ class Harness:
 
     async def run(
         self,
-        world: worlds.World,
+        world: World,
         task_id: str,
         agent: Agent,
         *,

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from slime_tau2 import bench, guards
-from slime_tau2.episode import grading, worlds
+from slime_tau2.episode import grading
+from slime_tau2.episode.world import World
 from slime_tau2.errors import CheckError, ScoreMismatch
 
 
@@ -54,7 +55,7 @@ class OfficialCheck:
 
     async def compare(
         self,
-        world: worlds.World,
+        world: World,
         task: bench.Task,
         *,
         messages: list[bench.Message],

@@ -28,7 +28,7 @@ from slime_tau2.episode.openai_endpoint import Access, OpenAIEndpoint
 from slime_tau2.episode.protocols import Native
 from slime_tau2.episode.recorder import Recorder, Sampled, acted
 from slime_tau2.episode.scaffolds import Answer, Brief, Factory, Scaffold, factory, several
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.ledger import TokenLedger
 from slime_tau2.terminations import Termination

@@ -26,6 +26,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from slime_tau2 import traits
 from slime_tau2.bench import Task
+from slime_tau2.errors import BenchDataError
 
 TRAIN = "train"
 VAL = "val"
@@ -65,6 +66,18 @@ def complete(
             del out[VAL]
     extra = _extra(out, tasks)
     return {**out, EXTRA: extra} if extra else out
+
+
+def task_ids(known: Mapping[str, list[str]], split: str, name: str) -> list[str]:
+    """The ids of one of the known splits of the world `name`.
+
+    Raises:
+        BenchDataError: there is no such split; names those that there are.
+    """
+    if split not in known:
+        use = ": use --split base (under slime tau2_split: base)" if set(known) == {BASE} else ""
+        raise BenchDataError(f"unknown split {split!r} of {name}; it has: {', '.join(known)}{use}")
+    return list(known[split])
 
 
 def _chosen(name: str, ids: Sequence[str], tasks: Mapping[str, Task], records: Collection[str]) -> set[str]:

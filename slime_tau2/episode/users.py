@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from slime_tau2 import bench, plugins, traits
 from slime_tau2.episode.agents import parts
 from slime_tau2.episode.openai_chat import ChatClient, ChatReply
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 
 USER_TOOL, END = "@@USER_TOOL ", "@@END"  # what a gold agent says to have the user act, and to end

@@ -18,7 +18,7 @@ from slime_tau2.episode import scripts
 from slime_tau2.episode.agents import ScriptedAgent
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.users import GoldUser
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import scores
 from slime_tau2.evaluation.plan import BASELINES, RunPlan

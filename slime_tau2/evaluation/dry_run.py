@@ -19,7 +19,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.data import records
 from slime_tau2.episode.harness import eval_user_server
 from slime_tau2.episode.protocols import PROTOCOLS
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import costs, runs
 from slime_tau2.evaluation.costs import Tokens

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from slime_tau2 import bench
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode import worlds
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import baselines, costs, keys, players, policies, runner, runs, scores, vigil
 from slime_tau2.evaluation.dry_run import DryRun

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import BenchDataError, ConfigError
 from slime_tau2.evaluation import failures
 from slime_tau2.record import AttemptRecord, CallRecord

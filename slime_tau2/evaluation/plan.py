@@ -17,7 +17,7 @@ from typing_extensions import TypedDict  # pydantic takes no other before Python
 import slime_tau2
 from slime_tau2 import bench, files
 from slime_tau2.data import records
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.manifest import Manifest
 from slime_tau2.tasksets import openings

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from slime_tau2.episode.splits import BASE
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.evaluation import runner
 from slime_tau2.evaluation.plan import RunPlan, RunSettings, TaskSet
 from slime_tau2.evaluation.runner import RunOne

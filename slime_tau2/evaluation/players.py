@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.driver import lost
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import WorkerError
 from slime_tau2.evaluation import audit, vigil
 from slime_tau2.evaluation.policies import EvaluatedPolicy, Remake

@@ -24,7 +24,7 @@ from slime_tau2.episode.openai_chat import ChatClient, thinking
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.protocols import read_template
 from slime_tau2.episode.vllm import VLLMClient
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError, PolicyError
 from slime_tau2.evaluation import identity, runner
 from slime_tau2.evaluation.plan import PolicyServer, RunSettings

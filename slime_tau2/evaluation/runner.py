@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from slime_tau2 import files, manifest
 from slime_tau2.data import records
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import EvaluationStopped
 from slime_tau2.evaluation import coverage, runs, scores
 from slime_tau2.evaluation.coverage import Coverage

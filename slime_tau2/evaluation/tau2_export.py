@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from slime_tau2 import bench, files
 from slime_tau2.episode import worlds
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import runs
 from slime_tau2.evaluation.plan import RunPlan, TaskSet
@@ -92,7 +93,7 @@ def _results(run: EvaluatedRun, tasks: TaskSet, model_name: str | None) -> tuple
     return results.model_dump_json(indent=1), _refused(world, scored, run.plan.attempts)
 
 
-def _refused(world: worlds.World, scored: Sequence[AttemptRecord], trials: int) -> list[str]:
+def _refused(world: World, scored: Sequence[AttemptRecord], trials: int) -> list[str]:
     """What `tau2 submit` would find wrong.
 
     It wants the base split whole, every task as tau2 has it, and each as often as all others.
@@ -117,7 +118,7 @@ def _refused(world: worlds.World, scored: Sequence[AttemptRecord], trials: int) 
     return out
 
 
-def _info(plan: RunPlan, world: worlds.World, model_name: str | None) -> bench.ResultsInfo:
+def _info(plan: RunPlan, world: World, model_name: str | None) -> bench.ResultsInfo:
     settings = plan.settings
     sampling: dict[str, Any] = {key: settings[key] for key in SAMPLING if key in settings}
     user_temperature = settings.get("user_temperature")

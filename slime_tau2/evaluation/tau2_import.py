@@ -15,6 +15,7 @@ from typing import Literal, cast
 from slime_tau2 import bench, files
 from slime_tau2.data import records
 from slime_tau2.episode import worlds
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import coverage, runner
 from slime_tau2.evaluation.coverage import Coverage
@@ -118,7 +119,7 @@ def _settings(info: bench.ResultsInfo, path: Path) -> RunSettings:
     return settings
 
 
-def _same(world: worlds.World, tasks: Sequence[bench.Task]) -> bool:
+def _same(world: World, tasks: Sequence[bench.Task]) -> bool:
     """Whether tasks are this world's, their reward basis too."""
     return all(t.id in world.tasks and world.task(t.id).model_dump() == t.model_dump() for t in tasks)
 

@@ -24,6 +24,7 @@ from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.episode.splits import HELD_OUT, TEST, WHOLE
+from slime_tau2.episode.world import World
 from slime_tau2.evaluation import audit, runner, runs
 from slime_tau2.evaluation import plan as plans
 from slime_tau2.evaluation.plan import SUMMARY, RunPlan, RunSettings, TaskSet
@@ -76,7 +77,7 @@ def spread(tasks: list[str], count: int | None) -> list[str]:
     return [tasks[i * len(tasks) // count] for i in range(count)]
 
 
-def train_tasks(world: worlds.World) -> list[str]:
+def train_tasks(world: World) -> list[str]:
     """Ids of the tasks that may train."""
     held = held_out.held_out(world.name, WHOLE)
     return [task_id for task_id in world.task_ids(WHOLE) if task_id not in held]
@@ -173,7 +174,7 @@ class Episodes:
             harness = Harness(self.config, self.tokenizer, client)
             parameters = {"temperature": TEMPERATURE, "max_new_tokens": self.settings.max_response_tokens}
 
-            async def run_one(world: worlds.World, task_id: str, seed: int) -> Episode:
+            async def run_one(world: World, task_id: str, seed: int) -> Episode:
                 key = f"{sampling.policy}-{task_id}-{seed}"
                 agent = harness.agent(world, sampling=parameters, seed=seed, routing_key=key, episode_seed=seed)
                 episode = await harness.run(world, task_id, agent, seed=seed, routing_key=key)

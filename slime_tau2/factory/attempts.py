@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from slime_tau2 import bench
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.factory import factories
 from slime_tau2.factory.case import Case

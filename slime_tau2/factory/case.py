@@ -19,7 +19,7 @@ from slime_tau2.factory.rules import Finding, Rule
 from slime_tau2.factory.stories import PERSONAS
 
 if TYPE_CHECKING:
-    from slime_tau2.episode.worlds import World
+    from slime_tau2.episode.world import World
     from slime_tau2.verification.plays import Step
 
 

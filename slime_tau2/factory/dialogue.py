@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from slime_tau2 import bench
 from slime_tau2.episode.agents import AgentAction, parts
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import FactoryError
 from slime_tau2.factory.draft import Call
 from slime_tau2.ledger import TokenLedger

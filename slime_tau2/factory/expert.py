@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from slime_tau2 import bench
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.factory.dialogue import Answer, Result, Say, Script, use
 from slime_tau2.factory.draft import Call, Draft, Fact, Told, Wish
 from slime_tau2.factory.phrasing import (

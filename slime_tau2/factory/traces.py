@@ -15,7 +15,7 @@ from slime_tau2.data import traces
 from slime_tau2.episode import worlds
 from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.splits import TRAIN
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError, FactoryError
 from slime_tau2.factory import build, experts
 from slime_tau2.factory.build import Made

@@ -17,6 +17,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.data import held_out
 from slime_tau2.dumps.format import ServedRow
 from slime_tau2.episode import worlds
+from slime_tau2.episode.world import World
 from slime_tau2.record import MessageRecord
 from slime_tau2.schedule import prefixes
 from slime_tau2.schedule.curriculum import Curriculum
@@ -50,7 +51,7 @@ def training_tasks(config: Tau2Config) -> dict[str, TaskRef]:
     return tasks
 
 
-def _may_train(config: Tau2Config, world: worlds.World, ids: Sequence[str]) -> list[str]:
+def _may_train(config: Tau2Config, world: World, ids: Sequence[str]) -> list[str]:
     """Those of a task set's tasks that may."""
     held_out.check_source(world.name, config.split, config.unverified)
     held = held_out.held_out(world.name, config.split, config.unverified)

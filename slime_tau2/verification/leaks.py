@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from slime_tau2 import bench
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.verification.valueflow import told
 
 CATALOGS = frozenset({"products", "flights", "plans"})

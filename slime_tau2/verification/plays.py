@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from slime_tau2 import bench
-from slime_tau2.episode.worlds import Stage, World
+from slime_tau2.episode.world import Stage, World
 
 
 class Step(Protocol):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slime_tau2 import bench
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.verification.plays import Scene, Step, tool_call
 from slime_tau2.verification.variations import TOKEN, Path, leaves, name_of, shape
 

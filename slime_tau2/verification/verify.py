@@ -10,7 +10,7 @@ from typing import Protocol
 
 from slime_tau2 import bench
 from slime_tau2.episode.grading import bare_simulation
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.verification import answers, declared, leaks, orders, valueflow, violations
 from slime_tau2.verification.checks import CHECKS, KINDS, Finding
 from slime_tau2.verification.declared import Declared

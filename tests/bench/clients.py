@@ -18,13 +18,14 @@ from pathlib import Path
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
 from slime_tau2.episode.openai_chat import ChatClient
+from slime_tau2.episode.world import World
 from slime_tau2.errors import UserSimulatorError
 from slime_tau2.hosts import Access, Host
 
 CALLS, AT_A_TIME, REPEATS = 512, 32, 5
 
 
-def conversation(world: worlds.World) -> tuple[list[bytes], bytes]:
+def conversation(world: World) -> tuple[list[bytes], bytes]:
     """32 messages as a user model reads them, and the tools of telecom's user."""
     task = world.task(world.task_ids("test")[0])
     tools = world.user_tool_schemas(task, world.environments.fresh())

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from slime_tau2 import bench
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.evaluation import failures
 from slime_tau2.evaluation.fault import testimony
 from slime_tau2.factory import rulings

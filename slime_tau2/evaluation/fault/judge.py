@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.errors import BenchDataError, ConfigError
 from slime_tau2.evaluation import failures
 from slime_tau2.evaluation.fault import of_agent, of_reference, of_user

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.factory.airline.desk import FLOWN, current_time, paid
 from slime_tau2.factory.airline.desk import free_bags as free_for
 from slime_tau2.factory.airline.shapes import BookedFlight, PaymentMethod, Reservation, User

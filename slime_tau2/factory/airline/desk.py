@@ -11,7 +11,7 @@ from slime_tau2.factory.airline.shapes import BookedFlight, Flight, PaymentMetho
 from slime_tau2.factory.case import Case
 
 if TYPE_CHECKING:
-    from slime_tau2.episode.worlds import World
+    from slime_tau2.episode.world import World
 
 CABINS = ("basic_economy", "economy", "business")
 FLOWN = ("landed", "flying")

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.factory.airline import (
     speech_answers,
     speech_booking,

@@ -24,7 +24,7 @@ from slime_tau2.factory.rules import Finding
 from slime_tau2.verification import declared
 
 if TYPE_CHECKING:
-    from slime_tau2.episode.worlds import World
+    from slime_tau2.episode.world import World
 
 Generator = Callable[[random.Random, str], dict[str, Any]]
 DRAWS = 400

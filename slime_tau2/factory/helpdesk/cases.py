@@ -22,7 +22,7 @@ from slime_tau2.factory.helpdesk import policy
 from slime_tau2.factory.rules import Finding
 
 if TYPE_CHECKING:
-    from slime_tau2.episode.worlds import World
+    from slime_tau2.episode.world import World
 
 CUSTOMERS = 4000
 ORDERS = 6

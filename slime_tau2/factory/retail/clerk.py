@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.factory.dialogue import Result, Script
 from slime_tau2.factory.draft import Call, Draft, Fact, Told, Wish, read
 from slime_tau2.factory.expert import Expert

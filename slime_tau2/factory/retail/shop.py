@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from slime_tau2.factory.case import Case
 
 if TYPE_CHECKING:
-    from slime_tau2.episode.worlds import World
+    from slime_tau2.episode.world import World
 
 
 class Variant(Protocol):

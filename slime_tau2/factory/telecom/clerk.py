@@ -8,7 +8,7 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
-from slime_tau2.episode.worlds import World
+from slime_tau2.episode.world import World
 from slime_tau2.factory.dialogue import Result, Script, use
 from slime_tau2.factory.draft import Call, Draft, Fact, read
 from slime_tau2.factory.expert import Expert

@@ -15,7 +15,7 @@ from slime_tau2.factory.telecom import policy
 from slime_tau2.factory.telecom.account import Account, function
 
 if TYPE_CHECKING:
-    from slime_tau2.episode.worlds import World
+    from slime_tau2.episode.world import World
 
 BEST_MODE = "4g_5g_preferred"
 

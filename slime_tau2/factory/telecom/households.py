@@ -21,7 +21,7 @@ from slime_tau2.factory.telecom.account import Plan, by_assertions, function, to
 from slime_tau2.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from slime_tau2.episode.worlds import World
+    from slime_tau2.episode.world import World
 
 FIRST_NUMBER, HOUSEHOLDS = 2001, 1200
 FIRST_NAMES = tuple(
