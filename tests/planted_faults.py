@@ -20,7 +20,7 @@ from slime_tau2.episode.driver import run_episode
 from slime_tau2.episode.protocols import Native
 from slime_tau2.errors import FactoryError
 from slime_tau2.evaluation.fault import kinds, testimony
-from slime_tau2.evaluation.fault.of_user import differences, things_in
+from slime_tau2.evaluation.fault.of_user_said import differences, things_in
 from slime_tau2.factory import build, traces
 from slime_tau2.factory.dialogue import Answer, Say, Stage, StageAgent, StageUser, Use
 from slime_tau2.factory.draft import Call

@@ -10,7 +10,7 @@ from planted_faults import Played
 from slime_tau2 import bench
 from slime_tau2.episode import worlds
 from slime_tau2.evaluation import conversations
-from slime_tau2.evaluation.fault import judge, kinds, of_user, summary, testimony
+from slime_tau2.evaluation.fault import judge, kinds, of_user_said, summary, testimony
 from slime_tau2.evaluation.fault.kinds import KINDS
 from slime_tau2.factory.phrasing import ANYTHING_ELSE, compose
 from slime_tau2.verification.valueflow import Known
@@ -273,4 +273,4 @@ def test_what_only_takes_leave(text, leaves):
 def test_another_day_next_to_one_that_was_heard_accuses_nobody():
     """A user may say "the next day, May 24" of a trip on May 23 that the agent has named."""
     heard = Known("Your trip is on May 23, 2024.")
-    assert of_user.may_be_heard(heard, "2024-05-24") and not of_user.may_be_heard(heard, "2024-05-28")
+    assert of_user_said.may_be_heard(heard, "2024-05-24") and not of_user_said.may_be_heard(heard, "2024-05-28")

@@ -133,6 +133,11 @@ class Conversation:
         """Whether the scenario says a value whole."""
         return testimony.says(self.story_text, value)
 
+    def gives(self, words: str) -> bool:
+        """Whether words give what the scenario holds."""
+        codes = testimony.codes(testimony.spoken(words))
+        return any(map(self.is_told, codes)) or testimony.shares(words, self.story_text)
+
     def untold_like(self, value: Any) -> list[str]:
         """The codes of the scenario that look like a value and that the user never says."""
         if not isinstance(value, str) or not testimony.is_hard(value):

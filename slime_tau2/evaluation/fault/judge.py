@@ -15,7 +15,7 @@ from slime_tau2.episode import worlds
 from slime_tau2.episode.world import World
 from slime_tau2.errors import BenchDataError, ConfigError
 from slime_tau2.evaluation import failures
-from slime_tau2.evaluation.fault import of_agent, of_reference, of_user
+from slime_tau2.evaluation.fault import of_agent, of_reference, of_user_ended, of_user_left_out, of_user_said
 from slime_tau2.evaluation.fault.conversation import Conversation
 from slime_tau2.evaluation.fault.kinds import Finding
 from slime_tau2.record import AttemptRecord
@@ -120,10 +120,10 @@ class _Court:
         found = [
             *of_reference.only_the_order(talk, self.writes),
             *of_reference.against_policy(talk),
-            *of_user.said_otherwise(talk),
-            *of_user.left_out(talk),
-            *of_user.not_done(talk),
-            *of_user.stopped_early(talk),
+            *of_user_said.said_otherwise(talk),
+            *of_user_left_out.left_out(talk),
+            *of_user_ended.not_done(talk),
+            *of_user_ended.stopped_early(talk),
             *of_agent.made_up(talk),
             *of_agent.other_than_told(talk),
             *of_agent.rule_broken(talk),
