@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from slime_tau2 import files, traits
-from slime_tau2.data import traces
+from slime_tau2 import files
+from slime_tau2.data import areal_rows, traces
+from slime_tau2.data.areal_rows import Message
 from slime_tau2.data.traces import Row, RowMetadata
 from slime_tau2.errors import ConfigError
 
@@ -25,8 +26,6 @@ FAILED: tuple[Failed, ...] = ("drop", "mask", "keep")
 """What becomes of turns with `correct` false: the conversation ends before the first; they stay and train nothing; they
 train as the others.
 """
-MARKS = {"seed_pattern_task_id": "airline", "scenario_id": "retail", "difficulty": "telecom", "num_subtasks": "telecom"}
-"""{key of `metadata` that only one domain's rows have: the domain}."""
 COUNTS = (
     "rows",
     "dialogues",
@@ -37,7 +36,6 @@ COUNTS = (
     "kept",
 )
 """What `Merged.counts` counts; thoughts are those of turns that train."""
-Message = dict[str, Any]
 Digest = bytes
 
 
@@ -128,7 +126,7 @@ def merge(
     merged = Merged(counts=dict.fromkeys(COUNTS, 0))
     dialogues: dict[tuple[str, str], list[_Place]] = {}
     offset = 0
-    for line, (size, row) in enumerate(_lines(path), 1):
+    for line, (size, row) in enumerate(areal_rows.lines(path), 1):
         where = f"{path}, line {line}"
         key, place = _placed(row, offset, line, domain, where)
         dialogues.setdefault(key, []).append(place)
@@ -137,26 +135,6 @@ def merge(
         offset += size
     merged.counts["dialogues"] = len(dialogues)
     return _conversations(path, dialogues, failed, measure, merged), merged
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(bytes, object) of each line."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                yield len(line), _parsed(line, f"{path}, line {number}")
-    except OSError as error:
-        raise files.unreadable(path, error) from error
-
-
-def _parsed(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = files.parsed(line.decode("utf-8"), where)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{where}: not UTF-8; {files.ANOTHER}") from error
-    if not isinstance(row, dict):
-        raise ConfigError(f"{where}: no JSON object in it; {files.ANOTHER}")
-    return row
 
 
 def _placed(
@@ -169,8 +147,8 @@ def _placed(
     dialogue, correct = metadata.get("source_dialog_id"), metadata.get("correct")
     if not isinstance(dialogue, str | int) or correct not in (True, False, 0, 1):
         raise ConfigError(f"{where}: metadata has no source_dialog_id, or no correct of true or false; {files.ANOTHER}")
-    messages = _messages(row, where)
-    answer = _answer(row, where)
+    messages = areal_rows.messages_of(row, where)
+    answer = areal_rows.answer_of(row, where)
     place = _Place(
         offset=offset,
         line=line,
@@ -178,69 +156,9 @@ def _placed(
         context=_chain(messages)[-1],
         answer=_hash(answer),
         correct=bool(correct),
-        thinks=bool(_thought(row)),
+        thinks=bool(areal_rows.thought_of(row)),
     )
-    return (_domain(metadata, str(dialogue), domain, where), str(dialogue)), place
-
-
-def _thought(row: Mapping[str, Any]) -> str:
-    return str(row["answer"].get("thinking") or "").strip()
-
-
-def _domain(metadata: Mapping[str, Any], dialogue: str, default: str | None, where: str) -> str:
-    if isinstance(metadata.get("domain"), str):
-        return str(metadata["domain"])
-    for key, name in MARKS.items():
-        if key in metadata:
-            return name
-    for name in traits.BENCHMARKS:
-        if dialogue.lower().startswith(name):
-            return name
-    if default is None:
-        raise ConfigError(f"{where}: neither metadata nor source_dialog_id says the domain; name it with --domain")
-    return default
-
-
-def _messages(row: Mapping[str, Any], where: str) -> list[Message]:
-    found = row.get("messages")
-    if not isinstance(found, list) or not found:
-        raise ConfigError(f"{where}: messages is no list of chat messages; {files.ANOTHER}")
-    return [_message(m, f"{where}: message {n}") for n, m in enumerate(found)]
-
-
-def _answer(row: Mapping[str, Any], where: str) -> Message:
-    found = row.get("answer")
-    if not isinstance(found, dict):
-        raise ConfigError(f"{where}: no answer in it; {files.ANOTHER}")
-    return _message({**found, "role": "assistant"}, f"{where}: answer")
-
-
-def _message(found: Any, where: str) -> Message:
-    """A message without ids and thoughts: role, content, and calls as {"function": {name, arguments}}."""
-    if not isinstance(found, dict) or found.get("role") not in ("system", "user", "assistant", "tool"):
-        raise ConfigError(f"{where}: no chat message; {files.ANOTHER}")
-    content = found.get("content")
-    if not isinstance(content, str | None):
-        raise ConfigError(f"{where}: content is {type(content).__name__}, and not text; {files.ANOTHER}")
-    message: Message = {"role": found["role"], "content": content or ""}
-    calls = found.get("tool_calls")
-    if calls:
-        if not isinstance(calls, list):
-            raise ConfigError(f"{where}: tool_calls is no list; {files.ANOTHER}")
-        message["tool_calls"] = [{"function": _function(call, where)} for call in calls]
-    return message
-
-
-def _function(call: Any, where: str) -> dict[str, str]:
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise ConfigError(f"{where}: a tool call without a name; {files.ANOTHER}")
-    arguments = function.get("arguments")
-    if arguments is None:
-        arguments = {}
-    if not isinstance(arguments, str):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    return {"name": function["name"], "arguments": arguments}
+    return (areal_rows.domain_of(metadata, str(dialogue), domain, where), str(dialogue)), place
 
 
 def _hash(message: Message, before: Digest = b"") -> Digest:
@@ -295,7 +213,7 @@ def _conversations(
                     merged.counts["thoughts"] += 1
                     offset, line = thread.thoughts[n]
                     file.seek(offset)
-                    thought = _thought(_parsed(file.readline(), f"{path}, line {line}"))
+                    thought = areal_rows.thought_of(areal_rows.parsed(file.readline(), f"{path}, line {line}"))
                     messages[n] = {**messages[n], "reasoning_content": thought}
                 yield _row(messages, trained, RowMetadata(domain=domain, task_id=dialogue, reward=None))
 
@@ -326,8 +244,8 @@ def _threads(
 def _read(file: BinaryIO, path: Path, place: _Place) -> _Thread:
     where = f"{path}, line {place.line}"
     file.seek(place.offset)
-    row = _parsed(file.readline(), where)
-    messages = [*_messages(row, where), _answer(row, where)]
+    row = areal_rows.parsed(file.readline(), where)
+    messages = [*areal_rows.messages_of(row, where), areal_rows.answer_of(row, where)]
     return _Thread(messages, _chain(messages))
 
 

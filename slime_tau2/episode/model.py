@@ -9,17 +9,16 @@ spelling. An agent that says so may hold several conversations in an episode: a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass
 
 from slime_tau2.episode import api_messages, thoughts
 from slime_tau2.episode.api_messages import ApiMessage, BadMessage
 from slime_tau2.episode.chat import ChatMessage, ChatRenderer, ToolSchema
+from slime_tau2.episode.on_record import NotExtended, OnRecord
 from slime_tau2.episode.protocols import AgentTurn, Native
 from slime_tau2.episode.recorder import Recorder, Sampled
-from slime_tau2.episode.segments import Segments
 from slime_tau2.errors import ConfigError
 from slime_tau2.types import Transcript
 
@@ -56,48 +55,6 @@ class Call:
 Deliver = Callable[[Completion], Awaitable[None]]
 
 
-@dataclass(kw_only=True)
-class _Conversation:
-    """What is on record of one.
-
-    Attributes:
-        offered: the tools.
-        known: its messages as the agent knows them.
-        read: the same as the policy read and said them.
-        calls: (segment, start, end) of each.
-        awaited: whether it ends with a prompt that has no reply yet.
-    """
-
-    record: Segments
-    offered: list[ToolSchema] | None
-    known: list[ChatMessage] = field(default_factory=list)
-    read: list[ChatMessage] = field(default_factory=list)
-    calls: list[tuple[int, int, int]] = field(default_factory=list)
-    awaited: bool = False
-
-    def behind(self, asked: list[ChatMessage], offered: list[ToolSchema] | None) -> list[ChatMessage]:
-        """What is new in a call's messages. Raises NotExtended where they are not behind what is on record."""
-        if offered != self.offered:
-            raise NotExtended("it offers other tools than the call before")
-        _check(self.known, asked)
-        new = asked[len(self.known) :]
-        if self.awaited and new:
-            raise NotExtended("the call before has no reply yet, and this one has more to say")
-        if not self.awaited and not new:
-            raise NotExtended("nothing is new behind the last reply")
-        return new
-
-    def take(self, messages: Sequence[ChatMessage]) -> None:
-        """They are being sent."""
-        self.known += messages
-        self.read += messages
-        self.awaited = True
-
-    def transcript(self) -> Transcript:
-        messages = [cast(dict[str, Any], dict(message)) for message in self.read]
-        return Transcript(messages, self.offered, list(self.calls))
-
-
 class Model:
     """The policy in one episode. Calls take turns: a second one waits for the first.
 
@@ -129,7 +86,7 @@ class Model:
         self.asking: set[asyncio.Task[Completion]] = set()
         """The calls that came over the endpoint and have no reply yet."""
         self._lock = asyncio.Lock()
-        self._conversations: list[_Conversation] = []
+        self._conversations: list[OnRecord] = []
         self._last: tuple[list[ChatMessage], list[ToolSchema] | None, Completion] | None = None
 
     async def complete(
@@ -222,9 +179,7 @@ class Model:
             self.over.set_exception(how)
             self.over.exception()  # looked at by the driver, or by nobody after an end of another kind
 
-    def _found(
-        self, asked: list[ChatMessage], offered: list[ToolSchema] | None
-    ) -> tuple[_Conversation, list[ChatMessage]]:
+    def _found(self, asked: list[ChatMessage], offered: list[ToolSchema] | None) -> tuple[OnRecord, list[ChatMessage]]:
         """The conversation that a call belongs to, the latest that it extends, and what is new. Raises NotExtended."""
         if not asked:
             raise BadMessage("a call without messages")
@@ -234,7 +189,7 @@ class Model:
             except NotExtended:
                 if not self._several:
                     raise
-        begun = _Conversation(record=self._recorder.conversation(self._renderer(offered)), offered=offered)
+        begun = OnRecord(record=self._recorder.conversation(self._renderer(offered)), offered=offered)
         self._conversations.append(begun)
         return begun, asked
 
@@ -247,15 +202,16 @@ class Model:
         except Exception as error:
             raise _Undelivered(error) from error
 
-    def _recorded(self, conversation: _Conversation, sampled: Sampled) -> Completion:
+    def _recorded(self, conversation: OnRecord, sampled: Sampled) -> Completion:
         call = self._call(sampled)
         self.turn.append(call)
         if sampled.ids:
-            opening = conversation.record.chat.opening
-            conversation.awaited = False
-            conversation.calls.append((sampled.segment, sampled.start, sampled.end))
-            conversation.known.append(api_messages.of_template(call.completion.message))
-            conversation.read.append({"role": "assistant", "content": opening + call.completion.text})
+            said = conversation.record.chat.opening + call.completion.text
+            conversation.answered(
+                (sampled.segment, sampled.start, sampled.end),
+                known=api_messages.of_template(call.completion.message),
+                read={"role": "assistant", "content": said},
+            )
         if sampled.ended is not None:
             self._end(sampled)
             self._go_on()
@@ -286,39 +242,7 @@ class Model:
         return Call(sampled=sampled, turn=turn, completion=completion)
 
 
-class NotExtended(ConfigError):
-    """A call whose messages do not extend those on record."""
-
-    def __init__(self, why: str):
-        super().__init__(
-            f"tau2_agent: a call does not extend the one before it: {why}. Its tokens cannot be recorded behind the "
-            "others; send all earlier messages and replies unchanged, and what is new behind them, or say of the agent "
-            "that it holds `several_conversations` (docs/extending.md)"
-        )
-
-
 class _Undelivered(Exception):
     def __init__(self, cause: Exception):
         super().__init__(str(cause))
         self.cause = cause
-
-
-def _check(known: Sequence[ChatMessage], asked: Sequence[ChatMessage]) -> None:
-    """Raises NotExtended where `asked` does not begin with `known`; says where."""
-    for n, (before, now) in enumerate(zip(known, asked)):
-        if not _same(before, now):
-            raise NotExtended(f"message {n} was {_shown(before)} and is {_shown(now)}")
-    if len(asked) < len(known):
-        raise NotExtended(f"it has {len(asked)} messages, of {len(known)} that are on record")
-
-
-def _same(before: ChatMessage, now: ChatMessage) -> bool:
-    """Whether a message is the one on record. Some clients drop the words beside a call; the policy keeps them."""
-    echoed = before.get("tool_calls") and {**now, "content": now["content"] or before["content"]}
-    return (echoed or now) == before
-
-
-def _shown(message: Mapping[str, Any]) -> str:
-    calls = [(c["function"]["name"], c["function"]["arguments"]) for c in message.get("tool_calls", ())]
-    text = f"{message['role']}: {message['content']!r}"[:160]
-    return f"({text}{f' with calls {calls!r}'[:160] if calls else ''})"

@@ -5,7 +5,7 @@ import json
 import pytest
 from thinking_models import tokenizer_of
 
-from slime_tau2.data import areal_sft, traces
+from slime_tau2.data import areal_rows, areal_sft, traces
 from slime_tau2.episode.chat import ChatRenderer
 from slime_tau2.errors import ConfigError
 
@@ -67,8 +67,8 @@ def test_rows_of_a_dialogue_are_one_conversation(tmp_path):
         "without a turn to train on": 0,
         "kept": 2,
     }
-    whole = sum(len(areal_sft._text(areal_sft._message(m, ""))) for m in HISTORY)
-    of_two, of_four = (sum(len(areal_sft._text(areal_sft._message(m, ""))) for m in HISTORY[: n + 1]) for n in (2, 4))
+    whole = sum(len(areal_sft._text(areal_rows._message(m, ""))) for m in HISTORY)
+    of_two, of_four = (sum(len(areal_sft._text(areal_rows._message(m, ""))) for m in HISTORY[: n + 1]) for n in (2, 4))
     assert merged.size_of_rows == whole + of_four + 2 * of_two and merged.size_merged == whole + of_two
     assert "as conversations: " in merged.saving("characters")
 
@@ -110,7 +110,7 @@ def test_equal_conversations_count_once(tmp_path):
     assert len(rows) == 1 and merged.counts["duplicates"] == 1
 
 
-@pytest.mark.parametrize("key, domain", areal_sft.MARKS.items())
+@pytest.mark.parametrize("key, domain", areal_rows.MARKS.items())
 def test_the_domain_is_told_by_the_metadata(tmp_path, key, domain):
     assert merge(tmp_path, [row(2, dialogue="17", **{key: 3})])[0][0]["metadata"]["domain"] == domain
     with pytest.raises(ConfigError, match="line 1: neither metadata nor source_dialog_id says the domain"):
