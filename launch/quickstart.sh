@@ -8,7 +8,7 @@ case "${1:-}" in
     cat <<TEXT
 usage: launch/quickstart.sh [OPTIONS OF slime-tau2 quickstart]
 
-Installs into SLIME_TAU2_VENV (default .venv; some 80 s the first time), then trains and evaluates, some seven minutes on two cores.
+Installs into SLIME_TAU2_VENV (default .venv; some 80 s the first time), then trains and evaluates, some ten minutes on two cores.
 The same command resumes.
   --output DIR       where everything goes (default outputs/quickstart)
   --smoke            every stage in about a minute; learns nothing

@@ -22,17 +22,17 @@ class PipelineSettings(Manifest):
     """Seed of everything: weights, traces, data order, users, sampling."""
     traces: int = Field(4500, gt=0)
     """Teacher episodes of single requests, those of the bundled domain, that SFT learns from."""
-    flaws: float = Field(0.25, ge=0)
+    flaws: float = Field(0.22, ge=0)
     """How flawed the teacher is in them (1: each habit at its own probability; 0: an expert)."""
     set_traces: int = Field(600, ge=0)
     """Teacher episodes of the train tasks of `tasks`, where that is a task set, that SFT learns from beside those."""
     set_flaws: float = Field(1.0, ge=0)
     """How flawed the teacher is in them."""
-    sft_steps: int = Field(900, gt=0)
+    sft_steps: int = Field(1400, gt=0)
     """Optimizer steps of SFT."""
     sft_batch: int = Field(16, gt=0)
     """Traces per step, in SFT and RFT."""
-    sft_lr: float = Field(4e-3, gt=0)
+    sft_lr: float = Field(3e-3, gt=0)
     """Peak learning rate of SFT."""
     rft_tasks: int = Field(750, gt=0)
     """Train tasks that RFT samples, spread over the families; here and in the rest of the pipeline, those of

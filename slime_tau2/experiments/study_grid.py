@@ -72,6 +72,8 @@ CELLS = {
 PIPELINE: dict[str, Any] = {
     "tasks": "sets/cases",
     "flaws": 0.1,
+    "sft_steps": 900,
+    "sft_lr": 4e-3,
     "rft_tasks": 250,
     "rft_attempts": 4,
     "rft_steps": 60,
