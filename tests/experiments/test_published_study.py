@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from slime_tau2 import files
+from slime_tau2.experiments.settings import PipelineSettings
 from slime_tau2.experiments.study_cells import Cells
-from slime_tau2.experiments.study_grid import StudySettings
+from slime_tau2.experiments.study_grid import PIPELINE, StudySettings
 from slime_tau2.experiments.study_results import StudyReport
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,13 @@ WORDS = " ".join(SECTION.split())
 def report():
     settings = files.read_as(STUDY / StudySettings.FILE, StudySettings, complete=True)
     return StudyReport.of(STUDY, settings, Cells(STUDY, settings).results())
+
+
+def test_it_was_declared_as_the_command_declares_one():
+    """Whatever becomes of the quickstart's defaults, the study that is published can be gone on with."""
+    told = files.read_as(STUDY / StudySettings.FILE, StudySettings, complete=True)
+    pipeline = PipelineSettings(**PIPELINE).model_dump(mode="json", exclude={"seed"})
+    assert told == StudySettings(pipeline=pipeline)
 
 
 def numbers(text):
