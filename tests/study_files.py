@@ -44,7 +44,7 @@ def cell(job, model, **more):
     evaluated = layout.evaluation(job.directory, job.stage)
     rewards = {f"orders_{n}": [float(success) for success in attempts] for n, attempts in model.items()}
     run_files.write(evaluated, {"helpdesk": rewards}, more={"partial": 0.5, "sampled_tokens": 100, **more})
-    (evaluated / "summary.json").write_text("{}")
+    (evaluated / "summary.json").write_text('{"whole": true}')
     if job.stage == "grpo":
         rollouts(job.directory, [0.1 + 0.05 * n for n in range(ROLLOUTS)])
     else:

@@ -71,8 +71,14 @@ def evaluation(run: Path, name: str) -> Path:
 
 
 def is_evaluated(run: Path, name: str) -> bool:
-    """Whether an evaluation has come to its end."""
-    return (evaluation(run, name) / SUMMARY).exists()
+    """Whether an evaluation has come to its end, with a score for each attempt: one that the infrastructure ended has a
+    summary, too.
+
+    Raises:
+        ConfigError: the summary is broken.
+    """
+    path = evaluation(run, name) / SUMMARY
+    return path.exists() and bool(files.read_object(path).get("whole", True))  # 0.1's summaries did not say it
 
 
 class Usage(BaseModel):

@@ -16,7 +16,7 @@ import study_files
 from rich.console import Console
 
 from slime_tau2 import manifest
-from slime_tau2.errors import ConfigError, PolicyError
+from slime_tau2.errors import ConfigError, EvaluationStopped, PolicyError
 from slime_tau2.evaluation import estimators
 from slime_tau2.evaluation.exploits import Exploits, exploits, required_arguments
 from slime_tau2.experiments import directory as layout
@@ -191,6 +191,35 @@ def test_a_cell_that_fails_stops_what_needs_it_and_no_other(tmp_path, stand, mon
     monkeypatch.setattr(Stand, "run_stage", run_stage)
     study.main(output=tmp_path / "s", **told, console=console)
     assert stand[4:] == ["seed_0/gated", "seed_0/rft_continued"] and "2 of 2 seeds" in console.export_text()
+
+
+def test_a_cell_whose_evaluation_the_infrastructure_ended_is_run_again(tmp_path, stand, monkeypatch):
+    """Such an evaluation leaves records and a summary. The same command plays what has no score, as its error says, and
+    other cells are not held up meanwhile.
+    """
+    run_stage = Stand.run_stage
+
+    def breaks_off(self, name, start):
+        run_stage(self, name, start)
+        if self.directory.name == BASELINE:
+            evaluated = layout.evaluation(self.directory, name)
+            lines = (evaluated / "attempts.jsonl").read_text().splitlines(keepends=True)
+            (evaluated / "attempts.jsonl").write_text("".join(lines[:-1]))
+            (evaluated / "summary.json").write_text('{"whole": false}')
+            raise EvaluationStopped("7 of 8 attempts scored")
+
+    monkeypatch.setattr(Stand, "run_stage", breaks_off)
+    declared, quiet = study_files.settings(seeds=1), Console(quiet=True)
+    study._declare(tmp_path, declared)
+    stopped = study.run(part(jobs(tmp_path, declared), [], [BASELINE]), declared, Progress(), quiet)
+    assert [str(job) for job in stopped] == ["seed 0, gated"]
+    assert study.run(part(jobs(tmp_path, declared), [], ["none"]), declared, Progress(), quiet) == {}
+    write_report(tmp_path, quiet)
+    assert set(json.loads((tmp_path / "report.json").read_text())["results"]) == {START, "none"}
+    monkeypatch.setattr(Stand, "run_stage", run_stage)
+    assert study.run(part(jobs(tmp_path, declared), [], [BASELINE]), declared, Progress(), quiet) == {}
+    assert stand == ["seed_0/start", "seed_0/gated", "seed_0/none", "seed_0/gated"]
+    assert len(Cells(tmp_path, declared).results()[BASELINE][0].successes) == 4
 
 
 def test_a_study_is_filled_by_copying_directories(tmp_path, stand):
