@@ -1,8 +1,10 @@
-"""docs/study: the results of the study on cases, as far as it has run. What the cookbook says of them is in them.
+"""docs/study and docs/study_again: the results of the study on cases, and of the second one, as far as it has run. What
+the cookbook says of them is in them.
 
 `slime-tau2 report docs/study` makes report.json and study.svg of them and prints what the cookbook's tables hold.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -18,23 +20,33 @@ from slime_tau2.experiments.study_grid import PIPELINE, StudySettings
 from slime_tau2.experiments.study_results import StudyReport
 
 ROOT = Path(__file__).parents[2]
-STUDY = ROOT / "docs" / "study"
+STUDY, AGAIN = ROOT / "docs" / "study", ROOT / "docs" / "study_again"
 COOKBOOK = (ROOT / "docs" / "cookbook.md").read_text(encoding="utf-8")
 SECTION = COOKBOOK[COOKBOOK.index("### What it showed") : COOKBOOK.index("## What three seeds showed")]
 WORDS = " ".join(SECTION.split())
 
 
+def read(directory):
+    settings = files.read_as(directory / StudySettings.FILE, StudySettings, complete=True)
+    return StudyReport.of(directory, settings, Cells(directory, settings).results())
+
+
 @pytest.fixture(scope="module")
 def report():
-    settings = files.read_as(STUDY / StudySettings.FILE, StudySettings, complete=True)
-    return StudyReport.of(STUDY, settings, Cells(STUDY, settings).results())
+    return read(STUDY)
 
 
-def test_it_was_declared_as_the_command_declares_one():
+@pytest.fixture(scope="module")
+def second():
+    return read(AGAIN)
+
+
+@pytest.mark.parametrize("directory, seeds", [(STUDY, 5), (AGAIN, 3)])
+def test_it_was_declared_as_the_command_declares_one(directory, seeds):
     """Whatever becomes of the quickstart's defaults, the study that is published can be gone on with."""
-    told = files.read_as(STUDY / StudySettings.FILE, StudySettings, complete=True)
+    told = files.read_as(directory / StudySettings.FILE, StudySettings, complete=True)
     pipeline = PipelineSettings(**PIPELINE).model_dump(mode="json", exclude={"seed"})
-    assert told == StudySettings(pipeline=pipeline)
+    assert told == StudySettings(seeds=seeds, pipeline=pipeline)
 
 
 def numbers(text):
@@ -53,8 +65,9 @@ def of(estimate):
     return pytest.approx([100 * v for v in (estimate.value, estimate.low, estimate.high)], abs=0.051)
 
 
-def test_the_cookbooks_scores_are_those_of_the_published_results(report):
-    shown = table("cell")
+@pytest.mark.parametrize("title, which", [("cell", "report"), ("second study", "second")])
+def test_the_cookbooks_scores_are_those_of_the_published_results(title, which, request):
+    shown, report = table(title), request.getfixturevalue(which)
     assert set(shown) == set(report.rows)
     for name, (seeds, *metrics, each) in shown.items():
         row = report.rows[name]
@@ -69,8 +82,9 @@ def seeds_of(cell):
     return [value for part in cell.split(", ") for value in numbers(part)]
 
 
-def test_the_cookbooks_differences_are_those_of_the_published_results(report):
-    shown = table("difference in pass^1")
+@pytest.mark.parametrize("title, which", [("difference in pass^1", "report"), ("second study, difference", "second")])
+def test_the_cookbooks_differences_are_those_of_the_published_results(title, which, request):
+    shown, report = table(title), request.getfixturevalue(which)
     differences = {d.name: d for d in (report.primary, *report.secondary)}
     assert set(shown) == set(differences)
     for name, (pooled, each, smallest) in shown.items():
@@ -174,13 +188,14 @@ def flat(value, path=""):
     return {path: value}
 
 
-def test_the_command_writes_the_published_report_and_prints_it(cli, tmp_path, monkeypatch):
+@pytest.mark.parametrize("directory", [STUDY, AGAIN], ids=["first", "second"])
+def test_the_command_writes_the_published_report_and_prints_it(directory, cli, tmp_path, monkeypatch):
     """`slime-tau2 report docs/study`, on a copy."""
     monkeypatch.setenv("COLUMNS", "200")
-    shutil.copytree(STUDY, tmp_path / "study")
+    shutil.copytree(directory, tmp_path / "study")
     code, out, err = cli("report", tmp_path / "study")
     assert code == 0, err
-    made, published = (flat(json.loads((d / "report.json").read_text())) for d in (tmp_path / "study", STUDY))
+    made, published = (flat(json.loads((d / "report.json").read_text())) for d in (tmp_path / "study", directory))
     text = {path for path, value in published.items() if isinstance(value, str | None)}
     assert made.keys() == published.keys() and all(made[path] == published[path] for path in text)
     numeric = made.keys() - text
@@ -191,4 +206,12 @@ def test_the_command_writes_the_published_report_and_prints_it(cli, tmp_path, mo
         assert said in out
     plot = (tmp_path / "study" / "study.svg").read_text()
     for said in ("episodes sampled", "tokens sampled", "turns", "refusal without need", "write beyond the solution"):
-        assert said in plot and said in (STUDY / "study.svg").read_text()
+        assert said in plot and said in (directory / "study.svg").read_text()
+
+
+def test_the_second_studys_starts_are_there_with_their_models(second):
+    """So that its missing cells can be run anywhere."""
+    for seed in second.rows["start"].by_seed:
+        weights = AGAIN / f"seed_{seed}" / "start" / "rft" / "model" / "model.safetensors"
+        told = json.loads((AGAIN / f"seed_{seed}" / "start" / "result.json").read_text())["model_sha256"]
+        assert hashlib.sha256(weights.read_bytes()).hexdigest() == told
