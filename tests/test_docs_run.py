@@ -43,7 +43,7 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         (),
     ),
     (
-        r"slime-tau2 report docs/study",
+        r"slime-tau2 report docs/study(_again)?",
         "tests/experiments/test_published_study.py::test_the_command_writes_the_published_report_and_prints_it",
         (),
     ),
