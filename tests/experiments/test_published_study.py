@@ -215,3 +215,14 @@ def test_the_second_studys_starts_are_there_with_their_models(second):
         weights = AGAIN / f"seed_{seed}" / "start" / "rft" / "model" / "model.safetensors"
         told = json.loads((AGAIN / f"seed_{seed}" / "start" / "result.json").read_text())["model_sha256"]
         assert hashlib.sha256(weights.read_bytes()).hexdigest() == told
+
+
+def test_the_cookbooks_words_are_true_of_the_second_study(second):
+    assert f"{second.ended} of its {second.cells} cells have ended" in WORDS
+    none, gated, prefix = (second.rows[name].spending[0] for name in ("none", "gated", "prefix"))
+    assert f"trained on {none.sequences:,} of its {none.episodes:,} episodes" in WORDS
+    assert f"trained on {gated.sequences:,} of {gated.episodes:,}, and won almost twice as many" in WORDS
+    assert 1.75 < second.rows["gated"].by_seed[0] / second.rows["none"].by_seed[0] < 2
+    last = second.rows["curriculum"].learning["episodes"][-1].success
+    assert f"won {100 * last:.0f} % of its last fifth of draws" in WORDS
+    assert f"began {prefix.eased} of its {prefix.episodes:,} episodes within a success" in WORDS
