@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from pathlib import Path
 
 import hypothesis
+import in_process
 import pytest
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # machines are shared: no test fails for its time
@@ -117,17 +117,11 @@ def server(tiny_model_dir, tmp_path_factory):
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys):
+def cli(capsys):
     """`cli(*arguments)` -> (exit code, stdout, stderr), in this process."""
 
-    from slime_tau2 import cli as command_line
-
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["slime-tau2", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
+        return (in_process.run(*arguments), *capsys.readouterr())
 
     return call

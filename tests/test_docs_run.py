@@ -15,6 +15,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import in_process
 import pytest
 from checkpoint_files import write_checkpoint
 from documented import NAMES, PAGES, ROOT, commands
@@ -36,7 +37,11 @@ OPENAI = "https://api.openai.com/v1"
 RULES: list[tuple[str, str, tuple[str, ...]]] = [
     # a pattern of the whole command, how it is tested, what is added to make it short
     (r"bash launch/quickstart\.sh", "tests/experiments/test_pipeline.py::test_it_runs_end_to_end_and_reports", ()),
-    (r"slime-tau2 quickstart --set .*", "tests/experiments/test_pipeline.py::test_it_runs_end_to_end_and_reports", ()),
+    (
+        r"slime-tau2 quickstart --(set .*|smoke)",
+        "tests/experiments/test_pipeline.py::test_it_runs_end_to_end_and_reports",
+        (),
+    ),
     (
         r"slime-tau2 study .*",
         "tests/experiments/test_study.py::test_a_part_of_a_study_runs_resumes_and_refuses_another",
@@ -154,7 +159,7 @@ def answer(body):
     return "Thanks. ###STOP###" if said.count("assistant") > 0 else "Hello, I need help."
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def workspace(tmp_path_factory, tiny_model, tiny_model_dir, tokenizer):
     """What the pages take as given, in a folder of its own."""
     import pyarrow as pa
@@ -171,32 +176,32 @@ def workspace(tmp_path_factory, tiny_model, tiny_model_dir, tokenizer):
     rows = [{"messages": talk, "metadata": json.dumps({"domain": "retail", "task_id": "1"})}]
     for name in ("published", "tau2-sft-seed-v3", "a-published-set"):
         parquet.write_table(pa.Table.from_pylist(rows), place / f"{name}.parquet")
+    evaluated(place)
     return place
 
 
-def evaluated(cli, place):
+def evaluated(place):
     """Runs that pages begin with."""
-    for output, policy in (("base", "noop"), ("grpo", "gold")):
-        attempts = ("--attempts", 2) if output == "base" else ()  # a plan needs two
-        assert cli("eval", "--policy", policy, *attempts, "--output", place / "outputs" / output)[0] == 0
-    assert cli("eval", "--split", "train", "--task", "orders_3", "--output", place / "outputs" / "train")[0] == 0
+
+    def play(output, *options):
+        assert in_process.run("eval", *options, "--output", place / "outputs" / output) == 0
+
+    play("base", "--policy", "noop", "--attempts", 2)  # a plan needs two
+    play("grpo", "--policy", "gold")
+    play("train", "--split", "train", "--task", "orders_3")
     agent = CallableAgent(Teacher(0).act)  # gold's words are no training data
     taught = asyncio.run(run_episode(worlds.load("helpdesk"), "orders_3", agent, DomainUser(), seed=0))
     traces.write_jsonl(place / "outputs" / "train" / "attempts.jsonl", [{"attempt": 0, **taught.record()}])
     for checkpoint in ("val_49", "val_99"):
-        val = ("--split", "val", "--policy", "noop", "--output", place / "outputs" / "grpo" / checkpoint)
-        assert cli("eval", "--domain", "airline", *val)[0] == 0
-    for domain, output in (
-        ("airline,retail,telecom", "grpo/eval"),
-        *((d, d) for d in ("airline", "retail", "telecom")),
-    ):
-        assert cli("eval", "--domain", domain, "--policy", "noop", "--output", place / "outputs" / output)[0] == 0
+        play(f"grpo/{checkpoint}", "--domain", "airline", "--split", "val", "--policy", "noop")
+    play("grpo/eval", "--domain", "airline,retail,telecom", "--policy", "noop")
+    for domain in ("airline", "retail", "telecom"):
+        play(domain, "--domain", domain, "--policy", "noop")
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(rule(c)[0] == HERE for c in commands(p))], ids=NAMES)
 def test_the_pages_commands_run(page, workspace, cli, monkeypatch, tmp_path):
     shutil.copytree(workspace, tmp_path, dirs_exist_ok=True)
-    evaluated(cli, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "planted")
     with Serving(FakeOpenAI(answer)) as fake:

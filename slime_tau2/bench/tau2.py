@@ -5,7 +5,8 @@ Effects of importing `slime_tau2.bench`, all of them:
 * TAU2_DATA_DIR is set to the vintage's data, for tau2 reads it once, at its import.
 * LITELLM_LOCAL_MODEL_COST_MAP is set unless it is, for litellm must not fetch anything at import.
 * tau2's log is switched off, for it formats whole conversations at DEBUG and INFO.
-* The vendored copy is imported past its wheel's `__init__` (`_import_vendored`).
+* tau2's calls to models, and litellm with them, are imported when one of them is called (`deferred.py`); the vendored
+  copy's past its wheel's `__init__`.
 * `calculator.guard_all` wraps the `calculate` of every toolkit that exists; `evaluation.take_over_judge` puts a
   function of ours in the place of the judge's call to a model. `bench/__init__.py` calls both.
 
@@ -24,10 +25,13 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from slime_tau2.bench.deferred import Deferred
 from slime_tau2.errors import BenchDataError
 from slime_tau2.vintage import find, locations
 
 VINTAGE = find()
+CALLS_MODELS = f"{VINTAGE.root}.utils.llm_utils"
+"""The one module of tau2's that imports litellm."""
 
 
 def _prepare_process() -> None:
@@ -37,19 +41,24 @@ def _prepare_process() -> None:
     from loguru import logger
 
     logger.disable(VINTAGE.root)
-    if VINTAGE.name == "pypi":
-        _import_vendored()
+    files = (root / "utils" / "llm_utils.py" for root in locations(VINTAGE.root))
+    source = next((file.read_text(encoding="utf-8") for file in files if file.exists()), None)
+    if source is not None and CALLS_MODELS not in sys.modules:
+        sys.modules[CALLS_MODELS] = Deferred(CALLS_MODELS, source, _import_llm_utils)
 
 
-def _import_vendored() -> None:
-    """Import the vendored copy without its wheel's `__init__`, which imports an agent framework under pytest."""
-    if "eval_protocol" in sys.modules:
-        return
+def _import_llm_utils() -> types.ModuleType:
+    """tau2's calls to models, and litellm with them."""
+    if isinstance(sys.modules.get(CALLS_MODELS), Deferred):
+        del sys.modules[CALLS_MODELS]
+    if VINTAGE.name != "pypi" or "eval_protocol" in sys.modules:
+        return importlib.import_module(CALLS_MODELS)
+    # the vendored copy's module imports its wheel, and that wheel's `__init__` imports an agent framework under pytest
     bare = types.ModuleType("eval_protocol")
     bare.__path__ = [str(p) for p in locations("eval_protocol")]
     sys.modules["eval_protocol"] = bare
     try:
-        importlib.import_module("vendor.tau2.utils.llm_utils")
+        return importlib.import_module(CALLS_MODELS)
     finally:
         for name in [m for m in sys.modules if m.split(".")[0] == "eval_protocol"]:
             del sys.modules[name]  # whoever wants the real package still gets it

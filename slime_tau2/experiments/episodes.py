@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -85,14 +86,21 @@ def train_tasks(world: World) -> list[str]:
 
 @dataclass
 class Episodes:
-    """Episodes of the models of one run, in its directory."""
+    """Episodes of the models of one run, in its directory.
+
+    One server serves them all, one after the other: it takes seconds to import torch. It starts with the first model
+    and ends with `close`.
+    """
 
     directory: Path
     settings: PipelineSettings
     progress: Progress = field(default_factory=Progress)
     worked: bool = field(default=False, init=False)
     """Whether this process did anything that takes time."""
+    _server: ServerProcess | None = field(default=None, init=False)
+    _open: ExitStack = field(default_factory=ExitStack, init=False)
     _mismatches: int = field(default=0, init=False)
+    _server_mismatches: int = field(default=0, init=False)
     _audited: int = field(default=0, init=False)
     _lags_ms: list[float] = field(default_factory=list, init=False)
     _server_rss_mib: int = field(default=0, init=False)
@@ -107,16 +115,33 @@ class Episodes:
         usage = self.directory / layout.USAGE
         self._before = files.read_as(usage, Usage) if usage.exists() else None
 
-    def server(self, model: Path) -> ServerProcess:
-        """A server of a model, not started yet."""
-        return ServerProcess(model, self.directory / "logs" / "server.log", device=DEVICE)
+    def close(self) -> None:
+        """End the server, where there is one."""
+        self._server = None
+        self._open.close()
 
-    def note(self, server: ServerProcess, lags_ms: list[float]) -> None:
-        """Add a server's figures, and the loop's lag beside it after its warm-up."""
-        info = server.info()
-        self._server_rss_mib = max(self._server_rss_mib, info["peak_rss_mib"])
+    @contextmanager
+    def server(self, model: Path, lags_ms: list[float]) -> Iterator[ServerProcess]:
+        """The server, with the weights of `model`; its figures are noted at the end, and how late the loop was beside
+        it.
+
+        Args:
+            lags_ms: what is measured of the loop meanwhile, in milliseconds. Its warm-up counts for nothing.
+
+        Raises:
+            PolicyError: it does not start, or died. The same command resumes.
+        """
+        if self._server is None:
+            process = ServerProcess(model, self.directory / "logs" / "server.log", device=DEVICE)
+            self._server = self._open.enter_context(process)
+        else:
+            self._server.load(model)
+        yield self._server
+        self._server.check()
+        info = self._server.info()
+        self._server_rss_mib = info["peak_rss_mib"]
         if self.chat.keeps_history:  # else segments end there, and the audit looks
-            self._mismatches += info["prefix_mismatches"]
+            self._server_mismatches = info["prefix_mismatches"]
         self._lags_ms += lags_ms[WARM_UP_LAGS:]
 
     def evaluate(self, name: str, model: Path, seed: int | None = None) -> list[AttemptRecord]:
@@ -169,7 +194,8 @@ class Episodes:
     def _play(self, plan: RunPlan, sampling: Sampling) -> runner.Finished:
         self.progress.start(sampling.title, plan.attempts * len(plan.keys))
         on_episode = self._watch(sum(r["reward"] is not None for r in records.so_far(sampling.output / records.FILE)))
-        with self.server(sampling.model) as server:
+        lags_ms: list[float] = []
+        with self.server(sampling.model, lags_ms) as server:
             client = PolicyClient(server.url, retries=self.config.policy_client_retries)
             harness = Harness(self.config, self.tokenizer, client)
             parameters = {"temperature": TEMPERATURE, "max_new_tokens": self.settings.max_response_tokens}
@@ -191,8 +217,7 @@ class Episodes:
             )
 
             finished = asyncio.run(runner.run_and_close(run, harness))
-            server.check()
-            self.note(server, run.lags_ms)
+            lags_ms += run.lags_ms
         return finished
 
     def _watch(self, done: int) -> Callable[[Episode], None]:
@@ -225,7 +250,7 @@ class Episodes:
         }
         total = Usage(
             wall_s=before.wall_s + wall_s,
-            mismatches=before.mismatches + self._mismatches,
+            mismatches=before.mismatches + self._mismatches + self._server_mismatches,
             audited=before.audited + self._audited,
             peak_rss_mib=max(before.peak_rss_mib, rss_mib + self._server_rss_mib),
             lags=lags if self._lags_ms else before.lags,

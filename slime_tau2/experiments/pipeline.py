@@ -119,6 +119,7 @@ class Pipeline:
                 yield
                 self.episodes.world.check()
             finally:
+                self.episodes.close()
                 self._keep_usage()
 
     def _model(self, stage: str) -> Path:
@@ -224,7 +225,6 @@ class Pipeline:
         trainer = Trainer(load_model(start.path, DEVICE), options, reference)
         episodes.worked = True
         self.progress.start(f"GRPO, {s.grpo_groups} groups of {s.grpo_group_size}", s.grpo_steps)
-        with episodes.server(start.path) as server:
+        with episodes.server(start.path, stage.lags_ms) as server:
             stages.train_grpo(stage, trainer, episodes.tokenizer, server, s)
-            episodes.note(server, stage.lags_ms)
         self.progress.end("")

@@ -35,26 +35,19 @@ SIZES = [
 SIZES += ["eval_attempts=1", "max_turn_tokens=12", "max_response_tokens=120"]
 
 
-def command(output, sizes=SIZES):
-    return [
-        sys.executable,
-        "-m",
-        "slime_tau2.cli",
-        "quickstart",
-        "--smoke",
-        "--output",
-        str(output),
-        *(x for s in sizes for x in ("--set", s)),
-    ]
+def arguments(output, sizes=SIZES):
+    return ["quickstart", "--smoke", "--output", str(output), *(x for s in sizes for x in ("--set", s))]
+
+
+def command(output):
+    return [sys.executable, "-m", "slime_tau2.cli", *arguments(output)]
 
 
 PLANTED = {name: f"planted-{name.lower()}" for name in ("OPENAI_API_KEY", "WANDB_API_KEY", "HF_TOKEN")}
 
 
-def run(output, sizes=SIZES):
-    return subprocess.run(
-        command(output, sizes), capture_output=True, text=True, timeout=600, env={**os.environ, **PLANTED}
-    )
+def run(output):
+    return subprocess.run(command(output), capture_output=True, text=True, timeout=600, env={**os.environ, **PLANTED})
 
 
 @pytest.fixture(scope="module")
@@ -178,22 +171,21 @@ def test_the_printed_snippet_loads_the_model(finished):
     assert len(snippet.strip().splitlines()) == 3
 
 
-def test_running_it_again_changes_nothing_and_other_settings_are_refused(finished):
+def test_running_it_again_changes_nothing_and_other_settings_are_refused(finished, cli):
     output, _ = finished
     weights = (output / "grpo" / "model" / "model.safetensors").read_bytes()
-    again = run(output)
-    assert again.returncode == 0 and (output / "grpo" / "model" / "model.safetensors").read_bytes() == weights
-    other = run(output, [*SIZES, "seed=7"])
-    assert other.returncode == 2 and "other settings (seed)" in other.stderr
+    assert cli(*arguments(output))[0] == 0 and (output / "grpo" / "model" / "model.safetensors").read_bytes() == weights
+    code, _, error = cli(*arguments(output, [*SIZES, "seed=7"]))
+    assert code == 2 and "other settings (seed)" in error
 
 
-def test_killed_after_its_last_evaluation_it_still_reports(finished, tmp_path):
+def test_killed_after_its_last_evaluation_it_still_reports(finished, cli, tmp_path):
     output, _ = finished
     shutil.copytree(output, tmp_path / "q")
     for lost in ("usage.json", "report.json", "report.html"):
         (tmp_path / "q" / lost).unlink()
-    again = run(tmp_path / "q")
-    assert again.returncode == 0, again.stderr
+    code, _, error = cli(*arguments(tmp_path / "q"))
+    assert code == 0, error
     assert (tmp_path / "q" / "report.json").exists() and (tmp_path / "q" / "usage.json").exists()
 
 

@@ -4,8 +4,6 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,24 +46,14 @@ SIZES = [
 ]
 
 
-def command(output, *options):
-    sizes = [x for s in SIZES for x in ("--set", s)]
-    return subprocess.run(
-        [sys.executable, "-m", "slime_tau2.cli", "study", "--smoke", "--output", str(output), *sizes, *options],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-
-
-def test_a_part_of_a_study_runs_resumes_and_refuses_another(tmp_path):
-    output, mine = tmp_path / "study", ("--seed", "0", "--only", CONTROL)
-    done = command(output, *mine)
-    assert done.returncode == 0, done.stderr
-    assert "0 of 3 cells are there" in done.stdout and "minutes per cell: start" in done.stdout
-    assert "primary, declared before the run: gated − rft_continued in pass^1" in done.stdout
-    assert "1 of 2 seeds (PARTIAL: 3 of" in done.stdout
+def test_a_part_of_a_study_runs_resumes_and_refuses_another(cli, tmp_path):
+    output, sizes = tmp_path / "study", [x for s in SIZES for x in ("--set", s)]
+    command = ("study", "--smoke", *sizes, "--output", output, "--seed", "0", "--only", CONTROL)
+    code, out, error = cli(*command)
+    assert code == 0, error
+    assert "0 of 3 cells are there" in out and "minutes per cell: start" in out
+    assert "primary, declared before the run: gated − rft_continued in pass^1" in out
+    assert "1 of 2 seeds (PARTIAL: 3 of" in out
     report = json.loads((output / "report.json").read_text())
     assert set(report["results"]) == {START, BASELINE, CONTROL}
     budgets = report["control's budget over the baseline's"]
@@ -74,12 +62,12 @@ def test_a_part_of_a_study_runs_resumes_and_refuses_another(tmp_path):
     assert (output / "study.svg").read_text().startswith("<svg")
     weights = output / "seed_0" / BASELINE / "grpo" / "model" / "model.safetensors"
     before = weights.read_bytes()
-    again = command(output, *mine)
-    assert again.returncode == 0 and weights.read_bytes() == before and "GRPO, 2 groups" not in again.stdout
-    other = command(output, *mine, "--set", "grpo_lr=1")
-    assert other.returncode == 2 and "holds a study with other settings (pipeline)" in other.stderr
-    unknown = command(tmp_path / "x", "--only", "nope")
-    assert unknown.returncode == 2 and "error: --only nope: this study has start, gated" in unknown.stderr
+    code, out, _ = cli(*command)
+    assert code == 0 and weights.read_bytes() == before and "GRPO, 2 groups" not in out
+    code, _, error = cli(*command, "--set", "grpo_lr=1")
+    assert code == 2 and "holds a study with other settings (pipeline)" in error
+    code, _, error = cli("study", "--output", tmp_path / "x", "--only", "nope")
+    assert code == 2 and "error: --only nope: this study has start, gated" in error
 
 
 # What is declared, and in what order it is run
