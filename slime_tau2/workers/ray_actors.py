@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from slime_tau2.errors import ConfigError
@@ -18,11 +21,17 @@ PLACED_S = 120.0
 
 
 class _Actor:
-    """A host within an actor. What its player raises is kept for `ready`: raised here, it would kill the actor."""
+    """A host within an actor. What its player raises is kept for `ready`: raised here, it would kill the actor.
 
-    def __init__(self, make: Make, number: int, count: int):
+    Args:
+        paths: the parent's import path. What the parent finds there and the actor would not, plugins beside a script
+            or in the parent's working directory, is found here too, where the node has that folder.
+    """
+
+    def __init__(self, make: Make, number: int, count: int, paths: Sequence[str]):
         self._host: Host | None = None
         self._error = b""
+        sys.path += [path for path in paths if path not in sys.path]
         try:
             self._host = Host(make(number, count))
             memory.give_back()
@@ -78,7 +87,7 @@ class Actors:
         actor = (
             ray.remote(_Actor)
             .options(num_cpus=1, max_concurrency=LIVE, scheduling_strategy="SPREAD")
-            .remote(self._make, number, self._count)
+            .remote(self._make, number, self._count, [os.path.abspath(path) for path in sys.path])
         )
         worker = RayWorker(actor)
         try:

@@ -1,11 +1,13 @@
 """Workers: what crosses their border, who gets the next episode, and what becomes of those whose worker dies."""
 
 import asyncio
+import importlib
 import json
 import os
 import random
 import re
 import signal
+import sys
 from collections import Counter
 from contextlib import suppress
 
@@ -18,7 +20,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.errors import ConfigError, LedgerError, UserError, WorkerError
 from slime_tau2.ledger import Ids, TokenLedger
 from slime_tau2.types import CallGain, Reply, Turn
-from slime_tau2.workers import shares, wire
+from slime_tau2.workers import ray_actors, shares, wire
 from slime_tau2.workers.player import Answer
 from slime_tau2.workers.pool import DIED, MOST_DEATHS, TRIES, Pool, WorkerDied
 from slime_tau2.workers.processes import Processes
@@ -433,3 +435,18 @@ def test_the_log_says_what_each_has():
         "32 or more each"
     )
     assert shares.of_worker(config, 3, 4).official_check == 1
+
+
+def test_an_actor_of_rays_finds_what_its_parent_finds(tmp_path, monkeypatch):
+    """Ray gives it the job's import path, and not what the parent added: the folder of a plugin."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "beside_the_parent.py").write_text("")
+
+    def make(number, count):
+        importlib.import_module("beside_the_parent")
+        return Obedient(number, count)
+
+    lost, found = (ray_actors._Actor(make, 0, 1, paths) for paths in ([], [str(tmp_path)]))
+    with pytest.raises(RuntimeError, match="No module named 'beside_the_parent'"):
+        asyncio.run(lost.ready()).check()
+    asyncio.run(found.ready()).check()
