@@ -103,6 +103,8 @@ class _Maker:
     def drafts(self, recipe: Recipe, wanted: int) -> list[Draft]:
         """Up to `wanted` new drafts by a recipe; fewer if the database has no more."""
         drafts: list[Draft] = []
+        if not self.factory.possible(recipe):
+            return drafts
         idle = 0
         while len(drafts) < wanted and idle < 3:
             if not self.waiting.get(recipe):

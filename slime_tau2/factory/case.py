@@ -181,6 +181,7 @@ class Factory:
         families: {name: family}.
         recipes: {families of a task, in order of the wishes: weight}. Weights count among recipes that end alike:
             how many tasks are refused or transferred is for the caller to say.
+        possible: whether anybody's case has all wishes of a recipe; one that has not is not tried with every owner.
         rules: the whole policy by name.
         basis: tau2's reward basis of a draft's task.
         guards: what else must hold at the end, seen from a case whose wishes are all played: that nothing was touched
@@ -203,6 +204,7 @@ class Factory:
     basis: Callable[[Draft], tuple[str, ...]] = by_databases
     scene: Callable[[Case], tuple[bench.EnvFunctionCall, ...]] = lambda case: ()
     data: Callable[[Case], Mapping[str, Any]] = lambda case: {}
+    possible: Callable[[tuple[str, ...]], bool] = lambda recipe: True
     guards: Callable[[Case], tuple[bench.EnvAssertion, ...]] = lambda case: ()
     personas: Sequence[str] = PERSONAS
     ruling: Callable[[Write], Iterable[Finding]] | None = None

@@ -15,6 +15,7 @@ from slime_tau2.episode.users import DomainUser
 from slime_tau2.episode.worlds import build as build_world
 from slime_tau2.episode.worlds import load
 from slime_tau2.factory import build, factories, rulings
+from slime_tau2.factory.case import Case
 from slime_tau2.limits import Limits
 from slime_tau2.rewards.partial import Call as Scored
 from slime_tau2.schedule import prefixes
@@ -128,6 +129,18 @@ def test_requests_are_three_to_six_and_some_lean_on_what_came_before(made):
         [r for r in every if r.kind == "phone" and r.ident.startswith("W")],
     ):
         assert len(leans) >= 3
+
+
+def test_a_recipe_is_possible_where_some_customer_has_all_its_wishes():
+    factory, helpdesk = factories.of("helpdesk-cases"), load("helpdesk")
+
+    def fits(recipe, tries):
+        some = random.Random(f"{recipe}").sample(factory.owners(helpdesk), tries)
+        return any(factory.draft(recipe, Case(helpdesk, c, random.Random(f"{recipe} {c}"))) for c in some)
+
+    impossible = {recipe for recipe in factory.recipes if not factory.possible(recipe)}
+    assert 0 < len(impossible) < 20 and not any(fits(recipe, 40) for recipe in impossible)
+    assert all(fits(recipe, 400) for recipe in set(factory.recipes) - impossible)
 
 
 def test_no_customer_of_a_held_out_case_is_in_a_train_case_of_any_seed(made):

@@ -39,8 +39,9 @@ def _family(name: str, draw: Generator, findings: Callable[[Mapping[str, Any]], 
         for _ in range(DRAWS):
             task = draw(case.rng, "")
             facts = json.loads(task["description"]["notes"])
-            new = _key(task) not in _taken(case.world) and not _said(task) & _said_in_tests(case.world)
-            if facts["ident"] == ident and new:
+            if facts["ident"] != ident:
+                continue
+            if _key(task) not in _taken(case.world) and not _said(task) & _said_in_tests(case.world):
                 return _wish(task, facts, findings(task["initial_state"]["initialization_data"]["agent_data"]))
         return None
 

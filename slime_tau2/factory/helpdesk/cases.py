@@ -442,6 +442,8 @@ DRAWN = (
 """Families, each as often as it is drawn; one that needs another before it is drawn in vain at times."""
 NEEDS = {"same": ("swap", "shipped", "like", "by_amount", "two"), "by_amount": ("refund", "same")}
 """{family: what has to have come before it}; of `by_amount`, just before it."""
+EXCHANGED = {"swap": 1, "shipped": 1, "like": 1, "by_amount": 1, "two": 2}
+"""{family: orders that it swaps or has sent back, at most}; `same` pays for one of them."""
 RECIPES = 240
 
 
@@ -465,6 +467,16 @@ def _recipe(rng: random.Random) -> tuple[str, ...]:
 def _recipes() -> dict[tuple[str, ...], float]:
     rng = random.Random("helpdesk cases: recipes")
     return dict.fromkeys((_recipe(rng) for _ in range(RECIPES)), 1.0)
+
+
+def possible(recipe: tuple[str, ...]) -> bool:
+    """Whether each `same` of a recipe has an order left that it can be about."""
+    left = 0
+    for family in recipe:
+        left += -1 if family == "same" else EXCHANGED.get(family, 0)
+        if left < 0:
+            return False
+    return True
 
 
 def identity(case: Case) -> Identity:
@@ -506,6 +518,7 @@ CASES = Factory(
         "two": Family(_two),
     },
     recipes=_recipes(),
+    possible=possible,
     rules=policy.BOOK.rules,
     basis=basis,
     notes=notes,
