@@ -8,40 +8,70 @@ tokenizer and tau2, and 128 MiB of its memory.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 
-class Deferred(ModuleType):
-    """Stands in `sys.modules` for a module that is not imported yet.
+@contextmanager
+def deferred(name: str, source: str) -> Iterator[None]:
+    """Have the modules that are imported meanwhile take functions of the module `name` without importing it.
 
-    Its functions are there at once; to call one imports the module and calls its own. Any other name imports it too, so
-    nobody sees a difference but in time.
+    To call such a function imports the module and calls its own of that name. Whoever takes anything else of it imports
+    it at once. Afterwards it is imported as any other. Nothing happens where it is imported already.
 
     Args:
-        name: of the module.
         source: its text; read, not run, for the names of its functions.
-        load: imports the module, in place of this one, and returns it; called each time.
     """
+    if name in sys.modules:
+        yield
+        return
+    stand_in = sys.modules[name] = _Deferred(name, source)
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
 
-    def __init__(self, name: str, source: str, load: Callable[[], ModuleType]):
+
+class _Deferred(ModuleType):
+    """Stands in `sys.modules` for a module that is not imported yet."""
+
+    def __init__(self, name: str, source: str):
         super().__init__(name)
-        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-        self._functions = frozenset(node.name for node in ast.parse(source).body if isinstance(node, functions))
-        self._load = load
+        self._asynchronous = {
+            node.name: isinstance(node, ast.AsyncFunctionDef)
+            for node in ast.parse(source).body
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
 
     def __getattr__(self, name: str) -> Any:
-        if name in self._functions:
-            return self._deferred(name)
+        if name in self._asynchronous:
+            return _function(self.__name__, name, asynchronous=self._asynchronous[name])
         if name.startswith("__"):  # the import system's questions
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        return getattr(self._load(), name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
 
-    def _deferred(self, name: str) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            return getattr(self._load(), name)(*args, **options)
 
-        call.__name__ = call.__qualname__ = name
-        call.__module__ = self.__name__
-        return call
+def _function(module: str, name: str, *, asynchronous: bool) -> Callable[..., Any]:
+    """A function that imports the module when it is called, and then calls the module's own."""
+
+    def own() -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return function
+
+    def call(*args: Any, **options: Any) -> Any:
+        return own()(*args, **options)
+
+    async def call_asynchronous(*args: Any, **options: Any) -> Any:
+        return await own()(*args, **options)
+
+    function = call_asynchronous if asynchronous else call
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = module
+    return function

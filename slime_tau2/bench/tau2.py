@@ -5,8 +5,9 @@ Effects of importing `slime_tau2.bench`, all of them:
 * TAU2_DATA_DIR is set to the vintage's data, for tau2 reads it once, at its import.
 * LITELLM_LOCAL_MODEL_COST_MAP is set unless it is, for litellm must not fetch anything at import.
 * tau2's log is switched off, for it formats whole conversations at DEBUG and INFO.
-* tau2's calls to models, and litellm with them, are imported when one of them is called (`deferred.py`); the vendored
-  copy's past its wheel's `__init__`.
+* Its modules take tau2's calls to models without importing them, and litellm with them (`deferred.py`); v1.x imports
+  them itself.
+* The vendored copy's module of these calls is imported past its wheel's `__init__` (`vendored.py`), whoever imports it.
 * `calculator.guard_all` wraps the `calculate` of every toolkit that exists; `evaluation.take_over_judge` puts a
   function of ours in the place of the judge's call to a model. `bench/__init__.py` calls both.
 
@@ -21,11 +22,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from slime_tau2.bench.deferred import Deferred
+from slime_tau2.bench.deferred import deferred
+from slime_tau2.bench.vendored import PastItsWheel
 from slime_tau2.errors import BenchDataError
 from slime_tau2.vintage import find, locations
 
@@ -41,38 +42,30 @@ def _prepare_process() -> None:
     from loguru import logger
 
     logger.disable(VINTAGE.root)
-    files = (root / "utils" / "llm_utils.py" for root in locations(VINTAGE.root))
-    source = next((file.read_text(encoding="utf-8") for file in files if file.exists()), None)
-    if source is not None and CALLS_MODELS not in sys.modules:
-        sys.modules[CALLS_MODELS] = Deferred(CALLS_MODELS, source, _import_llm_utils)
+    if VINTAGE.name == "pypi":
+        sys.meta_path.insert(0, PastItsWheel(CALLS_MODELS))
 
 
-def _import_llm_utils() -> types.ModuleType:
-    """tau2's calls to models, and litellm with them."""
-    if isinstance(sys.modules.get(CALLS_MODELS), Deferred):
-        del sys.modules[CALLS_MODELS]
-    if VINTAGE.name != "pypi" or "eval_protocol" in sys.modules:
-        return importlib.import_module(CALLS_MODELS)
-    # the vendored copy's module imports its wheel, and that wheel's `__init__` imports an agent framework under pytest
-    bare = types.ModuleType("eval_protocol")
-    bare.__path__ = [str(p) for p in locations("eval_protocol")]
-    sys.modules["eval_protocol"] = bare
-    try:
-        return importlib.import_module(CALLS_MODELS)
-    finally:
-        for name in [m for m in sys.modules if m.split(".")[0] == "eval_protocol"]:
-            del sys.modules[name]  # whoever wants the real package still gets it
+def _source() -> str:
+    """The text of the module that calls models; empty where it is taken as it is: v1.x imports it with `tau2`."""
+    files = (root / "utils" / "llm_utils.py" for root in locations(VINTAGE.root) if VINTAGE.name != "v1")
+    return next((file.read_text(encoding="utf-8") for file in files if file.exists()), "")
 
 
 def load(*paths: str) -> Any:
-    """The first of tau2's modules that is there, named without its import root.
+    """The first of tau2's modules that is there, named without its import root. What it takes of tau2's calls to models
+    is imported when it is called.
 
     Raises:
         BenchDataError: none is there.
     """
     for path in paths:
+        name = f"{VINTAGE.root}.{path}"
         try:
-            return importlib.import_module(f"{VINTAGE.root}.{path}")
+            if name == CALLS_MODELS or not SOURCE:
+                return importlib.import_module(name)
+            with deferred(CALLS_MODELS, SOURCE):
+                return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not str(error.name).startswith(VINTAGE.root):
                 raise
@@ -80,6 +73,7 @@ def load(*paths: str) -> Any:
 
 
 _prepare_process()
+SOURCE = _source()
 _message, _simulation, _tasks = load("data_model.message"), load("data_model.simulation"), load("data_model.tasks")
 _orchestrator, _registry = load("orchestrator.orchestrator"), load("registry")
 _toolkit, _environment, _db = load("environment.toolkit"), load("environment.environment"), load("environment.db")

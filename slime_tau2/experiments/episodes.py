@@ -88,8 +88,8 @@ def train_tasks(world: World) -> list[str]:
 class Episodes:
     """Episodes of the models of one run, in its directory.
 
-    One server serves them all, one after the other: it takes seconds to import torch. It starts with the first model
-    and ends with `close`.
+    One server serves them all, one after the other: it takes seconds to import torch. It starts with the first model,
+    and again where it died while nobody asked it anything; `close` ends it.
     """
 
     directory: Path
@@ -100,7 +100,8 @@ class Episodes:
     _server: ServerProcess | None = field(default=None, init=False)
     _open: ExitStack = field(default_factory=ExitStack, init=False)
     _mismatches: int = field(default=0, init=False)
-    _server_mismatches: int = field(default=0, init=False)
+    _noted: int = field(default=0, init=False)
+    """Mismatches that the server counted so far, which are among all."""
     _audited: int = field(default=0, init=False)
     _lags_ms: list[float] = field(default_factory=list, init=False)
     _server_rss_mib: int = field(default=0, init=False)
@@ -117,7 +118,7 @@ class Episodes:
 
     def close(self) -> None:
         """End the server, where there is one."""
-        self._server = None
+        self._server, self._noted = None, 0
         self._open.close()
 
     @contextmanager
@@ -129,8 +130,11 @@ class Episodes:
             lags_ms: what is measured of the loop meanwhile, in milliseconds. Its warm-up counts for nothing.
 
         Raises:
-            PolicyError: it does not start, or died. The same command resumes.
+            ConfigError: it refused what it was given as it started.
+            PolicyError: it does not answer, died, or cannot load the weights.
         """
+        if self._server is not None and not self._server.alive:
+            self.close()
         if self._server is None:
             process = ServerProcess(model, self.directory / "logs" / "server.log", device=DEVICE)
             self._server = self._open.enter_context(process)
@@ -139,9 +143,10 @@ class Episodes:
         yield self._server
         self._server.check()
         info = self._server.info()
-        self._server_rss_mib = info["peak_rss_mib"]
+        self._server_rss_mib = max(self._server_rss_mib, info["peak_rss_mib"])
         if self.chat.keeps_history:  # else segments end there, and the audit looks
-            self._server_mismatches = info["prefix_mismatches"]
+            self._mismatches += info["prefix_mismatches"] - self._noted
+            self._noted = info["prefix_mismatches"]
         self._lags_ms += lags_ms[WARM_UP_LAGS:]
 
     def evaluate(self, name: str, model: Path, seed: int | None = None) -> list[AttemptRecord]:
@@ -250,7 +255,7 @@ class Episodes:
         }
         total = Usage(
             wall_s=before.wall_s + wall_s,
-            mismatches=before.mismatches + self._mismatches + self._server_mismatches,
+            mismatches=before.mismatches + self._mismatches,
             audited=before.audited + self._audited,
             peak_rss_mib=max(before.peak_rss_mib, rss_mib + self._server_rss_mib),
             lags=lags if self._lags_ms else before.lags,

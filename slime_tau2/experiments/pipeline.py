@@ -119,8 +119,8 @@ class Pipeline:
                 yield
                 self.episodes.world.check()
             finally:
-                self.episodes.close()
                 self._keep_usage()
+                self.episodes.close()
 
     def _model(self, stage: str) -> Path:
         return layout.model(self.directory, stage)

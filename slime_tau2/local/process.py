@@ -69,6 +69,11 @@ class ServerProcess:
             f"the local server did not answer at {self.url} within {START_S:.0f} s; its log is {self.log}"
         )
 
+    @property
+    def alive(self) -> bool:
+        """Whether its process has not ended."""
+        return self.process.poll() is None
+
     def check(self) -> None:
         """See that the server lives.
 

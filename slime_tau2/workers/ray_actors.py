@@ -24,8 +24,8 @@ class _Actor:
     """A host within an actor. What its player raises is kept for `ready`: raised here, it would kill the actor.
 
     Args:
-        paths: the parent's import path. What the parent finds there and the actor would not, plugins beside a script
-            or in the parent's working directory, is found here too, where the node has that folder.
+        paths: the parent's import path. A plugin that the parent finds by name beside a script or in its working
+            directory is found here too, where the node has that folder. `make` itself is unpickled before.
     """
 
     def __init__(self, make: Make, number: int, count: int, paths: Sequence[str]):

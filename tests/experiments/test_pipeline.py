@@ -17,6 +17,8 @@ import pytest
 
 from slime_tau2.evaluation import plan
 from slime_tau2.experiments import pipeline
+from slime_tau2.experiments.episodes import Episodes
+from slime_tau2.experiments.settings import SMOKE, PipelineSettings
 from slime_tau2.local.batches import length_bucketed
 from slime_tau2.rollouts.found import find
 from slime_tau2.rollouts.reader import Reader
@@ -187,6 +189,21 @@ def test_killed_after_its_last_evaluation_it_still_reports(finished, cli, tmp_pa
     code, _, error = cli(*arguments(tmp_path / "q"))
     assert code == 0, error
     assert (tmp_path / "q" / "report.json").exists() and (tmp_path / "q" / "usage.json").exists()
+
+
+def test_one_server_serves_all_models_of_a_run_and_one_that_died_idle_is_replaced(tiny_model_dir, tmp_path):
+    episodes, processes = Episodes(tmp_path, PipelineSettings(**SMOKE)), []
+    try:
+        for _ in range(3):
+            with episodes.server(tiny_model_dir, []) as server:
+                processes.append(server.process)
+            if len(processes) == 2:
+                server.process.kill()
+                server.process.wait()
+        assert processes[0] is processes[1] is not processes[2] and server.alive
+    finally:
+        episodes.close()
+    assert not server.alive
 
 
 @pytest.mark.exhaustive

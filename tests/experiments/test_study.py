@@ -66,7 +66,7 @@ def test_a_part_of_a_study_runs_resumes_and_refuses_another(cli, tmp_path):
     assert code == 0 and weights.read_bytes() == before and "GRPO, 2 groups" not in out
     code, _, error = cli(*command, "--set", "grpo_lr=1")
     assert code == 2 and "holds a study with other settings (pipeline)" in error
-    code, _, error = cli("study", "--output", tmp_path / "x", "--only", "nope")
+    code, _, error = cli("study", "--smoke", *sizes, "--output", tmp_path / "x", "--only", "nope")
     assert code == 2 and "error: --only nope: this study has start, gated" in error
 
 
