@@ -219,10 +219,20 @@ def test_the_second_studys_starts_are_there_with_their_models(second):
 
 def test_the_cookbooks_words_are_true_of_the_second_study(second):
     assert f"{second.ended} of its {second.cells} cells have ended" in WORDS
-    none, gated, prefix = (second.rows[name].spending[0] for name in ("none", "gated", "prefix"))
-    assert f"trained on {none.sequences:,} of its {none.episodes:,} episodes" in WORDS
-    assert f"trained on {gated.sequences:,} of {gated.episodes:,}, and won almost twice as many" in WORDS
-    assert 1.75 < second.rows["gated"].by_seed[0] / second.rows["none"].by_seed[0] < 2
-    last = second.rows["curriculum"].learning["episodes"][-1].success
+    rows, differences = second.rows, {d.name: d for d in (second.primary, *second.secondary)}
+    assert all(e.value > 0 for e in second.primary.by_seed.values()) and second.primary.pooled.low > 0
+    shaping = differences["none − gated"]
+    assert all(e.value < 0 for e in shaping.by_seed.values()) and shaping.pooled.high < 0
+    for seed, spent in rows["none"].spending.items():
+        assert f"{spent.sequences:,} of {spent.episodes:,} episodes in seed {seed}" in WORDS
+    assert all(spent.sequences > 0.9 * spent.episodes for spent in rows["gated"].spending.values()), "nine in ten"
+    once = [name for name, row in rows.items() if len(row.by_seed) == 1]
+    assert f"{', '.join(f'`{name}`' for name in once[:-1])} and `{once[-1]}` have one seed each" in WORDS
+    for name in once:
+        against = next(d for d in second.secondary if d.name.startswith(f"{name} − "))
+        assert against.pooled.low < 0 < against.pooled.high, "none of these intervals leaves out 0"
+    assert all(e.value < 0 for e in differences["curriculum − gated"].by_seed.values())
+    last = rows["curriculum"].learning["episodes"][-1].success
     assert f"won {100 * last:.0f} % of its last fifth of draws" in WORDS
-    assert f"began {prefix.eased} of its {prefix.episodes:,} episodes within a success" in WORDS
+    prefix = rows["prefix"].spending[0]
+    assert f"began {prefix.eased} of its {prefix.episodes:,} episodes of seed 0 within a success" in WORDS
