@@ -234,5 +234,7 @@ def test_the_cookbooks_words_are_true_of_the_second_study(second):
     assert all(e.value < 0 for e in differences["curriculum − gated"].by_seed.values())
     last = rows["curriculum"].learning["episodes"][-1].success
     assert f"won {100 * last:.0f} % of its last fifth of draws" in WORDS
+    first, second_seed = (e.value for e in differences["prefix − curriculum"].by_seed.values())
+    assert first * second_seed < 0, "ahead in one seed and behind in the other"
     prefix = rows["prefix"].spending[0]
     assert f"began {prefix.eased} of its {prefix.episodes:,} episodes of seed 0 within a success" in WORDS
