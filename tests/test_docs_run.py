@@ -37,11 +37,7 @@ OPENAI = "https://api.openai.com/v1"
 RULES: list[tuple[str, str, tuple[str, ...]]] = [
     # a pattern of the whole command, how it is tested, what is added to make it short
     (r"bash launch/quickstart\.sh", "tests/experiments/test_pipeline.py::test_it_runs_end_to_end_and_reports", ()),
-    (
-        r"slime-tau2 quickstart --(set .*|smoke)",
-        "tests/experiments/test_pipeline.py::test_it_runs_end_to_end_and_reports",
-        (),
-    ),
+    (r"slime-tau2 quickstart --set .*", "tests/experiments/test_pipeline.py::test_it_runs_end_to_end_and_reports", ()),
     (
         r"slime-tau2 study .*",
         "tests/experiments/test_study.py::test_a_part_of_a_study_runs_resumes_and_refuses_another",

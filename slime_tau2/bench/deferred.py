@@ -8,6 +8,7 @@ tokenizer and tau2, and 128 MiB of its memory.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -42,11 +43,7 @@ class _Deferred(ModuleType):
 
     def __init__(self, name: str, source: str):
         super().__init__(name)
-        self._asynchronous = {
-            node.name: isinstance(node, ast.AsyncFunctionDef)
-            for node in ast.parse(source).body
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        }
+        self._asynchronous = _functions(source)
 
     def __getattr__(self, name: str) -> Any:
         if name in self._asynchronous:
@@ -56,6 +53,16 @@ class _Deferred(ModuleType):
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
+
+
+@functools.cache
+def _functions(source: str) -> dict[str, bool]:
+    """{function of a module: whether it is asynchronous}."""
+    return {
+        node.name: isinstance(node, ast.AsyncFunctionDef)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
 
 
 def _function(module: str, name: str, *, asynchronous: bool) -> Callable[..., Any]:

@@ -62,7 +62,7 @@ def load(*paths: str) -> Any:
     for path in paths:
         name = f"{VINTAGE.root}.{path}"
         try:
-            if name == CALLS_MODELS or not SOURCE:
+            if name in sys.modules or name == CALLS_MODELS or not SOURCE:
                 return importlib.import_module(name)
             with deferred(CALLS_MODELS, SOURCE):
                 return importlib.import_module(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,13 +114,12 @@ class Pipeline:
         check(self.settings)
         with manifest.claim(self.directory, self.settings):
             torch.manual_seed(self.settings.seed)
-            self.episodes = Episodes(self.directory, self.settings, self.progress)
-            try:
-                yield
-                self.episodes.world.check()
-            finally:
-                self._keep_usage()
-                self.episodes.close()
+            with closing(Episodes(self.directory, self.settings, self.progress)) as self.episodes:
+                try:
+                    yield
+                    self.episodes.world.check()
+                finally:
+                    self._keep_usage()
 
     def _model(self, stage: str) -> Path:
         return layout.model(self.directory, stage)

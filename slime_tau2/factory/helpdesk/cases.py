@@ -440,10 +440,10 @@ DRAWN = (
     "two",
 )
 """Families, each as often as it is drawn; one that needs another before it is drawn in vain at times."""
-NEEDS = {"same": ("swap", "shipped", "like", "by_amount", "two"), "by_amount": ("refund", "same")}
-"""{family: what has to have come before it}; of `by_amount`, just before it."""
 EXCHANGED = {"swap": 1, "shipped": 1, "like": 1, "by_amount": 1, "two": 2}
 """{family: orders that it swaps or has sent back, at most}; `same` pays for one of them."""
+NEEDS = {"same": tuple(EXCHANGED), "by_amount": ("refund", "same")}
+"""{family: what has to have come before it}; of `by_amount`, just before it."""
 RECIPES = 240
 
 
