@@ -13,6 +13,7 @@ from slime_tau2.config import Tau2Config
 NO_OPTIONS = ("tau2_eval", "tau2_data", "tau2_rl_train", "tau2_rl_database", "tau2_sft_train")
 """A data set of slime's, a folder of tau2's, and AReaL's files."""
 SLIMES_OWN = ("train.py", "train_async.py")
+UsageError = typer.BadParameter.__base__  # of click, or of the copy of click that a typer may carry
 COMMANDS = typer.main.get_command(app).commands
 
 
@@ -51,13 +52,15 @@ def test_commands_exist(page):
 
 
 def check_command(page, words):
+    """The command takes these words as they stand, with all that it requires among them."""
     if words[0].startswith("-"):
         return
     assert words[0] in COMMANDS, f"{page.name}: slime-tau2 {words[0]}"
-    options = {o for p in COMMANDS[words[0]].params for o in (*p.opts, *p.secondary_opts)}
+    try:
+        COMMANDS[words[0]].make_context(words[0], list(words[1:]))
+    except UsageError as error:
+        pytest.fail(f"{page.name}: slime-tau2 {' '.join(words)}: {error.format_message()}")
     for n, word in enumerate(words[1:], 1):
-        if word.startswith("--"):
-            assert word.partition("=")[0] in options, f"{page.name}: slime-tau2 {words[0]} {word}"
         if word == "--set" and words[0] in ("eval", "collect", "rft") and "=" in words[n + 1]:
             assert words[n + 1].partition("=")[0] in (*Tau2Config.model_fields, "KEY"), f"{page.name}: {words[n + 1]}"
 
@@ -95,14 +98,19 @@ def test_the_picture_is_what_its_script_draws(monkeypatch):
     assert picture.FILE.read_text(encoding="utf-8") == picture.picture(), "run python tests/bench/picture.py"
 
 
+@pytest.mark.parametrize("command", ["eval --nonsense", "eval --domain airline", "nonsense"])
+def test_a_commands_check_can_fail(tmp_path, command):
+    page = tmp_path / "x.md"
+    page.write_text(f"```bash\nslime-tau2 {command}\n```\n")
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=r"x\.md: slime-tau2 \w+"):
+        test_commands_exist(page)
+
+
 def test_the_checks_can_fail(tmp_path):
     page = tmp_path / "x.md"
-    page.write_text(
-        "```bash\nslime-tau2 eval --nonsense\n```\n[a](b.md) `tau2_nope` `tests/test_docs.py::test_nothing`\n"
-    )
+    page.write_text("[a](b.md) `tau2_nope` `tests/test_docs.py::test_nothing`\n")
     for check in (
         test_links_lead_somewhere,
-        test_commands_exist,
         test_options_exist,
         test_files_and_tests_that_are_named_exist,
     ):
