@@ -36,18 +36,33 @@ SETS = ("tau2_domains", "tau2_task_sets")
 """Options in which a value with a / in it, or the bare name of a directory with a manifest, is a task set's path."""
 MANIFEST = "manifest.json"
 NOT_OF_EPISODES = {
+    # `slime-tau2 eval` has options of its own for these, which the launch scripts give
     "domains",
-    "domain_weights",
     "task_sets",
-    "unverified",
     "split",
-    "i_know",
     "seed",
+    "workers",
     "user_base_url",
     "user_model",
     "retail_basis",
+    # these are of training alone, and `slime-tau2 eval` refuses them
+    "domain_weights",
+    "unverified",
+    "i_know",
+    "curriculum",
+    "prefix_starts",
+    "shaping",
+    "alpha",
+    "advantage",
+    "credit",
+    "credit_discount",
+    "overlong",
+    "overlong_penalty",
+    "log_samples",
+    "dump",
+    "episode_retries",
 }
-"""What an evaluation is given by options of its own."""
+"""What is no option of how an episode is played: `evaluation.request.NOT_OF_AN_EVALUATION`, and what scripts give."""
 
 Options = dict[str, str]
 """{name: its value as YAML, on one line}."""

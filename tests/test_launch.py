@@ -12,6 +12,7 @@ import yaml
 from launch_commands import LAUNCH, PROFILES, commands, fake_slime, launch, options, shown_file
 
 from slime_tau2.config import Tau2Config
+from slime_tau2.evaluation.request import NOT_OF_AN_EVALUATION, EvalRequest
 from slime_tau2.traits import BENCHMARKS
 
 SCRIPTS = ["node", "setup", "prepare", "serve_policy", "serve_user_sim", "sft", "rft", "grpo", "evaluate", "export_hf"]
@@ -405,7 +406,9 @@ def test_an_episode_is_played_as_training_plays_it(script, slime, tmp_path):
             and "domains" not in told
             and told["seeded_sampling"] == "false"
         )
-        Tau2Config.from_mapping({k: yaml.safe_load(v) for k, v in told.items() if k != "plugins"}, "--set")
+        given = {k: yaml.safe_load(v) for k, v in told.items() if k != "plugins"}
+        Tau2Config.from_mapping(given, "--set")
+        EvalRequest(output=tmp_path, domain="airline", policy="http://127.0.0.1:9", options=given).resolved()
         temperature, top_k = command[command.index("--temperature") + 1], command[command.index("--top-k") + 1]
         assert (temperature, top_k) == (("0.8", "20") if script == ("evaluate",) else ("0.7", "-1"))
     plain = pairs(commands(launch(*script, "--dry-run", **slime).stdout)[0])
@@ -415,6 +418,29 @@ def test_an_episode_is_played_as_training_plays_it(script, slime, tmp_path):
     (tmp_path / "yaml.py").write_text("raise ImportError\n")
     wrong = launch(*script, "--dry-run", TAU2_CONFIG=str(config), PYTHONPATH=str(tmp_path), **slime)
     assert wrong.returncode == 2 and "write the value of tau2_plugins on its own line" in wrong.stderr
+
+
+@pytest.mark.parametrize("script", [("evaluate",), ("rft", "sample")], ids=" ".join)
+def test_an_evaluation_is_given_no_option_that_it_refuses(script, slime, tmp_path):
+    """Whatever training is told: profiles and TAU2_CONFIG hold options of both."""
+    training = {**Tau2Config().model_dump(mode="json"), "credit": "turn", "alpha": 0.5, "workers": 2}
+    training = [f"tau2_{k}={json.dumps(v)}" for k, v in training.items() if k in NOT_OF_AN_EVALUATION and v is not None]
+    assert len(training) > 10
+    words = [word for one in training for word in ("--set", one)]
+    done = launch(*script, "--profile", "8gpu-async", *words, "--dry-run", cwd=tmp_path, **slime)
+    evaluations = [c for c in commands(done.stdout) if c[:2] == ["slime-tau2", "eval"]]
+    assert evaluations, done.stderr
+    for command in evaluations:
+        given = {k: yaml.safe_load(v) for k, v in pairs(command).items()}
+        EvalRequest(output=tmp_path, domain="airline", policy="http://127.0.0.1:9", options=given).resolved()
+
+
+def test_the_launch_scripts_know_what_an_evaluation_refuses(monkeypatch):
+    monkeypatch.syspath_prepend(LAUNCH)
+    import effective_options
+
+    given = {"user_base_url", "user_model", "retail_basis"}
+    assert effective_options.NOT_OF_EPISODES == {*NOT_OF_AN_EVALUATION, *given}
 
 
 def after(command, option):
