@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,15 @@ def played(settings: PipelineSettings) -> dict[str, Any]:
     }
 
 
-def slime_args(settings: PipelineSettings, server_url: str, tokenizer: Path, dumps: Path) -> Namespace:
-    """The arguments that slime would hand to the hooks, for the local engine; rollouts are dumped under `dumps`."""
+def slime_args(
+    settings: PipelineSettings, server_url: str, tokenizer: Path, dumps: Path, paths: Mapping[str, str]
+) -> Namespace:
+    """The arguments that slime would hand to the hooks, for the local engine; rollouts are dumped under `dumps`, and
+    `paths` are options of the hooks that no setting holds.
+    """
     host, port = server_url.removeprefix("http://").split(":")
-    options = {**played(settings), "domains": (settings.tasks,), "split": WHOLE, "seed": settings.seed, **settings.tau2}
+    fixed = {"domains": (settings.tasks,), "split": WHOLE, "seed": settings.seed}
+    options = {**played(settings), **fixed, **settings.tau2, **paths}
     return Namespace(
         hf_checkpoint=str(tokenizer),
         sglang_router_ip=host,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,8 @@ class Pipeline:
     directory: Path
     settings: PipelineSettings
     progress: Progress = field(default_factory=Progress)
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """Options of the hooks during GRPO that name files. They are no settings of the run: it may be moved."""
 
     def run(self) -> Path:
         """Run what is missing of all stages; returns the directory of the final model.
@@ -225,5 +227,5 @@ class Pipeline:
         episodes.worked = True
         self.progress.start(f"GRPO, {s.grpo_groups} groups of {s.grpo_group_size}", s.grpo_steps)
         with episodes.server(start.path, stage.lags_ms) as server:
-            stages.train_grpo(stage, trainer, episodes.tokenizer, server, s)
+            stages.train_grpo(stage, trainer, episodes.tokenizer, server, s, self.paths)
         self.progress.end("")

@@ -70,7 +70,7 @@ class PipelineSettings(Manifest):
     """Options of the hooks during GRPO (`Tau2Config`, docs/hooks.md), e.g. {shaping: none, credit: turn}."""
     eval_attempts: int = Field(12, gt=0)
     """Attempts at each held-out task, after each stage."""
-    eval_tasks: int | None = None
+    eval_tasks: int | None = Field(None, gt=0)
     """How many held-out tasks are evaluated; None: all 150."""
     concurrency: int = Field(24, gt=0)
     """Live episodes at a time."""

@@ -10,7 +10,7 @@ import asyncio
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,12 +100,20 @@ def train_sft(
 
 
 def train_grpo(
-    stage: Stage, trainer: Trainer, tokenizer: Tokenizer, server: ServerProcess, settings: PipelineSettings
+    stage: Stage,
+    trainer: Trainer,
+    tokenizer: Tokenizer,
+    server: ServerProcess,
+    settings: PipelineSettings,
+    paths: Mapping[str, str],
 ) -> None:
     """Rounds of rollout, group normalisation, training and a weight update: `settings.grpo_steps` of them, or until
     `settings.grpo_episodes` are sampled.
+
+    Args:
+        paths: options of the hooks that name files.
     """
-    args = slime_args(settings, server.url, stage.directory / "weights", stage.directory)
+    args = slime_args(settings, server.url, stage.directory / "weights", stage.directory, paths)
     root = stage.directory / "checkpoints"
     state = checkpoint.load(root, trainer) or {"iteration": 0}
     step, episodes = state["iteration"], state.get("episodes", 0)

@@ -66,14 +66,16 @@ def main(
     """Run or resume a study, or a part of it, then report what is there.
 
     Raises:
-        ConfigError: an unknown cell, seed or setting; another study in `output`; no such task set; cells that failed.
+        ConfigError: an unknown cell, seed or setting; another study in `output`; no such task set, or another version
+            of it than cells were run on; cells that failed.
     """
     settings = declared(seeds, smoke, assignments)
     mine = part(jobs(output, settings), only_seeds, only_cells)
     for job in mine:
         check(settings.of_seed(job.seed, **settings.cells[job.name]))
-    worlds.load(settings.pipeline["tasks"])
+    world = worlds.load(settings.pipeline["tasks"])
     _declare(output, settings)
+    Cells(output, settings).see_that_they_are_of(world)
     with watch.watching(console) as progress:
         stopped = run(mine, settings, progress, console)
     if any(map(has_ended, jobs(output, settings))):
@@ -90,6 +92,8 @@ def main(
 def declared(seeds: int, smoke: bool, assignments: list[str]) -> StudySettings:
     """What study.json will say."""
     named = {assignment.partition("=")[0] for assignment in assignments}
+    if "seed" in named:
+        raise ConfigError(f"--set seed: a study has seeds 0 to {seeds - 1}; --seed N runs one of them alone")
     changed = pipeline_settings(assignments, {}).model_dump(mode="json", include=named)
     whole = PipelineSettings(**{**PIPELINE, **(SMOKE_PIPELINE if smoke else {}), **changed})
     sources: tuple[Source, ...] = (
@@ -170,11 +174,10 @@ def run_cell(job: Job, settings: StudySettings, progress: watch.Progress) -> Non
     start = job.of(START)
     _see_that_it_is_the_same(start, settings)
     changed = dict(settings.cells[job.name])
-    if job.name == PREFIXED:
-        changed["tau2"] = {**changed["tau2"], **_prefixes(start, settings)}
+    paths = _prefixes(start, settings) if job.name == PREFIXED else {}
     if job.stage == "rft":
         changed |= as_much(job.of(BASELINE), settings)
-    pipeline = Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress)
+    pipeline = Pipeline(job.directory, settings.of_seed(job.seed, **changed), progress, paths)
     pipeline.run_stage(job.stage, StageModel(start.directory, start.stage))
     Cells(job.study, settings).result(job)
 
@@ -199,7 +202,7 @@ def _prefixes(start: Job, settings: StudySettings) -> dict[str, str]:
     """The option that lets groups begin within the start's own successes; {} where it had none at train tasks.
 
     Raises:
-        ConfigError: its attempts are not here.
+        ConfigError: its attempts are not here, or are of another version of the task set.
     """
     path = layout.rft_samples(start.directory) / records.FILE
     if not path.exists():
@@ -209,10 +212,19 @@ def _prefixes(start: Job, settings: StudySettings) -> dict[str, str]:
         )
     world = worlds.load(settings.pipeline["tasks"])
     versions = {} if world.task_set is None else {world.name: world.task_set.sha256}
-    try:
-        prefixes.load(path, {str(TaskRef(world.name, task_id)) for task_id in train_tasks(world)}, versions)
-    except ConfigError as error:
-        log.warning("%s: no group can begin within a success, so that it is the curriculum again: %s", start, error)
+    successes, others = prefixes.read(path, {str(TaskRef(world.name, i)) for i in train_tasks(world)}, versions)
+    if others:
+        raise ConfigError(
+            f"{start}: {others} records of {path} are of another version of {settings.pipeline['tasks']}: bring the "
+            "task set that it was run on"
+        )
+    if not successes:
+        log.warning(
+            "%s: %s has no success at a train task for a group to begin within: `%s` is the curriculum again",
+            start,
+            path,
+            PREFIXED,
+        )
         return {}
     return {"prefix_starts": str(path)}
 

@@ -20,6 +20,7 @@ from slime_tau2 import files
 from slime_tau2.data import records as attempts
 from slime_tau2.data import rejection
 from slime_tau2.episode import worlds
+from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import behaviour, exploits, failures, runs
 from slime_tau2.experiments import directory as layout
@@ -55,6 +56,8 @@ class Result(BaseModel):
     """
     model_sha256: str = ""
     """Of its weights, by which a model that is brought from another machine is known; empty where it was gone."""
+    task_set_sha256: str = ""
+    """Version of the task set that it was evaluated on; empty of a domain, and of results of earlier versions."""
 
 
 class Cells:
@@ -67,14 +70,40 @@ class Cells:
         """{cell: {seed: its result}}.
 
         Raises:
-            ConfigError: a file of a cell is broken or of other settings, or the task set is not there.
+            ConfigError: a file of a cell is broken or of other settings, or the task set is not there; cells are of
+                different versions of it.
             EvaluationStopped: an evaluation is not whole.
         """
         found: dict[str, dict[int, Result]] = {}
+        versions: dict[str, Job] = {}
         for job in jobs(self.directory, self.settings):
             if has_ended(job):
-                found.setdefault(job.name, {})[job.seed] = self.result(job)
+                result = found.setdefault(job.name, {})[job.seed] = self.result(job)
+                if result.task_set_sha256:
+                    versions.setdefault(result.task_set_sha256, job)
+        if len(versions) > 1:
+            (a, one), (b, other), *_ = versions.items()
+            raise ConfigError(
+                f"{one} and {other} of {self.directory} are of different versions of {self.settings.pipeline['tasks']} "
+                f"({a}, {b}) and do not compare: remove the cells of one, and run them again on the other"
+            )
         return found
+
+    def see_that_they_are_of(self, world: World) -> None:
+        """See that the cells that have ended are of the version of the task set that is here.
+
+        Raises:
+            ConfigError: one is of another. Or as `results`.
+        """
+        here = "" if world.task_set is None else world.task_set.sha256
+        for name, seeds in self.results().items():
+            for seed, result in seeds.items():
+                if result.task_set_sha256 not in ("", here):
+                    raise ConfigError(
+                        f"{Job(self.directory, seed, name)} of {self.directory} is of version {result.task_set_sha256} "
+                        f"of {self.settings.pipeline['tasks']}, and {here or 'a domain'} is here: bring the task set "
+                        "that it was run on, or begin a study of its own in another --output"
+                    )
 
     def result(self, job: Job) -> Result:
         """The result of a cell that has ended. Raises as `results`.
@@ -126,6 +155,7 @@ class Cells:
             wall_s=files.read_as(job.directory / layout.USAGE, layout.Usage).wall_s,
             selected=rejection.select(attempts.read(samples), rule).counts if samples.exists() else {},
             model_sha256=_weights_sha256(job),
+            task_set_sha256=next((record.get("task_set_sha256", "") for record in run.records), ""),
         )
 
 

@@ -187,7 +187,7 @@ def _failures(report: StudyReport) -> Table:
 def _table(title: str, columns: Sequence[str]) -> Table:
     """A table whose first column has the rows' names."""
     table = Table(title=title, title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)  # a name that is cut short may be another cell's
     for column in columns:
         table.add_column(column, justify="right")
     return table

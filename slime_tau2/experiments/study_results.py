@@ -40,7 +40,9 @@ class Difference:
     by_seed: Mapping[int, Estimate]
     """Of each seed's two models, over tasks."""
     smallest: float
-    """The smallest true effect that such a study shows four times in five; nan where its attempts do not say."""
+    """The smallest true effect that such a study shows four times in five; nan where its attempts or its seeds do not
+    say.
+    """
 
     @classmethod
     def between(cls, cell: str, against: str, results: Mapping[str, Seeds], metric: str) -> Difference | None:
@@ -74,11 +76,12 @@ class Difference:
 
 def _smallest(pooled: Estimate, ours: Sequence[Successes], theirs: Sequence[Successes]) -> float:
     """The smallest effect in pass^1 for which such an interval leaves 0 out four times in five: half its width, and as
-    many standard errors as an estimate is low by in one study of five. The standard error is of the components'.
+    many standard errors as an estimate is low by in one study of five. The standard error is of the components'. One
+    seed says nothing of seeds: nan.
     """
     attempts = min(len(s) for model in (*ours, *theirs) for s in model.values())
     tasks = len(set.intersection(*(set(model) for model in (*ours, *theirs))))
-    if attempts < 2 or tasks < 2:
+    if attempts < 2 or tasks < 2 or len(ours) < 2:
         return float("nan")
     parts = variance.of_difference(*variance.cells(theirs, ours))
     error = sqrt(parts.of_mean(tasks=tasks, attempts=attempts, seeds=len(ours)))

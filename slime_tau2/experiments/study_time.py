@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import fmean
 
 from slime_tau2 import files
 from slime_tau2.experiments import directory as layout
 from slime_tau2.experiments.directory import Usage
+from slime_tau2.experiments.study_cells import FILE as RESULT
+from slime_tau2.experiments.study_cells import Result
 from slime_tau2.experiments.study_grid import START, Job
 
 EXPECTED_S = {"start": 420.0, "GRPO": 720.0, "RFT": 660.0}
@@ -27,7 +28,7 @@ def forecast(mine: Sequence[Job], missing: Sequence[Job]) -> str:
     measured: dict[str, list[float]] = {}
     for job in mine:
         if job not in missing:
-            measured.setdefault(kind(job), []).extend(_seconds([job.directory]))
+            measured.setdefault(kind(job), []).extend(_seconds(job))
     cells = {name: fmean(measured[name]) if measured.get(name) else expected for name, expected in EXPECTED_S.items()}
     hours = sum(cells[kind(job)] for job in missing) / 3600
     each = ", ".join(
@@ -39,7 +40,10 @@ def forecast(mine: Sequence[Job], missing: Sequence[Job]) -> str:
     )
 
 
-def _seconds(runs: Iterable[Path]) -> list[float]:
-    """Wall time of runs that say it."""
-    paths = [run / layout.USAGE for run in runs]
-    return [files.read_as(path, Usage).wall_s for path in paths if path.exists()]
+def _seconds(job: Job) -> list[float]:
+    """Wall time of a cell, [] where it does not say."""
+    if (path := job.directory / layout.USAGE).exists():
+        return [files.read_as(path, Usage).wall_s]
+    if (path := job.directory / RESULT).exists():  # all that is published of it
+        return [files.read_as(path, Result).wall_s]
+    return []

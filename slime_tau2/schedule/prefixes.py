@@ -15,36 +15,50 @@ from slime_tau2.errors import ConfigError
 from slime_tau2.record import MessageRecord
 from slime_tau2.types import is_success
 
+Successes = dict[str, list[list[MessageRecord]]]
+"""{task name: conversations that solved it}"""
 
-def load(
-    path: Path | None, tasks: Collection[str], versions: Mapping[str, str] | None = None
-) -> dict[str, list[list[MessageRecord]]]:
-    """{task name: conversations that solved it}, from a file of records (`attempts.jsonl`).
 
-    Other tasks, among them all that are held out, are left out. Without a file there are none.
-
-    Args:
-        versions: {task set: its sha256}; records of other versions are left out.
+def load(path: Path | None, tasks: Collection[str], versions: Mapping[str, str] | None = None) -> Successes:
+    """The successes of a file of records (`attempts.jsonl`). Without a file there are none.
 
     Raises:
-        ConfigError: no such file, a line that is no record, or no success on any of the tasks.
+        ConfigError: as `read`; or there is no success on any of the tasks.
     """
     if path is None:
         return {}
-    successes: dict[str, list[list[MessageRecord]]] = {}
+    successes, others = read(path, tasks, versions)
+    if not successes:
+        left_out = f"; {others} of its records are of another version of their task set" if others else ""
+        raise ConfigError(
+            f"tau2_prefix_starts = {path}: it holds no success on the {len(tasks)} tasks that are trained on{left_out}"
+        )
+    return successes
+
+
+def read(path: Path, tasks: Collection[str], versions: Mapping[str, str] | None = None) -> tuple[Successes, int]:
+    """(successes, records that are of another version of their task set) of a file.
+
+    Other tasks, among them all that are held out, are left out, and so are other versions.
+
+    Args:
+        versions: {task set: its sha256}.
+
+    Raises:
+        ConfigError: no such file, or a line that is no record.
+    """
+    successes: Successes = {}
+    others = 0
     for record in records.read(path):
         sha256 = record.get("task_set_sha256")
         if sha256 is not None and sha256 != (versions or {}).get(record["domain"]):
+            others += 1
             continue
         name = f"{record['domain']}/{record['task_id']}"
         conversation = spoken(record["messages"])
         if name in tasks and is_success(record["reward"]) and len(_agent_turns(conversation)) > 1:
             successes.setdefault(name, []).append(conversation)
-    if not successes:
-        raise ConfigError(
-            f"tau2_prefix_starts = {path}: it holds no success on the {len(tasks)} tasks that are trained on"
-        )
-    return successes
+    return successes, others
 
 
 def spoken(messages: Sequence[MessageRecord]) -> list[MessageRecord]:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+from argparse import Namespace
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -125,6 +126,7 @@ class Stand(study.Pipeline):
     """A pipeline that holds its directory, as any, and leaves a cell without training."""
 
     ran: ClassVar[list[str]] = []
+    given: ClassVar[dict[str, dict[str, str]]] = {}
 
     def run_until(self, last):
         return self.run_stage(last, None)
@@ -132,6 +134,7 @@ class Stand(study.Pipeline):
     def run_stage(self, name, start):
         with manifest.claim(self.directory, self.settings):
             self.ran.append(self.directory.parent.name + "/" + self.directory.name)
+            self.given[self.ran[-1]] = dict(self.paths)
             seed, cell = self.directory.parent, self.directory.name
             study_files.cell(Job(seed.parent, int(seed.name[5:]), cell), {n: [True, False] for n in range(4)})
 
@@ -140,6 +143,7 @@ class Stand(study.Pipeline):
 def stand(monkeypatch):
     monkeypatch.setattr(study, "Pipeline", Stand)
     monkeypatch.setattr(Stand, "ran", [])
+    monkeypatch.setattr(Stand, "given", {})
     return Stand.ran
 
 
@@ -296,10 +300,9 @@ def test_prefixes_are_the_starts_own_successes_and_controls_spend_what_grpo_did(
     declared = study_files.settings(seeds=1)
     study.run(jobs(tmp_path, declared), declared, Progress(), Console(quiet=True))
     read = lambda name: PipelineSettings.of(tmp_path / "seed_0" / name)  # noqa: E731
-    assert read("prefix").tau2 == {
-        "curriculum": True,
-        "prefix_starts": str(tmp_path / "seed_0" / START / "data" / "rft_samples" / "attempts.jsonl"),
-    }
+    samples = tmp_path / "seed_0" / START / "data" / "rft_samples" / "attempts.jsonl"
+    assert Stand.given["seed_0/prefix"] == {"prefix_starts": str(samples)} and Stand.given["seed_0/gated"] == {}
+    assert read("prefix").tau2 == {"curriculum": True}, "the path is no setting: the study may be moved"
     for name, partial in ((CONTROL, 0.6), ("rft_successes", 1.0)):
         told = read(name)
         episodes = study_files.ROLLOUTS * (study_files.EPISODES + study_files.CUT_OFF)
@@ -314,7 +317,63 @@ def test_without_a_success_to_begin_within_prefixes_are_the_curriculum_and_say_s
     samples.write_text(samples.read_text().replace('"reward": 1.0', '"reward": 0.0'))
     study.run(part(jobs(tmp_path, declared), [], ["prefix"]), declared, Progress(), Console(quiet=True))
     assert PipelineSettings.of(tmp_path / "seed_0" / "prefix").tau2 == {"curriculum": True}
-    assert "no group can begin within a success" in caplog.text and "it holds no success" in caplog.text
+    assert "has no success at a train task for a group to begin within: `prefix` is the curriculum" in caplog.text
+    assert Stand.given["seed_0/prefix"] == {}
+
+
+def test_a_prefix_cell_goes_on_where_the_study_was_moved_to(tmp_path, stand):
+    declared, quiet = study_files.settings(seeds=1), Console(quiet=True)
+    prefix = lambda name: part(jobs(tmp_path / name, declared), [], ["prefix"])  # noqa: E731
+    study._declare(tmp_path / "a", declared)
+    assert study.run(prefix("a"), declared, Progress(), quiet) == {}
+    cell = tmp_path / "a" / "seed_0" / "prefix"
+    (cell / "eval" / "grpo" / "summary.json").unlink()
+    (cell / "result.json").unlink()
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert study.run(prefix("b"), declared, Progress(), quiet) == {} and stand.count("seed_0/prefix") == 2
+
+
+def test_prefixes_of_another_version_of_the_task_set_stop_the_cell(tmp_path, stand):
+    """Else it would be the curriculum under the name of prefix starts."""
+    declared, quiet = study_files.settings(seeds=1), Console(quiet=True)
+    study.run(part(jobs(tmp_path, declared), [], [START]), declared, Progress(), quiet)
+    samples = layout.rft_samples(tmp_path / "seed_0" / START) / "attempts.jsonl"
+    lines = [{**json.loads(line), "task_set_sha256": "old"} for line in samples.read_text().splitlines()]
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (error,) = study.run(part(jobs(tmp_path, declared), [], ["prefix"]), declared, Progress(), quiet).values()
+    assert f"{len(lines)} records of {samples} are of another version of helpdesk: bring the task set" in str(error)
+
+
+class World:
+    """As far as a study asks for it."""
+
+    def __init__(self, sha256):
+        self.task_set = Namespace(sha256=sha256) if sha256 else None
+
+
+def test_cells_of_different_versions_of_a_task_set_are_no_study(tmp_path):
+    declared = study_files.settings(seeds=2)
+    declared.write(tmp_path)
+    cells, model = Cells(tmp_path, declared), {n: [True, False] for n in range(4)}
+    study_files.cell(Job(tmp_path, 0, START), model)
+    assert cells.results()[START][0].task_set_sha256 == "", "of a domain"
+    study_files.cell(Job(tmp_path, 0, BASELINE), model, task_set_sha256="a")
+    cells.see_that_they_are_of(World("a"))
+    for here in ("b", ""):
+        with pytest.raises(ConfigError, match=r"seed 0, gated of .* is of version a of helpdesk, and (b|a domain) is"):
+            cells.see_that_they_are_of(World(here))
+    study_files.cell(Job(tmp_path, 1, BASELINE), model, task_set_sha256="b")
+    with pytest.raises(ConfigError, match=r"seed 0, gated and seed 1, gated of .* are of different versions"):
+        write_report(tmp_path, Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    "setting, said",
+    [("seed=3", "--set seed: a study has seeds 0 to 4; --seed N"), ("eval_tasks=0", "eval_tasks = 0: Input should be")],
+)
+def test_a_setting_that_a_study_cannot_have_is_refused_before_anything_is_trained(setting, said, cli, tmp_path):
+    code, _, error = cli("study", "--output", tmp_path / "s", "--set", setting)
+    assert code == 2 and said in error and not (tmp_path / "s").exists()
 
 
 def test_the_forecast_is_of_measured_cells(tmp_path):
@@ -327,6 +386,10 @@ def test_the_forecast_is_of_measured_cells(tmp_path):
     told = forecast(cells, cells[3:])
     hours = (len(cells) - 3) * 600 / 3600
     assert f"about {hours:.1f} h" in told and "start 10.0, GRPO 10.0, RFT 10.0" in told
+    for job in cells[:3]:
+        Cells(tmp_path, study_files.settings(seeds=1)).result(job)
+        (job.directory / layout.USAGE).unlink()
+    assert forecast(cells, cells[3:]) == told, "of results alone, as a study is published"
 
 
 # What is spent
@@ -449,6 +512,22 @@ def test_differences_are_over_the_seeds_that_both_have(tmp_path):
     assert list(report["primary"]["seeds"]) == ["1"] and report["primary"]["value"] == pytest.approx(0.25)
     assert report["results"][BASELINE]["by seed"] == {"0": 1.0, "1": 0.5}
     assert "1 of 3 seeds (PARTIAL: 4 of" in console.export_text()
+
+
+def test_a_report_of_the_same_cells_is_the_same_files_and_cuts_no_name(tmp_path):
+    declared = study_files.settings(seeds=1)
+    declared.write(tmp_path)
+    for name in (BASELINE, CONTROL, "group_4", "group_16"):
+        study_files.cell(Job(tmp_path, 0, name), {n: [n < 3, False] for n in range(6)})
+    made = []
+    for _ in range(2):
+        console = Console(record=True, width=80, file=open(os.devnull, "w"))
+        write_report(tmp_path, console)
+        made.append((tmp_path / "study.svg").read_bytes())
+        made.append((tmp_path / "report.json").read_bytes())
+        rows = [line.split()[1] for line in console.export_text().splitlines() if line.startswith("│ ")]
+        assert rows.count("group_16") == rows.count("group_4") >= 4 and "group_…" not in rows
+    assert made[:2] == made[2:]
 
 
 def test_a_study_without_a_cell_says_so(tmp_path):
