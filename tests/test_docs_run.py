@@ -65,6 +65,11 @@ RULES: list[tuple[str, str, tuple[str, ...]]] = [
         "tests/experiments/test_study_plan.py::test_the_cookbooks_plan_is_what_the_command_prints",
         (),
     ),
+    (
+        r"slime-tau2 (study .* --only start|eval .*/seed_\d/start/sft/model .*)",
+        "tests/experiments/test_study.py::test_a_part_of_a_study_runs_resumes_and_refuses_another",
+        (),
+    ),
     (r"slime-tau2 doctor --user .*", "tests/test_doctor.py::test_the_exit_code_and_json_are_for_scripts", ()),
     (
         r"slime-tau2 doctor --policy .* --model .*",

@@ -108,6 +108,8 @@ def test_disk_and_memory_that_are_short_are_named(tmp_path, monkeypatch):
         "a container's limit"
     )
     assert plan.host_memory(colocated, QWEN3_4B, tmp_path / "no").status is Status.WARN
+    alone, with_workers = (Plan(nodes=2, gpus=16, trainers=8, engines=8, workers=n) for n in (0, 3))
+    assert with_workers.processes_gib() - alone.processes_gib() == pytest.approx(2 * 0.7), "two of three on one node"
 
 
 # --- the router

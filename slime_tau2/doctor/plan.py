@@ -33,6 +33,8 @@ MAY_BE_ZERO = ("engines", "colocate", "cpu_optimizer", "kept", "workers")
 PROCESS_GIB = 6.0
 """Taken for each process with torch and CUDA, beside what is computed: a trainer's, measured; SGLang's is taken to be
 alike."""
+WORKER_GIB = 0.7
+"""Taken for each worker that plays episodes, with all domains loaded: 712 MiB at most, measured by tests/bench/workers.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,8 @@ class Plan:
 
     def processes_gib(self) -> float:
         """Host memory of the processes themselves, on the busiest node."""
-        return PROCESS_GIB * math.ceil((self.trainers + self.engines) / self.nodes)
+        heavy, workers = (math.ceil(n / self.nodes) for n in (self.trainers + self.engines, self.workers))
+        return PROCESS_GIB * heavy + WORKER_GIB * workers
 
 
 def parameters(model: Path) -> int | None:

@@ -227,14 +227,14 @@ class Episodes:
 
     def _watch(self, done: int) -> Callable[[Episode], None]:
         """What to call after each episode: audits it and shows how it goes. `done` attempts were there before."""
-        started, rewards = time.perf_counter(), list[float]()
+        started, rewards = time.perf_counter(), list[float | None]()
 
         def on_episode(episode: Episode) -> None:
             self._audited += 1
             self._mismatches += audit.is_mismatch(episode, self.chat, self.prompt)
-            rewards.append(episode.reward or 0.0)
+            rewards.append(episode.reward)
             rate = len(rewards) / (time.perf_counter() - started)
-            self.progress.advance(done + len(rewards), f"reward {fmean(rewards):.2f}  {rate:.0f} episodes/s")
+            self.progress.advance(done + len(rewards), f"reward {_mean(rewards)}  {rate:.0f} episodes/s")
 
         return on_episode
 
@@ -261,3 +261,11 @@ class Episodes:
             lags=lags if self._lags_ms else before.lags,
         )
         files.write_whole(self.directory / layout.USAGE, total.model_dump_json(indent=1))
+
+
+def _mean(rewards: list[float | None]) -> str:
+    """The mean as text, and how many are missing: what the infrastructure ended is no reward of 0."""
+    scored = [reward for reward in rewards if reward is not None]
+    mean = f"{fmean(scored):.2f}" if scored else "–"
+    missing = len(rewards) - len(scored)
+    return f"{mean} ({missing} without a score)" if missing else mean

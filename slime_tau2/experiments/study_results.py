@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import isnan, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Difference:
         return {
             **self.pooled.to_json(),
             "seeds": {str(seed): estimate.to_json() for seed, estimate in self.by_seed.items()},
-            "smallest effect": self.smallest,
+            "smallest effect": None if isnan(self.smallest) else self.smallest,
         }
 
 

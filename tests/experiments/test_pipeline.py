@@ -10,18 +10,22 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import page_blocks
 import pytest
 
+from slime_tau2.episode.conversation import unplayed
 from slime_tau2.evaluation import plan
 from slime_tau2.experiments import pipeline
 from slime_tau2.experiments.episodes import Episodes
 from slime_tau2.experiments.settings import SMOKE, PipelineSettings
+from slime_tau2.experiments.watch import Progress
 from slime_tau2.local.batches import length_bucketed
 from slime_tau2.rollouts.found import find
 from slime_tau2.rollouts.reader import Reader
+from slime_tau2.types import Outcome
 
 SIZES = [
     "traces=60",
@@ -204,6 +208,25 @@ def test_one_server_serves_all_models_of_a_run_and_one_that_died_idle_is_replace
     finally:
         episodes.close()
     assert not server.alive
+
+
+def test_the_progress_line_tells_what_has_no_score_from_what_was_lost(tmp_path):
+    notes = []
+    episodes = Episodes(tmp_path, PipelineSettings(**SMOKE), Progress(advance=lambda *note: notes.append(note)))
+    heard, task = episodes._watch(5), episodes.world.task("orders_0")
+    for reward in (None, 1.0, 0.0, None):
+        heard(
+            replace(
+                unplayed(episodes.world, task, 0), outcome=None if reward is None else Outcome(reward, reward, {}, {})
+            )
+        )
+    assert [done for done, _ in notes] == [6, 7, 8, 9]
+    assert [note.rpartition("  ")[0] for _, note in notes] == [
+        "reward – (1 without a score)",
+        "reward 1.00 (1 without a score)",
+        "reward 0.50 (1 without a score)",
+        "reward 0.50 (2 without a score)",
+    ]
 
 
 @pytest.mark.exhaustive
