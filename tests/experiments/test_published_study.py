@@ -225,6 +225,17 @@ def test_the_second_studys_starts_are_there_with_their_models(second):
         assert hashlib.sha256(weights.read_bytes()).hexdigest() == told
 
 
+def test_the_cookbooks_minutes_are_those_of_the_second_study(second):
+    minutes = {"start": [], "grpo": [], "rft": []}
+    for name, row in second.rows.items():
+        kind = "start" if name == "start" else "rft" if name.startswith("rft") else "grpo"
+        minutes[kind] += [wall_s / 60 for wall_s in row.wall_s.values()]
+    page = " ".join(COOKBOOK.split())
+    said = {kind: f"{min(each):.0f} to {max(each):.0f}" for kind, each in minutes.items()}
+    assert f"a GRPO cell of the second study took {said['grpo']} minutes" in page
+    assert f"A start took {said['start']} and a second round of RFT {said['rft']}" in page
+
+
 def test_the_cookbooks_words_are_true_of_the_second_study(second):
     assert f"{second.ended} of its {second.cells} cells have ended" in WORDS
     rows, differences = second.rows, {d.name: d for d in (second.primary, *second.secondary)}
