@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections import Counter
 
 from slime_tau2.errors import ConfigError
@@ -93,3 +94,11 @@ class DeadOnArrival:
 
     def __init__(self, number, count):
         os._exit(3)
+
+
+class Slow:
+    """A player that takes long to be made; the file is there as soon as that has begun."""
+
+    def __init__(self, begun, number, count):
+        begun.touch()
+        time.sleep(20)

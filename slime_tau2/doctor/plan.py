@@ -34,7 +34,7 @@ PROCESS_GIB = 6.0
 """Taken for each process with torch and CUDA, beside what is computed: a trainer's, measured; SGLang's is taken to be
 alike."""
 WORKER_GIB = 0.7
-"""Taken for each worker that plays episodes, with all domains loaded: 712 MiB at most, measured by tests/bench/workers.py."""
+"""Taken for each worker, with all domains loaded: 712 MiB as measured inside slime (tests/bench/workers.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)

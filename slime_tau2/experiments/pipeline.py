@@ -227,5 +227,5 @@ class Pipeline:
         episodes.worked = True
         self.progress.start(f"GRPO, {s.grpo_groups} groups of {s.grpo_group_size}", s.grpo_steps)
         with episodes.server(start.path, stage.lags_ms) as server:
-            stages.train_grpo(stage, trainer, episodes.tokenizer, server, s, self.paths)
+            stages.train_grpo(stage, trainer, episodes.tokenizer, server, settings=s, paths=self.paths)
         self.progress.end("")

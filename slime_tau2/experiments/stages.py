@@ -104,6 +104,7 @@ def train_grpo(
     trainer: Trainer,
     tokenizer: Tokenizer,
     server: ServerProcess,
+    *,
     settings: PipelineSettings,
     paths: Mapping[str, str],
 ) -> None:

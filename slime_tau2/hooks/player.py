@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from slime_tau2.config import Tau2Config
 from slime_tau2.episode.driver import lost
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
-from slime_tau2.errors import WorkerError
+from slime_tau2.errors import ConfigError, WorkerError
 from slime_tau2.record import MessageRecord
 from slime_tau2.tokenizer import Tokenizer
 from slime_tau2.types import Episode
@@ -119,7 +118,11 @@ def in_worker(config: Tau2Config, tokenizer: Tokenizer, url: str, number: int, c
 
 
 class Workers:
-    """`tau2_workers` of them for one configuration; started with the first episode, ended with their event loop.
+    """`tau2_workers` of them for one configuration; started with the first episode.
+
+    They play for one event loop at a time, since they share the servers' limits out in full. slime closes one only to
+    begin another (its fully-async thread does); workers of a closed loop end as the next one asks for an episode, and
+    the last end with this object, or with the process.
 
     Args:
         here: this process's own player, of the same configuration.
@@ -137,10 +140,17 @@ class Workers:
         log.info("%s", shares.line(config, config.workers))
         self._make = functools.partial(in_worker, config, tokenizer, url)
         self._harness, self._count, self._aborted = harness, config.workers, aborted
-        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = weakref.WeakKeyDictionary()
+        self._playing: tuple[asyncio.AbstractEventLoop, Pool] | None = None
+        self._counts: Counter[str] = Counter()
+        """Of pools that have ended."""
 
     async def play(self, job: Job) -> Episode:
-        """An episode; one whose workers died has ended as infrastructure."""
+        """An episode; one whose workers died has ended as infrastructure.
+
+        Raises:
+            ConfigError: the workers play for another event loop, which is not closed.
+            UserError, RuntimeError: as `Pool.play`.
+        """
         try:
             return await self._pool().play(job, (job.domain, job.task_id))
         except WorkerError as error:
@@ -148,15 +158,27 @@ class Workers:
 
     async def prepare(self, task: TaskKey) -> None:
         """Have a worker make what episodes of a task begin with, where the workers are there."""
-        pool = self._pools.get(asyncio.get_running_loop())
-        if pool is not None:
-            await pool.prepare(task)
+        if self._playing is not None and self._playing[0] is asyncio.get_running_loop():
+            await self._playing[1].prepare(task)
 
     def take_counts(self) -> Counter[str]:
-        return sum((pool.take_counts() for pool in self._pools.values()), Counter())
+        counts, self._counts = self._counts, Counter()
+        return counts if self._playing is None else counts + self._playing[1].take_counts()
 
     def _pool(self) -> Pool:
         loop = asyncio.get_running_loop()
-        if loop not in self._pools:
-            self._pools[loop] = Pool(self._count, Actors(self._make, self._count), self._aborted)
-        return self._pools[loop]
+        if self._playing is not None:
+            before, pool = self._playing
+            if before is loop:
+                return pool
+            if not before.is_closed():
+                raise ConfigError(
+                    f"tau2_workers = {self._count}: these workers play for one event loop, and another one of this "
+                    "process asks for an episode, as evaluation beside slime's fully-async rollout does: set "
+                    "tau2_workers to 0, or evaluate offline"
+                )
+            self._counts += pool.take_counts()
+            pool.kill()
+        pool = Pool(self._count, Actors(self._make, self._count), self._aborted)
+        self._playing = loop, pool
+        return pool

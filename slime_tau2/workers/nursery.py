@@ -31,7 +31,7 @@ main(int(sys.argv[1]))
 """
 """Its whole program. It finds modules where its parent does: plugins among them."""
 END_S = 5.0
-"""How long a worker may take to close its connections before it is killed."""
+"""How long a worker may take to close its connections, and a nursery to end, before it is killed."""
 
 
 class Closed(Exception):
@@ -39,7 +39,9 @@ class Closed(Exception):
 
 
 class Nursery:
-    """The parent's side. Its methods block for moments, and take turns: call them in a thread, under a lock."""
+    """The parent's side. Its methods block, and take turns: call them in a thread, under a lock that is kept until the
+    thread has returned. `shut` is for whoever will not wait.
+    """
 
     def __init__(self, make: Make, count: int):
         """Start it; it is ready when `check` returns."""
@@ -62,30 +64,38 @@ class Nursery:
         answer: Answer = _receive(self._control)
         answer.check()
 
-    def fork(self, number: int) -> tuple[int, socket.socket]:
-        """(process id of a new worker, its connection). Raises Closed."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            _send(self._control, ("fork", number))
-            try:
-                socket.send_fds(self._control, [b"!"], [theirs.fileno()])
-            except OSError as error:
-                raise Closed from error
-            return _receive(self._control), ours
+    def fork(self, number: int, connection: socket.socket) -> int:
+        """The process id of a new worker, which serves the other end of a connection. Raises Closed."""
+        _send(self._control, ("fork", number))
+        try:
+            socket.send_fds(self._control, [b"!"], [connection.fileno()])
+        except OSError as error:
+            raise Closed from error
+        pid: int = _receive(self._control)
+        return pid
 
-    def end(self, pid: int) -> int:
-        """See that a worker whose connection was closed ends; its exit code, or minus the signal that ended it.
+    def end(self, pid: int) -> int | None:
+        """See that a worker whose connection was closed ends; its exit code, or minus the signal that ended it. None
+        where it is not this nursery's.
 
         Raises Closed.
         """
         _send(self._control, ("end", pid))
-        code: int = _receive(self._control)
+        code: int | None = _receive(self._control)
         return code
 
-    def close(self) -> int:
-        """End it; its exit code, or minus the signal that ended it. Workers that are left end with their sockets."""
+    def shut(self) -> None:
+        """End its connection: what waits for it in a thread raises Closed, and it ends when it looks there next."""
+        with suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> int | None:
+        """End it; its exit code, or minus the signal that ended it. One that has not ended within `END_S`, because it
+        still loads say, is killed. Workers that are left end with their sockets.
+        """
+        self.shut()
         self._control.close()
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return _ended(self.pid)
 
 
 def _kept(theirs: socket.socket) -> list[tuple[int, int, int]]:
@@ -133,10 +143,14 @@ def _work(connection: socket.socket, make: Make, number: int, count: int) -> Non
         os._exit(code)
 
 
-def _ended(pid: int) -> int:
+def _ended(pid: int) -> int | None:
+    """How a child has ended, which is killed after `END_S`; None where it is no child of this process."""
     until = time.monotonic() + END_S
     while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
+        try:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
         if ended:
             return os.waitstatus_to_exitcode(status)
         if time.monotonic() > until:

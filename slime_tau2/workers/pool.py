@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from slime_tau2.errors import UserError, WorkerError
+from slime_tau2.errors import ConfigError, UserError, WorkerError
 from slime_tau2.types import Episode
 from slime_tau2.workers import wire
 from slime_tau2.workers.player import Answer
@@ -38,8 +38,12 @@ class WorkerDied(Exception):
     """A worker ended, or cannot be reached; the message says how."""
 
 
+class NotPlaced(ConfigError):
+    """There is no room for a worker. As a run begins that ends it; later the other workers go on, and room may come."""
+
+
 class Worker(Protocol):
-    """One worker, wherever it runs. Every method raises WorkerDied."""
+    """One worker, wherever it runs. Every coroutine raises WorkerDied."""
 
     async def play(self, job: Any) -> Answer: ...
 
@@ -53,12 +57,15 @@ class Worker(Protocol):
 
     async def close(self) -> None: ...
 
+    def kill(self) -> None:
+        """End it at once; does nothing where it has ended."""
+
 
 class Carrier(Protocol):
     """Where workers run."""
 
     async def start(self, number: int) -> Worker:
-        """A worker, ready; raises WorkerDied, or the UserError that its player met."""
+        """A worker, ready; raises WorkerDied, NotPlaced, or the UserError that its player met."""
 
     async def close(self) -> None:
         """End what the workers had in common."""
@@ -72,6 +79,9 @@ class _Place:
     worker: Worker | None = None
     live: int = 0
     deaths: int = 0
+    told: bool = False
+    """What its worker was told last: whether the rollout is aborted."""
+    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
     known: dict[Hashable, None] = field(default_factory=dict)
     """Tasks that it has played, whose gold states and texts it remembers."""
 
@@ -82,14 +92,15 @@ class Pool:
     Args:
         count: how many workers.
         carrier: starts them.
-        aborted: asked again and again while episodes are under way; the workers are told when it changes.
+        aborted: asked again and again while episodes are under way; the workers are told when it changes, and each
+            before it gets an episode.
     """
 
     KNOWN = 512
     """Tasks that are remembered for each worker."""
 
     def __init__(self, count: int, carrier: Carrier, aborted: Callable[[], bool] = lambda: False):
-        self._carrier, self._aborted, self._told = carrier, aborted, False
+        self._carrier, self._aborted = carrier, aborted
         self._places = [_Place(number=n) for n in range(count)]
         self._starting: set[asyncio.Task[None]] = set()
         self._begun = self._assembled = False
@@ -112,7 +123,7 @@ class Pool:
             task: what the job is about; a worker that had it before is preferred.
 
         Raises:
-            WorkerError: `TRIES` workers died of it.
+            WorkerError: `TRIES` workers died of it, or the pool was closed before it was played.
             UserError: what the player raised, there or as it was made, or no worker can be kept alive.
             RuntimeError: that was an error of another kind; says where it was raised.
         """
@@ -124,7 +135,7 @@ class Pool:
             if self._watcher is None or self._watcher.done():
                 self._watcher = asyncio.create_task(self._watch())
             try:
-                await self._tell()
+                await self._tell(place, worker)
                 answer = await worker.play(job)
                 self._counts += answer.counts
                 readable = await self._learn(answer, worker)
@@ -176,7 +187,8 @@ class Pool:
         return {name: min(seconds, default=0.0) for name, seconds in found.items()}
 
     async def close(self) -> None:
-        """End all workers, and what they play."""
+        """End all workers, and what they play. Whoever waits for an episode gets a WorkerError."""
+        await self._fail(self._failure or WorkerError("the workers were closed before it was played"))
         ending = [task for task in (*self._starting, self._watcher) if task is not None]
         for task in ending:
             task.cancel()
@@ -186,6 +198,13 @@ class Pool:
             place.worker = None
         await asyncio.gather(*(worker.close() for worker in workers), return_exceptions=True)
         await self._carrier.close()
+
+    def kill(self) -> None:
+        """End all workers at once: for a pool whose event loop is closed, where nothing can be awaited any more."""
+        for place in self._places:
+            if place.worker is not None:
+                place.worker.kill()
+                place.worker = None
 
     # Who is there
 
@@ -202,7 +221,6 @@ class Pool:
                 if self._failure is not None:
                     raise self._failure
                 there = [(place, place.worker) for place in self._places if place.worker is not None]
-                self._assembled |= len(there) == len(self._places)
                 if there and (self._assembled or any(place.deaths for place in self._places)):
                     break  # a first burst waits for all, lest the first that is ready gets it whole
                 await self._changed.wait()
@@ -221,6 +239,7 @@ class Pool:
         """Replace a worker that died; of all its episodes the first to notice does it."""
         if place.worker is not worker:
             return
+        worker.kill()  # one that could not be reached may still live, and play what others play now
         place.worker, place.known = None, {}
         place.deaths += 1
         self._counts[DIED] += 1
@@ -237,16 +256,15 @@ class Pool:
         while place.deaths < MOST_DEATHS and self._failure is None:
             try:
                 worker = await self._carrier.start(place.number)
-                if self._told:
-                    await worker.abort(True)
-            except WorkerDied as death:
+            except Exception as error:
+                if not (isinstance(error, WorkerDied) or (self._assembled and isinstance(error, NotPlaced))):
+                    await self._fail(error)  # of ours, or a bug: no other worker would fare better
+                    return
                 place.deaths += 1
-                log.error("worker %d died before it was ready (%s)", place.number, death)
-            except Exception as error:  # of ours, or a bug: no other worker would fare better
-                await self._fail(error)
-                return
+                log.error("worker %d died before it was ready (%s)", place.number, error)
             else:
-                place.worker = worker
+                place.worker, place.told = worker, False  # `_tell` is asked before its first episode
+                self._assembled |= all(p.worker is not None for p in self._places)
                 break
         if place.worker is None and self._failure is None:
             log.error("worker %d died %d times without an episode between, and is given up", place.number, MOST_DEATHS)
@@ -262,7 +280,7 @@ class Pool:
             self._changed.notify_all()
 
     async def _fail(self, error: Exception) -> None:
-        """No worker can play: whoever waits for one is told."""
+        """No worker can play, or none shall: whoever waits for one is told."""
         async with self._changed:
             self._failure = error
             self._changed.notify_all()
@@ -270,13 +288,21 @@ class Pool:
     # Whether the rollout was aborted
 
     async def _watch(self) -> None:
-        while self.live or self._told != self._aborted():
-            await self._tell()
+        while self.live:
+            aborted = self._aborted()
+            behind = [(p, p.worker) for p in self._places if p.worker is not None and p.told != aborted]
+            telling = [self._tell(place, worker) for place, worker in behind]
+            for (place, worker), error in zip(behind, await asyncio.gather(*telling, return_exceptions=True)):
+                if isinstance(error, WorkerDied):  # it would be told again and again
+                    self._bury(place, worker, error)
             await asyncio.sleep(POLL_S)
 
-    async def _tell(self) -> None:
-        aborted = self._aborted()
-        if aborted != self._told:
-            self._told = aborted
-            workers = [place.worker for place in self._places if place.worker is not None]
-            await asyncio.gather(*(worker.abort(aborted) for worker in workers), return_exceptions=True)
+    async def _tell(self, place: _Place, worker: Worker) -> None:
+        """See that a worker knows whether the rollout is aborted; raises WorkerDied. An episode is sent behind it, lest
+        it end by what was true of the last rollout.
+        """
+        async with place.telling:  # whoever comes meanwhile waits for the worker's answer, too
+            while place.worker is worker and place.told != (aborted := self._aborted()):
+                await worker.abort(aborted)
+                if place.worker is worker:
+                    place.told = aborted

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
 import socket
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
-from slime_tau2.workers.nursery import Closed, Nursery
+from slime_tau2.workers.nursery import END_S, Closed, Nursery
 from slime_tau2.workers.player import Answer, Make
 from slime_tau2.workers.pool import WorkerDied
 from slime_tau2.workers.serve import CANCEL, read, write
+
+T = TypeVar("T")
 
 
 class Processes:
@@ -33,43 +39,85 @@ class Processes:
             WorkerDied: the nursery ended.
             UserError: what the player raised as it was made.
         """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                pid = await self._forked(number, theirs)
+        except BaseException:  # cancelled, too: a worker that was forked all the same ends with its connection
+            ours.close()
+            raise
+        return await ProcessWorker.connected(self, pid, ours)
+
+    async def _forked(self, number: int, connection: socket.socket) -> int:
         async with self._turn:
             try:
                 if self._nursery is None:
                     self._nursery = Nursery(self._make, self._count)
-                    await asyncio.to_thread(self._nursery.check)
-                pid, connection = await asyncio.to_thread(self._nursery.fork, number)
+                    await _whole(self._nursery, self._nursery.check)
+                return await _whole(self._nursery, self._nursery.fork, number, connection)
             except Closed:
-                raise WorkerDied(f"the process that it is forked from: {self._forget()}") from None
+                raise WorkerDied(f"the process that it is forked from: {await self._forget()}") from None
             except Exception:  # its player cannot be made, and it has ended
-                self._forget()
+                await self._forget()
                 raise
-        return await ProcessWorker.connected(self, pid, connection)
 
     async def end(self, pid: int) -> str:
-        """See that a worker ends; how it did."""
+        """See that a worker whose connection was closed ends; how it did."""
+        code = None
         async with self._turn:
-            if self._nursery is None:
-                return "its connection broke"
-            try:
-                code = await asyncio.to_thread(self._nursery.end, pid)
-            except Closed:
-                self._forget()
-                return "its connection broke"
+            if self._nursery is not None:
+                try:
+                    code = await _whole(self._nursery, self._nursery.end, pid)
+                except Closed:
+                    await self._forget()
+        if code is None:  # the nursery that forked it has died, and another one cannot wait for it
+            await _orphan_ended(pid)
         return _how(code)
 
     async def close(self) -> None:
         """End the nursery."""
         async with self._turn:
-            self._forget()
+            await self._forget()
 
-    def _forget(self) -> str:
+    async def _forget(self) -> str:
         """End the nursery, where there is one; how it ended."""
         nursery, self._nursery = self._nursery, None
-        return "" if nursery is None else _how(nursery.close())
+        return "" if nursery is None else _how(await _whole(nursery, nursery.close))
 
 
-def _how(code: int) -> str:
+async def _whole(nursery: Nursery, call: Callable[..., T], *arguments: Any) -> T:
+    """What a call of a nursery's returns, in a thread.
+
+    Whoever is cancelled ends the nursery (a pool cancels as it closes), and waits until the thread has returned: the
+    next one would read the same socket.
+    """
+    thread = asyncio.get_running_loop().run_in_executor(None, call, *arguments)  # no task: it cannot be cancelled
+    cancelled: asyncio.CancelledError | None = None
+    while not thread.done():
+        try:
+            await asyncio.wait([thread])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            nursery.shut()
+    if cancelled is None:
+        return thread.result()
+    thread.exception()  # seen
+    raise cancelled
+
+
+async def _orphan_ended(pid: int) -> None:
+    """See that a process ends that is no child of this one's; it has as long as a nursery gives."""
+    until = time.monotonic() + END_S
+    with suppress(ProcessLookupError, PermissionError):  # it has ended, and its number may be another user's
+        while time.monotonic() < until:
+            os.kill(pid, 0)
+            await asyncio.sleep(0.005)
+        os.kill(pid, signal.SIGKILL)
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "its connection broke"
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
@@ -111,6 +159,12 @@ class ProcessWorker:
         """End it: first gently, so that it closes its connections."""
         self._writer.close()
         await self._listener
+
+    def kill(self) -> None:
+        """End it at once. How it ended is known only when it has."""
+        if not self._end:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def _call(self, method: str, argument: Any) -> Any:
         number = next(self._numbers)

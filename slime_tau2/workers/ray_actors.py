@@ -7,12 +7,13 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from slime_tau2.errors import ConfigError
 from slime_tau2.workers import memory
 from slime_tau2.workers.player import Answer, Host, Make, sent
-from slime_tau2.workers.pool import WorkerDied
+from slime_tau2.workers.pool import NotPlaced, WorkerDied
 
 LIVE = 100_000
 """Most episodes of an actor at a time: Ray's own limit of 1,000 would let the others wait in its queue."""
@@ -79,7 +80,8 @@ class Actors:
         """An actor whose player is ready.
 
         Raises:
-            ConfigError: this process is in no Ray cluster, or no node has a CPU to spare.
+            ConfigError: this process is in no Ray cluster.
+            NotPlaced: no node has a CPU to spare.
             WorkerDied: it ended before.
             UserError: what its player raised.
         """
@@ -93,14 +95,16 @@ class Actors:
         try:
             async with asyncio.timeout(PLACED_S):
                 ready: Answer = await worker.ready()
-        except TimeoutError:
-            ray.kill(actor)
+            ready.check()
+        except BaseException as error:
+            worker.kill()  # nobody else knows of it, and it would keep its CPU
+            if not isinstance(error, TimeoutError):
+                raise
             free = ray.available_resources().get("CPU", 0.0)
-            raise ConfigError(
+            raise NotPlaced(
                 f"tau2_workers = {self._count}: Ray has not started worker {number} within {PLACED_S:.0f} s, and has "
                 f"{free:g} free CPUs; each worker takes one: ask for fewer, or give Ray more (ray start --num-cpus)"
             ) from None
-        ready.check()
         return worker
 
     async def close(self) -> None:
@@ -148,14 +152,31 @@ class RayWorker:
                 await self._awaited(self._actor.close.remote())
         except (TimeoutError, WorkerDied):
             pass
-        cluster().kill(self._actor)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once, whether it can be reached or not."""
+        with suppress(ConfigError, ValueError):  # its cluster is gone, or another one: it ended with that
+            cluster().kill(self._actor, no_restart=True)
 
     async def _awaited(self, reference: Any) -> Any:
-        from ray.exceptions import RayActorError, RaySystemError, WorkerCrashedError
+        """What a call returns.
+
+        Ray has a dozen errors for an actor that is lost (its process, its node, its memory, its answer), and new ones
+        come. So they are all a death but for the two that say something of the call.
+
+        Raises:
+            WorkerDied: Ray has lost the actor, or what it answered.
+            RayTaskError: the call raised.
+            TaskCancelledError: it was cancelled.
+        """
+        from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
         try:
             return await reference
-        except (RayActorError, RaySystemError, WorkerCrashedError) as error:
+        except (RayTaskError, TaskCancelledError):
+            raise
+        except RayError as error:
             raise WorkerDied(str(error).strip().splitlines()[0] if str(error) else type(error).__name__) from error
 
 

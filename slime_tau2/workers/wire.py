@@ -126,14 +126,16 @@ class Unpacker:
         """The episode that `Packer.pack` was given; none of its heads is missing."""
         episode: Episode
         episode, segments, messages = from_bytes(packed)
-        episode.segments = [self._ledger(segment) for segment in segments]
+        # all that it names, before a head that it holds takes the place of one of them
+        heads = {s.head: self._heads.known[s.head] for s in segments if s.head in self._heads.known}
+        episode.segments = [self._ledger(segment, heads) for segment in segments]
         episode.messages = from_bytes(zlib.decompress(messages))
         return episode
 
-    def _ledger(self, segment: _Segment) -> TokenLedger:
+    def _ledger(self, segment: _Segment, heads: dict[bytes, list[int]]) -> TokenLedger:
         tokens = array("i", segment.ids).tolist()
         if segment.head:
-            head = tokens[: segment.held] or self._heads.known[segment.head]
+            head = heads[segment.head] = tokens[: segment.held] or heads[segment.head]
             self._heads.put(segment.head, head)
             tokens = tokens if segment.held else head + tokens
         log_probs = array("d", segment.log_probs).tolist()

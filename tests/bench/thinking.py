@@ -203,7 +203,7 @@ class Work:
         trainer = Trainer(load_model(weights), stages.grpo_options(settings))
         stage.directory.mkdir(parents=True, exist_ok=True)
         with ServerProcess(weights, self.directory / "server.log") as server:
-            stages.train_grpo(stage, trainer, self.tokenizer, server, settings, {})
+            stages.train_grpo(stage, trainer, self.tokenizer, server, settings=settings, paths={})
         self.evaluate("GRPO", stage.model)
 
 

@@ -162,6 +162,18 @@ def test_prompts_of_which_each_begins_otherwise_fill_no_memory():
     assert len(border.packer._heads.known) == len(border.unpacker._heads.known) == wire.HEADS
 
 
+def test_a_head_that_an_episode_names_is_not_pushed_out_by_one_that_it_holds():
+    """The parent remembers as many as it may, of all workers, and the one that is named was used longest ago."""
+    border, old, new = Border(), Ids.of([1, 2, 3]), Ids.of([4, 5, 6])
+    border.cross(with_head(0, old))
+    others = wire.Packer()
+    for n in range(wire.HEADS - 1):
+        border.unpacker.unpack(others.pack(with_head(n, Ids.of([7, n]))).episode)
+    one = episode(1)
+    one.segments = [TokenLedger(head + Ids.of([9])) for head in (new, old, new)]
+    assert fields(border.cross(one)) == fields(one) and border.asked == 0
+
+
 class Forgetful:
     """A worker of this process. What it says when it is asked for a head is told beforehand: `die`, `forget` or `say`."""
 
@@ -181,6 +193,9 @@ class Forgetful:
         return self.packer.head(digest)
 
     async def close(self):
+        pass
+
+    def kill(self):
         pass
 
 
