@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import openai
@@ -153,6 +154,51 @@ class Parallel(Plain):
 class Closed(Plain):
     async def close(self):
         SEEN.append("closed")
+
+
+class NeverCloses(Plain):
+    async def close(self):
+        await asyncio.Event().wait()
+
+
+class ClosesInVain(Plain):
+    """Does not heed that it is cancelled."""
+
+    async def close(self):
+        for _ in range(2):
+            try:
+                await asyncio.sleep(3)
+            except asyncio.CancelledError:
+                SEEN.append("cancelled")
+
+
+class ClosesSlowly(Plain):
+    """Holds up whatever runs it."""
+
+    def close(self):
+        time.sleep(2)
+
+
+class ClosesInAThread(Plain):
+    def close(self):
+        SEEN.append(threading.current_thread().name)
+
+
+class ClosesByAClient(Plain):
+    """A plain function that hands on what is to be awaited."""
+
+    def close(self):
+        return Closed.close(self)
+
+
+class CannotClose(Plain):
+    async def close(self):
+        raise KeyError("mine")
+
+
+class CancelsItsClose(Plain):
+    async def close(self):
+        raise asyncio.CancelledError
 
 
 class Caller(Plain):

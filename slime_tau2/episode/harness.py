@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +33,7 @@ from slime_tau2.record import MessageRecord
 from slime_tau2.tokenizer import Tokenizer
 from slime_tau2.types import Episode
 
+log = logging.getLogger(__name__)
 USERS: dict[str, type[users.User]] = {
     "llm": users.LLMUser,
     "scripted": users.DomainUser,
@@ -305,10 +308,18 @@ class Harness:
         return {name: client.endpoint.silence() for name, client in self._clients.items()}
 
     async def close(self) -> None:
-        """Close this event loop's connections and the processes of the cross-check."""
-        for client in self._clients.values():
-            await client.close()
-        if self.own_agents is not None:
-            await self.own_agents.close()
+        """Close this event loop's connections and the processes of the cross-check; what fails is logged."""
+        closing: list[Awaitable[None]] = [client.close() for client in self._clients.values()]
+        own_agents: OwnAgents | None = self.__dict__.get("own_agents")  # if nobody used it, making it here could raise
+        if own_agents is not None:
+            closing.append(own_agents.close())
         if self.official is not None:
-            self.official.close()
+            closing.append(asyncio.to_thread(self.official.close))  # it waits for its processes
+        await close_all(closing)
+
+
+async def close_all(closing: Iterable[Awaitable[None]]) -> None:
+    """Close all of these, whatever fails: an error is logged, and so hides no other, the run's own among them."""
+    for error in await asyncio.gather(*closing, return_exceptions=True):
+        if error is not None:
+            log.error("something could not be closed", exc_info=error)

@@ -35,6 +35,8 @@ from slime_tau2.terminations import Termination
 from slime_tau2.types import Transcript
 
 log = logging.getLogger(__name__)
+CLOSE_S = 5.0
+"""Seconds that an agent's `close` may take. Its episode has ended, so that no other deadline would."""
 MOST_RENDERERS = 64
 """Lists of tools whose renderers are kept; an agent that offers other tools in each episode would fill the memory."""
 
@@ -144,19 +146,25 @@ class OwnAgent:
         return self._answered(model, await acting)
 
     async def close(self) -> None:
-        """The episode has ended: nothing more is recorded of it."""
+        """The episode has ended: nothing more is recorded of it. Whatever the agent's own `close` does is logged."""
         if self._model is not None:
             self._model.close()
             self._brief.access.close()
         close = getattr(self._scaffold, "close", None)
         if close is None:
             return
+        closing = asyncio.ensure_future(_closed(close))
         try:
-            done = close()
-            if inspect.isawaitable(done):
-                await done
-        except Exception:
-            log.exception("the agent's close failed")
+            # asyncio.timeout would wait for one that swallows its cancellation
+            await asyncio.wait({closing}, timeout=CLOSE_S)
+        finally:
+            closing.cancel()
+        if not closing.done():
+            log.error("the agent's close did not end within %s s", CLOSE_S)
+        elif closing.cancelled():
+            log.error("the agent's close cancelled itself")
+        elif (error := closing.exception()) is not None:
+            log.error("the agent's close failed", exc_info=error)
 
     def _answered(self, model: Model, said: Answer) -> AgentAction:
         """What the answer means, and which ids it came from."""
@@ -219,10 +227,17 @@ def _over(model: Model, how: Sampled) -> AgentAction:
     return _acted(model, None, text=text, termination=how.ended, detail=how.detail)
 
 
-def _started(act: Callable[[list[ApiMessage]], Any], heard: list[ApiMessage]) -> asyncio.Future[Any]:
-    if inspect.iscoroutinefunction(act):
-        turn: asyncio.Task[Any] = asyncio.ensure_future(act(heard))
-        return turn
+async def _closed(close: Callable[[], Any]) -> None:
+    done = await _started(close)
+    if inspect.isawaitable(done):
+        await done
+
+
+def _started(method: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+    """A call of the agent's: in this loop where it is a coroutine's, else in a thread, so that it holds up nobody."""
+    if inspect.iscoroutinefunction(method):
+        call: asyncio.Task[Any] = asyncio.ensure_future(method(*arguments))
+        return call
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
     context = copy_context()
@@ -237,7 +252,7 @@ def _started(act: Callable[[list[ApiMessage]], Any], heard: list[ApiMessage]) ->
 
     def run() -> None:
         try:
-            result, error = context.run(act, heard), None
+            result, error = context.run(method, *arguments), None
         except Exception as raised:
             result, error = None, raised
         try:

@@ -45,7 +45,11 @@ package.
 
 
 class Scaffold(Protocol):
-    """An agent of one's own, made anew for each episode. Its `close`, where it has one, is called in the end."""
+    """An agent of one's own, made anew for each episode.
+
+    Its `close`, where it has one, is called in the end. It has 5 s (`own_agent.CLOSE_S`), and a plain function runs in
+    a thread; what goes wrong in it is logged, and the episode's result stands.
+    """
 
     def act(self, heard: list[ApiMessage]) -> Awaitable[Answer] | Answer:
         """One turn: what the agent says or calls. A plain function runs in a thread of its own.

@@ -88,7 +88,7 @@ class _Evaluation:
             plan = self._plan(policy, servers)
             player = PolicyPlayer(policy, judged=judged)
             count = self.request.workers
-            workers = Workers(self.config, policy.remake, judged=judged, count=count) if count else None
+            workers = Workers(self.config, self.sets, policy.remake, judged=judged, count=count) if count else None
             if workers is not None:
                 self.console.print(workers.share, soft_wrap=True, highlight=False)
             progress = stack.enter_context(_progress(self.console))

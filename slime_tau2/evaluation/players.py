@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from slime_tau2.config import Tau2Config
@@ -12,6 +12,7 @@ from slime_tau2.episode.driver import lost
 from slime_tau2.episode.world import World
 from slime_tau2.errors import WorkerError
 from slime_tau2.evaluation import audit, vigil
+from slime_tau2.evaluation.plan import TaskSet
 from slime_tau2.evaluation.policies import EvaluatedPolicy, Remake
 from slime_tau2.tokenizer import Tokenizer
 from slime_tau2.types import Episode
@@ -75,22 +76,31 @@ class PolicyPlayer:
         await self.policy.harness.close()
 
 
-def in_worker(config: Tau2Config, remake: Remake, judged: bool, number: int, count: int) -> PolicyPlayer:
-    """The player of worker `number` of `count`, made there."""
+def in_worker(
+    config: Tau2Config, sets: Sequence[TaskSet], remake: Remake, judged: bool, number: int, count: int
+) -> PolicyPlayer:
+    """The player of worker `number` of `count`, made there. The databases are loaded here, so that workers that are
+    forked afterwards share them.
+    """
     config.open()
-    return PolicyPlayer(remake(shares.of_worker(config, number, count)), judged=judged)
+    for tasks in sets:
+        tasks.open()
+    policy = remake(shares.of_worker(config, number, count))
+    for tasks in sets:
+        policy.harness.world(tasks.domain)
+    return PolicyPlayer(policy, judged=judged)
 
 
 class Workers:
-    """`count` processes that play attempts.
+    """`count` processes that play attempts at the tasks of `sets`.
 
     Raises:
         ConfigError: there are fewer requests than workers.
     """
 
-    def __init__(self, config: Tau2Config, remake: Remake, *, judged: bool, count: int):
+    def __init__(self, config: Tau2Config, sets: Sequence[TaskSet], remake: Remake, *, judged: bool, count: int):
         self.share = shares.line(config, count)
-        self._pool = Pool(count, Processes(functools.partial(in_worker, config, remake, judged), count))
+        self._pool = Pool(count, Processes(functools.partial(in_worker, config, sets, remake, judged), count))
 
     async def run_one(self, world: World, task_id: str, seed: int) -> Episode:
         """As `runner.RunOne`; an attempt whose workers died has ended as infrastructure."""

@@ -108,11 +108,14 @@ def _conditions(name: str, config: Tau2Config) -> RunSettings:
     return settings
 
 
-def _agent(config: Tau2Config) -> RunSettings:
-    """What is said of an agent of one's own; nothing of ours."""
-    if config.agent is None:
+def _agent(harness: Harness) -> RunSettings:
+    """What is said of an agent of one's own; nothing of ours. One that will not do is found here, before a server is
+    asked.
+    """
+    path = harness.config.agent
+    if path is None or harness.own_agents is None:
         return {}
-    return {"agent": config.agent, "agent_sha256": scaffolds.sha256(config.agent)}
+    return {"agent": path, "agent_sha256": scaffolds.sha256(path)}
 
 
 def _script(name: str, config: Tau2Config) -> EvaluatedPolicy:
@@ -192,7 +195,7 @@ def _by_tokens(
 
     settings: RunSettings = {
         **_conditions(resolved.request.policy, config),
-        **_agent(config),
+        **_agent(harness),
         "thinking": config.thinking,
         "temperature": resolved.temperature,
         "top_p": resolved.top_p,

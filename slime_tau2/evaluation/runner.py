@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from slime_tau2 import files, manifest
 from slime_tau2.data import records
+from slime_tau2.episode.harness import close_all
 from slime_tau2.episode.world import World
 from slime_tau2.errors import EvaluationStopped
 from slime_tau2.evaluation import coverage, runs, scores
@@ -115,12 +116,13 @@ class Closing(Protocol):
 
 
 async def run_and_close(job: Run, *players: Closing) -> Finished:
-    """As `run`; those who play are closed however it ends, in the loop that they belong to."""
+    """As `run`; those who play are all closed however it ends, in the loop that they belong to. What fails in that is
+    logged.
+    """
     try:
         return await run(job)
     finally:
-        for player in players:
-            await player.close()
+        await close_all(player.close() for player in players)
 
 
 async def _play(job: Run, todo: list[tuple[TaskKey, int]]) -> str | None:

@@ -30,7 +30,8 @@ async def serve(connection: socket.socket, make: Make, number: int, count: int) 
         finally:
             running.pop(call, None)
         write(writer, (call, answer))
-        await writer.drain()
+        with suppress(ConnectionError):  # whoever asked has gone, and the loop below ends
+            await writer.drain()
 
     with suppress(asyncio.IncompleteReadError, OSError):
         while True:

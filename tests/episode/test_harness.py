@@ -1,5 +1,6 @@
 """One configuration, one set of clients; a second user model in evaluation."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,30 @@ async def test_the_cross_check_is_a_matter_of_configuration(helpdesk):
     assert episode.reward == 0.0 and box.official.compared == 1
     await box.close()
     assert Harness(Tau2Config(user="gold")).official is None
+
+
+async def test_all_is_closed_whatever_fails(helpdesk, monkeypatch, caplog):
+    box, closed = Harness(Tau2Config(user="gold", official_check=1)), []
+    first, second = box.user_client, box.judge.client
+
+    def closing(name, error=None):
+        async def close():
+            closed.append(name)
+            if error is not None:
+                raise error
+
+        return close
+
+    monkeypatch.setattr(first, "close", closing("user", OSError()))
+    monkeypatch.setattr(second, "close", closing("judge", asyncio.CancelledError()))
+    monkeypatch.setattr(box.official, "close", lambda: closed.append("cross-check"))
+    await box.close()
+    assert sorted(closed) == ["cross-check", "judge", "user"]
+    assert [record.exc_info[0] for record in caplog.records] == [OSError, asyncio.CancelledError]
+
+
+async def test_what_nobody_used_is_not_made_to_be_closed():
+    await Harness(Tau2Config(user="gold", agent="no_such_module:Agent")).close()
 
 
 @pytest.mark.parametrize(

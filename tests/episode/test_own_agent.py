@@ -14,11 +14,13 @@ from own_agents import THOUGHT, advised_reply, on_path, planning_reply
 from thinking_models import thinking_teacher, tokenizer_of
 
 from slime_tau2.config import Tau2Config
+from slime_tau2.episode import own_agent
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.policy import PolicyClient
 from slime_tau2.errors import ConfigError
 from slime_tau2.evaluation import audit
 from slime_tau2.limits import Retries
+from slime_tau2.looplag import LoopLag
 from slime_tau2.terminations import Termination
 
 TASKS = ("orders_7", "refunds_2", "phones_9", "orders_1")
@@ -238,6 +240,32 @@ async def test_its_own_exception_is_the_environments_and_its_close_is_called(pla
     assert episode.termination is Termination.ENVIRONMENT_ERROR and episode.detail == "KeyError: 'mine'"
     [episode] = await play("odd_agents:Closed", teacher_reply())
     assert episode.reward == 1.0 and seen == ["closed"]
+
+
+@pytest.mark.parametrize(
+    "agent, message",
+    [
+        ("NeverCloses", "the agent's close did not end within 0.3 s"),
+        ("ClosesInVain", "the agent's close did not end within 0.3 s"),
+        ("ClosesSlowly", "the agent's close did not end within 0.3 s"),
+        ("CannotClose", "the agent's close failed"),
+        ("CancelsItsClose", "the agent's close cancelled itself"),
+    ],
+)
+async def test_a_close_of_its_own_holds_up_nothing_and_the_result_stands(
+    play, seen, monkeypatch, caplog, agent, message
+):
+    monkeypatch.setattr(own_agent, "CLOSE_S", 0.3)
+    async with LoopLag() as lag, asyncio.timeout(20):
+        [episode] = await play(f"odd_agents:{agent}", teacher_reply())
+    assert episode.reward == 1.0 and [record.getMessage() for record in caplog.records] == [message]
+    assert max(lag.lags_ms) < 1500, "the loop went on"
+
+
+async def test_a_plain_close_runs_in_a_thread_and_what_it_hands_on_is_awaited(play, seen):
+    for agent in ("ClosesInAThread", "ClosesByAClient"):
+        await play(f"odd_agents:{agent}", teacher_reply())
+    assert seen == ["tau2-agent", "closed"]
 
 
 async def test_an_answer_of_its_own_has_no_tokens(play, seen):

@@ -1,12 +1,20 @@
 """`eval --workers N`: the same records as without, the same counts, and servers that are watched from all workers."""
 
+from contextlib import ExitStack
+from pathlib import Path
+
 import pytest
 from fake_policy import FakePolicy, teacher_reply
 from serving import Serving
 
+from slime_tau2.config import Tau2Config
 from slime_tau2.data import records
 from slime_tau2.domains.helpdesk import TOKENIZER
-from slime_tau2.evaluation import vigil
+from slime_tau2.episode import worlds
+from slime_tau2.evaluation import players, policies, vigil
+from slime_tau2.evaluation.plan import TaskSet
+from slime_tau2.evaluation.request import EvalRequest
+from slime_tau2.factory import sets
 
 TIMES = ("wall_s", "policy_s", "user_s", "run")
 
@@ -106,3 +114,25 @@ def test_a_server_that_falls_silent_is_seen_from_the_workers(asked, monkeypatch)
 def test_workers_that_cannot_be(asked, options, why):
     code, _, error, output = asked(2, *options)
     assert code == 2 and why in error and not (output / records.FILE).exists()
+
+
+def test_workers_play_a_task_set(cli, tmp_path):
+    """They are other processes: what is open here is opened there, too."""
+    sets.make_set(tmp_path / "cases", name="cases", factory="helpdesk-cases", count=12, seed=0)
+    options = ("--split", "train", "--policy", "gold", "--attempts", 1, "--workers", 1)
+    code, out, error = cli("eval", "--domain", tmp_path / "cases", *options, "--output", tmp_path / "run")
+    assert code == 0 and "attempts scored" in out, error
+    assert {r["reward"] for r in records.read(tmp_path / "run" / records.FILE)} == {1.0}
+
+
+def test_what_workers_share_is_loaded_before_they_are_forked(helpdesk, monkeypatch):
+    """In the nursery, which makes a player and plays nothing."""
+    loaded = []
+    real = worlds.load
+    monkeypatch.setattr(worlds, "load", lambda domain, **how: (loaded.append(domain), real(domain, **how))[1])
+    request = EvalRequest(output=Path(), domain="helpdesk", policy="gold").resolved()
+    with ExitStack() as stack:
+        policy = policies.policy(request, Tau2Config(), stack)
+        loaded.clear()
+        players.in_worker(Tau2Config(), (TaskSet.of(helpdesk, "test"),), policy.remake, False, 0, 2)
+    assert "helpdesk" in loaded

@@ -198,6 +198,29 @@ async def test_the_guard_can_stop_a_run_and_what_was_scored_is_kept(helpdesk, tm
     assert json.loads((tmp_path / "summary.json").read_text())["not_run"] == 2
 
 
+class Closes:
+    def __init__(self, closed, error=None):
+        self.closed, self.error = closed, error
+
+    async def close(self):
+        self.closed.append(self.error)
+        if self.error is not None:
+            raise self.error
+
+
+async def test_all_who_play_are_closed_and_the_runs_own_error_is_the_one_that_is_raised(helpdesk, tmp_path, caplog):
+    closed = []
+    players = Closes(closed, OSError("a session")), Closes(closed)
+    run, _ = job(helpdesk, tmp_path / "whole")
+    assert (await runner.run_and_close(run, *players)).coverage.whole
+    assert len(closed) == 2 and [str(record.exc_info[1]) for record in caplog.records] == ["a session"]
+    broken, _ = job(helpdesk, tmp_path / "broken")
+    broken.on_episode = lambda episode: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        await runner.run_and_close(broken, *players)
+    assert len(closed) == 4
+
+
 def test_a_broken_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "attempts.jsonl"
     whole = [json.dumps(record("d", "t", n, 1.0)) for n in (0, 1)]

@@ -213,13 +213,9 @@ def test_one_server_serves_all_models_of_a_run_and_one_that_died_idle_is_replace
 def test_the_progress_line_tells_what_has_no_score_from_what_was_lost(tmp_path):
     notes = []
     episodes = Episodes(tmp_path, PipelineSettings(**SMOKE), Progress(advance=lambda *note: notes.append(note)))
-    heard, task = episodes._watch(5), episodes.world.task("orders_0")
-    for reward in (None, 1.0, 0.0, None):
-        heard(
-            replace(
-                unplayed(episodes.world, task, 0), outcome=None if reward is None else Outcome(reward, reward, {}, {})
-            )
-        )
+    heard, episode = episodes._watch(5), unplayed(episodes.world, episodes.world.task("orders_0"), 0)
+    for outcome in (None, Outcome(1.0, 1.0, {}, {}), Outcome(0.0, 0.0, {}, {}), None):
+        heard(replace(episode, outcome=outcome))
     assert [done for done, _ in notes] == [6, 7, 8, 9]
     assert [note.rpartition("  ")[0] for _, note in notes] == [
         "reward – (1 without a score)",
