@@ -77,7 +77,7 @@ class PolicyPlayer:
 
 
 def in_worker(
-    config: Tau2Config, sets: Sequence[TaskSet], remake: Remake, judged: bool, number: int, count: int
+    config: Tau2Config, number: int, count: int, *, sets: Sequence[TaskSet], remake: Remake, judged: bool
 ) -> PolicyPlayer:
     """The player of worker `number` of `count`, made there. The databases are loaded here, so that workers that are
     forked afterwards share them.
@@ -100,7 +100,8 @@ class Workers:
 
     def __init__(self, config: Tau2Config, sets: Sequence[TaskSet], remake: Remake, *, judged: bool, count: int):
         self.share = shares.line(config, count)
-        self._pool = Pool(count, Processes(functools.partial(in_worker, config, sets, remake, judged), count))
+        make = functools.partial(in_worker, config, sets=sets, remake=remake, judged=judged)
+        self._pool = Pool(count, Processes(make, count))
 
     async def run_one(self, world: World, task_id: str, seed: int) -> Episode:
         """As `runner.RunOne`; an attempt whose workers died has ended as infrastructure."""

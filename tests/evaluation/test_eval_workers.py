@@ -134,5 +134,6 @@ def test_what_workers_share_is_loaded_before_they_are_forked(helpdesk, monkeypat
     with ExitStack() as stack:
         policy = policies.policy(request, Tau2Config(), stack)
         loaded.clear()
-        players.in_worker(Tau2Config(), (TaskSet.of(helpdesk, "test"),), policy.remake, False, 0, 2)
+        share = {"sets": (TaskSet.of(helpdesk, "test"),), "remake": policy.remake, "judged": False}
+        players.in_worker(Tau2Config(), 0, 2, **share)
     assert "helpdesk" in loaded
