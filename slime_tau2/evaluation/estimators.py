@@ -162,7 +162,8 @@ def over_seeds(b: Models[Task], a: Models[Task] | None = None, metric: str = "pa
     tasks = sorted(set.intersection(*(set(model) for side in sides for model in side)), key=str)
     if not tasks:
         raise ValueError("the models share no task")
-    cells = [np.array([[by_task(m, metric)[t] for t in tasks] for m in side]) for side in sides]  # [seeds, tasks] each
+    values = [[by_task(model, metric) for model in side] for side in sides]
+    cells = [np.array([[model[t] for t in tasks] for model in side]) for side in values]  # [seeds, tasks] each
     counts = [np.array([[len(m[t]) for t in tasks] for m in side]) for side in sides]
     signs = (1.0, -1.0)
     differences = sum(sign * cell for sign, cell in zip(signs, cells))

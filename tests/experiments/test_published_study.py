@@ -196,10 +196,12 @@ def flat(value, path=""):
     return {path: value}
 
 
-@pytest.mark.parametrize("directory", [STUDY, AGAIN], ids=["first", "second"])
-def test_the_command_writes_the_published_report_and_prints_it(directory, cli, tmp_path, monkeypatch):
-    """`slime-tau2 report docs/study`, on a copy."""
+@pytest.mark.parametrize("directory, which", [(STUDY, "report"), (AGAIN, "second")], ids=["first", "second"])
+def test_the_command_writes_the_published_report_and_prints_it(directory, which, cli, tmp_path, monkeypatch, request):
+    """`slime-tau2 report docs/study`, on a copy, with what the fixture has computed from the same files."""
     monkeypatch.setenv("COLUMNS", "200")
+    computed = request.getfixturevalue(which)
+    monkeypatch.setattr(StudyReport, "of", lambda *_: computed)
     shutil.copytree(directory, tmp_path / "study")
     code, out, err = cli("report", tmp_path / "study")
     assert code == 0, err

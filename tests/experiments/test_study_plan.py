@@ -40,10 +40,9 @@ def test_the_cookbooks_plan_is_what_the_command_prints(cli, monkeypatch):
     assert f"the second round of RFT is the baseline ({rate} %)" in WORDS
     seeds = {name: row[0] for name, row in rows(out, "Seeds of each method").items()}
     assert seeds == {"0.0, measured": "3", "1.0": "4", "2.0": "5", "4.0": "9"}
-    assert (
-        "with 128 cases and 4 attempts, 3 seeds show 5 points where seeds differ by nothing, 4 where by 1 point, 5 where by 2, 9 where by 4"
-        in WORDS
-    )
+    assert "With 128 cases and 4 attempts, so many seeds show 5 points:" in WORDS
+    needed = written("seeds differ by (points, standard deviation)")["seeds needed"]
+    assert needed == list(seeds.values()) and "standard deviation) | 0 | 1 | 2 | 4 |" in WORDS
     assert f"Seeds of each method, {tasks['4'][1]} tasks × 4 attempts" in out
     costs = re.findall(r"^  \w+: ([\d.]+) M tokens sampled, .* (\d+) minutes", out, re.M)
     assert len(costs) == 3
