@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import pytest
-from exactness import COSTLY, FUZZES, differences, kinds, tasks_of, world_of
+from exactness import FUZZES, differences, kinds, tasks_of, world_of
 
 from slime_tau2.episode import worlds
 
@@ -20,30 +20,11 @@ def compare(domain: str, how: str) -> None:
     """Every task of a domain, in each kind of conversation; `how` is retail's basis, or banking_knowledge's retrieval
     kind.
     """
-    ids = part(domain, tasks_of(world_of(domain, how)), os.environ.get(PART, ""))
+    ids = tasks_of(world_of(domain, how))
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         results = list(pool.map(partial(differences, domain, how), ids, chunksize=4))
     assert [text for found in results for text in found[:-1]] == []
     assert sum(int(found[-1]) for found in results) == len(ids) * len(kinds(domain))
-
-
-PART = "SLIME_TAU2_EXACT_PART"
-"""`1/3`: of domains whose databases take tau2 seconds to hash, every third task from the second on; unset: all."""
-
-
-def part(domain: str, ids: list[str], said: str) -> list[str]:
-    if not said or domain not in COSTLY:
-        return ids
-    number, of = map(int, said.split("/"))
-    assert 0 <= number < of, f"{PART}={said}: NUMBER/OF, from 0/OF on"
-    return ids[number::of]
-
-
-def test_the_parts_are_all_tasks():
-    ids = tasks_of(worlds.load("retail"))
-    parts = [part("retail", ids, f"{n}/3") for n in range(3)]
-    assert sorted(i for each in parts for i in each) == sorted(ids) == sorted(part("retail", ids, ""))
-    assert part("telecom", ids, "0/3") == ids and max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_there_are_at_least_300_random_episodes():
