@@ -165,8 +165,7 @@ def stock(world: World, task: Any) -> Stock:
     """As many environments as tau2 makes for one conversation: its own, and those of two gradings."""
     options = bench.environment_options(world.spec, task)
     if world.domain not in _stocks or _stocks[world.domain].options != options:
-        import litellm  # noqa: F401  tau2's own runner asks for it: once here, and not in every fork
-
+        bench.load("utils.llm_utils")  # which tau2's own runner calls: imported once here, and not in each fork
         _stocks[world.domain] = Stock(world.domain, options, 7 if bench.HAS_V1_RUNNER else 3)
         gc.freeze()  # a fork that collected would copy every page of it
     return _stocks[world.domain]

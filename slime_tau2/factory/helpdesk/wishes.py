@@ -125,14 +125,13 @@ def _swapping(case: Case, ident: str, *, firm: bool = False, **more: Any) -> Wis
 def _refunding(case: Case, ident: str, **more: Any) -> Wish:
     """A refund, in full or by half, or the refusal of a final sale."""
     request = Request(kind="refund", ident=ident, called=_called(case, ident), **more)
-    calls, findings, tells = _paid(case, ident)
-    return _wish(
-        request,
-        reason=f"You want your money back for {_said(request)}.",
-        calls=(_look(ident), *calls),
-        findings=findings,
-        tells=tells,
-    )
+    return _money(case, request, reason=f"You want your money back for {_said(request)}.")
+
+
+def _money(case: Case, request: Request, **more: Any) -> Wish:
+    """A request that ends with the order's money, whatever it began with."""
+    calls, findings, tells = _paid(case, request.ident)
+    return _wish(request, calls=(_look(request.ident), *calls), findings=findings, tells=tells, **more)
 
 
 def _paid(case: Case, ident: str) -> tuple[tuple[Call, ...], tuple[Finding, ...], tuple[str, ...]]:
@@ -175,43 +174,45 @@ def _same(case: Case) -> Wish | None:
     return _refunding(case, case.rng.choice(left)) if left else None
 
 
-def _shipped(case: Case) -> Wish | None:
-    """A swap of what has shipped: the user takes the return that is offered, keeps it, or wants its money."""
-    ident = _pick(case, _free(case, "shipped"))
+def _in_vain(case: Case, status: str, answers: tuple[Refused, ...]) -> tuple[Request, str] | None:
+    """(a swap of an order that is no longer pending, why), with what the user does when it is refused."""
+    ident = _pick(case, _free(case, status))
     if ident is None:
         return None
-    refused: Refused = case.rng.choice(("return", "keep", "refund"))
-    item = _new_item(case)
+    refused, item = case.rng.choice(answers), _new_item(case)
     request = Request(
         kind="swap", ident=ident, called=_called(case, ident), item=item, item_called=item, refused=refused
     )
-    reason = f"You want {_said(request)} changed to a {item}."
-    rules = (policy.known(True), policy.confirmed(True), policy.swap_or_return("shipped"))
-    if refused == "return":
-        back = write("book_return", order_id=ident)
+    return request, f"You want {_said(request)} changed to a {item}."
+
+
+def _shipped(case: Case) -> Wish | None:
+    """A swap of what has shipped: the user takes the return that is offered, keeps it, or wants its money."""
+    asked = _in_vain(case, "shipped", ("return", "keep", "refund"))
+    if asked is None:
+        return None
+    request, reason = asked
+    if request.refused == "return":
         return _wish(
             request,
             reason=reason,
-            calls=(_look(ident), back),
-            findings=rules,
+            calls=(_look(request.ident), write("book_return", order_id=request.ident)),
+            findings=(policy.known(True), policy.confirmed(True), policy.swap_or_return("shipped")),
             instructions=("If it has shipped, send it back.",),
         )
-    if refused == "keep":
+    if request.refused == "keep":
         return _wish(
             request,
             reason=reason,
-            calls=(_look(ident),),
+            calls=(_look(request.ident),),
             findings=(policy.known(True), policy.confirmed(False)),
             outcome="refused",
             instructions=("If it has shipped, you do not want to send it back: leave it as it is.",),
         )
-    calls, findings, tells = _paid(case, ident)
-    return _wish(
+    return _money(
+        case,
         request,
         reason=reason,
-        calls=(_look(ident), *calls),
-        findings=findings,
-        tells=tells,
         tried=(policy.confirmed(False),),
         instructions=("If it has shipped, you do not want to send it back: ask for your money.",),
     )
@@ -219,29 +220,16 @@ def _shipped(case: Case) -> Wish | None:
 
 def _delivered(case: Case) -> Wish | None:
     """A swap of what was delivered, which cannot be done: the user leaves it, or wants its money."""
-    ident = _pick(case, _free(case, "delivered"))
-    if ident is None:
+    asked = _in_vain(case, "delivered", ("keep", "refund"))
+    if asked is None:
         return None
-    refused: Refused = case.rng.choice(("keep", "refund"))
-    item = _new_item(case)
-    request = Request(
-        kind="swap", ident=ident, called=_called(case, ident), item=item, item_called=item, refused=refused
-    )
-    reason = f"You want {_said(request)} changed to a {item}."
+    request, reason = asked
     late = policy.swap_or_return("delivered")
-    if refused == "keep":
-        return _wish(
-            request, reason=reason, calls=(_look(ident),), findings=(policy.known(True), late), outcome="refused"
-        )
-    calls, findings, tells = _paid(case, ident)
-    return _wish(
-        request,
-        reason=reason,
-        calls=(_look(ident), *calls),
-        findings=findings,
-        tells=tells,
-        tried=(late,),
-        instructions=("If that cannot be done, ask for your money.",),
+    if request.refused == "keep":
+        findings = (policy.known(True), late)
+        return _wish(request, reason=reason, calls=(_look(request.ident),), findings=findings, outcome="refused")
+    return _money(
+        case, request, reason=reason, tried=(late,), instructions=("If that cannot be done, ask for your money.",)
     )
 
 
