@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
+import in_slime
 from exactness import ScriptedMailboxAgent, ScriptedMailboxUser
 from model_servers import ModelServers
 
@@ -119,7 +120,7 @@ class ServedPlayer:
 
 WORKERS = 2
 pools: dict[Urls, Pool] = {}
-"""What `in_workers` has started: a warm-up and the run after it have the same. `close_pools` ends them."""
+"""What `in_workers` has started: a warm-up and the run after it have the same. `close_what_is_shared` ends them."""
 
 
 async def in_workers(servers: ModelServers, count: int, at_a_time: int, urls: Urls) -> list[float]:
@@ -134,9 +135,10 @@ async def in_workers(servers: ModelServers, count: int, at_a_time: int, urls: Ur
     return await _all(one, count, at_a_time)
 
 
-async def close_pools() -> None:
+async def close_what_is_shared() -> None:
     while pools:
         await pools.popitem()[1].close()
+    in_slime.close()
 
 
 def _tau2s_own_runner(servers: ModelServers, number: int) -> float:
@@ -261,6 +263,13 @@ def absent(row: str) -> str:
 
     if row.startswith("gym") and importlib.util.find_spec("tau2") is None:
         return "AgentGymEnv is part of tau2 v1.0.x, which is not installed"
+    if "in slime" in row:
+        from slime_harness import slime_is_there
+
+        if not slime_is_there():
+            return "slime is not installed: put its source tree on PYTHONPATH"
+        if "workers" in row and importlib.util.find_spec("ray") is None:
+            return "needs Ray"
     if row == "strands" and importlib.util.find_spec("strands_env") is None:
         return "needs Python 3.12: pip install strands-env==0.7.3 strands-sglang==0.6.2"
     if row.startswith("tau2") and bench.HAS_V1_RUNNER:
@@ -273,6 +282,10 @@ ROWS = {
     "ours, long": ours,
     "ours": ours,
     "ours, 2 workers": in_workers,
+    "ours, long, over HTTP": ours,
+    "ours, long, 2 workers": in_workers,
+    "ours, in slime": in_slime.in_slime,
+    "ours, in slime, 2 workers": functools.partial(in_slime.in_slime, workers=WORKERS),
     "strands": strands,
     "tau2, blocking": tau2_blocking,
     "tau2, threads": tau2_threads,

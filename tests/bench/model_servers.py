@@ -8,7 +8,8 @@ Latency: policy 0.1 s + 10 µs a token not seen before + 5 ms a sampled token; u
 drawn from the conversation and the turn, so every driver waits for the same. `waited` adds up what each conversation
 was kept waiting.
 
-`python model_servers.py DOMAIN TOKENIZER` serves over HTTP on a free port, which it prints.
+`python model_servers.py KIND DOMAIN TOKENIZER` serves over HTTP on a free port, which it prints; KIND is `short` or
+`long` (long_conversations.py).
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class ModelServers:
         self.world, self.tokenizer = worlds.load(domain, retail_basis="communicate"), tokenizer
         self.ids = [*self.world.task_ids("train+val"), *self.world.task_ids("test")]
         self.waited: dict[int, float] = defaultdict(float)
+        self.numbers: dict[int, int] = {}
+        """{seed of the user: number} of conversations whose seed is not their number: those of slime's rollout."""
         self._seen: dict[int, int] = {}
         self._turns: dict[int, int] = defaultdict(int)
         self._replies: dict[str | int, list[tuple[bytes, int]]] = {}
@@ -102,9 +105,9 @@ class ModelServers:
         """Turns of the policy that were asked for in this process."""
         return sum(turns for number, turns in self._turns.items() if number < 0)
 
-    def tokens(self) -> float:
-        """Tokens at the end of a conversation, of those that were held in this process; their mean."""
-        return sum(self._seen.values()) / max(1, len(self._seen))
+    def lengths(self) -> dict[int, int]:
+        """{conversation: tokens at its end}, of those that were held in this process."""
+        return dict(self._seen)
 
     # --- how long they take --------------------------------------------------------------------------------------
 
@@ -157,13 +160,15 @@ class ModelServers:
                 ids[turns[2] : turns[2] + 40]
             )  # system, greeting, then the user's first words
             number = int("".join(words.partition("[")[2].partition("]")[0].split()))
+            self._turns[-1 - number] += 1
             reply, new = self.policy_reply(number, (len(turns) - 4) // 2)
             await asyncio.sleep(self.policy_seconds(number, len(ids), new))
             return web.Response(body=reply, content_type="application/json")
 
         async def complete(request):
             body = await request.json()
-            number = int(body["seed"])
+            seed = int(body["seed"])
+            number = self.numbers.get(seed, seed)
             message = self.user_reply(number, body["messages"][-1])
             await asyncio.sleep(self.user_seconds(number))
             finish = "tool_calls" if message.get("tool_calls") else "stop"
@@ -176,20 +181,36 @@ class ModelServers:
             text = "".join(f"data: {json.dumps(line)}\n\n" for line in lines) + "data: [DONE]\n\n"
             return web.Response(text=text, content_type="text/event-stream")
 
-        async def waited(request):
-            return web.json_response({str(n): s for n, s in self.waited.items()})
+        async def served(request):
+            return web.json_response({"waited": self.waited, "turns": self.policy_turns(), "lengths": self._seen})
+
+        async def numbers(request):
+            self.numbers |= {int(seed): number for seed, number in (await request.json()).items()}
+            return web.json_response({})
+
+        async def workers(request):
+            return web.json_response({"workers": [{"id": "0", "url": f"http://{request.host}"}]})
+
+        async def idle(request):
+            return web.json_response({"loads": []})
 
         app = web.Application(client_max_size=2**28)
+        app.router.add_post("/numbers", numbers)
+        app.router.add_get("/workers", workers)  # what slime asks of a router and a server as a rollout ends
+        app.router.add_get("/v1/loads", idle)
+        app.router.add_post("/abort_request", idle)
         app.router.add_post("/generate", generate)
         app.router.add_post("/v1/chat/completions", complete)
-        app.router.add_get("/waited", waited)
+        app.router.add_get("/served", served)
         return app
 
 
-async def _serve(domain: str, tokenizer: Path) -> None:
+async def _serve(kind: str, domain: str, tokenizer: Path) -> None:
     from aiohttp import web
+    from long_conversations import LongModelServers
 
-    runner = web.AppRunner(ModelServers(domain, AutoTokenizer.from_pretrained(tokenizer)).app(), access_log=None)
+    servers = {"short": ModelServers, "long": LongModelServers}[kind](domain, AutoTokenizer.from_pretrained(tokenizer))
+    runner = web.AppRunner(servers.app(), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -198,4 +219,4 @@ async def _serve(domain: str, tokenizer: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1], Path(sys.argv[2])))
+    asyncio.run(_serve(sys.argv[1], sys.argv[2], Path(sys.argv[3])))

@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -43,7 +44,7 @@ from slime_tau2.looplag import LoopLag, percentile
 LIVE = (1, 32, 64, 512, 1024, 2048)
 EPISODES = {1: 6, 32: 128, 64: 256, 512: 2048, 1024: 2048, 2048: 4096}
 LONG = {64: 128, 512: 512}
-"""Episodes of `ours, long`, each as long as five others."""
+"""Episodes of the rows of long conversations, each as long as five others."""
 PEERS = {1: 4, 32: 64, 64: 128}
 """Half as many for the others, which take longer; none from 512 on."""
 IN_PROCESS = ("ours, in process", "ours, long")
@@ -60,26 +61,31 @@ def bound_s(waits: list[float], slots: int) -> float:
     return max(free)
 
 
+def is_long(row: str) -> bool:
+    return row.startswith("ours, long")
+
+
 def episodes(row: str) -> dict[int, int]:
     """{live: episodes} of a row."""
     if "blocking" in row:
         return {64: BLOCKING}
-    if row == "ours, long":
+    if is_long(row):
         return LONG
     if row == "ours, in process":
         return EPISODES
-    served = {"ours": (*PEERS, 512), "ours, 2 workers": (64, 512, 1024, 2048)}
+    many = (64, 512, 1024, 2048)
+    served = {"ours": (*PEERS, 512), "ours, 2 workers": many, "ours, in slime": many, "ours, in slime, 2 workers": many}
     return {live: EPISODES[live] for live in served[row]} if row in served else PEERS
 
 
 def measure(row: str, domain: str, live: int, tokenizer: Path, *, by_part: bool = False, apart: int = 1) -> dict:
     """Run one row in this process, its workers and `apart` processes that serve the models over HTTP."""
-    kind = LongModelServers if row == "ours, long" else ModelServers
+    kind = LongModelServers if is_long(row) else ModelServers
     servers = kind(domain, AutoTokenizer.from_pretrained(tokenizer))
     count = episodes(row)[live]
     if row in IN_PROCESS:
         servers.prepare(count)
-    children = serve(domain, tokenizer, apart) if row.startswith(SERVED) and row not in IN_PROCESS else {}
+    children = serve(row, domain, tokenizer, apart) if row.startswith(SERVED) and row not in IN_PROCESS else {}
     urls = tuple(children)
     driver, found = drivers.ROWS[row], Counter()
 
@@ -89,29 +95,31 @@ def measure(row: str, domain: str, live: int, tokenizer: Path, *, by_part: bool 
         others = [p for p in psutil.Process().children(recursive=True) if p.pid not in served]
         return time.process_time() + sum(sum(p.cpu_times()[:2]) for p in others)
 
-    async def run() -> tuple[list[float], float, float, list[float], list[float]]:
+    async def run() -> tuple[list[float], float, float, list[float], Served]:
         if row.startswith("ours"):  # worlds, templates and code are warm, as they are after an engine's first second
-            warm = len(servers.ids) if row == "ours, 2 workers" else 8
-            await driver(servers if urls else kind(domain, servers.tokenizer), min(count, warm), warm, urls)
+            in_slime = "in slime" in row
+            warm = len(servers.ids) // 8 * 8 if in_slime or "workers" in row else 8
+            fresh = servers if urls else kind(domain, servers.tokenizer)
+            await driver(fresh, min(count, warm), live if in_slime else warm, urls)
         elif not row.startswith(("tau2", "gym")):
             await driver(servers, 4, 4, urls)
-        before = _waited(servers, urls)
+        before = _served(servers, urls)
         cpu, started = cpu_s(), time.perf_counter()
         with sampled() if by_part else nullcontext(Counter()) as samples:
             async with LoopLag() as lag:
                 rewards = await driver(servers, count, live, urls)
         found.update(samples)
         wall, cpu = time.perf_counter() - started, cpu_s() - cpu
-        after = _waited(servers, urls)
-        waits = [after[n] - before.get(n, 0.0) for n in range(count)]
-        await drivers.close_pools()
-        return rewards, wall, cpu, lag.lags_ms, waits
+        served = _served(servers, urls).since(before)
+        await drivers.close_what_is_shared()
+        return rewards, wall, cpu, lag.lags_ms, served
 
     try:
-        rewards, wall, cpu, lags, waits = asyncio.run(run())
+        rewards, wall, cpu, lags, served = asyncio.run(run())
     finally:
         for child in children.values():
             child.kill()
+    waits = [served.waited[n] for n in sorted(served.waited)]
     alone = "blocking" in row  # few episodes, one at a time: the bound is the rate that `live` at a time would have
     ideal = sum(waits) / live if alone else bound_s(waits, live)
     return {
@@ -128,31 +136,54 @@ def measure(row: str, domain: str, live: int, tokenizer: Path, *, by_part: bool 
         "lag_max_ms": max(lags, default=0.0),
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "load": os.getloadavg()[0],
-        "turns": (turns := servers.policy_turns()) / count,
-        "tokens": servers.tokens(),
-        "parts_ms": milliseconds(found, cpu, turns) if by_part else {},
+        "turns": served.turns / count,
+        "tokens": sum(served.lengths.values()) / max(1, len(served.lengths)),
+        "parts_ms": milliseconds(found, cpu, served.turns) if by_part else {},
     }
 
 
-def serve(domain: str, tokenizer: Path, count: int) -> dict[str, subprocess.Popen[str]]:
+def serve(row: str, domain: str, tokenizer: Path, count: int) -> dict[str, subprocess.Popen[str]]:
     """{url: process} of the models' servers. They get the cores that this process does not have, where there are any."""
     others = set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0)
-    command = [sys.executable, str(HERE / "model_servers.py"), domain, str(tokenizer)]
+    kind = "long" if is_long(row) else "short"
+    command = [sys.executable, str(HERE / "model_servers.py"), kind, domain, str(tokenizer)]
     if others:
         command = ["taskset", "--cpu-list", ",".join(map(str, sorted(others))), *command]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
     return {f"http://127.0.0.1:{int(child.stdout.readline())}": child for child in started}
 
 
-def _waited(servers: ModelServers, urls: Sequence[str]) -> dict[int, float]:
-    """{conversation: seconds that the models kept it waiting}, of all servers."""
+class Served(NamedTuple):
+    """What all servers of the models have served.
+
+    Attributes:
+        waited: {conversation: seconds that the models kept it waiting}.
+        turns: of the policy.
+        lengths: {conversation: tokens at its end}; none of the rows that have no tokens.
+    """
+
+    waited: dict[int, float]
+    turns: int
+    lengths: dict[int, int]
+
+    def since(self, before: Served) -> Served:
+        waited = {n: seconds - before.waited.get(n, 0.0) for n, seconds in self.waited.items()}
+        return Served(waited, self.turns - before.turns, self.lengths)
+
+
+def _served(servers: ModelServers, urls: Sequence[str]) -> Served:
     if not urls or servers.waited:
-        return dict(servers.waited)
+        return Served(dict(servers.waited), servers.policy_turns(), servers.lengths())
     waited: dict[int, float] = {}
+    lengths: dict[int, int] = {}
+    turns = 0
     for url in urls:
-        with urllib.request.urlopen(f"{url}/waited") as reply:
-            waited |= {int(n): s for n, s in json.loads(reply.read()).items()}
-    return waited
+        with urllib.request.urlopen(f"{url}/served") as reply:
+            told = json.loads(reply.read())
+        waited |= {int(n): s for n, s in told["waited"].items()}
+        lengths |= {int(n): length for n, length in told["lengths"].items()}
+        turns += told["turns"]
+    return Served(waited, turns, lengths)
 
 
 def in_own_process(options: argparse.Namespace, row: str, domain: str, live: int) -> subprocess.CompletedProcess[str]:
@@ -170,7 +201,7 @@ def by_part(options: argparse.Namespace) -> None:
     for row in (row for row in options.rows if row in IN_PROCESS):
         for domain in options.domains:
             for live in (live for live in options.live if live in episodes(row)):
-                if row == "ours, long" and domain not in READS:
+                if is_long(row) and domain not in READS:
                     continue
                 done = in_own_process(options, row, domain, live)
                 if done.returncode:
@@ -209,7 +240,7 @@ def main() -> None:
         return
     results = []
     print(
-        f"{'':18} {'domain':8} {'N':>4} {'episodes/min':>12} {'of bound':>9} {'CPU ms/ep.':>10} {'lag p99, max ms':>16} {'RSS MiB':>8} {'won':>10} {'load':>5}"
+        f"{'':18} {'domain':8} {'N':>4} {'episodes/min':>12} {'of bound':>9} {'CPU ms/ep.':>10} {'/turn':>5} {'lag p99, max ms':>16} {'RSS MiB':>8} {'won':>10} {'load':>5}"
     )
     for row in options.rows:
         why = drivers.absent(row)
@@ -218,7 +249,7 @@ def main() -> None:
             continue
         for domain in options.domains:
             for live in options.live:
-                if live not in episodes(row) or (row == "ours, long" and domain not in READS):
+                if live not in episodes(row) or (is_long(row) and domain not in READS):
                     continue
                 done = in_own_process(options, row, domain, live)
                 if done.returncode:
@@ -226,9 +257,10 @@ def main() -> None:
                     continue
                 r = json.loads(done.stdout.splitlines()[-1])
                 results.append(r)
+                per_turn = f"{r['cpu_ms'] / r['turns']:.2f}" if r["turns"] else "–"
                 lag = f"{r['lag_p99_ms']:.0f}, {r['lag_max_ms']:.0f}" if r["lag_max_ms"] else "never free"
                 print(
-                    f"{row:18} {domain:8} {live:4} {r['per_minute']:12.0f} {100 * r['of_bound']:8.1f}% {r['cpu_ms']:10.1f} {lag:>16} {r['rss_mib']:8.0f} "
+                    f"{row:18} {domain:8} {live:4} {r['per_minute']:12.0f} {100 * r['of_bound']:8.1f}% {r['cpu_ms']:10.1f} {per_turn:>5} {lag:>16} {r['rss_mib']:8.0f} "
                     f"{r['won']:>4}/{r['episodes']:<5} {r['load']:5.1f}",
                     flush=True,
                 )

@@ -1,4 +1,5 @@
-"""Episodes on Ray workers behind `generate`, inside slime: the same samples as without, abort, death, no CPU to spare.
+"""Episodes on Ray workers behind `generate`, inside slime: the same samples as without, abort, partial and fully-async
+rollout, death, no CPU to spare.
 
 Needs slime's source tree on PYTHONPATH, and Ray.
 """
@@ -17,6 +18,7 @@ from slime_harness import TeacherServer, assert_trainable, fresh, make_args, nee
 from slime_tau2.errors import ConfigError
 from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.hooks.generate import generate
+from slime_tau2.hooks.samples import flatten
 from slime_tau2.workers import ray_actors
 
 pytestmark = [pytest.mark.upstream, needs_slime]
@@ -129,6 +131,47 @@ def test_an_abort_reaches_episodes_that_are_under_way(ray, tokenizer, tmp_path):
         ended, seconds = asyncio.run(some())
     assert {s.metadata["tau2"]["termination"] for s in ended} == {"aborted"} and all(s.remove_sample for s in ended)
     assert seconds < 20, "a whole conversation takes longer"
+
+
+def test_partial_rollout_hands_back_what_the_workers_did_not_end(ray, tokenizer, tmp_path):
+    with TeacherServer(tokenizer, delay=0.05) as server:
+        args = make_args(tmp_path, server.port, tau2_workers=2, partial_rollout=True, over_sampling_batch_size=16)
+        source = fresh(args)
+        roll(args, 0, source)
+        back = [group[0].group_index for group in source.buffer]
+        assert back and len(back) == len(set(back)), "what slime aborted comes back, and nothing of it twice"
+        out = roll(args, 1, source)
+    assert len(out.samples) == args.rollout_batch_size
+    assert {group[0].group_index for group in out.samples} <= set(back), "and is served before anything new"
+    for s in flatten(out.samples):
+        assert_trainable(s)
+        assert s.metadata["tau2"]["termination"] != "aborted" and not s.remove_sample
+
+
+def test_fully_async_rollouts_have_workers_over_many_rollouts(ray, teacher, tmp_path):
+    """slime's own thread, one loop for all of them, asks for episodes while nobody waits for a rollout."""
+    fully = pytest.importorskip("slime.rollout.fully_async_rollout")
+    args = make_args(
+        tmp_path,
+        teacher.port,
+        tau2_workers=2,
+        sglang_server_concurrency=8,
+        rollout_function_path="slime.rollout.fully_async_rollout.generate_rollout_fully_async",
+    )
+    source = fresh(args)
+    seen = set()
+    try:
+        for rollout_id in range(3):
+            out = roll(args, rollout_id, source)
+            assert len(out.samples) == args.rollout_batch_size
+            for s in flatten(out.samples):
+                assert_trainable(s)
+                assert not s.remove_sample and s.metadata["tau2"]["termination"] != "worker_failure"
+            of_now = {s.index for s in flatten(out.samples)}
+            assert not of_now & seen, "nothing trains twice"
+            seen |= of_now
+    finally:
+        fully._stop_global_worker()
 
 
 def test_actors_that_are_killed_are_replaced_and_no_sample_is_lost(ray, teacher, tmp_path, monkeypatch):
