@@ -17,7 +17,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["COLUMNS"] = "160"  # a console takes its width when it is made, and xdist's workers bring one of 80
 
 
-LONG = ("test_docs_run.py", "test_exactness.py", "test_factory.py", "test_expert.py", "test_fault.py", "test_study.py")
+LONG = (
+    "test_docs_run.py",
+    "test_exactness.py",
+    "test_pipeline.py",
+    "test_factory.py",
+    "test_expert.py",
+    "test_fault.py",
+    "test_study.py",
+)
 """Files that take minutes: where two processes share the files, none of these is left for one of them at the end."""
 
 

@@ -130,8 +130,8 @@ class Episodes:
             lags_ms: what is measured of the loop meanwhile, in milliseconds. Its warm-up counts for nothing.
 
         Raises:
-            ConfigError: it refused what it was given as it started.
-            PolicyError: it does not answer, died, or cannot load the weights.
+            ConfigError: it refused what it was given as it started, or cannot load the weights.
+            PolicyError: it does not answer, or died.
         """
         if self._server is not None and not self._server.alive:
             self.close()

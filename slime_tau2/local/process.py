@@ -19,6 +19,8 @@ from slime_tau2.errors import ConfigError, PolicyError
 START_S = 120.0
 REFUSED = 2
 """The command line's exit code for bad input."""
+BAD_REQUEST = 400
+"""What the server answers to weights that it cannot load."""
 
 
 def free_port() -> int:
@@ -97,6 +99,11 @@ class ServerProcess:
             with urllib.request.urlopen(request, timeout=120) as reply:
                 return json.loads(reply.read() or b"{}")
         except urllib.error.HTTPError as error:
+            if error.code == BAD_REQUEST:  # the same command would meet the same again
+                raise ConfigError(
+                    f"{json.loads(error.read())['message']}; if a stage of a run has written that, remove the stage's "
+                    "folder and run the same command again"
+                ) from error
             raise PolicyError(f"{path}: HTTP {error.code} {error.read()[:300]!r}") from error
         except (urllib.error.URLError, OSError) as error:
             self.check()
@@ -106,7 +113,8 @@ class ServerProcess:
         """Serve other weights of the same architecture.
 
         Raises:
-            PolicyError: they do not fit, or the server does not answer; it serves what it served before.
+            ConfigError: they cannot be read, or do not fit; the server serves what it served before.
+            PolicyError: the server does not answer, or died.
         """
         self._call("/update_weights_from_disk", {"model_path": str(model)})
 

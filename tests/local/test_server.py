@@ -189,9 +189,12 @@ def test_weight_updates(server, tmp_path, tokenizer, tiny_model_dir):
     assert after["meta_info"]["output_token_logprobs"] != before["meta_info"]["output_token_logprobs"]
     assert int(after["meta_info"]["weight_version"]) > int(before["meta_info"]["weight_version"])
     save_model(tmp_path / "wide", new_model(len(tokenizer), 32_768, seed=1, hidden=64), tokenizer)
-    for bad in (tmp_path / "wide", tmp_path / "none"):
-        with pytest.raises(PolicyError, match="cannot load weights from"):
-            server.load(bad)
+    save_model(tmp_path / "cut short", new_model(len(tokenizer), 32_768, seed=11, hidden=32), tokenizer)
+    weights = tmp_path / "cut short" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    for bad in ("wide", "none", "cut short"):
+        with pytest.raises(ConfigError, match=f"cannot load weights from .*{bad}.*remove the stage's folder"):
+            server.load(tmp_path / bad)
     assert post(f"{server.url}/generate", ask)[1]["output_ids"] == after["output_ids"], (
         "a failed update changes nothing"
     )
