@@ -131,6 +131,56 @@ def test_requests_are_three_to_six_and_some_lean_on_what_came_before(made):
         assert len(leans) >= 3
 
 
+def test_what_an_order_had_is_said_of_swapped_orders_alone():
+    """Of two requests at once one may be a refund, whose order has what it had."""
+    factory, helpdesk, said = factories.of("helpdesk-cases"), load("helpdesk"), 0
+    for n, owner in enumerate(factory.owners(helpdesk)[:600]):
+        draft = factory.draft(("two", "like"), Case(helpdesk, owner, random.Random(n)))
+        if draft is None:
+            continue
+        *_, like = (request for wish in draft.wishes for request in wish.notes[cases.REQUESTS])
+        if like["item_called"].endswith(" had"):
+            said += 1
+            swaps = [call.arguments["order_id"] for call in draft.wishes[0].calls if call.name == "swap_item"]
+            assert like["item_called"].split()[1] in swaps
+    assert said >= 20
+
+
+REFUND = cases.Request(kind="refund", ident="W1001", called="W1001")
+SWAP = cases.Request(
+    kind="swap", ident="W1002", called="W1002", item="lamp", item_called="lamp", refused="refund", with_previous=True
+)
+PHONE = cases.Request(kind="phone", ident="L1", called="L1")
+
+
+def user_of(*requests):
+    return case_user.CaseUser(requests, [request.ident for request in requests], seed=1)
+
+
+def test_a_refusal_that_asks_to_confirm_too_skips_no_request():
+    user = user_of(REFUND, PHONE)
+    user.reply("Hi!", [])
+    said = user.reply("W1001 is a final sale, sorry. Please confirm that you have read this.", []).content
+    assert "L1" in said and [matter.request for matter in user.open] == [PHONE]
+
+
+def test_a_refusal_of_one_and_a_question_about_the_other_gets_the_others_answer():
+    user = user_of(REFUND, SWAP, PHONE)
+    user.reply("Hi!", [])
+    said = user.reply("W1001 is a final sale. Please confirm: W1002 becomes a lamp.", []).content
+    assert said in ("Yes.", "Yes please.", "I confirm.")
+    assert [matter.request for matter in user.open] == [SWAP] and user.open[0].agreed and len(user.groups) == 1
+
+
+def test_both_of_two_that_are_refused_at_once_are_noted():
+    user = user_of(REFUND, SWAP, PHONE)
+    user.reply("Hi!", [])
+    assert (
+        user.reply("W1001 is a final sale. W1002 was delivered and cannot be swapped.", []).content == "Then refund it."
+    )
+    assert [(matter.request, matter.kind) for matter in user.open] == [(SWAP, "refund")]
+
+
 def test_a_recipe_is_possible_where_some_customer_has_all_its_wishes():
     factory, helpdesk = factories.of("helpdesk-cases"), load("helpdesk")
 

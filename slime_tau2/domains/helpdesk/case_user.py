@@ -21,6 +21,7 @@ LEAVES_ID_OUT = 0.03
 MISTYPES_ID = 0.03
 HANGS_UP = 0.003
 """Probability per confirmation."""
+OKAY = "Okay. "
 AMOUNT = re.compile(r"\$\d+")
 
 
@@ -48,11 +49,11 @@ class CaseUser(Speaker):
             self.amount = int(amounts[-1][1:])
         if re.search(r"which|find", said):
             return self._identify(text)
-        refused = self._refused(text)
+        answer = self._refused(text)
         if "confirm" in said and self.open:
             return self._confirm(text)
-        if refused is not None:
-            return refused
+        if answer:
+            return self._next(answer) if answer == OKAY else self._say(answer)
         if self._phone() and (done := self._at_phone(said)) is not None:
             return done
         if re.search(r"done|fixed|sorry", said):
@@ -99,18 +100,19 @@ class CaseUser(Speaker):
         ids = " and ".join(dict.fromkeys(matter.request.ident for matter in asked))
         return self._say(self.rng.choice(("It is {id}.", "{id}.")).format(id=ids))
 
-    def _refused(self, text: str) -> UserMessage | None:
-        """Takes note of what the agent says it cannot do; what the user says to it, None if there is nothing."""
+    def _refused(self, text: str) -> str:
+        """Takes note of what the agent says it cannot do; what the user says to it, "" if there is nothing."""
         about = [part for part in text.split(".") if re.search(r"final sale|delivered|sorry|cannot", part.lower())]
         named = [m for m in self.open if any(m.request.ident in part for part in about)]
         if about and not named:
             named = self.open[:1]
+        answer = OKAY if named else ""
         for matter in named:
             if matter.kind == "swap" and matter.request.refused == "refund":
-                matter.kind = "refund"
-                return self._say("Then refund it.")
-            self.open.remove(matter)
-        return self._next("Okay. ") if named else None
+                matter.kind, answer = "refund", "Then refund it."
+            else:
+                self.open.remove(matter)
+        return answer
 
     def _confirm(self, text: str) -> UserMessage:
         asked = [m for m in self.open if m.request.ident in text] or self.open

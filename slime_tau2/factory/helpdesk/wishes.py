@@ -238,9 +238,7 @@ def _like(case: Case) -> Wish | None:
     ident = _pick(case, _free(case, "pending"))
     if ident is None:
         return None
-    swapped = [
-        r.ident for wish in case.wishes for r in requests_of(wish) if any(c.name == "swap_item" for c in wish.calls)
-    ]
+    swapped = [call.arguments["order_id"] for wish in case.wishes for call in wish.calls if call.name == "swap_item"]
     others = [other for other in (*swapped, *_free(case, taken=(ident,))) if other != ident]
     if not others:
         return None
