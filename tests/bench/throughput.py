@@ -33,6 +33,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import drivers
 import psutil
+from in_slime import GROUP
 from long_conversations import READS, LongModelServers
 from model_servers import ModelServers
 from parts import LOOP, PARTS, milliseconds, sampled
@@ -98,7 +99,7 @@ def measure(row: str, domain: str, live: int, tokenizer: Path, *, by_part: bool 
     async def run() -> tuple[list[float], float, float, list[float], Served]:
         if row.startswith("ours"):  # worlds, templates and code are warm, as they are after an engine's first second
             in_slime = "in slime" in row
-            warm = len(servers.ids) // 8 * 8 if in_slime or "workers" in row else 8
+            warm = len(servers.ids) // GROUP * GROUP if in_slime or "workers" in row else GROUP
             fresh = servers if urls else kind(domain, servers.tokenizer)
             await driver(fresh, min(count, warm), live if in_slime else warm, urls)
         elif not row.startswith(("tau2", "gym")):
@@ -238,7 +239,7 @@ def main() -> None:
     if options.cpu:
         by_part(options)
         return
-    results = []
+    results, failed = [], 0
     print(
         f"{'':18} {'domain':8} {'N':>4} {'episodes/min':>12} {'of bound':>9} {'CPU ms/ep.':>10} {'/turn':>5} {'lag p99, max ms':>16} {'RSS MiB':>8} {'won':>10} {'load':>5}"
     )
@@ -254,6 +255,7 @@ def main() -> None:
                 done = in_own_process(options, row, domain, live)
                 if done.returncode:
                     print(f"{row:18} {domain:8} {live:4} failed: {done.stderr.strip().splitlines()[-1]}")
+                    failed += 1
                     continue
                 r = json.loads(done.stdout.splitlines()[-1])
                 results.append(r)
@@ -266,7 +268,10 @@ def main() -> None:
                 )
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "throughput.json").write_text(json.dumps(results, indent=1))
-    plot(results, options.output / "throughput.png")
+    if results:
+        plot(results, options.output / "throughput.png")
+    if failed:
+        raise SystemExit(f"{failed} rows failed: the table is not whole")
 
 
 def plot(results: list[dict], path: Path) -> None:
