@@ -26,6 +26,10 @@ class Traits:
     """The database is plain tables, {key: row} each, and tools change a row only after they took it out by its key.
     Then environments share one copy of the tables and copy a row when it is taken out; else each gets a whole copy."""
 
+    pure_reads: bool = False
+    """With `copy_on_write`: tools that tau2 types as READ change nothing, of what they return neither. Then they are
+    handed the shared rows themselves, and what they return of one is written as JSON once per process."""
+
     without_judge: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """How tasks are scored without the judge of natural-language assertions: {value of `retail_basis`: kinds of reward
     that take the judge's place}. Empty: `retail_basis` changes nothing."""
@@ -68,9 +72,10 @@ def _without_number(task_id: str) -> str:
 
 _TELECOM = Traits(files_of="telecom", card_multiplier=1.6, card_weights=_CARD_WEIGHTS_TELECOM)
 _table: dict[str, Traits] = {
-    "airline": Traits(copy_on_write=True),
+    "airline": Traits(copy_on_write=True, pure_reads=True),
     "retail": Traits(
         copy_on_write=True,
+        pure_reads=True,
         without_judge={"communicate": ("COMMUNICATE",), "no_judge": ()},
         card_multiplier=0.8,
     ),

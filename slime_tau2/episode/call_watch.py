@@ -50,7 +50,7 @@ class CallWatch:
         self.environment = environment
         self.scorer = scorer
         self._proves = grader.counts_database(task)
-        self._answer = bench.answers(environment)
+        self._answer = grader.environments.answers(environment)
         self._calls: list[CallGain] = []
         self._written: set[str] = set()
 

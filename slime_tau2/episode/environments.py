@@ -32,19 +32,20 @@ class CowDict(dict[str, Row]):
 
     It is a real dict, so that pydantic serialises it as usual. `owned` holds the keys that this episode may have
     changed. `pickled` is shared by all episodes and keeps rows as bytes: loading those takes half the time of a deep
-    copy.
+    copy. While `lends`, what is taken out by key is the shared row, too: whoever asks changes nothing.
     """
 
-    __slots__ = ("owned", "pickled")
+    __slots__ = ("lends", "owned", "pickled")
 
     def __init__(self, base: dict[str, Row], pickled: dict[str, bytes]):
         super().__init__(base)
         self.owned: set[str] = set()
         self.pickled = pickled
+        self.lends = False
 
     def __getitem__(self, key: str) -> Row:
         row = dict.__getitem__(self, key)
-        if key not in self.owned:
+        if key not in self.owned and not self.lends:
             if key not in self.pickled:  # never owned by anyone before, so this is the shared row as it was loaded
                 self.pickled[key] = pickle.dumps(row, pickle.HIGHEST_PROTOCOL)
             row = pickle.loads(self.pickled[key])
@@ -123,6 +124,11 @@ class Environments:
                 self.writes |= bench.writing_tools(toolkit)
         self._tables = _tables(self.base.tools.db, spec.domain) if traits.of(spec.domain).copy_on_write else []
         self._rows: dict[str, dict[str, bytes]] = {table: {} for table in self._tables}
+        pure = self._tables and traits.of(spec.domain).pure_reads
+        self._reads = {name for name, kind in self.tool_types.items() if pure and kind == bench.ToolType.READ}
+        self._written: dict[int, str | None] = {}  # shared rows by their identity, as JSON once a tool has returned one
+        for table in self._tables if pure else ():
+            self._written.update((id(row), None) for row in getattr(self.base.tools.db, table).values())
         self._shared: list[Any] = []
         self._pickled = b"" if self._tables else self._pickle(self.base)
         self._hash = self.base.get_db_hash()
@@ -143,7 +149,40 @@ class Environments:
         tables = {table: CowDict(getattr(base, table), self._rows[table]) for table in self._tables}
         database = type(base).model_construct(**tables)
         tools = type(self.base.tools)(database)
-        return bench.Environment(domain_name=self.spec.domain, policy=self.policy, tools=tools)
+        environment = bench.Environment(domain_name=self.spec.domain, policy=self.policy, tools=tools)
+        if self._written:
+            vars(environment)["to_json_str"] = functools.partial(self._as_json, environment.to_json_str)
+        return environment
+
+    def answers(self, environment: bench.Environment) -> Callable[[bench.ToolCall], bench.ToolMessage]:
+        """What answers an environment's calls as its own `get_response` does."""
+        answer = bench.answers(environment)
+        if not self._reads:
+            return answer
+        tables: list[CowDict] = [getattr(environment.tools.db, table) for table in self._tables]
+
+        def answered(call: bench.ToolCall) -> bench.ToolMessage:
+            if call.name not in self._reads:
+                return answer(call)
+            for table in tables:
+                table.lends = True
+            try:
+                return answer(call)
+            finally:
+                for table in tables:
+                    table.lends = False
+
+        return answered
+
+    def _as_json(self, write: Callable[[Any], str], result: Any) -> str:
+        """A tool's result as tau2 writes it: of a shared row, which nothing changes, once."""
+        name = id(result)
+        if name not in self._written:
+            return write(result)
+        text = self._written[name]
+        if text is None:
+            text = self._written[name] = write(result)
+        return text
 
     def keep(self, environment: bench.Environment) -> bytes | None:
         """An environment as bytes, for `restore`; None where it cannot be kept: over shared tables, which are quick to
