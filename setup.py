@@ -58,6 +58,7 @@ setup(
         "jinja2>=3.1",
         "numpy",
         "openai>=1.109",
+        "orjson>=3.10",
         "pydantic>=2.9",
         "PyYAML",
         "rich>=13.7",

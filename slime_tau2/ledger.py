@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
+from typing import NamedTuple
 
 from slime_tau2.errors import LedgerError
 from slime_tau2.masks import spans
+
+LARGEST = 2**31 - 1
+"""The largest id: they are held, and cross from process to process, as int32."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,11 @@ class Ids:
     """Token ids, checked, beside their JSON (without brackets).
 
     Attributes:
+        values: nothing changes them: what shares a prompt shares them.
         head: the first of the parts that they were joined from. Prompts that share it cross a border without it.
     """
 
-    values: list[int]
+    values: array[int]
     json: bytes
     head: Ids | None = field(default=None, compare=False, repr=False)
 
@@ -35,15 +40,17 @@ class Ids:
     def of(cls, values: Sequence[int]) -> Ids:
         """Raises LedgerError for what is no token id."""
         given = list(values)
-        if given and (set(map(type, given)) != {int} or min(given) < 0):
-            wrong = next(value for value in given if type(value) is not int or value < 0)
+        if given and (set(map(type, given)) != {int} or min(given) < 0 or max(given) > LARGEST):
+            wrong = next(value for value in given if type(value) is not int or not 0 <= value <= LARGEST)
             raise LedgerError(f"{wrong!r} is no token id")
-        return cls(given, repr(given).encode().translate(None, b"[ ]"))
+        return cls(array("i", given), repr(given).encode().translate(None, b"[ ]"))
 
     @classmethod
     def joined(cls, parts: Sequence[Ids]) -> Ids:
         """One behind the other; the first is the head."""
-        values = list(chain.from_iterable(part.values for part in parts))
+        values = array("i")
+        for part in parts:
+            values += part.values
         return cls(values, b",".join(p.json for p in parts if p), parts[0] if parts else None)
 
     @cached_property
@@ -66,6 +73,20 @@ def _plain(log_probs: Sequence[float]) -> bool:
     return total == total and max(log_probs) <= 0.0  # one NaN makes the sum NaN
 
 
+class Columns(NamedTuple):
+    """A ledger's record. To be read: nobody but the ledger changes it.
+
+    Attributes:
+        ids: [prompt + response] int32.
+        mask: [response], a byte each.
+        log_probs: [response] float64.
+    """
+
+    ids: array[int]
+    mask: bytearray
+    log_probs: array[float]
+
+
 class TokenLedger:
     """`tokens` = prompt + response. The response starts after the prompt, as slime's Sample wants it.
 
@@ -79,16 +100,22 @@ class TokenLedger:
     def __init__(self, prompt: Ids, kept: int = 0):
         if not prompt:
             raise LedgerError("an episode's prompt has at least one token")
-        self._tokens = list(prompt.values)
+        self._ids = prompt.values[:]
         self._json: list[bytes] | None = [prompt.json]  # what was appended, piece by piece
-        self.prompt_length, self.kept = len(self._tokens), kept
+        self.prompt_length, self.kept = len(self._ids), kept
         self.head: Ids | None = prompt.head
-        self._mask: list[int] = []
-        self._log_probs: list[float] = []
+        self._mask = bytearray()
+        self._log_probs = array("d")
 
     @classmethod
     def ended(
-        cls, prompt_length: int, tokens: list[int], loss_mask: list[int], log_probs: list[float], *, kept: int = 0
+        cls,
+        prompt_length: int,
+        tokens: Iterable[int],
+        loss_mask: Iterable[int],
+        log_probs: Iterable[float],
+        *,
+        kept: int = 0,
     ) -> TokenLedger:
         """The record of an episode that has ended elsewhere: `tokens` [prompt + response], the others [response].
 
@@ -97,25 +124,31 @@ class TokenLedger:
         Raises:
             LedgerError: the lengths contradict each other.
         """
-        if not 0 < prompt_length == len(tokens) - len(loss_mask) or len(loss_mask) != len(log_probs):
+        ids, mask, chances = array("i", tokens), bytearray(loss_mask), array("d", log_probs)
+        if not 0 < prompt_length == len(ids) - len(mask) or len(mask) != len(chances):
             raise LedgerError(
-                f"{len(tokens)} ids, {prompt_length} of them the prompt, came with a mask of {len(loss_mask)} and "
-                f"{len(log_probs)} log-probs"
+                f"{len(ids)} ids, {prompt_length} of them the prompt, came with a mask of {len(mask)} and "
+                f"{len(chances)} log-probs"
             )
         ledger = cls.__new__(cls)
-        ledger.prompt_length, ledger.kept, ledger._tokens, ledger._json = prompt_length, kept, tokens, None
-        ledger._mask, ledger._log_probs, ledger.head = loss_mask, log_probs, None
+        ledger.prompt_length, ledger.kept, ledger._ids, ledger._json = prompt_length, kept, ids, None
+        ledger._mask, ledger._log_probs, ledger.head = mask, chances, None
         return ledger
+
+    def columns(self) -> Columns:
+        """The record itself, of which `tokens`, `loss_mask` and `log_probs` give lists."""
+        return Columns(self._ids, self._mask, self._log_probs)
 
     @property
     def tokens(self) -> list[int]:
-        return list(self._tokens)
+        return self._ids.tolist()
 
     def ids_json(self, more: Sequence[int] = ()) -> bytes:
         """`tokens`, and `more` behind them, as a JSON list. Each id is serialised once: what a turn sends costs what it
         added, and one copy.
         """
-        return b"[%b]" % b",".join([*self._open(), Ids.of(more).json] if more else self._open())
+        pieces = [*self._open(), Ids.of(more).json] if more else self._open()
+        return b"".join((b"[", b",".join(pieces), b"]"))  # `%` would grow its result, and copy it, several times
 
     @property
     def loss_mask(self) -> list[int]:
@@ -124,7 +157,7 @@ class TokenLedger:
     @property
     def log_probs(self) -> list[float]:
         """One per response token; 0.0 where the mask is 0."""
-        return list(self._log_probs)
+        return self._log_probs.tolist()
 
     @property
     def response_length(self) -> int:
@@ -132,10 +165,10 @@ class TokenLedger:
 
     @property
     def sampled(self) -> int:
-        return sum(self._mask)
+        return self._mask.count(1)
 
     def __len__(self) -> int:
-        return len(self._tokens)
+        return len(self._ids)
 
     def append_sampled(self, ids: Sequence[int], log_probs: Sequence[float]) -> None:
         """Append ids that the policy sampled, each with its log-prob."""
@@ -146,19 +179,19 @@ class TokenLedger:
             if not isinstance(value, float | int) or math.isnan(value) or value > 1e-3:
                 raise LedgerError(f"{value!r} is no log-prob")
         self._append(Ids.of(ids))
-        self._mask += [1] * len(ids)
-        self._log_probs += [min(float(x), 0.0) for x in log_probs] if rounded else log_probs
+        self._mask += b"\1" * len(ids)
+        self._log_probs.extend([min(float(x), 0.0) for x in log_probs] if rounded else log_probs)
 
     def append_context(self, ids: Ids) -> None:
         """Append ids that the policy did not sample: template glue, the user's words, tool results."""
         self._append(ids)
-        self._mask += [0] * len(ids)
-        self._log_probs += [0.0] * len(ids)
+        self._mask += bytes(len(ids))
+        self._log_probs.frombytes(bytes(8 * len(ids)))
 
     def _append(self, ids: Ids) -> None:
         if ids:
             self._open().append(ids.json)
-            self._tokens += ids.values
+            self._ids += ids.values
 
     def _open(self) -> list[bytes]:
         """The JSON of the ids, of an episode that goes on."""

@@ -27,8 +27,9 @@ class Traits:
     Then environments share one copy of the tables and copy a row when it is taken out; else each gets a whole copy."""
 
     pure_reads: bool = False
-    """With `copy_on_write`: tools that tau2 types as READ change nothing, of what they return neither. Then they are
-    handed the shared rows themselves, and what they return of one is written as JSON once per process."""
+    """With `copy_on_write`: tools that tau2 types as READ change nothing, what they return neither, and answer by the
+    tables alone. Then they are handed the shared rows themselves, and what they answer over tables that nobody has
+    changed is remembered."""
 
     without_judge: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """How tasks are scored without the judge of natural-language assertions: {value of `retail_basis`: kinds of reward

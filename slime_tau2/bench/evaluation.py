@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -105,13 +106,14 @@ def unjudged(task: Task) -> Task:
     return task.model_copy(update={"evaluation_criteria": criteria.model_copy(update={"nl_assertions": None})})
 
 
+_TAKES_TYPES = "tool_types" in inspect.signature(_action.ActionEvaluator.calculate_reward).parameters
+
+
 def action_checks(task: Task, messages: Sequence[Message], tool_types: dict[str, ToolType]) -> RewardInfo:
     """tau2's ActionEvaluator (adapter: v1.0.x takes the tool types)."""
     calculate: Callable[..., RewardInfo] = _action.ActionEvaluator.calculate_reward
-    try:
-        return calculate(task=task, full_trajectory=messages, tool_types=tool_types)
-    except TypeError:
-        return calculate(task=task, full_trajectory=messages)
+    types = {"tool_types": tool_types} if _TAKES_TYPES else {}
+    return calculate(task=task, full_trajectory=messages, **types)
 
 
 def evaluate(simulation: SimulationRun, task: Task, spec: EnvironmentSpec, answer: str | None = None) -> RewardInfo:

@@ -9,8 +9,7 @@ there, and its requests are tried again as ever.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 OPENS_AFTER = 8
@@ -27,16 +26,14 @@ class Circuit:
     _waiting: int = field(default=0, init=False)
     _heard: float = field(default=0.0, init=False)
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around a request, its retries and pauses included."""
+    def __enter__(self) -> None:
+        """Around a request, its retries and pauses included: somebody waits."""
         if not self._waiting:
             self._heard = self.clock()
         self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting -= 1
 
     def silence(self) -> float:
         """Seconds since the last answer of any status while somebody waits for one; 0.0 while nobody does."""

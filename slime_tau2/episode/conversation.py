@@ -73,7 +73,7 @@ class Conversation:
         self.orchestrator = bench.LeanOrchestrator(
             domain=world.domain,
             agent=bench.MailboxAgent(self.environment.get_policy()),
-            user=bench.MailboxUser(str(task.user_scenario)),
+            user=bench.MailboxUser(world.scenario(task)),
             environment=self.environment,
             task=task,
             max_steps=limits.max_steps,

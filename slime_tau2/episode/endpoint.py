@@ -15,11 +15,13 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
+import orjson
 
 from slime_tau2.episode.circuit import Circuit
+from slime_tau2.episode.deadlines import Deadlines
 from slime_tau2.episode.transport import AiohttpTransport, Connection, Response, Transport, Unreachable
 from slime_tau2.errors import InfrastructureError
 from slime_tau2.limits import Retries
@@ -50,6 +52,14 @@ class _Trouble(Exception):
         self.kind, self.pause_s, self.final = kind, pause_s, final
 
 
+class _Here(NamedTuple):
+    """What an endpoint has in one event loop."""
+
+    send: Transport
+    limiter: asyncio.Semaphore
+    deadlines: Deadlines
+
+
 @dataclass(kw_only=True)
 class Endpoint:
     """One URL, and everything that is asked of it in this process.
@@ -77,7 +87,7 @@ class Endpoint:
     connect: Callable[[], Connection] = AiohttpTransport
     faults: Counter[str] = field(default_factory=Counter)
     circuit: Circuit = field(default_factory=Circuit)
-    _per_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Transport, asyncio.Semaphore]] = field(
+    _per_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = field(
         default_factory=weakref.WeakKeyDictionary, repr=False
     )
     _connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Connection] = field(
@@ -95,16 +105,16 @@ class Endpoint:
         Raises:
             InfrastructureError: `failure` of a message that names the URL, the number of tries and the last trouble.
         """
-        with self.circuit.waiting():
+        with self.circuit:
             return await self._tried(body, read, headers)
 
     async def once(self, body: bytes, read: Callable[[Any], T], headers: Mapping[str, str], timeout_s: float) -> T:
         """One try, beside the limiter and the circuit, for whoever wants to know what the server does now. Raises as
         `post` does.
         """
-        send, _ = self._here()
+        here = self._here()._replace(deadlines=Deadlines(timeout_s))
         try:
-            return await self._try(send, body, read, headers, timeout_s)
+            return await self._try(here, body, read, headers)
         except _Trouble as trouble:
             raise self._failure(
                 f"{self.url} {'refused' if trouble.final else 'failed'}: {trouble}", trouble
@@ -117,7 +127,7 @@ class Endpoint:
         return self.circuit.silence()
 
     async def _tried(self, body: Callable[[int], bytes], read: Callable[[Any], T], headers: Mapping[str, str]) -> T:
-        send, limiter = self._here()
+        here = self._here()
         last: _Trouble | None = None
         tries = self.retries.count + 1
         for attempt in range(tries):
@@ -128,10 +138,10 @@ class Endpoint:
                 break
             asked_all_the_same = self.circuit.open
             try:
-                async with limiter:
+                async with here.limiter:
                     if self.circuit.open and not asked_all_the_same:
                         break  # it opened while this one waited for its turn
-                    return await self._try(send, body(attempt), read, headers, self.retries.timeout_s)
+                    return await self._try(here, body(attempt), read, headers)
             except _Trouble as trouble:
                 last = trouble
                 self.faults[trouble.kind] += 1
@@ -145,19 +155,17 @@ class Endpoint:
             last,
         )
 
-    async def _try(
-        self, send: Transport, body: bytes, read: Callable[[Any], T], headers: Mapping[str, str], timeout_s: float
-    ) -> T:
+    async def _try(self, here: _Here, body: bytes, read: Callable[[Any], T], headers: Mapping[str, str]) -> T:
         pause = 0.0
         try:
-            reply = await self._sent(send, body, headers, timeout_s)
+            reply = await self._sent(here, body, headers)
             self.circuit.answered()
             pause = reply.retry_after_s
             if reply.status == 200:
                 return read(self._opened(reply))
         except TimeoutError:
             self.circuit.unanswered()
-            raise _Trouble("timeout", f"no answer within {timeout_s} s") from None
+            raise _Trouble("timeout", f"no answer within {here.deadlines.seconds} s") from None
         except (aiohttp.ClientError, OSError) as error:
             self.circuit.unanswered()
             raise _Trouble("connection", f"{type(error).__name__}: {error}") from error
@@ -175,10 +183,10 @@ class Endpoint:
         error.kind = trouble.kind if trouble is not None else ""
         return error
 
-    async def _sent(self, send: Transport, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Response:
+    async def _sent(self, here: _Here, body: bytes, headers: Mapping[str, str]) -> Response:
         try:
-            async with asyncio.timeout(timeout_s):
-                return await send(self.url, body, headers)
+            async with here.deadlines.next():
+                return await here.send(self.url, body, headers)
         except (aiohttp.ClientConnectorError, Unreachable):
             raise  # nobody was there to work on it
         except BaseException:
@@ -187,7 +195,7 @@ class Endpoint:
 
     def _opened(self, reply: Response) -> Any:
         try:
-            answer = json.loads(reply.body)
+            answer = _parsed(reply.body)
         except ValueError:
             self.spent(None)
             raise
@@ -201,14 +209,16 @@ class Endpoint:
         await asyncio.sleep(min(MAX_PAUSE_S, 16 * self.retries.backoff_s))
         return self.circuit.lets_through()
 
-    def _here(self) -> tuple[Transport, asyncio.Semaphore]:
+    def _here(self) -> _Here:
         loop = asyncio.get_running_loop()
-        if loop not in self._per_loop:
+        here = self._per_loop.get(loop)
+        if here is None:
             send = self.transport
             if send is None:
                 send = self._connections[loop] = self.connect()
-            self._per_loop[loop] = (send, asyncio.Semaphore(self.concurrency))
-        return self._per_loop[loop]
+            here = _Here(send, asyncio.Semaphore(self.concurrency), Deadlines(self.retries.timeout_s))
+            self._per_loop[loop] = here
+        return here
 
     async def close(self) -> None:
         """Close this event loop's connections."""
@@ -217,3 +227,11 @@ class Endpoint:
         connection = self._connections.pop(loop, None)
         if connection is not None:
             await connection.close()
+
+
+def _parsed(body: bytes) -> Any:
+    """JSON as `json.loads` reads it. What the quicker parser refuses, half a surrogate pair or NaN, is left to that."""
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return json.loads(body)

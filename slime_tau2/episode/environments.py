@@ -20,6 +20,8 @@ from slime_tau2.errors import BenchDataError
 Row = Any  # a pydantic model of the domain's, or a plain value
 TableState = dict[tuple[str, str], str | None]
 """{(table, key): the row's normal form, None where the row is absent} of the rows that an episode may have changed."""
+ANSWERS = 4096
+"""Answers of tools that only read, that an environment's kind remembers."""
 Changes = dict[tuple[str, str], tuple[str | None, str | None]]
 """{(table, key): the row's normal form before and after}, of rows that differ."""
 HashState = tuple[str | None, str | None]
@@ -126,9 +128,8 @@ class Environments:
         self._rows: dict[str, dict[str, bytes]] = {table: {} for table in self._tables}
         pure = self._tables and traits.of(spec.domain).pure_reads
         self._reads = {name for name, kind in self.tool_types.items() if pure and kind == bench.ToolType.READ}
-        self._written: dict[int, str | None] = {}  # shared rows by their identity, as JSON once a tool has returned one
-        for table in self._tables if pure else ():
-            self._written.update((id(row), None) for row in getattr(self.base.tools.db, table).values())
+        self._answers: dict[tuple[str, str], tuple[str | None, bool]] = {}  # of reads, over tables as they were loaded
+        self._loaded: TableState = {}  # rows as they were loaded, of those that were asked for
         self._shared: list[Any] = []
         self._pickled = b"" if self._tables else self._pickle(self.base)
         self._hash = self.base.get_db_hash()
@@ -149,40 +150,47 @@ class Environments:
         tables = {table: CowDict(getattr(base, table), self._rows[table]) for table in self._tables}
         database = type(base).model_construct(**tables)
         tools = type(self.base.tools)(database)
-        environment = bench.Environment(domain_name=self.spec.domain, policy=self.policy, tools=tools)
-        if self._written:
-            vars(environment)["to_json_str"] = functools.partial(self._as_json, environment.to_json_str)
-        return environment
+        return bench.Environment(domain_name=self.spec.domain, policy=self.policy, tools=tools)
 
     def answers(self, environment: bench.Environment) -> Callable[[bench.ToolCall], bench.ToolMessage]:
         """What answers an environment's calls as its own `get_response` does."""
         answer = bench.answers(environment)
         if not self._reads:
             return answer
-        tables: list[CowDict] = [getattr(environment.tools.db, table) for table in self._tables]
 
         def answered(call: bench.ToolCall) -> bench.ToolMessage:
-            if call.name not in self._reads:
+            tables = self._shared_tables(environment)
+            if call.name not in self._reads or call.requestor != "assistant" or not tables:
                 return answer(call)
+            key = call.name, repr(call.arguments)
+            loaded = not any(table.owned for table in tables)
+            if loaded and key in self._answers:
+                content, error = self._answers[key]
+                return bench.ToolMessage(
+                    id=call.id, content=content, requestor=call.requestor, role="tool", error=error
+                )
             for table in tables:
                 table.lends = True
             try:
-                return answer(call)
+                result = answer(call)
             finally:
                 for table in tables:
                     table.lends = False
+            if loaded:
+                self._answers[key] = result.content, result.error
+                if len(self._answers) > ANSWERS:
+                    del self._answers[next(iter(self._answers))]
+            return result
 
         return answered
 
-    def _as_json(self, write: Callable[[Any], str], result: Any) -> str:
-        """A tool's result as tau2 writes it: of a shared row, which nothing changes, once."""
-        name = id(result)
-        if name not in self._written:
-            return write(result)
-        text = self._written[name]
-        if text is None:
-            text = self._written[name] = write(result)
-        return text
+    def _shared_tables(self, environment: bench.Environment) -> list[CowDict]:
+        """An environment's tables; none where a task has given it a database of its own (`initialization_data`)."""
+        if not self._tables:
+            return []
+        held = vars(environment.tools.db)
+        tables = [held[table] for table in self._tables]
+        return tables if all(isinstance(table, CowDict) for table in tables) else []
 
     def keep(self, environment: bench.Environment) -> bytes | None:
         """An environment as bytes, for `restore`; None where it cannot be kept: over shared tables, which are quick to
@@ -219,17 +227,21 @@ class Environments:
 
     def state(self, environment: bench.Environment) -> State:
         """What an environment's databases hold, as far as it can differ from another's."""
-        if not self._tables:
+        if not self._shared_tables(environment):
             return environment.get_db_hash(), environment.get_user_db_hash()
         return self._owned_rows(environment)
 
     def _owned_rows(self, environment: bench.Environment) -> TableState:
-        tables: dict[str, CowDict] = {table: getattr(environment.tools.db, table) for table in self._tables}
-        return {(name, key): normal_form(dict.get(table, key)) for name, table in tables.items() for key in table.owned}
+        tables = zip(self._tables, self._shared_tables(environment))
+        return {(name, key): normal_form(dict.get(table, key)) for name, table in tables for key in table.owned}
 
     def rows(self, environment: bench.Environment) -> TableState:
         """What the agent's database holds, as far as it can differ from another's: for `changes`."""
-        return self._owned_rows(environment) if self._tables else _all_rows(environment.tools.db)
+        if self._shared_tables(environment):
+            return self._owned_rows(environment)
+        base = vars(self.base.tools.db) if self._tables else {}
+        gone: TableState = {(table, key): None for table in self._tables for key in base[table]}
+        return {**gone, **_all_rows(environment.tools.db)}
 
     def user_rows(self, environment: bench.Environment) -> TableState:
         """What the user's database holds, where there is one: for `changes`."""
@@ -254,8 +266,10 @@ class Environments:
         """A row's normal form; what a state over shared tables does not name is as it was loaded."""
         if key in state or not self._tables:
             return state.get(key)
-        table, row = key
-        return normal_form(dict.get(getattr(self.base.tools.db, table), row))
+        if key not in self._loaded:
+            table, row = key
+            self._loaded[key] = normal_form(dict.get(getattr(self.base.tools.db, table), row))
+        return self._loaded[key]
 
     def check(self) -> None:
         """Raise if any episode changed the shared database (invariant 5)."""

@@ -39,6 +39,7 @@ class Grader:
         self.tool_types = environments.tool_types
         self._gold: dict[str, Gold] = {}
         self._gold_rows: dict[str, list[TableState]] = {}
+        self._gold_actions: dict[str, list[GoldAction]] = {}
 
     def gold(self, task: bench.Task) -> Gold:
         """Play a task's gold actions, once per task. The task has evaluation criteria."""
@@ -222,7 +223,14 @@ class Grader:
         criteria = task.evaluation_criteria
         if criteria is None:
             return StrictScorer([], [], 0)
-        gold = [
+        if task.id not in self._gold_actions:
+            self._gold_actions[task.id] = self._strict(task)
+        gold = self._gold_actions[task.id]
+        return StrictScorer(gold, criteria.communicate_info or [], len(criteria.env_assertions or []))
+
+    def _strict(self, task: bench.Task) -> list[GoldAction]:
+        """A task's gold actions, as the strict scorer takes them."""
+        return [
             GoldAction(
                 name=action.name,
                 requestor=action.requestor,
@@ -235,7 +243,6 @@ class Grader:
             )
             for action, errs in zip(_gold_actions(task), self.gold(task).errs, strict=True)
         ]
-        return StrictScorer(gold, criteria.communicate_info or [], len(criteria.env_assertions or []))
 
     def assertions_met(self, task: bench.Task, environment: bench.Environment) -> int:
         """How many env assertions hold now; one that raises (its object does not exist yet) does not hold."""

@@ -76,6 +76,7 @@ class ChatClient:
         self.server = hosted.Server.of(base_url, model, key_env, access)
         model_names.check(model, base_url, access)
         self._head = json.dumps({"model": model, **options}, ensure_ascii=False)[:-1].encode()
+        self._ours = credentials.is_ours(base_url)
         self._limit = b"" if max_tokens is None else self._limit_of(max_tokens)
         self.answered_as: str | None = None
         """The model that answered, by the server's own word (`gpt-4.1-2025-04-14` to `gpt-4.1`); None until it has."""
@@ -123,8 +124,9 @@ class ChatClient:
         Raises:
             InfrastructureError: the client's `failure`, when the tries run out.
         """
-        offered = b',"tools":%b,"tool_choice":"auto"' % tools if tools else b""
-        body = b'%b%b%b,"messages":[%b],"seed":' % (self._head, self._limit, offered, b",".join(messages))
+        offered = (b',"tools":', tools, b',"tool_choice":"auto"') if tools else ()
+        said = b",".join(messages)
+        body = b"".join((self._head, self._limit, *offered, b',"messages":[', said, b'],"seed":'))
 
         def accepted(answer: dict[str, Any]) -> ChatReply:
             reply = (read or _reply)(answer)
@@ -133,9 +135,9 @@ class ChatClient:
             return reply
 
         headers = await self.headers()
-        if routing_key and credentials.is_ours(self.server.base_url):
+        if routing_key and self._ours:
             headers[ROUTING_HEADER] = routing_key
-        reply = await self.endpoint.post(lambda attempt: b"%b%d}" % (body, seed + attempt), accepted, headers)
+        reply = await self.endpoint.post(lambda attempt: b"".join((body, b"%d}" % (seed + attempt))), accepted, headers)
         usage.think(self.role, reply.reasoning)
         return reply
 

@@ -17,11 +17,13 @@ from slime_tau2.episode import credentials, lookup, usage
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint
 from slime_tau2.episode.transport import Transport
 from slime_tau2.errors import PolicyAborted, PolicyError
+from slime_tau2.ledger import LARGEST
 from slime_tau2.limits import Retries
 
 SAMPLE_S = 60.0
 MAX_LOG_PROB = 1e-3
 """Rounding may lift a log-prob of 0 a little."""
+_json = json.JSONEncoder(separators=(",", ":")).encode
 _LOG_PROBS = ("output_token_logprobs", "input_token_logprobs")
 
 
@@ -102,9 +104,11 @@ class PolicyClient:
             PolicyAborted: the server aborted the request; carries what it had sampled.
             PolicyError: it refused the request, or failed `retries.count` + 1 times.
         """
-        params = json.dumps(sampling_params, separators=(",", ":")).encode()
+        params = _json(sampling_params).encode()
         fields = b"".join(b",%b:%b" % (json.dumps(k).encode(), json.dumps(v).encode()) for k, v in (more or {}).items())
-        body = b'{"input_ids":%b,"sampling_params":%b,"return_logprob":true%b}' % (ids_json, params, fields)
+        body = b"".join(
+            (b'{"input_ids":', ids_json, b',"sampling_params":', params, b',"return_logprob":true', fields, b"}")
+        )
         headers = {**self._key(), **({ROUTING_HEADER: routing_key} if routing_key else {})}
         return await self.endpoint.post(lambda attempt: body, _generation, headers)
 
@@ -172,6 +176,13 @@ async def tokenized(
     return ids if isinstance(ids, list) and all(type(i) is int for i in ids) else None
 
 
+def check_ids(ids: Sequence[int]) -> None:
+    """Raises ValueError where an answer has an id that is none."""
+    if ids and (min(ids) < 0 or max(ids) > LARGEST):
+        wrong = next(i for i in ids if not 0 <= i <= LARGEST)
+        raise ValueError(f"{wrong}, which is no token id, in its answer")
+
+
 def _generation(answer: dict[str, Any]) -> Generation:
     info = answer["meta_info"]
     pairs = info.get("output_token_logprobs") or []
@@ -187,8 +198,7 @@ def _generation(answer: dict[str, Any]) -> Generation:
         for log_prob in log_probs:
             if not math.isfinite(log_prob) or log_prob > MAX_LOG_PROB:
                 raise ValueError(f"{log_prob!r}, which is no log-prob, in its answer")
-    if min(ids, default=0) < 0:
-        raise ValueError("a negative token id, in its answer")
+    check_ids(ids)
     if reason == "abort":
         raise PolicyAborted(str(meta["finish_reason"].get("message", "aborted")), ids, log_probs, meta)
     if not ids:

@@ -84,7 +84,7 @@ class Segments:
         return self.open
 
     def _begin(self, prompt: Ids) -> None:
-        kept = _common(self.ledgers[-1].tokens, prompt.values) if self.ledgers else 0
+        kept = _common(self.ledgers[-1].columns().ids, prompt.values) if self.ledgers else 0
         self.ledgers.append(TokenLedger(prompt, kept=kept))
         self.number = len(self.ledgers) - 1
 

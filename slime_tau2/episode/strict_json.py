@@ -22,7 +22,7 @@ def loads(text: str) -> Any:
         ValueError: not JSON, or more than it should be; says which.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = _DECODER.decode(text)
     except RecursionError as error:
         raise ValueError(f"nested deeper than {MAX_DEPTH}") from error
     _check(value, MAX_DEPTH)
@@ -31,6 +31,8 @@ def loads(text: str) -> Any:
 
 def check_text(text: str) -> None:
     """Raises ValueError for half a surrogate pair, which no encoding and no tokenizer takes."""
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -39,6 +41,9 @@ def check_text(text: str) -> None:
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def _check(value: Any, depth: int) -> None:

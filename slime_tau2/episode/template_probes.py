@@ -126,7 +126,7 @@ def refuse_what_is_lost(chat: Renders) -> None:
                 f"the chat template of {name!r} loses what a turn said ({said!r}); use a model whose template shows "
                 "calls as Qwen3's does"
             )
-        if chat.whole(text).values != chat.encode(text):
+        if chat.whole(text).values.tolist() != chat.encode(text):
             raise TemplateError(
                 f"the tokenizer at {name!r} joins what stands in two messages; use a Qwen3 chat model's tokenizer"
             )

@@ -7,7 +7,6 @@ that does not exist, tau2 answers with an error, and the model learns from it.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +16,6 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MALFORMED = "malformed_tool_call"
 MAX_ARGUMENT_CHARS = 8_000
 MAX_CALLS = 32
-_BLOCK = re.compile(re.escape(OPEN) + r"(.*?)(?:" + re.escape(CLOSE) + r"|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -51,15 +49,21 @@ class ParsedTurn:
 def parse(text: str) -> ParsedTurn:
     """Parse one turn's text, without its closing `<|im_end|>`. Never raises."""
     calls, spans = [], []
-    for block in _BLOCK.finditer(text):
-        closed = block[0].endswith(CLOSE)
-        calls.append(_call(block[1]) if closed else malformed(f"no {CLOSE}", block[1]))
-        spans.append(block.span())
+    outside, done = "", 0
+    while (start := text.find(OPEN, done)) >= 0:
+        inside, close = start + len(OPEN), text.find(CLOSE, start + len(OPEN))
+        if close >= 0:
+            calls.append(_call(text[inside:close]))
+        else:
+            calls.append(malformed(f"no {CLOSE}", text[inside:]))
+        outside += text[done:start]
+        done = close + len(CLOSE) if close >= 0 else len(text)
+        spans.append((start, done))
+    outside += text[done:]
     if len(calls) > MAX_CALLS:
         calls = [*calls[: MAX_CALLS - 1], malformed(f"more than {MAX_CALLS} calls in one turn", "")]
         spans = [*spans[: MAX_CALLS - 1], (spans[MAX_CALLS - 1][0], spans[-1][1])]
-    rest = _BLOCK.sub("", text).strip()
-    return ParsedTurn(rest or None, calls, spans)
+    return ParsedTurn(outside.strip() or None, calls, spans)
 
 
 def malformed(error: str, body: str) -> ParsedCall:

@@ -19,6 +19,7 @@ from slime_tau2.episode.openai_chat import ChatClient, ChatReply
 from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 
+_json = json.JSONEncoder(ensure_ascii=False).encode
 USER_TOOL, END = "@@USER_TOOL ", "@@END"  # what a gold agent says to have the user act, and to end
 GREETING = "Hi, I need some help please."  # all that a gold user ever asks
 
@@ -172,7 +173,7 @@ class LLMUser:
         self.calls = 0
         self.answered = 0
         self.messages: list[bytes] = []
-        self.hears({"role": "system", "content": bench.user_prompt(str(task.user_scenario), self.tools is not None)})
+        self.hears({"role": "system", "content": bench.user_prompt(world.scenario(task), self.tools is not None)})
         for message in history:
             if isinstance(message, bench.UserMessage):
                 calls = tuple((c.name, c.arguments) for c in message.tool_calls or [])
@@ -210,7 +211,7 @@ class LLMUser:
 
     def hears(self, message: dict[str, Any]) -> None:
         """Append a message of the chat, as `/chat/completions` takes it, to what the model sees."""
-        self.messages.append(json.dumps(message, ensure_ascii=False).encode())
+        self.messages.append(_json(message).encode())
 
     def _hears(self, message: dict[str, Any]) -> None:
         """The name of `hears` up to version 0.2, for simulators that still call it."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from slime_tau2.episode import credentials, lookup, usage
 from slime_tau2.episode.endpoint import ROUTING_HEADER, Endpoint
-from slime_tau2.episode.policy import MAX_LOG_PROB, SAMPLE_S, Generation, PolicyClient, Sample, tokenized
+from slime_tau2.episode.policy import MAX_LOG_PROB, SAMPLE_S, Generation, PolicyClient, Sample, check_ids, tokenized
 from slime_tau2.episode.transport import Transport
 from slime_tau2.errors import ConfigError, InfrastructureError, PolicyAborted, PolicyError
 from slime_tau2.limits import Retries
@@ -169,7 +169,7 @@ class VLLMClient(PolicyClient):
         fields = json.dumps(
             {"model": self.model, **params, "logprobs": 0, "return_token_ids": True}, separators=(",", ":")
         ).encode()
-        return b'%b,"prompt":%b}' % (fields[:-1], prompt)
+        return b"".join((fields[:-1], b',"prompt":', prompt, b"}"))
 
     def _generation(self, answer: dict[str, Any], sent: bytes | None) -> Generation:
         """What an answer says; `sent` is the prompt's JSON, which it must have read (None: the prompt was a text)."""
@@ -180,8 +180,9 @@ class VLLMClient(PolicyClient):
         log_probs = [float(p) for p in (choice.get("logprobs") or {}).get("token_logprobs") or []]
         if len(log_probs) != len(ids):
             raise ValueError(f"{len(ids)} token ids with {len(log_probs)} log-probs")
-        if any(math.isnan(p) or p == -math.inf for p in log_probs) or any(i < 0 for i in ids):
-            raise ValueError("a log-prob that is no number, or a negative token id, in its answer")
+        if any(math.isnan(p) or p == -math.inf for p in log_probs):
+            raise ValueError("a log-prob that is no number, in its answer")
+        check_ids(ids)
         if any(p > MAX_LOG_PROB for p in log_probs):
             raise self._unusable(
                 "it answers with logits where log-probs are asked for: start vLLM without --logprobs-mode, or "

@@ -92,6 +92,7 @@ class World:
         self.tool_schemas = first.environments.tool_schemas
         self.writes = first.environments.writes
         self._policies: dict[str, str] = {}
+        self._scenarios: dict[str, str] = {}
         self._user_schemas: dict[tuple[str, ...] | None, bytes | None] = {}
 
     def stage(self, task: bench.Task) -> Stage:
@@ -119,6 +120,12 @@ class World:
     def spec(self) -> bench.EnvironmentSpec:
         """What the environments of a world with one database are built from."""
         return self._only.spec
+
+    def scenario(self, task: bench.Task) -> str:
+        """What the user of a task is told, as text."""
+        if task.id not in self._scenarios:
+            self._scenarios[task.id] = str(task.user_scenario)
+        return self._scenarios[task.id]
 
     def check(self) -> None:
         """Raise if any episode changed a shared database (invariant 5)."""

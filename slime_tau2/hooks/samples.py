@@ -139,8 +139,8 @@ def fill(
     turns = [turn for turn in episode.turns if turn.segment == segment]
     restart(sample)
     replay.start(args, sample, replayed)
-    sample.tokens = ledger.tokens[: ledger.prompt_length]
-    response, log_probs = ledger.tokens[ledger.prompt_length :], ledger.log_probs
+    tokens, log_probs = ledger.tokens, ledger.log_probs
+    sample.tokens, response = tokens[: ledger.prompt_length], tokens[ledger.prompt_length :]
     done = 0
     for reply in replies:  # what follows the last turn trains nothing, and may be what outgrew the context
         if reply.end > reply.start > done:

@@ -95,6 +95,7 @@ class StrictScorer:
     _to_tell: int = field(init=False)
     _met: int = field(init=False, default=0)
     _met_before: int = field(init=False, default=0)
+    _value: float | None = field(init=False, default=None)  # since something was last fed
 
     def __post_init__(self) -> None:
         self._open = list(self.gold)
@@ -106,6 +107,7 @@ class StrictScorer:
         """Say how many env assertions hold before the agent has done anything: these earn nothing."""
         self._met = met
         self._met_before = met
+        self._value = None
 
     def add_call(self, call: Call) -> bool:
         """Count a call for the first open gold action that it matches; returns whether there is one."""
@@ -113,6 +115,7 @@ class StrictScorer:
             if gold.matches(call):
                 del self._open[n]
                 self._left = _weight(self._open)
+                self._value = None
                 return True
         return False
 
@@ -128,10 +131,12 @@ class StrictScorer:
         """Count a text that reached the user (tau2's rule: case is ignored, commas are dropped from the text only)."""
         plain = text.lower().replace(",", "")
         self._untold = {info for info in self._untold if info.lower() not in plain}
+        self._value = None
 
     def set_assertions_met(self, met: int) -> None:
         """Say how many env assertions hold now."""
-        self._met = met
+        if met != self._met:
+            self._met, self._value = met, None
 
     def components(self) -> dict[str, float]:
         """{component: fraction in [0, 1]} of the components that the task has."""
@@ -146,7 +151,9 @@ class StrictScorer:
 
     def value(self) -> float:
         """The partial score, in [0, 1]."""
-        return weighted(self.components(), WEIGHTS)
+        if self._value is None:  # it is asked for several times per turn
+            self._value = weighted(self.components(), WEIGHTS)
+        return self._value
 
 
 def _weight(actions: Sequence[GoldAction]) -> float:

@@ -14,7 +14,7 @@ import struct
 import zlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -93,26 +93,26 @@ class Packer:
     def head(self, digest: bytes) -> bytes:
         """The ids of a head that was named, for whoever has not seen it; empty where it is not known any more."""
         head = self._heads.known.get(digest)
-        return b"" if head is None else _ints(head.values)
+        return b"" if head is None else head.values.tobytes()
 
     def _segment(self, ledger: TokenLedger) -> _Segment:
-        tokens, head, digest, held = ledger.tokens, ledger.head, b"", 0
+        (ids, mask, log_probs), head, digest, held = ledger.columns(), ledger.head, b"", 0
         if head:
             digest = head.digest
             if digest in self._heads.known:
-                tokens = tokens[len(head) :]
+                ids = ids[len(head) :]
             else:
                 held = len(head)
             self._heads.put(digest, head)
-        floats = array("d", ledger.log_probs).tobytes()
-        return _Segment(ledger.prompt_length, ledger.kept, digest, held, _ints(tokens), bytes(ledger.loss_mask), floats)
+        columns = ids.tobytes(), bytes(mask), log_probs.tobytes()
+        return _Segment(ledger.prompt_length, ledger.kept, digest, held, *columns)
 
 
 class Unpacker:
     """The parent's side, of all workers. A head that came with an episode is known from then on."""
 
     def __init__(self) -> None:
-        self._heads = _Heads[list[int]]()
+        self._heads = _Heads["array[int]"]()
 
     def missing(self, heads: Collection[bytes]) -> list[bytes]:
         """Which of them to ask `Packer.head` for."""
@@ -120,7 +120,7 @@ class Unpacker:
 
     def learn(self, digest: bytes, head: bytes) -> None:
         """Take what `Packer.head` gave."""
-        self._heads.put(digest, array("i", head).tolist())
+        self._heads.put(digest, array("i", head))
 
     def unpack(self, packed: bytes) -> Episode:
         """The episode that `Packer.pack` was given; none of its heads is missing."""
@@ -132,14 +132,14 @@ class Unpacker:
         episode.messages = from_bytes(zlib.decompress(messages))
         return episode
 
-    def _ledger(self, segment: _Segment, heads: dict[bytes, list[int]]) -> TokenLedger:
-        tokens = array("i", segment.ids).tolist()
+    def _ledger(self, segment: _Segment, heads: dict[bytes, array[int]]) -> TokenLedger:
+        ids = array("i", segment.ids)
         if segment.head:
-            head = heads[segment.head] = tokens[: segment.held] or heads[segment.head]
+            head = heads[segment.head] = ids[: segment.held] or heads[segment.head]
             self._heads.put(segment.head, head)
-            tokens = tokens if segment.held else head + tokens
-        log_probs = array("d", segment.log_probs).tolist()
-        return TokenLedger.ended(segment.prompt_length, tokens, list(segment.mask), log_probs, kept=segment.kept)
+            ids = ids if segment.held else head + ids
+        log_probs = array("d", segment.log_probs)
+        return TokenLedger.ended(segment.prompt_length, ids, segment.mask, log_probs, kept=segment.kept)
 
 
 class _Heads(Generic[T]):
@@ -153,7 +153,3 @@ class _Heads(Generic[T]):
         self.known.move_to_end(digest)
         if len(self.known) > HEADS:
             self.known.popitem(last=False)
-
-
-def _ints(values: Sequence[int]) -> bytes:
-    return array("i", values).tobytes()

@@ -66,7 +66,7 @@ def test_deltas_equal_the_full_render(any_tokenizer, tools):
 def test_prompts_with_and_without_a_cached_head_agree(any_tokenizer):
     renderer = ChatRenderer(any_tokenizer, TOOLS)
     for _ in range(2):
-        ids = renderer.prompt(CONVERSATION[:3]).values
+        ids = renderer.prompt(CONVERSATION[:3]).values.tolist()
         text = any_tokenizer.apply_chat_template(
             CONVERSATION[:3], tools=TOOLS, tokenize=False, add_generation_prompt=True
         )

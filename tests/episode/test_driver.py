@@ -105,7 +105,7 @@ async def test_a_task_that_begins_within_a_conversation(tokenizer, task):
 
 async def test_the_audit_sees_a_wrong_token(helpdesk, chat, tokenizer):
     episode, _ = await play(helpdesk, chat, tokenizer, teacher_reply())
-    episode.segments[0]._tokens[episode.segments[0].prompt_length + 3] += 1
+    episode.segments[0]._ids[episode.segments[0].prompt_length + 3] += 1
     assert audit.is_mismatch(episode, chat, PROMPT)
 
 

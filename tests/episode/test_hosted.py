@@ -143,14 +143,15 @@ async def test_both_report_tokens_and_thoughts_and_honour_a_pause(by):
         [web.Response(status=429, headers={"Retry-After": "0.3"}), web.json_response(answer)]
     ) as fake:
         c = client(fake.url, by)
-        send = c.endpoint._here()[0]
+        here = c.endpoint._here()
+        send = here.send
 
         async def noting(url, body, headers):
             reply = await send(url, body, headers)
             waits.append(reply.retry_after_s)
             return reply
 
-        c.endpoint._per_loop[next(iter(c.endpoint._per_loop))] = (noting, c.endpoint._here()[1])
+        c.endpoint._per_loop[next(iter(c.endpoint._per_loop))] = here._replace(send=noting)
         with usage.collecting() as told:
             assert (await c.complete(HI)).reasoning == "Hm."
         await send.close()

@@ -92,7 +92,7 @@ async def test_a_named_key_goes_with_every_request_and_is_missed_by_name(tokeniz
 
 
 numbers = st.one_of(st.floats(-9.0, 0.0), st.floats(), st.integers(-9, 1), st.just(5e-4), st.just(-1e308), st.none())
-tokens = st.one_of(st.integers(0, 99), st.integers(-2, 2), st.none(), st.just(3.0))
+tokens = st.one_of(st.integers(0, 99), st.integers(-2, 2), st.sampled_from([2**31 - 1, 2**31]), st.none(), st.just(3.0))
 
 
 @given(st.lists(st.tuples(numbers, tokens), min_size=1, max_size=6))
@@ -104,8 +104,9 @@ def test_an_answer_is_taken_or_refused_as_a_look_at_each_token_would(pairs):
         for log_prob in log_probs:
             if not math.isfinite(log_prob) or log_prob > MAX_LOG_PROB:
                 raise ValueError(f"{log_prob!r}, which is no log-prob, in its answer")
-        if any(token < 0 for token in ids):
-            raise ValueError("a negative token id, in its answer")
+        for token in ids:
+            if not 0 <= token < 2**31:
+                raise ValueError(f"{token}, which is no token id, in its answer")
         return ids, log_probs
 
     info = {"finish_reason": {"type": "stop"}, "output_token_logprobs": [[n, t, None] for n, t in pairs]}

@@ -5,7 +5,11 @@ import json
 import pytest
 
 from slime_tau2 import bench, traits
-from slime_tau2.episode import environments, worlds
+from slime_tau2.episode import environments, scripts, worlds
+from slime_tau2.episode.agents import ScriptedAgent
+from slime_tau2.episode.conversation import Conversation, unplayed
+from slime_tau2.episode.users import GoldUser
+from slime_tau2.limits import Limits
 
 EVERY = 40
 """Each so many-th row is asked for."""
@@ -113,3 +117,39 @@ def test_a_domain_that_promises_nothing_gets_copies(monkeypatch):
                 shared.check()
         else:
             shared.check()
+
+
+async def test_a_task_that_brings_its_own_data_is_graded_as_tau2_does():
+    """tau2 then makes the database anew: no table is shared any more, and what was remembered does not hold."""
+    world = worlds.load("retail", retail_basis="communicate")
+    shared, base = world.environments, world.environments.base.tools.db
+    task = next(
+        t
+        for i in world.task_ids("train+val")
+        for t in [world.task(i)]
+        if any(a.name == "cancel_pending_order" for a in t.evaluation_criteria.actions)
+    )
+    order = next(a.arguments["order_id"] for a in task.evaluation_criteria.actions if a.name == "cancel_pending_order")
+    data = {"agent_data": {"orders": {order: {"status": "delivered"}}}, "user_data": None}
+    own = type(task).model_validate({**task.model_dump(), "id": "own", "initial_state": {"initialization_data": data}})
+    world = worlds.build(world.spec, tasks=[own], retail_basis="communicate")
+    own = world.task("own")
+    read = call("get_order_details", {"order_id": order})
+    for kind in ("gold", "noop"):
+        run = Conversation(
+            world=world,
+            task=own,
+            agent=ScriptedAgent(scripts.script(kind, own)),
+            user=GoldUser(),
+            episode=unplayed(world, own, seed=1),
+            limits=Limits(),
+        )
+        assert '"status": "pending"' in shared.answers(shared.fresh())(read).content
+        run.begin()
+        assert '"status": "delivered"' in run.environment.get_response(read).content
+        await run.converse()
+        live = run.stage.grader.score(own, run.environment, run.messages(), run.episode.termination.tau2_reason)
+        official = bench.evaluate(bench.finalize(run.orchestrator, 0.0), own, run.stage.spec)
+        assert live.model_dump_json() == official.model_dump_json()
+        run.watch.end()
+    assert base.orders[order].status == "pending"

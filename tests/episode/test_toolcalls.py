@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -43,6 +44,21 @@ def test_never_raises_and_never_loses_a_turn(text):
 def test_never_raises_on_debris(text):
     for call in parse(text).calls:
         assert isinstance(call.arguments, dict) and (call.name == MALFORMED) == bool(call.error)
+
+
+BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+pieces = st.lists(st.sampled_from(["<tool_call>", "</tool_call>", "{}", "a", "\n", "<tool_call", block("f", {})]))
+
+
+@given(pieces.map("".join))
+def test_blocks_are_found_as_this_expression_finds_them(text):
+    turn, found = parse(text), list(BLOCK.finditer(text))
+    assert turn.spans == [block.span() for block in found] and len(turn.calls) == len(found)
+    assert (turn.text or "") == BLOCK.sub("", text).strip()
+    for call, block_ in zip(turn.calls, found):
+        whole = block_[0].endswith("</tool_call>")
+        assert call.error if not whole else (call.name == "f") == (block_[1].strip() == block("f", {})[12:-13])
+        assert whole or call.error == "no </tool_call>"
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ async def test_nothing_of_a_thought_is_heard_and_no_token_differs(tokenizer, hel
     assert all(t.start < t.thought < t.end for t in episode.turns)
     for number, spoil in enumerate((1, -1)):
         spoilt = copy.deepcopy(episode)
-        spoilt.segments[number]._tokens[spoilt.segments[number].prompt_length + spoil] += 1
+        spoilt.segments[number]._ids[spoilt.segments[number].prompt_length + spoil] += 1
         assert audit.is_mismatch(spoilt, box.chat("helpdesk"), prompt)
 
 

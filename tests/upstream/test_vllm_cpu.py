@@ -126,7 +126,7 @@ def log_probs(directory, ids, sampled):
 def prompt(chat):
     return chat.prompt(
         [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is my order?"}]
-    ).values
+    ).values.tolist()
 
 
 async def test_greedy_ids_and_log_probs_are_those_of_our_engine(url, directory, prompt, tokenizer):
