@@ -15,9 +15,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NotRequired, TypeAlias, TypedDict
 
+from tokenizers.decoders import ByteLevel
+
 from slime_tau2.episode import template_probes, thoughts
 from slime_tau2.episode.template_probes import END_OF_TURN
-from slime_tau2.episode.token_spans import TokenSpans
+from slime_tau2.episode.token_spans import IdTexts, TokenSpans
 from slime_tau2.errors import TemplateError
 from slime_tau2.ledger import Ids
 from slime_tau2.record import MessageRecord
@@ -84,6 +86,8 @@ class ChatRenderer:
         self._fast = getattr(tokenizer, "backend_tokenizer", None)
         tidied = getattr(tokenizer, "clean_up_tokenization_spaces", True)
         self._plain: Callable[..., str] | None = None if tidied or self._fast is None else self._fast.decode
+        self._texts = IdTexts(self._decoded)
+        self._bytewise = self._plain is not None and isinstance(getattr(self._fast, "decoder", None), ByteLevel)
         self.ends = template_probes.ends(self)
         marks = "|".join(re.escape(self.decode([i])) for i in self.ends)
         self._piece = re.compile(f".*?(?:{marks})|.+", re.DOTALL)
@@ -98,10 +102,17 @@ class ChatRenderer:
             self._tail_at = len(self.ended(_STAND_IN, None))
         else:
             template_probes.refuse_what_is_lost(self)
-        self.token_spans = TokenSpans(self.decode)
+        self.token_spans = TokenSpans(self.decode, self._texts)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens included."""
+        if self._bytewise:  # the text is that of the ids' bytes, hence theirs, one behind the other, if each is a text
+            text = "".join(self._texts.of(ids))
+            if "\ufffd" not in text:
+                return text
+        return self._decoded(ids)
+
+    def _decoded(self, ids: Sequence[int]) -> str:
         if self._plain is not None:  # the same text, without transformers' look at the type of each id
             return self._plain(ids, skip_special_tokens=False)
         return self.tokenizer.decode(ids, skip_special_tokens=False)

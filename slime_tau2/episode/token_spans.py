@@ -13,18 +13,38 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import TypeAlias
+
+Decode: TypeAlias = Callable[[Sequence[int]], str]
+"""A tokenizer's: the text of ids, from left to right."""
+
+
+class IdTexts:
+    """The text of each id by itself, remembered for all that were met."""
+
+    def __init__(self, decode: Decode):
+        self.decode = decode
+        self._known: dict[int, str] = {}
+
+    def of(self, ids: Sequence[int]) -> list[str]:
+        known = self._known
+        try:
+            return [known[token] for token in ids]
+        except KeyError:
+            known.update((token, self.decode([token])) for token in {*ids} - known.keys())
+            return [known[token] for token in ids]
 
 
 class TokenSpans:
-    """Finds spans for one tokenizer. It remembers the text of each id that it has met.
+    """Finds spans for one tokenizer.
 
     Args:
-        decode: the tokenizer's: the text of ids, from left to right.
+        texts: of single ids, where others remember them too.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str]):
+    def __init__(self, decode: Decode, texts: IdTexts | None = None):
         self.decode = decode
-        self._pieces: dict[int, str] = {}
+        self._texts = texts or IdTexts(decode)
 
     def find(self, ids: Sequence[int], text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """[start, end) in `ids` of each piece.
@@ -47,7 +67,7 @@ class TokenSpans:
 
     def _taken(self, ids: Sequence[int], text: str) -> Callable[[int], int]:
         """A function from a number of characters to the fewest ids whose text begins with as many of the whole's."""
-        pieces = self._texts(ids)
+        pieces = self._texts.of(ids)
         if "".join(pieces) in (text, text + pieces[-1]):
             lengths = list(accumulate(map(len, pieces), initial=0))
             return lambda characters: bisect_left(lengths, characters)
@@ -56,12 +76,3 @@ class TokenSpans:
 
     def _begins(self, ids: Sequence[int], text: str) -> bool:
         return self.decode(ids).startswith(text)
-
-    def _texts(self, ids: Sequence[int]) -> list[str]:
-        """Each id's own text."""
-        known = self._pieces
-        try:
-            return [known[token] for token in ids]
-        except KeyError:
-            known.update((token, self.decode([token])) for token in {*ids} - known.keys())
-            return [known[token] for token in ids]

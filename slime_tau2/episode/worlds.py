@@ -21,7 +21,7 @@ from slime_tau2.tasksets import openings, stored
 from slime_tau2.tasksets.openings import Opened
 from slime_tau2.tasksets.stored import StoredSet
 
-COLLECT_AFTER = 10_000
+COLLECT_AFTER = 100_000
 """New objects before the garbage collector looks at them."""
 
 
@@ -159,8 +159,8 @@ def _for_good() -> Iterator[None]:
     """Around the making of what lives as long as the process: some 10^6 objects, which no collection should walk.
 
     Neither while they are made, which takes a third of the time, nor afterwards. From then on the collector waits for
-    more than Python's 700 new objects: one answer of a server has as many, and with 512 live episodes a tenth of all
-    CPU went into collections. A host that has the collector wait for longer, or off, is left alone.
+    more than Python's 700 new objects, of which one answer of a server has as many: with 512 live episodes a tenth of
+    all CPU went into collections. A host that has the collector wait for longer, or off, is left alone.
     """
     enabled = gc.isenabled()
     gc.disable()

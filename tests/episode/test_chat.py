@@ -2,6 +2,8 @@ import json
 
 import pytest
 from conftest import trl_template
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from slime_tau2 import bench
 from slime_tau2.data.traces import tokenise
@@ -118,3 +120,19 @@ def test_what_an_agent_hears_is_what_tau2_would_dump_of_it():
     ]
     fields = {"role", "content", "tool_calls", "requestor"}
     assert as_json(heard) == [message.model_dump(include=fields) for message in heard]
+
+
+@given(st.data())
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_ids_are_decoded_as_the_tokenizer_does(any_tokenizer, data):
+    """Halves of characters, special tokens and ids beyond the vocabulary among them."""
+    renderer = ChatRenderer(any_tokenizer, None)
+    some = st.integers(0, len(any_tokenizer) + 5)
+    written = st.sampled_from(["é", "日本", "🙂", " a", "\n", "\ufffd", "<|im_end|>"])
+    pieces = st.one_of(
+        some.map(lambda i: [i]), written.map(lambda t: any_tokenizer.encode(t, add_special_tokens=False))
+    )
+    ids = [i for piece in data.draw(st.lists(pieces, max_size=8)) for i in piece]
+    cut = data.draw(st.integers(0, len(ids)))
+    for part in (ids, ids[:cut], ids[cut:]):
+        assert renderer.decode(part) == any_tokenizer.decode(part, skip_special_tokens=False)

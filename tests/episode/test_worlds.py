@@ -38,7 +38,7 @@ def test_what_a_domain_has_no_choice_of_makes_no_second_world():
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [((700, 10, 10), (worlds.COLLECT_AFTER, 10, 10)), ((50_000, 9, 8), (50_000, 9, 8)), ((0, 10, 10), (0, 10, 10))],
+    [((700, 10, 10), (worlds.COLLECT_AFTER, 10, 10)), ((500_000, 9, 8), (500_000, 9, 8)), ((0, 10, 10), (0, 10, 10))],
 )
 def test_the_collector_waits_for_longer_unless_its_host_has_spoken(before, after):
     own = gc.get_threshold()
