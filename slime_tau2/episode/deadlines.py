@@ -7,7 +7,7 @@ equal length end in the order in which they began: a queue and a timer for its f
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from types import TracebackType
 
 
@@ -18,7 +18,7 @@ class Deadlines:
 
     def __init__(self, seconds: float):
         self.seconds = seconds
-        self._waiting: deque[_Deadline] = deque()
+        self._waiting: OrderedDict[_Deadline, None] = OrderedDict()  # in order of their ends
         self._timer: asyncio.TimerHandle | None = None
 
     def next(self) -> _Deadline:
@@ -28,37 +28,34 @@ class Deadlines:
     def _enter(self, deadline: _Deadline) -> None:
         loop = asyncio.get_running_loop()
         deadline.at = loop.time() + self.seconds
-        self._waiting.append(deadline)
+        self._waiting[deadline] = None
         if self._timer is None:
             self._timer = loop.call_at(deadline.at, self._ring)
 
     def _exit(self, deadline: _Deadline) -> None:
-        deadline.over = True
-        while self._waiting and self._waiting[0].over:
-            self._waiting.popleft()  # the timer stays: it finds out who is first when it rings
+        self._waiting.pop(deadline, None)  # the timer stays: it finds out who is first when it rings
 
     def _ring(self) -> None:
         """End those whose time has come, and set the timer for the first of the others."""
         loop = asyncio.get_running_loop()
         self._timer = None
         while self._waiting:
-            first = self._waiting[0]
-            if not first.over and first.at > loop.time():
+            first = next(iter(self._waiting))
+            if first.at > loop.time():
                 self._timer = loop.call_at(first.at, self._ring)
                 return
-            self._waiting.popleft()
-            if not first.over:
-                first.timeout.reschedule(loop.time())
+            del self._waiting[first]
+            first.timeout.reschedule(loop.time())
 
 
 class _Deadline:
     """One time-out. asyncio's Timeout cancels, and makes a TimeoutError of that; it has no timer before it is due."""
 
-    __slots__ = ("at", "deadlines", "over", "timeout")
+    __slots__ = ("at", "deadlines", "timeout")
 
     def __init__(self, deadlines: Deadlines):
         self.deadlines, self.timeout = deadlines, asyncio.timeout(None)
-        self.at, self.over = 0.0, False
+        self.at = 0.0
 
     async def __aenter__(self) -> None:
         await self.timeout.__aenter__()

@@ -26,6 +26,10 @@ thoughts.
 """
 
 
+def _nowhere() -> int:
+    return 0
+
+
 @dataclass
 class Collection:
     """What the servers of one episode have reported so far.
@@ -38,7 +42,7 @@ class Collection:
 
     tokens: dict[str, TokenCounts] = field(default_factory=dict)
     thoughts: list[ThoughtRecord] = field(default_factory=list)
-    position: Callable[[], int] = lambda: 0
+    position: Callable[[], int] = _nowhere
 
 
 _open: ContextVar[Collection | None] = ContextVar("slime_tau2_usage", default=None)
@@ -53,6 +57,7 @@ def collecting() -> Iterator[Collection]:
         yield collection
     finally:
         _open.reset(token)
+        collection.position = _nowhere  # a timer called off keeps this context until the loop clears it away
 
 
 def add(role: Role, tokens: Tokens | None) -> None:

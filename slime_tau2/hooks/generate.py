@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slime_tau2 import bench
+from slime_tau2 import bench, seeds
 from slime_tau2.config import Tau2Config
 from slime_tau2.episode.harness import Harness
 from slime_tau2.episode.turnstile import turnstile
@@ -25,7 +25,6 @@ from slime_tau2.hooks.compat import GenerateState, Sample
 from slime_tau2.hooks.modes import end_run
 from slime_tau2.hooks.player import EpisodePlayer, Job, TaskKey, Workers, player
 from slime_tau2.hooks.samples import placeholder
-from slime_tau2.seeds import derive_seed
 from slime_tau2.terminations import Disposition, Termination
 from slime_tau2.types import Episode
 
@@ -234,10 +233,9 @@ async def _play(
 ) -> Episode:
     """Have the episode played, and again where infrastructure ended it; the last try counts."""
     config, state = process.harness.config, GenerateState(args)
-    purpose = "eval" if evaluation else "train"
     attempt = 0
     while True:
-        seed = derive_seed(config.seed, domain, task_id, sample.index, purpose, attempt)
+        seed = seeds.of_sample(config.seed, domain, task_id, sample.index, evaluation=evaluation, attempt=attempt)
         job = Job(
             domain=domain,
             task_id=task_id,

@@ -26,11 +26,11 @@ import drivers
 from model_servers import ModelServers
 from transformers import AutoTokenizer
 
+from slime_tau2 import seeds
 from slime_tau2.domains.helpdesk import TOKENIZER
 from slime_tau2.episode.transport import Response
 from slime_tau2.hooks import generate
 from slime_tau2.hooks.compat import GenerateState, Sample
-from slime_tau2.seeds import derive_seed
 
 SAMPLES, TURNS, ROUNDS = 256, 95, 3
 
@@ -58,7 +58,7 @@ async def at_once(args: Namespace, servers: ModelServers, domain: str, count: in
     for n in range(count):
         metadata = {"domain": domain, "task_id": servers.ids[n % len(servers.ids)]}
         samples.append(Sample(index=n, group_index=n // 8, session_id=str(n), metadata=metadata))
-    seeds = [derive_seed(0, domain, s.metadata["task_id"], s.index, "train", 0) for s in samples]
+    of_users = [seeds.of_sample(0, domain, s.metadata["task_id"], s.index) for s in samples]
     servers.waited.clear()
     servers._turns.clear()
     servers._seen.clear()
@@ -66,7 +66,7 @@ async def at_once(args: Namespace, servers: ModelServers, domain: str, count: in
     await asyncio.gather(*(generate.generate(args, s, dict(state.sampling_params)) for s in samples))
     wall, cpu = time.perf_counter() - started, time.process_time() - cpu
     await box.close()
-    bound = max(servers.waited[n] + servers.waited[seed] for n, seed in enumerate(seeds))
+    bound = max(servers.waited[n] + servers.waited[seed] for n, seed in enumerate(of_users))
     return wall, bound, cpu, sum(s.reward == 1.0 for s in samples)
 
 

@@ -23,10 +23,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "upstream")]
 
 from model_servers import ModelServers
 
+from slime_tau2 import seeds
 from slime_tau2.hooks.compat import Sample
 from slime_tau2.hooks.data_source import Tau2DataSource
 from slime_tau2.hooks.samples import flatten, task_reward
-from slime_tau2.seeds import derive_seed
 
 GROUP = 8
 
@@ -51,7 +51,7 @@ class NumberedSource(Tau2DataSource):
 
     def _seed(self, sample: Sample) -> int:
         metadata = sample.metadata
-        return derive_seed(self.config.seed, metadata["domain"], metadata["task_id"], sample.index, "train", 0)
+        return seeds.of_sample(self.config.seed, metadata["domain"], metadata["task_id"], sample.index)
 
     def _number(self, sample: Sample) -> int:
         task_id = sample.metadata["task_id"]

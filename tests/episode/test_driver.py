@@ -1,6 +1,8 @@
 import asyncio
+import gc
 import itertools
 import json
+import weakref
 from collections import Counter
 
 import pytest
@@ -342,3 +344,24 @@ async def test_live_score_equals_tau2s_evaluator_on_helpdesk(helpdesk):
         live = helpdesk.grader.score(run.task, run.environment, run.messages(), run.episode.termination.tau2_reason)
         official = bench.evaluate(bench.finalize(run.orchestrator, 0.0), run.task, helpdesk.spec)
         assert live.model_dump_json() == official.model_dump_json(), task_id
+
+
+async def test_an_ended_episode_leaves_no_environment_behind(helpdesk):
+    """The timer of its deadline, called off, stays in the loop, and with it the context of the task that played."""
+    made = []
+
+    def noted(task):
+        environment = fresh(task)
+        made.append(weakref.ref(environment))
+        return environment
+
+    fresh, helpdesk.environments.fresh = helpdesk.environments.fresh, noted
+    task_id = helpdesk.task_ids("test")[0]
+    try:
+        for kind in ("gold", "noop"):
+            agent = ScriptedAgent(scripts.script(kind, helpdesk.task(task_id)))
+            await asyncio.create_task(driver.run_episode(helpdesk, task_id, agent, GoldUser(), seed=1))
+    finally:
+        del helpdesk.environments.fresh
+    gc.collect()
+    assert len(made) >= 2 and not any(ref() for ref in made)
