@@ -7,6 +7,7 @@ equal length end in the order in which they began: a queue and a timer for its f
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import OrderedDict
 from types import TracebackType
 
@@ -20,6 +21,7 @@ class Deadlines:
         self.seconds = seconds
         self._waiting: OrderedDict[_Deadline, None] = OrderedDict()  # in order of their ends
         self._timer: asyncio.TimerHandle | None = None
+        self._context = contextvars.Context()  # a timer keeps its context: not that of one of those who wait
 
     def next(self) -> _Deadline:
         """One time-out, from when it is entered."""
@@ -30,10 +32,13 @@ class Deadlines:
         deadline.at = loop.time() + self.seconds
         self._waiting[deadline] = None
         if self._timer is None:
-            self._timer = loop.call_at(deadline.at, self._ring)
+            self._timer = loop.call_at(deadline.at, self._ring, context=self._context)
 
     def _exit(self, deadline: _Deadline) -> None:
-        self._waiting.pop(deadline, None)  # the timer stays: it finds out who is first when it rings
+        self._waiting.pop(deadline, None)  # the timer finds out who is first when it rings
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()  # it holds the loop
+            self._timer = None
 
     def _ring(self) -> None:
         """End those whose time has come, and set the timer for the first of the others."""
@@ -42,7 +47,7 @@ class Deadlines:
         while self._waiting:
             first = next(iter(self._waiting))
             if first.at > loop.time():
-                self._timer = loop.call_at(first.at, self._ring)
+                self._timer = loop.call_at(first.at, self._ring, context=self._context)
                 return
             del self._waiting[first]
             first.timeout.reschedule(loop.time())

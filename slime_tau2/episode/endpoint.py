@@ -218,6 +218,8 @@ class Endpoint:
                 send = self._connections[loop] = self.connect()
             here = _Here(send, asyncio.Semaphore(self.concurrency), Deadlines(self.retries.timeout_s))
             self._per_loop[loop] = here
+        elif here.deadlines.seconds != self.retries.timeout_s:
+            here = self._per_loop[loop] = here._replace(deadlines=Deadlines(self.retries.timeout_s))
         return here
 
     async def close(self) -> None:
@@ -230,7 +232,9 @@ class Endpoint:
 
 
 def _parsed(body: bytes) -> Any:
-    """JSON as `json.loads` reads it. What the quicker parser refuses, half a surrogate pair or NaN, is left to that."""
+    """JSON. What the quicker parser refuses and `json.loads` does not, half a surrogate pair or NaN, is left to that;
+    whole numbers beyond 64 bits become floats.
+    """
     try:
         return orjson.loads(body)
     except ValueError:

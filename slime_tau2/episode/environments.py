@@ -128,7 +128,7 @@ class Environments:
         self._rows: dict[str, dict[str, bytes]] = {table: {} for table in self._tables}
         pure = self._tables and traits.of(spec.domain).pure_reads
         self._reads = {name for name, kind in self.tool_types.items() if pure and kind == bench.ToolType.READ}
-        self._answers: dict[tuple[str, str], tuple[str | None, bool]] = {}  # of reads, over tables as they were loaded
+        self._answers: dict[tuple[str, str], str | None] = {}  # of reads, over tables as they were loaded
         self._loaded: TableState = {}  # rows as they were loaded, of those that were asked for
         self._shared: list[Any] = []
         self._pickled = b"" if self._tables else self._pickle(self.base)
@@ -155,7 +155,7 @@ class Environments:
     def answers(self, environment: bench.Environment) -> Callable[[bench.ToolCall], bench.ToolMessage]:
         """What answers an environment's calls as its own `get_response` does."""
         answer = bench.answers(environment)
-        if not self._reads:
+        if not self._reads or "get_response" in vars(environment):
             return answer
 
         def answered(call: bench.ToolCall) -> bench.ToolMessage:
@@ -165,9 +165,8 @@ class Environments:
             key = call.name, repr(call.arguments)
             loaded = not any(table.owned for table in tables)
             if loaded and key in self._answers:
-                content, error = self._answers[key]
                 return bench.ToolMessage(
-                    id=call.id, content=content, requestor=call.requestor, role="tool", error=error
+                    id=call.id, content=self._answers[key], requestor=call.requestor, role="tool", error=False
                 )
             for table in tables:
                 table.lends = True
@@ -176,10 +175,10 @@ class Environments:
             finally:
                 for table in tables:
                     table.lends = False
-            if loaded:
-                self._answers[key] = result.content, result.error
+            if loaded and not result.error:  # an error may be of the moment
+                self._answers[key] = result.content
                 if len(self._answers) > ANSWERS:
-                    del self._answers[next(iter(self._answers))]
+                    self._answers.pop(next(iter(self._answers)), None)
             return result
 
         return answered
@@ -239,9 +238,12 @@ class Environments:
         """What the agent's database holds, as far as it can differ from another's: for `changes`."""
         if self._shared_tables(environment):
             return self._owned_rows(environment)
-        base = vars(self.base.tools.db) if self._tables else {}
+        held = _all_rows(environment.tools.db)
+        if not self._tables:
+            return held
+        base = vars(self.base.tools.db)
         gone: TableState = {(table, key): None for table in self._tables for key in base[table]}
-        return {**gone, **_all_rows(environment.tools.db)}
+        return {key: row for key, row in {**gone, **held}.items() if row != self.row({}, key)}
 
     def user_rows(self, environment: bench.Environment) -> TableState:
         """What the user's database holds, where there is one: for `changes`."""

@@ -39,7 +39,7 @@ class Grader:
         self.tool_types = environments.tool_types
         self._gold: dict[str, Gold] = {}
         self._gold_rows: dict[str, list[TableState]] = {}
-        self._gold_actions: dict[str, list[GoldAction]] = {}
+        self._gold_actions: dict[str, tuple[bench.Task, list[GoldAction]]] = {}
 
     def gold(self, task: bench.Task) -> Gold:
         """Play a task's gold actions, once per task. The task has evaluation criteria."""
@@ -223,9 +223,10 @@ class Grader:
         criteria = task.evaluation_criteria
         if criteria is None:
             return StrictScorer([], [], 0)
-        if task.id not in self._gold_actions:
-            self._gold_actions[task.id] = self._strict(task)
-        gold = self._gold_actions[task.id]
+        known, gold = self._gold_actions.get(task.id, (None, []))
+        if known is not task:
+            gold = self._strict(task)
+            self._gold_actions[task.id] = task, gold
         return StrictScorer(gold, criteria.communicate_info or [], len(criteria.env_assertions or []))
 
     def _strict(self, task: bench.Task) -> list[GoldAction]:

@@ -22,7 +22,7 @@ def loads(text: str) -> Any:
         ValueError: not JSON, or more than it should be; says which.
     """
     try:
-        value = _DECODER.decode(text)
+        value = _DECODER.decode(text) if not text.startswith("\ufeff") else json.loads(text)
     except RecursionError as error:
         raise ValueError(f"nested deeper than {MAX_DEPTH}") from error
     _check(value, MAX_DEPTH)

@@ -92,7 +92,7 @@ class World:
         self.tool_schemas = first.environments.tool_schemas
         self.writes = first.environments.writes
         self._policies: dict[str, str] = {}
-        self._scenarios: dict[str, str] = {}
+        self._scenarios: dict[str, tuple[bench.Task, str]] = {}
         self._user_schemas: dict[tuple[str, ...] | None, bytes | None] = {}
 
     def stage(self, task: bench.Task) -> Stage:
@@ -123,9 +123,11 @@ class World:
 
     def scenario(self, task: bench.Task) -> str:
         """What the user of a task is told, as text."""
-        if task.id not in self._scenarios:
-            self._scenarios[task.id] = str(task.user_scenario)
-        return self._scenarios[task.id]
+        known, text = self._scenarios.get(task.id, (None, ""))
+        if known is not task:
+            text = str(task.user_scenario)
+            self._scenarios[task.id] = task, text
+        return text
 
     def check(self) -> None:
         """Raise if any episode changed a shared database (invariant 5)."""

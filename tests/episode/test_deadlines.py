@@ -1,6 +1,9 @@
 """Time-outs that share one timer end as `asyncio.timeout` would have ended each."""
 
 import asyncio
+import contextvars
+import gc
+import weakref
 
 import pytest
 
@@ -31,13 +34,47 @@ async def test_each_ends_at_its_own_time_and_who_is_done_is_left_alone():
 
 
 async def test_a_new_one_has_all_its_time_after_a_pause():
-    """The timer that the last one left behind finds nobody, or somebody whose time has not come."""
+    """No timer is left behind by the last one."""
     deadlines = Deadlines(0.3)
     assert await late(deadlines, 0.0)
     assert await late(deadlines, 0.2, after=0.2)  # from 0.2 to 0.4: the old timer rings at 0.3
     assert not await late(deadlines, 5.0)
     await asyncio.sleep(0.35)
     assert deadlines._timer is None and await late(deadlines, 0.0)
+
+
+def test_no_loop_is_kept_by_the_timer_of_one_who_is_done():
+    deadlines, loops = Deadlines(60.0), []
+
+    async def once():
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        assert await late(deadlines, 0.0)
+
+    for _ in range(3):
+        asyncio.run(once())
+    gc.collect()
+    assert not any(loop() for loop in loops)
+
+
+async def test_the_timer_keeps_the_context_of_nobody():
+    spoken = contextvars.ContextVar("spoken")
+
+    class Said:
+        pass
+
+    async def first():
+        said = Said()
+        spoken.set(said)
+        refs.append(weakref.ref(said))
+        assert await late(deadlines, 0.05)
+
+    deadlines, refs = Deadlines(60.0), []
+    others = [asyncio.create_task(late(deadlines, 0.3, after=0.02)) for _ in range(3)]
+    await asyncio.create_task(first())
+    await asyncio.sleep(0.01)  # the loop itself holds the task that has just ended
+    gc.collect()
+    assert deadlines._timer is not None and refs[0]() is None
+    assert all(await asyncio.gather(*others))
 
 
 async def test_errors_and_cancellation_pass_and_a_time_out_of_its_own_is_no_deadline():

@@ -152,4 +152,21 @@ async def test_a_task_that_brings_its_own_data_is_graded_as_tau2_does():
         official = bench.evaluate(bench.finalize(run.orchestrator, 0.0), own, run.stage.spec)
         assert live.model_dump_json() == official.model_dump_json()
         run.watch.end()
+        assert set(shared.rows(run.environment)) >= {("orders", order)} and len(shared.rows(run.environment)) < 10
     assert base.orders[order].status == "pending"
+
+
+def test_errors_are_not_remembered_and_old_answers_go(monkeypatch):
+    monkeypatch.setattr(environments, "ANSWERS", 3)
+    shared = environments.Environments(worlds.load("retail").spec)
+    answer = shared.answers(shared.fresh())
+    asked = [call("get_user_details", {"user_id": user}) for user in list(shared.base.tools.db.users)[:5]]
+    first = [answer(one).content for one in asked]
+    assert answer(call("get_user_details", {"user_id": "nobody"})).error
+    assert list(shared._answers.values()) == first[-3:]
+    assert [answer(one).content for one in asked] == first
+    own = shared.fresh()
+    own.get_response = lambda message: bench.ToolMessage(
+        id=message.id, content="own", requestor="assistant", role="tool"
+    )
+    assert shared.answers(own)(asked[0]).content == "own" and answer(asked[0]).content == first[0]
