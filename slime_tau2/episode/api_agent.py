@@ -6,7 +6,6 @@ needs no more. There are no tokens to train on.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from slime_tau2 import bench
 from slime_tau2.episode import api_messages
 from slime_tau2.episode.agents import AgentAction, as_json
 from slime_tau2.episode.chat import ChatMessage
-from slime_tau2.episode.openai_chat import ChatClient, ChatReply, policy_reply
+from slime_tau2.episode.openai_chat import ChatClient, ChatReply, message_bytes, policy_reply
 from slime_tau2.episode.protocols import Native
 from slime_tau2.errors import PolicyError
 from slime_tau2.ledger import TokenLedger
@@ -56,7 +55,7 @@ class ApiAgent:
         return AgentAction(answer, text=reply.text or "", malformed=reply.malformed)
 
     def _hears(self, message: dict[str, Any]) -> None:
-        self.messages.append(json.dumps(message, ensure_ascii=False).encode())
+        self.messages.append(message_bytes(message))
 
 
 class TextApiAgent:
@@ -86,7 +85,7 @@ class TextApiAgent:
             fresh = [m for m in fresh if not isinstance(m, bench.AssistantMessage)]
         self.messages += self.protocol.chat(as_json(fresh))
         self._seen = len(history)
-        sent = [json.dumps(m, ensure_ascii=False).encode() for m in self.messages]
+        sent = [message_bytes(m) for m in self.messages]
         reply = await _asked(self.client, sent, None, self.seed, self.routing_key)
         if isinstance(reply, AgentAction):
             return reply

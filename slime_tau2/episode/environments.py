@@ -20,13 +20,13 @@ from slime_tau2.errors import BenchDataError
 Row = Any  # a pydantic model of the domain's, or a plain value
 TableState = dict[tuple[str, str], str | None]
 """{(table, key): the row's normal form, None where the row is absent} of the rows that an episode may have changed."""
-ANSWERS = 4096
-"""Answers of tools that only read, that an environment's kind remembers."""
 Changes = dict[tuple[str, str], tuple[str | None, str | None]]
 """{(table, key): the row's normal form before and after}, of rows that differ."""
 HashState = tuple[str | None, str | None]
 """Hashes of the agent's and the user's whole database."""
 State = TableState | HashState
+ANSWERS = 4096
+"""How many answers of tools that only read are remembered per database."""
 
 
 class CowDict(dict[str, Row]):
@@ -159,8 +159,10 @@ class Environments:
             return answer
 
         def answered(call: bench.ToolCall) -> bench.ToolMessage:
+            if call.name not in self._reads or call.requestor != "assistant":
+                return answer(call)
             tables = self._shared_tables(environment)
-            if call.name not in self._reads or call.requestor != "assistant" or not tables:
+            if not tables:
                 return answer(call)
             key = call.name, repr(call.arguments)
             loaded = not any(table.owned for table in tables)
@@ -226,18 +228,18 @@ class Environments:
 
     def state(self, environment: bench.Environment) -> State:
         """What an environment's databases hold, as far as it can differ from another's."""
-        if not self._shared_tables(environment):
-            return environment.get_db_hash(), environment.get_user_db_hash()
-        return self._owned_rows(environment)
+        tables = self._shared_tables(environment)
+        return self._owned_rows(tables) if tables else (environment.get_db_hash(), environment.get_user_db_hash())
 
-    def _owned_rows(self, environment: bench.Environment) -> TableState:
-        tables = zip(self._tables, self._shared_tables(environment))
-        return {(name, key): normal_form(dict.get(table, key)) for name, table in tables for key in table.owned}
+    def _owned_rows(self, tables: list[CowDict]) -> TableState:
+        named = zip(self._tables, tables)
+        return {(name, key): normal_form(dict.get(table, key)) for name, table in named for key in table.owned}
 
     def rows(self, environment: bench.Environment) -> TableState:
         """What the agent's database holds, as far as it can differ from another's: for `changes`."""
-        if self._shared_tables(environment):
-            return self._owned_rows(environment)
+        tables = self._shared_tables(environment)
+        if tables:
+            return self._owned_rows(tables)
         held = _all_rows(environment.tools.db)
         if not self._tables:
             return held

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from slime_tau2 import bench
 from slime_tau2.episode.endpoint import Garbage
-from slime_tau2.episode.openai_chat import ChatClient, ChatReply
+from slime_tau2.episode.openai_chat import ChatClient, ChatReply, message_bytes
 
 
 class Judge(Protocol):
@@ -34,7 +34,7 @@ class LLMJudge:
     client: ChatClient
 
     async def answer(self, request: bench.JudgeRequest) -> str:
-        messages = [json.dumps(m, ensure_ascii=False).encode() for m in request.messages]
+        messages = [message_bytes(m) for m in request.messages]
 
         def accept(reply: ChatReply) -> None:
             verdicts(reply.text or "", request.assertions)

@@ -19,6 +19,13 @@ from slime_tau2.errors import ConfigError, InfrastructureError
 from slime_tau2.hosts import NOTHING_SAID, Access
 from slime_tau2.limits import CHAT_RETRIES, Retries
 
+_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def message_bytes(message: Mapping[str, Any]) -> bytes:
+    """A message's JSON, as `ChatClient.complete` takes it."""
+    return _json(message).encode()
+
 
 @dataclass(frozen=True)
 class ChatReply:

@@ -51,11 +51,9 @@ def parse(text: str) -> ParsedTurn:
     calls, spans = [], []
     outside, done = "", 0
     while (start := text.find(OPEN, done)) >= 0:
-        inside, close = start + len(OPEN), text.find(CLOSE, start + len(OPEN))
-        if close >= 0:
-            calls.append(_call(text[inside:close]))
-        else:
-            calls.append(malformed(f"no {CLOSE}", text[inside:]))
+        inside = start + len(OPEN)
+        close = text.find(CLOSE, inside)
+        calls.append(_call(text[inside:close]) if close >= 0 else malformed(f"no {CLOSE}", text[inside:]))
         outside += text[done:start]
         done = close + len(CLOSE) if close >= 0 else len(text)
         spans.append((start, done))

@@ -15,11 +15,10 @@ from typing import Any, Protocol
 
 from slime_tau2 import bench, plugins, traits
 from slime_tau2.episode.agents import parts
-from slime_tau2.episode.openai_chat import ChatClient, ChatReply
+from slime_tau2.episode.openai_chat import ChatClient, ChatReply, message_bytes
 from slime_tau2.episode.world import World
 from slime_tau2.errors import ConfigError
 
-_json = json.JSONEncoder(ensure_ascii=False).encode
 USER_TOOL, END = "@@USER_TOOL ", "@@END"  # what a gold agent says to have the user act, and to end
 GREETING = "Hi, I need some help please."  # all that a gold user ever asks
 
@@ -211,7 +210,7 @@ class LLMUser:
 
     def hears(self, message: dict[str, Any]) -> None:
         """Append a message of the chat, as `/chat/completions` takes it, to what the model sees."""
-        self.messages.append(_json(message).encode())
+        self.messages.append(message_bytes(message))
 
     def _hears(self, message: dict[str, Any]) -> None:
         """The name of `hears` up to version 0.2, for simulators that still call it."""

@@ -37,7 +37,7 @@ async def test_a_new_one_has_all_its_time_after_a_pause():
     """No timer is left behind by the last one."""
     deadlines = Deadlines(0.3)
     assert await late(deadlines, 0.0)
-    assert await late(deadlines, 0.2, after=0.2)  # from 0.2 to 0.4: the old timer rings at 0.3
+    assert await late(deadlines, 0.2, after=0.2)  # from 0.2 to 0.4, beyond the end that the first one would have had
     assert not await late(deadlines, 5.0)
     await asyncio.sleep(0.35)
     assert deadlines._timer is None and await late(deadlines, 0.0)
